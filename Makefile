@@ -1,0 +1,44 @@
+# Every target sets up what it needs in .venv; nothing is installed twice.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint docs bench clean
+
+help:
+	@echo "make demo    the whole chain on embedded images, offline; ends with a report to open"
+	@echo "make test    all checks and tests"
+	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make docs    regenerate the command reference"
+	@echo "make bench   the benchmarks (about twenty minutes)"
+	@echo "make clean   remove the environment and everything made here"
+
+# The stamp depends on what pyproject.toml asks for, so an unchanged checkout installs nothing.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "vggfeat needs Python 3.11 or newer, not $$($(PYTHON) --version). Name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "python3 has no working venv module; on Debian: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable ".[dev]"
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/vggfeat demo demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(READY)
+	$(BIN)/python docs/generate.py
+
+bench: $(READY)
+	$(BIN)/python benchmarks/extract.py
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

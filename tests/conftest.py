@@ -1,0 +1,44 @@
+"""Images that the tests make themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PEAK_MEMORY = """
+def peak():
+    # Not getrusage: its peak includes that of the process that started this one.
+    status = open("/proc/self/status").read()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+"""
+"""Source of a function that returns a process's peak memory in MiB (Linux)."""
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc"
+)
+
+
+def draw(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Draw an RGB image with shapes, colours and noise that depend on the seed."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    phase = rng.uniform(0, 6, size=3)
+    waves = np.stack([np.sin(x / (6 + seed % 5) + p) + np.cos(y / 7 - p) for p in phase], axis=-1)
+    noise = rng.normal(scale=0.3, size=(height, width, 3))
+    return Image.fromarray(np.uint8(np.clip((waves + noise) * 50 + 128, 0, 255)))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Make a folder of twelve real JPEGs in two classes, of differing sizes and modes."""
+    folder = tmp_path / "photos"
+    for number in range(12):
+        kind = ("cat", "dog")[number % 2]
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        image = draw(240 + 37 * number, 400 - 23 * number, seed=number)
+        mode = ("RGB", "L", "CMYK")[number % 3]
+        image.convert(mode).save(folder / kind / f"{number:02d}.jpg", quality=90)
+    return folder

@@ -1,0 +1,46 @@
+"""vggfeat: features of VGG networks over folders of photos, and what they are good for.
+
+>>> from vggfeat import FeatureExtractor, FeatureStore, LinearProbe, SimilarityIndex
+
+Names are imported when they are first used, so that ``import vggfeat`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vggfeat._version import __version__
+from vggfeat.errors import VggfeatError
+
+if TYPE_CHECKING:
+    from vggfeat.extract import FeatureExtractor
+    from vggfeat.index import SimilarityIndex
+    from vggfeat.probe import LinearProbe
+    from vggfeat.store import FeatureStore
+
+__all__ = [
+    "FeatureExtractor",
+    "FeatureStore",
+    "LinearProbe",
+    "SimilarityIndex",
+    "VggfeatError",
+    "__version__",
+]
+
+_HOMES = {
+    "FeatureExtractor": "vggfeat.extract",
+    "FeatureStore": "vggfeat.store",
+    "LinearProbe": "vggfeat.probe",
+    "SimilarityIndex": "vggfeat.index",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,110 @@
+"""The command line: one group, one file a family of commands, wiring only.
+
+A command's module imports nothing heavy at its top: torch, faiss, scikit-learn and matplotlib are
+imported inside the commands that need them, so that ``vggfeat --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from vggfeat._version import __version__
+from vggfeat.errors import VggfeatError
+
+COMMANDS = {
+    "layers": "vggfeat.cli.layers:layers",
+    "extract": "vggfeat.cli.extract:extract",
+    "info": "vggfeat.cli.stores:info",
+    "verify": "vggfeat.cli.stores:verify",
+    "merge": "vggfeat.cli.stores:merge",
+    "export": "vggfeat.cli.stores:export",
+    "probe": "vggfeat.cli.probe:probe",
+    "predict": "vggfeat.cli.probe:predict",
+    "index": "vggfeat.cli.search:index",
+    "search": "vggfeat.cli.search:search",
+    "demo": "vggfeat.cli.demo:demo",
+}
+"""Command names in the order of a day's work, and where each is defined."""
+
+_log = logging.getLogger("vggfeat")
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a command's module when the command is named."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vggfeat")
+@click.option("--debug", is_flag=True, help="Show tracebacks and debug messages.")
+@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors on stderr.")
+def main(debug: bool, quiet: bool) -> None:
+    r"""Features of VGG networks over folders of photos: extract, probe, search.
+
+    \b
+    vggfeat extract photos/ photos.h5      features of every image into a store
+    vggfeat probe photos.h5                a linear classifier on them
+    vggfeat index build photos.h5 photos.index
+    vggfeat search photos.index query.jpg  the images most like it
+
+    `vggfeat COMMAND --help` explains each command and ends with an example.
+    """
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    _log.handlers[:] = [handler]
+    _log.setLevel(level)
+    _log.propagate = False
+
+
+def run(args: Sequence[str] | None = None) -> None:
+    """Run the program and exit: 0 done, 1 a failure, 2 wrong usage, 130 interrupted.
+
+    Parameters
+    ----------
+    args : sequence of str, optional
+        Arguments without the program's name; those of the process by default.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    sys.exit(_status(arguments))
+
+
+def _status(arguments: list[str]) -> int:
+    debug = "--debug" in arguments
+    try:
+        main.main(args=arguments, prog_name="vggfeat", standalone_mode=False)
+        sys.stdout.flush()
+        return 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:  # wrong usage
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted.", err=True)
+        return 130
+    except BrokenPipeError:  # the reader of our output, `head` say, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (VggfeatError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        reason = str(error) if isinstance(error, VggfeatError) else f"{error}"
+        click.echo(f"Error: {reason}", err=True)
+        return 1

@@ -1,0 +1,230 @@
+"""The one table of layer names: choices, docs and checks all derive from it.
+
+Architectures are the configurations A, B, D and E of Simonyan & Zisserman, "Very Deep
+Convolutional Networks for Large-Scale Image Recognition" (arXiv 1409.1556), table 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Literal
+
+from vggfeat.errors import LayerError
+
+Kind = Literal["conv", "relu", "pool", "flatten", "linear", "softmax"]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One named layer.
+
+    Attributes
+    ----------
+    name : str
+        Canonical name. ``convX_Y``, ``fc6``, ``fc7``, ``fc8`` are linear outputs, before any
+        ReLU; ``reluX_Y``, ``relu6``, ``relu7`` come after it.
+    module : str
+        torchvision's dotted path, such as ``"features.28"``; empty where torchvision computes
+        the layer without a module of its own (``flatten``, ``prob``).
+    kind : str
+        ``conv``, ``relu``, ``pool``, ``flatten``, ``linear`` or ``softmax``.
+    inputs, outputs : int
+        Channels, or units, that go in and come out.
+    kernel, stride, padding : int
+        In pixels; 0 where the kind has none.
+    activation : str
+        Name of the ReLU layer that follows, empty where none does.
+    """
+
+    name: str
+    module: str
+    kind: Kind
+    inputs: int
+    outputs: int
+    kernel: int = 0
+    stride: int = 0
+    padding: int = 0
+    activation: str = ""
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights and biases."""
+        if self.kind == "conv":
+            return self.outputs * (self.inputs * self.kernel**2 + 1)
+        return self.outputs * (self.inputs + 1) if self.kind == "linear" else 0
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the activation is a map (C, H, W), which pooling makes a vector of."""
+        return self.kind in ("conv", "pool") or (self.kind == "relu" and "_" in self.name)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A VGG network as a table.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``"vgg16"``.
+    convolutions : tuple of int
+        Number of convolutions in each of the five blocks.
+    widths : tuple of int
+        Channels of each block.
+    units : int
+        Units of ``fc6`` and ``fc7``.
+    classes : int
+        Units of ``fc8``.
+    input_size : int
+        Side in pixels of the square input.
+    grid : int
+        Side of the map that ``flatten`` sees; the head resamples to it whatever the input size.
+    """
+
+    name: str
+    convolutions: tuple[int, ...]
+    widths: tuple[int, ...] = (64, 128, 256, 512, 512)
+    units: int = 4096
+    classes: int = 1000
+    input_size: int = 224
+    grid: int = 7
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """All layers in the order they run."""
+        rows: list[Layer] = []
+        channels = 3
+        for block, (count, width) in enumerate(
+            zip(self.convolutions, self.widths, strict=True), start=1
+        ):
+            for number in range(1, count + 1):
+                at, suffix = len(rows), f"{block}_{number}"
+                relu = f"relu{suffix}"
+                rows += [
+                    Layer(
+                        f"conv{suffix}", f"features.{at}", "conv", channels, width, 3, 1, 1, relu
+                    ),
+                    Layer(relu, f"features.{at + 1}", "relu", width, width),
+                ]
+                channels = width
+            rows.append(Layer(f"pool{block}", f"features.{len(rows)}", "pool", width, width, 2, 2))
+        flat, units = channels * self.grid**2, self.units
+        rows += [
+            Layer("flatten", "", "flatten", channels, flat),
+            Layer("fc6", "classifier.0", "linear", flat, units, activation="relu6"),
+            Layer("relu6", "classifier.1", "relu", units, units),
+            Layer("fc7", "classifier.3", "linear", units, units, activation="relu7"),
+            Layer("relu7", "classifier.4", "relu", units, units),
+            Layer("fc8", "classifier.6", "linear", units, self.classes),
+            Layer("prob", "", "softmax", self.classes, self.classes),
+        ]
+        return tuple(rows)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Canonical names in the order the layers run."""
+        return tuple(layer.name for layer in self.layers)
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """Other accepted names, each with its canonical one.
+
+        torchvision's dotted paths, the classic slide's ordinals (``conv13``, ``fc1``), and
+        ``softmax``.
+        """
+        found = {layer.module: layer.name for layer in self.layers if layer.module}
+        convolutions = [layer.name for layer in self.layers if layer.kind == "conv"]
+        found |= {f"conv{i}": name for i, name in enumerate(convolutions, start=1)}
+        return found | {"fc1": "fc6", "fc2": "fc7", "fc3": "fc8", "softmax": "prob"}
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights and biases in all."""
+        return sum(layer.parameters for layer in self.layers)
+
+    def layer(self, name: str) -> Layer:
+        """Return a layer by its canonical name or an alias.
+
+        Raises
+        ------
+        LayerError
+            The name is unknown; the message suggests the nearest ones.
+        """
+        key = name.strip().lower()
+        key = self.aliases.get(key, key)
+        if key in self.names:
+            return self.layers[self.names.index(key)]
+        near = difflib.get_close_matches(key, [*self.names, *self.aliases], n=3, cutoff=0.5)
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        raise LayerError(
+            f"Unknown layer {name!r} for {self.name}.{hint} "
+            f"`vggfeat layers --model {self.name}` lists them."
+        )
+
+    def upto(self, names: Iterable[str]) -> tuple[Layer, ...]:
+        """Return the layers that must run to reach the deepest of the named ones."""
+        deepest = max(self.names.index(self.layer(name).name) for name in names)
+        return self.layers[: deepest + 1]
+
+    def output_shape(self, name: str, height: int = 0, width: int = 0) -> Shape:
+        """Return the shape of a layer's activation for one image.
+
+        Parameters
+        ----------
+        name : str
+            Canonical name or alias.
+        height, width : int
+            Size of the network's input in pixels; :attr:`input_size` by default.
+
+        Returns
+        -------
+        tuple of int
+            (C, H, W) for maps, (D,) from ``flatten`` on.
+
+        Raises
+        ------
+        LayerError
+            Unknown name, or an input too small to reach the layer.
+        """
+        target = self.layer(name)
+        h, w = height or self.input_size, width or height or self.input_size
+        for layer in self.upto([target.name]):
+            if layer.kernel:
+                h = (h + 2 * layer.padding - layer.kernel) // layer.stride + 1
+                w = (w + 2 * layer.padding - layer.kernel) // layer.stride + 1
+        if min(h, w) < 1:
+            raise LayerError(
+                f"An input of {height} x {width} pixels is too small for {target.name}; "
+                "each pooling halves it, so give at least 32 x 32."
+            )
+        return (target.outputs, h, w) if target.spatial else (target.outputs,)
+
+
+ARCHITECTURES = {
+    "vgg11": Architecture("vgg11", (1, 1, 2, 2, 2)),
+    "vgg13": Architecture("vgg13", (2, 2, 2, 2, 2)),
+    "vgg16": Architecture("vgg16", (2, 2, 3, 3, 3)),
+    "vgg19": Architecture("vgg19", (2, 2, 4, 4, 4)),
+}
+"""Known networks: the paper's configurations A, B, D and E."""
+
+
+@cache
+def architecture(model: str) -> Architecture:
+    """Return a network's table.
+
+    Raises
+    ------
+    LayerError
+        The model is unknown.
+    """
+    try:
+        return ARCHITECTURES[model]
+    except KeyError:
+        raise LayerError(
+            f"Unknown model {model!r}. Known models: {', '.join(ARCHITECTURES)}."
+        ) from None

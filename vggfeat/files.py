@@ -1,0 +1,148 @@
+"""Files: how a store spells their names, which of them are images, and opening them safely."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from vggfeat.errors import ImageError
+
+if TYPE_CHECKING:
+    import io
+
+IMAGE_EXTENSIONS = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib",
+    ".tif", ".tiff", ".avif", ".avifs", ".heic", ".heif", ".jp2", ".j2k", ".j2c", ".jpc",
+    ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".ico", ".pcx", ".sgi", ".tga",
+})  # fmt: skip
+"""File extensions taken as images without a look inside, compared in lower case."""
+
+RAW_EXTENSIONS = frozenset({
+    ".3fr", ".arw", ".cr2", ".cr3", ".dcr", ".dng", ".erf", ".kdc", ".mef", ".mrw", ".nef",
+    ".nrw", ".orf", ".pef", ".raf", ".rw2", ".sr2", ".srw",
+})  # fmt: skip
+"""Extensions of cameras' raw files, never taken: most look like TIFF and would be decoded as the
+small preview inside."""
+
+SIGNATURE_BYTES = 32
+"""How many first bytes :func:`sniff` needs."""
+
+_SIGNATURES = (
+    ("JPEG", re.compile(rb"\xff\xd8\xff")),
+    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
+    ("GIF", re.compile(rb"GIF8[79]a")),
+    ("WEBP", re.compile(rb"RIFF....WEBP", re.DOTALL)),
+    # "BM" alone begins many a text: ask for the reserved zeros and a known header size as well.
+    ("BMP", re.compile(rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)),
+    ("TIFF", re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+")),
+    ("AVIF", re.compile(rb".{4}ftyp(avif|avis)", re.DOTALL)),
+    ("HEIC", re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)),
+    ("JPEG 2000", re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51")),
+    ("PPM", re.compile(rb"P[1-6]\s+(#|\d+\s+\d+\s)")),
+)
+
+_ESCAPED = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
+_TO_ESCAPE = re.compile("[\\\\\0\ud800-\udfff]")
+
+
+def encode_path(name: str) -> str:
+    r"""Return the text a store keeps for a file name that may hold anything.
+
+    Parameters
+    ----------
+    name : str
+        As the operating system gives it to Python: bytes that are not valid UTF-8 are lone
+        surrogates (``surrogateescape``).
+
+    Returns
+    -------
+    str
+        Valid UTF-8 without NUL, unequal for unequal names: an undecodable byte becomes ``\xNN``,
+        a backslash two. Most names are returned as they are.
+    """
+    return _TO_ESCAPE.sub(_escape, name)
+
+
+def decode_path(key: str) -> str:
+    """Return the file name that :func:`encode_path` made `key` of."""
+    return _ESCAPED.sub(_unescape, key) if "\\" in key else key
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if match[0] == "\\":
+        return "\\\\"
+    if code == 0 or 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code & 0xFF:02x}"
+    return f"\\u{code:04x}"
+
+
+def _unescape(match: re.Match[str]) -> str:
+    text = match[1]
+    if text == "\\":
+        return "\\"
+    code = int(text[1:], 16)
+    return chr(code + 0xDC00 if text[0] == "x" and code >= 0x80 else code)
+
+
+def as_key(name: str) -> str:
+    """Return the key of a path written by a person: ``/`` between parts, no ``./``, no ``//``."""
+    return encode_path(PurePath(name).as_posix())
+
+
+def extension(name: str) -> str:
+    """Return a name's extension in lower case with its dot, empty where it has none."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
+
+
+def sniff(head: bytes) -> str:
+    """Name the image format that a file's first :data:`SIGNATURE_BYTES` announce, or ``""``."""
+    return next((kind for kind, signature in _SIGNATURES if signature.match(head)), "")
+
+
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Open a file for reading without ever waiting for one that is not a plain file.
+
+    Raises
+    ------
+    ImageError
+        The reason in one line: missing, not allowed, a folder, a FIFO, a device.
+    """
+    try:
+        # Asked before opening as well: opening a device may already do something.
+        _refuse_special(Path(path).stat().st_mode)
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+        try:
+            _refuse_special(os.fstat(file).st_mode)
+            return os.fdopen(file, "rb")
+        except BaseException:
+            os.close(file)
+            raise
+    except FileNotFoundError:
+        what = "symbolic link to a missing file" if Path(path).is_symlink() else "no such file"
+        raise ImageError(what) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ImageError(system_reason(error)) from error
+
+
+def system_reason(error: BaseException) -> str:
+    """Return what the operating system objected to, without numbers and paths."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text[:1].lower() + text[1:] if text else type(error).__name__
+
+
+def _refuse_special(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kinds = {
+            stat.S_IFDIR: "folder",
+            stat.S_IFIFO: "FIFO",
+            stat.S_IFSOCK: "socket",
+            stat.S_IFCHR: "device",
+            stat.S_IFBLK: "device",
+        }
+        raise ImageError(f"not a file but a {kinds.get(stat.S_IFMT(mode), 'special file')}")

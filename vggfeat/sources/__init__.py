@@ -1,0 +1,154 @@
+"""Where images come from: a folder, an image, a list, tar archives.
+
+:func:`open_source` lists a source at once and opens its images one by one, from any thread.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from vggfeat.errors import ImageError, SourceError
+from vggfeat.files import (
+    IMAGE_EXTENSIONS,
+    SIGNATURE_BYTES,
+    decode_path,
+    encode_path,
+    extension,
+    open_regular,
+    sniff,
+    system_reason,
+)
+from vggfeat.sources.base import Entry, FileSource, Source, entry_of, file_path
+from vggfeat.sources.braces import expand
+from vggfeat.sources.folder import open_folder
+from vggfeat.sources.lists import open_list
+from vggfeat.sources.shards import ShardSource
+
+__all__ = ["Entry", "Source", "decode_path", "encode_path", "open_source", "open_stored"]
+
+_ALLOWED = "a folder, an image, a .txt or .csv list, or .tar shards (name-{000..012}.tar)"
+_COMPRESSED = re.compile(r"\.(tar\.[a-z0-9]+|tgz|tbz2?|txz|tzst|zip|7z|rar)$", re.IGNORECASE)
+_COMPRESSED_HEAD = re.compile(
+    rb"\x1f\x8b|BZh[1-9]|\xfd7zXZ|\x28\xb5\x2f\xfd|PK\x03\x04|Rar!|7z\xbc"
+)
+_TAR_MAGIC = slice(257, 262)
+_SIBLINGS = 10_000
+
+
+def open_source(spec: str | os.PathLike[str]) -> Source:
+    """List the images of a source.
+
+    Parameters
+    ----------
+    spec : path
+        A folder, with everything below it; one image; a ``.txt`` list (one path a line) or
+        ``.csv`` list (column ``path``, perhaps ``label``); one ``.tar``, or several by braces as
+        in ``shard-{000..012}.tar`` or ``{train,val}.tar``.
+
+    Raises
+    ------
+    SourceError
+        There is no such thing, it cannot be read, or no image is in it.
+    """
+    given = os.fsdecode(spec)
+    try:
+        # Not resolve(): links stay as the user named them, so that stored paths do.
+        path = Path(given).absolute()
+        if given and os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where it may not look)
+            return open_folder(str(path))
+        if given and os.path.lexists(path):
+            return _open_file(str(path))
+        if names := expand(str(path)):
+            return _open_shards(names, str(path))
+    except ValueError as error:  # a NUL in the name
+        raise SourceError(f"{given!r} is not a path: {error}. Give {_ALLOWED}.") from error
+    raise SourceError(f"There is no {given!r}.{_near(path)} Give {_ALLOWED}.")
+
+
+def open_stored(root: str, path: str) -> BinaryIO:
+    """Open an image that a store knows, by what the store keeps of its source.
+
+    Parameters
+    ----------
+    root : str
+        :attr:`Source.root` of the source it came from.
+    path : str
+        Its :attr:`Entry.path`.
+
+    Raises
+    ------
+    ImageError, SourceError
+        The image, or its archive, is no longer there.
+    """
+    if os.path.isdir(decode_path(root)):  # noqa: PTH112
+        return open_regular(file_path(root, path))
+    return _stored_archive(root).open(Entry(path, 0, 0))
+
+
+@lru_cache(maxsize=4)
+def _stored_archive(root: str) -> Source:
+    return open_source(decode_path(root))
+
+
+def _open_file(path: str) -> Source:
+    kind = extension(path)
+    if kind in (".txt", ".csv"):
+        return open_list(path)
+    if _COMPRESSED.search(path):
+        raise _compressed(path)
+    if kind == ".tar":
+        return _open_shards([path], path)
+    if kind not in IMAGE_EXTENSIONS:
+        try:
+            with open_regular(path) as file:
+                head = file.read(512)
+        except ImageError as error:
+            raise SourceError(f"Cannot read {path!r}: {error}. Give {_ALLOWED}.") from error
+        if head[_TAR_MAGIC] == b"ustar":
+            return _open_shards([path], path)
+        if not sniff(head[:SIGNATURE_BYTES]):
+            raise SourceError(f"{path!r} is not a source of images. Give {_ALLOWED}.")
+    folder = Path(path).parent
+    return FileSource(str(folder), path, [entry_of(str(folder), encode_path(Path(path).name))])
+
+
+def _open_shards(shards: list[str], spec: str) -> Source:
+    missing = [shard for shard in shards if not os.path.isfile(shard)]  # noqa: PTH113
+    if missing:
+        raise SourceError(
+            f"{len(missing)} of the {len(shards)} shards of {spec!r} are missing, the first is "
+            f"{missing[0]!r}. Name only shards that exist."
+        )
+    for shard in shards:
+        try:
+            with open_regular(shard) as file:
+                head = file.read(8)
+        except ImageError as error:
+            raise SourceError(f"Cannot read {shard!r}: {error}.") from error
+        if _COMPRESSED.search(shard) or _COMPRESSED_HEAD.match(head):
+            raise _compressed(shard)
+    return ShardSource(shards, spec)
+
+
+def _compressed(path: str) -> SourceError:
+    return SourceError(
+        f"{path!r} is a compressed archive, in which images cannot be found by their place. "
+        "Unpack it and give the folder, or pack it again as a plain .tar."
+    )
+
+
+def _near(path: Path) -> str:
+    """Suggest names beside the one that is missing."""
+    try:
+        with os.scandir(path.parent) as items:
+            names = [item.name for item in islice(items, _SIBLINGS)]
+    except OSError as error:
+        return f" Its folder {str(path.parent)!r} cannot be read: {system_reason(error)}."
+    near = difflib.get_close_matches(path.name, names, n=3)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""

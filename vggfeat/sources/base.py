@@ -1,0 +1,105 @@
+"""What every source of images offers: a list of entries and a way to open each."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from vggfeat.files import decode_path, encode_path, open_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vggfeat.labels import RawLabels
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image of a source.
+
+    Attributes
+    ----------
+    path : str
+        Its key in a store: relative to the source, ``/`` between parts, valid UTF-8, unique.
+    size : int
+        In bytes; 0 where the file cannot be asked.
+    mtime_ns : int
+        Time of the last change in nanoseconds since 1970; 0 where the file cannot be asked.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+class Source(ABC):
+    """Images in a fixed order.
+
+    Attributes
+    ----------
+    root : str
+        Absolute path that the entries' paths are relative to: a folder, or the archive.
+    spec : str
+        Absolute form of what :func:`~vggfeat.sources.open_source` was given, and understands.
+    entries : list of Entry
+        Sorted by path.
+    given_labels : dict or None
+        Entry path to class names, where the source says them (a CSV column, ``.cls`` members).
+    left_out : int
+        Files that were met and are no images by extension or first bytes.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        spec: str,
+        entries: Iterable[Entry],
+        given_labels: RawLabels | None = None,
+        left_out: int = 0,
+    ) -> None:
+        self.root = as_text(root)
+        self.spec = as_text(spec)
+        self.entries = sorted(entries, key=attrgetter("path"))
+        self.given_labels = given_labels
+        self.left_out = left_out
+
+    @abstractmethod
+    def open(self, entry: Entry) -> BinaryIO:
+        """Open an image's bytes for reading, from any thread; the caller closes the file.
+
+        Raises
+        ------
+        ImageError
+            The reason in one line: missing, unreadable, not a plain file.
+        """
+
+
+class FileSource(Source):
+    """Images that are files of their own, below one folder or named absolutely."""
+
+    def open(self, entry: Entry) -> BinaryIO:
+        """Open an image file; see :meth:`Source.open`."""
+        return open_regular(file_path(self.root, entry.path))
+
+
+def as_text(path: str) -> str:
+    """Return an absolute path as valid UTF-8 with ``/`` between parts."""
+    return encode_path(path.replace(os.sep, "/"))
+
+
+def file_path(root: str, path: str) -> Path:
+    """Return the real name of the file that a source with `root` calls `path`."""
+    return Path(decode_path(root), decode_path(path))
+
+
+def entry_of(folder: str, path: str) -> Entry:
+    """Return the entry of the file that is called `path` below `folder`, existing or not."""
+    try:
+        state = Path(folder, decode_path(path)).stat()
+    except (OSError, ValueError):  # opening it will give the reason
+        return Entry(path, 0, 0)
+    return Entry(path, state.st_size, state.st_mtime_ns)

@@ -1,0 +1,222 @@
+"""What lies where in one tar file, and reading it from there."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import posixpath
+import tarfile
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, BinaryIO
+
+from vggfeat.errors import ImageError, SourceError
+from vggfeat.files import (
+    IMAGE_EXTENSIONS,
+    RAW_EXTENSIONS,
+    SIGNATURE_BYTES,
+    encode_path,
+    extension,
+    open_regular,
+    sniff,
+)
+from vggfeat.labels import RawLabels, class_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_log = logging.getLogger(__name__)
+
+_LABEL_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a member's bytes lie.
+
+    Attributes
+    ----------
+    shard : str
+        Path of the tar file.
+    offset, size : int
+        In bytes.
+    mtime_ns : int
+        Of the tar file, which stands for its members'.
+    reason : str
+        Why the member cannot be read; empty where it can.
+    """
+
+    shard: str
+    offset: int
+    size: int
+    mtime_ns: int
+    reason: str = ""
+
+
+class Listing:
+    """The images in one tar file.
+
+    Attributes
+    ----------
+    images : dict of str to Place
+        By member name, as a store spells it; hidden members are left out.
+    found : int
+        Images met, with those whose name comes again.
+    left_out : int
+        Members that are no images by extension or first bytes.
+    """
+
+    def __init__(self, shard: str) -> None:
+        self.images: dict[str, Place] = {}
+        self.found = self.left_out = 0
+        self._shard = shard
+        self._classes: dict[str, str] = {}
+        self._files: dict[str, Place] = {}
+        links: dict[str, str] = {}
+        try:
+            with open_regular(shard) as file:
+                state = os.fstat(file.fileno())
+                self._end, self._mtime_ns = state.st_size, state.st_mtime_ns
+                for member in self._members(file):
+                    self._take(member, file, links)
+        except ImageError as error:
+            raise SourceError(f"Cannot read {shard!r}: {error}.") from error
+        for name, target in links.items():
+            missing = Place(shard, 0, 0, self._mtime_ns, "link to a missing member")
+            self.images[name] = self._files.get(target, missing)
+
+    def labels(self) -> RawLabels:
+        """Return the class name of each image that has a ``.cls`` member beside it."""
+        stems = {name: _stem(name) for name in self.images}
+        return {n: (self._classes[s],) for n, s in stems.items() if s in self._classes}
+
+    def _members(self, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+        try:
+            tar = tarfile.TarFile(fileobj=file, encoding="utf-8", errors="surrogateescape")
+        except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+            raise SourceError(
+                f"{self._shard!r} is not a tar archive: {error}. Is it complete?"
+            ) from error
+        with tar:
+            problem = ""
+            while True:
+                try:
+                    member = tar.next()
+                except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+                    problem = str(error)
+                    break
+                if member is None:
+                    break
+                tar.members = []  # type: ignore[attr-defined]  # it would keep all of them
+                yield member
+            file.seek(tar.offset)
+            block = file.read(tarfile.BLOCKSIZE)
+            # A sound archive ends in a block of zeros; tarfile stops without a word at others.
+            if problem or len(block) < tarfile.BLOCKSIZE or any(block):
+                _log.warning(
+                    "%s is truncated or damaged at byte %d%s; what comes before it is used.",
+                    self._shard, tar.offset, f" ({problem})" if problem else "",
+                )  # fmt: skip
+
+    def _take(self, member: tarfile.TarInfo, file: BinaryIO, links: dict[str, str]) -> None:
+        name = _clean(member.name)
+        if member.isdir() or _hidden(name):
+            return
+        place = Place(self._shard, member.offset_data, member.size, self._mtime_ns)
+        if member.issparse():
+            place = replace(place, reason="sparse member, which cannot be read in place")
+        elif member.offset_data + member.size > self._end:
+            place = replace(place, reason="truncated: the archive ends inside this image")
+        key = encode_path(name)
+        if member.isreg():
+            self._files[name] = place
+        if extension(name) in IMAGE_EXTENSIONS:
+            self.found += 1
+            if member.islnk() or member.issym():
+                above = posixpath.dirname(name) if member.issym() else ""
+                links[key] = posixpath.normpath(posixpath.join(above, member.linkname))
+            elif not member.isreg():
+                place = replace(place, reason="not a file but a device or FIFO")
+            self.images[key] = place
+        elif not member.isreg():
+            self.left_out += 1
+        elif extension(name) == ".cls":
+            data = _peek(file, place, _LABEL_BYTES)
+            self._classes[_stem(key)] = class_name(data.decode("utf-8", "surrogateescape"))
+        elif extension(name) not in RAW_EXTENSIONS and sniff(_peek(file, place, SIGNATURE_BYTES)):
+            self.found += 1
+            self.images[key] = place
+        else:
+            self.left_out += 1
+
+
+def open_place(file: io.BufferedReader, place: Place) -> BinaryIO:
+    """Return the bytes at `place` as a file of their own, which closes `file` with itself.
+
+    Raises
+    ------
+    ImageError
+        The place cannot be read, or the tar file has changed since it was listed.
+    """
+    changed = os.fstat(file.fileno()).st_mtime_ns != place.mtime_ns
+    if reason := place.reason or ("the archive has changed since it was listed" if changed else ""):
+        file.close()
+        raise ImageError(reason)
+    return io.BufferedReader(_Window(file.detach(), place.offset, place.size))
+
+
+class _Window(io.RawIOBase):
+    """A stretch of a file as if it were the whole file."""
+
+    def __init__(self, file: io.RawIOBase, offset: int, size: int) -> None:
+        self._file, self._offset, self._size, self._at = file, offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise ValueError(f"negative seek position {start + offset}")
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        room = max(0, min(len(buffer), self._size - self._at))
+        self._file.seek(self._offset + self._at)
+        count = self._file.readinto(memoryview(buffer)[:room]) or 0
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _clean(name: str) -> str:
+    """Drop ``./``; ``..`` and a leading slash stay: they are parts of a key, never followed."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return ("/" if name.startswith("/") else "") + "/".join(parts)
+
+
+def _hidden(name: str) -> bool:
+    return any(
+        part == "__MACOSX" or (part.startswith(".") and part != "..") for part in name.split("/")
+    )
+
+
+def _stem(name: str) -> str:
+    """Return what webdataset groups members by: the path up to the first dot of the last part."""
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + base.partition(".")[0]
+
+
+def _peek(file: BinaryIO, place: Place, count: int) -> bytes:
+    file.seek(place.offset)
+    return file.read(min(count, place.size))

@@ -1,0 +1,258 @@
+"""The network: built from torchvision as deep as it is asked for, run, and listened to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vggfeat import malloc, pooling
+from vggfeat.errors import DeviceError
+from vggfeat.layers import Architecture
+from vggfeat.preprocessing import Preprocessing
+from vggfeat.weights import Weights
+
+_log = logging.getLogger(__name__)
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+_HEAD_ROWS = 8
+"""Rows that the fully connected layers get at least. Matrix libraries pick other kernels, with
+other rounding, for a handful of rows; with this many, an image's features are the same to the
+last bit whichever images share its batch."""
+_BATCH = {"cpu": 8, "mps": 32, "cuda": 128}
+
+
+def resolve_device(name: str) -> torch.device:
+    """Choose a device.
+
+    Parameters
+    ----------
+    name : str
+        ``"auto"`` (CUDA, else MPS, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"mps"``.
+
+    Raises
+    ------
+    DeviceError
+        The name is unknown, or this machine has no such device.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if gpus else "mps" if mps else "cpu")
+    available = ["cpu", *(f"cuda:{i}" for i in range(gpus)), *(["mps"] if mps else [])]
+    if name in available or (name == "cuda" and gpus):
+        return torch.device(name)
+    raise DeviceError(
+        f"Device {name!r} is not available. This machine has: {', '.join(available)}."
+    )
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Return the batch size that ``auto`` means on a device."""
+    return _BATCH.get(device.type, 8)
+
+
+def build(network: Architecture, weights: Weights, layers: Mapping[str, str]) -> nn.ModuleDict:
+    """Build the modules up to the deepest of some layers, with their weights, on the CPU.
+
+    Nothing is allocated for deeper layers: torchvision's network is made on the meta device,
+    which holds shapes only, and then given the tensors that will be used.
+
+    Parameters
+    ----------
+    network : Architecture
+        Which network.
+    weights : Weights
+        Where its tensors come from.
+    layers : mapping of str to anything
+        Canonical names of the layers that will be asked for.
+
+    Returns
+    -------
+    torch.nn.ModuleDict
+        Canonical name to module, in the order they run, in evaluation mode. Dropout is left out.
+    """
+    with torch.device("meta"):
+        whole = getattr(torchvision.models, network.name)(weights=None)
+    wanted = network.upto(layers)
+    names = [f"{at.module}.{kind}" for at in wanted if at.parameters for kind in ("weight", "bias")]
+    tensors = weights.load(network, names)
+    modules = nn.ModuleDict()
+    for layer in wanted:
+        if layer.kind == "flatten":
+            modules[layer.name] = nn.Sequential(whole.avgpool, nn.Flatten())
+        elif layer.kind == "softmax":
+            modules[layer.name] = nn.Softmax(dim=1)
+        else:
+            modules[layer.name] = whole.get_submodule(layer.module)
+        if layer.parameters:
+            own = {kind: tensors.pop(f"{layer.module}.{kind}") for kind in ("weight", "bias")}
+            modules[layer.name].load_state_dict(own, assign=True)
+    return modules.eval().requires_grad_(False)
+
+
+@contextmanager
+def capture(
+    modules: nn.ModuleDict, layers: Mapping[str, str], keep: Callable[[str, Tensor], None]
+) -> Iterator[None]:
+    """Hand over the activations of layers while the modules run, and always let go afterwards.
+
+    torchvision's ReLUs work in place, which would rectify the output of the layer before them
+    under the hands of whoever kept it. So while a layer is listened to, the ReLU after it writes
+    elsewhere.
+
+    Parameters
+    ----------
+    modules : torch.nn.ModuleDict
+        From :func:`build`.
+    layers : mapping of str to anything
+        Canonical names to listen to.
+    keep : callable
+        Called with the canonical name and the activation, (B, C, H, W) or (B, D).
+    """
+    names = list(modules)
+
+    def listen(name: str, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+        keep(name, output)
+
+    with ExitStack() as undo:
+        for name in layers:
+            handle = modules[name].register_forward_hook(partial(listen, name))
+            undo.callback(handle.remove)
+            after = names.index(name) + 1
+            follower = modules[names[after]] if after < len(names) else None
+            if isinstance(follower, nn.ReLU) and follower.inplace:
+                follower.inplace = False
+                undo.callback(setattr, follower, "inplace", True)
+        yield
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network ready to turn 8-bit images into pooled features.
+
+    Attributes
+    ----------
+    modules : torch.nn.ModuleDict
+        From :func:`build`, on `device` and in `precision`.
+    layers : dict of str to str
+        Canonical layer name to pooling.
+    preprocessing : Preprocessing
+        Gives the channels' order, scale, mean and standard deviation.
+    device : torch.device
+        Where it runs.
+    precision : torch.dtype
+        Type of weights and activations.
+    """
+
+    modules: nn.ModuleDict
+    layers: Mapping[str, str]
+    preprocessing: Preprocessing
+    device: torch.device
+    precision: torch.dtype
+
+    @classmethod
+    def load(
+        cls,
+        network: Architecture,
+        weights: Weights,
+        layers: Mapping[str, str],
+        device: str = "auto",
+        precision: str = "float32",
+    ) -> Network:
+        """Build a network, load its weights and move it to its device.
+
+        Raises
+        ------
+        DeviceError
+            The device or precision is not available.
+        WeightsError
+            The weights do not fit.
+        """
+        if precision not in PRECISIONS:
+            raise DeviceError(
+                f"Unknown precision {precision!r}. Known are {', '.join(PRECISIONS)}."
+            )
+        place = resolve_device(device)
+        if place.type == "cpu":
+            malloc.keep_freed_blocks()
+        modules = build(network, weights, layers).to(place, PRECISIONS[precision])
+        modules.to(memory_format=torch.channels_last)
+        _log.debug("%s up to %s on %s", network.name, list(modules)[-1], place)
+        return cls(modules, dict(layers), weights.preprocessing, place, PRECISIONS[precision])
+
+    def features(self, images: NDArray[np.uint8]) -> dict[str, Tensor]:
+        """Run a batch and pool what the asked layers put out.
+
+        On a GPU this returns before the computation has ended.
+
+        Parameters
+        ----------
+        images : ndarray of uint8, (B, H, W, 3)
+            RGB, 0..255.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Layer to float32 features (B, ...) on the network's device.
+        """
+        count = len(images)
+        found: dict[str, Tensor] = {}
+
+        def keep(name: str, activation: Tensor) -> None:
+            found[name] = pooling.apply(activation[:count], self.layers[name])
+
+        with torch.inference_mode(), _exact_float32(), capture(self.modules, self.layers, keep):
+            x = self._normalised(images)
+            for name, module in self.modules.items():
+                if name == "flatten" and count < _HEAD_ROWS:
+                    x = nn.functional.pad(x, (0, 0, 0, 0, 0, 0, 0, _HEAD_ROWS - count))
+                x = module(x)
+        return {name: found[name] for name in self.layers}
+
+    def features_with_retreat(self, images: NDArray[np.uint8]) -> dict[str, Tensor]:
+        """As :meth:`features`, in halves where the device's memory does not hold the batch."""
+        try:
+            return self.features(images)
+        except torch.OutOfMemoryError:
+            if len(images) == 1:
+                raise
+        half = len(images) // 2
+        _log.warning(
+            "%s is out of memory with %d images; going on with halves", self.device, len(images)
+        )
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        parts = [self.features_with_retreat(part) for part in (images[:half], images[half:])]
+        return {name: torch.cat([part[name] for part in parts]) for name in self.layers}
+
+    def _normalised(self, images: NDArray[np.uint8]) -> Tensor:
+        spec = self.preprocessing
+        # (B, H, W, 3) -> (B, 3, H, W): a view, and the memory is channels_last already
+        x = torch.from_numpy(images).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        if spec.channels == "BGR":
+            x = x.flip(1).contiguous(memory_format=torch.channels_last)
+        mean, std = (
+            torch.tensor(values, device=self.device).view(1, 3, 1, 1)
+            for values in (spec.mean, spec.std)
+        )
+        # Division, as torchvision divides by 255: a product with 1/255 rounds otherwise.
+        x = x.to(torch.float32).div_(1 / spec.scale).sub_(mean).div_(std)
+        return x.to(self.precision)
+
+
+def _exact_float32() -> AbstractContextManager[None]:
+    """Switch off TF32, which cuDNN uses for float32 convolutions by default (error 1e-3)."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

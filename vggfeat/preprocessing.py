@@ -1,0 +1,45 @@
+"""What happens to pixels before the network, as a value that travels with the weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How an 8-bit RGB image becomes the input that a weight file was trained with.
+
+    The network sees ``(x * scale - mean) / std`` for each channel, where ``x`` is in 0..255.
+
+    Attributes
+    ----------
+    resize : int
+        Length in pixels that the smaller side is resized to, keeping the aspect ratio.
+    crop : int
+        Side in pixels of the square cut from the centre, which is the network's input size.
+    interpolation : str
+        Resampling filter of the resize; ``"bilinear"`` (with antialiasing, as in torchvision).
+    channels : str
+        Order of the channels, ``"RGB"`` or ``"BGR"``.
+    scale : float
+        Factor from 0..255 to the range that `mean` and `std` are given in.
+    mean, std : tuple of float
+        For each channel in the order of `channels`.
+    """
+
+    resize: int = 256
+    crop: int = 224
+    interpolation: str = "bilinear"
+    channels: str = "RGB"
+    scale: float = 1 / 255
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+TORCHVISION = Preprocessing()
+"""Of torchvision's ``IMAGENET1K_V1`` weights: what their own ``transforms()`` do."""

@@ -1,0 +1,162 @@
+"""What decides a store's numbers, what happened while they were made, and how two of them differ.
+
+Resuming, appending, predicting and searching all compare :class:`Deciding` values and refuse to
+mix; :class:`Happened` is for the reader only.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Self
+
+from vggfeat._version import __version__
+
+_TIME_WIDTH = len("2026-01-01T00:00:00+00:00")
+NEVER = " " * _TIME_WIDTH
+"""An end not reached yet: as wide as a time, so that a store can be stamped in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """The values that decide the numbers in a store.
+
+    Attributes
+    ----------
+    model : str
+        Canonical name of the network, such as ``"vgg16"``.
+    weights_sha256 : str
+        SHA-256 of the weight file in hexadecimal; for ``random:SEED`` that of its recipe.
+    preprocessing : dict
+        Fields of :class:`vggfeat.preprocessing.Preprocessing`.
+    view : str
+        How network inputs are cut from an image: ``"center"`` or ``"squash"``.
+    scales : tuple of int
+        Smallest sides in pixels of a multi-scale view; empty for views of one fixed size.
+    flip : bool
+        Whether features are averaged with those of the mirrored image.
+    layers : dict of str to str
+        Canonical layer name to pooling; ``"none"`` keeps the map, ``""`` where there is none.
+    dtype : str
+        Type the features are stored in, ``"float32"`` or ``"float16"``.
+    """
+
+    model: str
+    weights_sha256: str
+    preprocessing: dict[str, Any]
+    view: str
+    layers: dict[str, str]
+    dtype: str = "float32"
+    scales: tuple[int, ...] = ()
+    flip: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Rebuild from :meth:`to_json`; fields this version does not know are an error."""
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise ValueError(f"deciding fields {unknown} are unknown to vggfeat {__version__}")
+        return cls(**{**data, "scales": tuple(data.get("scales", ()))})
+
+    def differences(self, other: Deciding) -> list[str]:
+        """Name the fields in which `other` differs, each with both values.
+
+        Returns
+        -------
+        list of str
+            ``"field: ours, theirs"`` for each differing field; empty when all agree.
+        """
+        ours, theirs = self.to_json(), other.to_json()
+        return [f"{k}: {ours[k]!r}, not {theirs[k]!r}" for k in ours if ours[k] != theirs[k]]
+
+    def for_layer(self, layer: str) -> Deciding:
+        """Return the same values for one layer alone, as probes and indexes carry them."""
+        return replace(self, layers={layer: self.layers[layer]})
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Circumstances of a run; they never decide whether stores may be mixed.
+
+    Attributes
+    ----------
+    source : str
+        Absolute path of the folder, list or archive that the images came from.
+    weights : str
+        The weights as they were asked for: ``"imagenet"``, a path, or ``"random:SEED"``.
+    device, precision : str
+        Where and in which type the network ran.
+    start, end : str
+        ISO 8601 with seconds, UTC; `end` is blank until a run reaches its end.
+    versions : dict of str to str
+        Versions of Python and of the packages that touch the numbers.
+    """
+
+    source: str
+    weights: str
+    device: str
+    precision: str
+    start: str
+    end: str = NEVER
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Rebuild from :meth:`to_json`, leaving out fields of later versions."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{k: v for k, v in data.items() if k in known})
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Both halves, as a store's ``provenance`` attribute holds them."""
+
+    deciding: Deciding
+    happened: Happened
+
+    def dumps(self) -> str:
+        """Return the JSON text that a store holds."""
+        both = {"deciding": self.deciding.to_json(), "happened": self.happened.to_json()}
+        return json.dumps(both, ensure_ascii=True, indent=1)
+
+    @classmethod
+    def loads(cls, text: str) -> Self:
+        """Read what :meth:`dumps` wrote.
+
+        Raises
+        ------
+        ValueError
+            The text is not JSON, or lacks a field.
+        """
+        try:
+            data = json.loads(text)
+            return cls(Deciding.from_json(data["deciding"]), Happened.from_json(data["happened"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"provenance is incomplete: {error}") from error
+
+
+def now() -> str:
+    """Return the present time in UTC as ISO 8601, always of the same width."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Return versions of Python and of the packages that touch the numbers, importing none."""
+    found = {"vggfeat": __version__, "python": platform.python_version()}
+    for package in ("torch", "torchvision", "numpy", "pillow", "h5py"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,50 @@
+"""``.safetensors`` files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from vggfeat.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _open(path: Path) -> Any:  # the library's handle has no types
+    return safe_open(str(path), framework="pt")
+
+
+class SafetensorsFile:
+    """An open file; tensors are read from the mapped file one by one."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _open(path)
+        self.shapes = {
+            name: tuple(self._file.get_slice(name).get_shape()) for name in self._file.keys()  # noqa: SIM118 (no mapping)
+        }
+
+    def read(self, name: str) -> Tensor:
+        """Return one tensor."""
+        tensor: Tensor = self._file.get_tensor(name)
+        return tensor
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[SafetensorsFile]:
+    """Open a file for reading.
+
+    Raises
+    ------
+    WeightsError
+        The file is not in the safetensors format, or is truncated.
+    """
+    try:
+        file = SafetensorsFile(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} cannot be read as safetensors: {error}.") from error
+    yield file

@@ -1,0 +1,286 @@
+"""Probes on disk: a plain HDF5 file with everything that labelling a new image takes.
+
+Root attributes: ``format`` = ``"vggfeat-probe"``, ``format_version``, ``provenance`` (JSON text),
+``layer``, ``classifier``, ``C``, ``normalize``, ``n_train`` and ``sha256`` of all the rest.
+Datasets: ``coef`` (K, d) or (1, d) and ``intercept`` (K,) or (1,), float64; ``classes`` (K,)
+UTF-8; ``held_out``, the JSON text of :meth:`ProbeResult.to_json`, where the probe was scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import ProbeError, StoreMismatchError
+from vggfeat.probe.classifier import Classifier, LinearProbe
+from vggfeat.probe.labelled import Labelled
+from vggfeat.provenance import Deciding, Provenance
+from vggfeat.store.failures import writing
+from vggfeat.store.locking import WriterLock
+from vggfeat.store.replacing import destination, replacing
+
+if TYPE_CHECKING:
+    import os
+
+    from vggfeat.probe.scoring import ProbeResult
+    from vggfeat.store import FeatureStore
+
+FORMAT = "vggfeat-probe"
+FORMAT_VERSION = 1
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SavedProbe:
+    """A trained classifier with its class names and the way images must take to it.
+
+    Attributes
+    ----------
+    probe : LinearProbe
+        Its classes are the positions 0..K-1 in `classes`.
+    classes : tuple of str
+        Names of the K classes.
+    layer : str
+        Canonical name of the layer whose features it reads.
+    provenance : Provenance
+        Of those features; its deciding values are narrowed to `layer`.
+    n_train : int
+        Number of images it was trained on.
+    held_out : dict or None
+        How :func:`evaluate` scored such a probe, as :meth:`ProbeResult.to_json` tells it.
+    """
+
+    probe: LinearProbe
+    classes: tuple[str, ...]
+    layer: str
+    provenance: Provenance
+    n_train: int
+    held_out: dict[str, Any] | None = None
+
+    @property
+    def dimension(self) -> int:
+        """Length d of the features it reads."""
+        return int(self.probe.coef_.shape[1])
+
+    def check(self, deciding: Deciding) -> None:
+        """Refuse features that were made in another way than those it was trained on.
+
+        Raises
+        ------
+        StoreMismatchError
+            `deciding` differs; the message names the fields with both values.
+        """
+        if self.layer not in deciding.layers:
+            raise StoreMismatchError(
+                f"The probe reads {self.layer}, and only {', '.join(deciding.layers)} "
+                f"is given. Extract {self.layer}."
+            )
+        differing = self.provenance.deciding.differences(deciding.for_layer(self.layer))
+        if differing:
+            raise StoreMismatchError(
+                "The probe was trained on features made in another way: "
+                f"{'; '.join(differing)}. Extract with the probe's values, or train it anew."
+            )
+
+    def predict(self, X: npt.ArrayLike) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float64]]:
+        """Name the class of each row.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, d)
+            Features of :attr:`layer`; maps as vectors.
+
+        Returns
+        -------
+        names : ndarray of str objects, shape (n,)
+            The class of the largest score.
+        scores : ndarray of float64, shape (n, K)
+            See :meth:`LinearProbe.class_scores`.
+
+        Raises
+        ------
+        ProbeError
+            `X` is of another width, or holds NaN or infinite values.
+        """
+        X = np.asarray(X)
+        if X.ndim != 2 or X.shape[1] != self.dimension:
+            raise ProbeError(
+                f"Features of shape {X.shape} were given; this probe takes (n, {self.dimension}) "
+                f"from {self.layer}."
+            )
+        finite = np.isfinite(X).all(axis=1)
+        if not finite.all():
+            raise ProbeError(
+                f"Features hold NaN or infinite values, first in row {int(finite.argmin())}; "
+                "leave such images out."
+            )
+        names = np.array(self.classes, dtype=object)
+        if not len(X):
+            return names[:0], np.empty((0, len(names)))
+        scores = self.probe.class_scores(X)
+        return names[scores.argmax(axis=1)], scores
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file, whole or not at all; a probe that is there already is replaced.
+
+        Raises
+        ------
+        ProbeError
+            A file that is no probe has this name.
+        StoreError
+            The folder is missing or cannot be written, the disk is full, or another process is
+            writing the same file.
+        """
+        target = destination(path)
+        if target.exists() and target.stat().st_size and _format(target) != FORMAT:
+            raise ProbeError(f"{path} exists and is not a probe; it stays. Give another name.")
+        with WriterLock(target) as lock, writing(target), replacing(target, lock) as temporary:
+            self._write(temporary)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what :meth:`save` wrote; its decisions are the same to the last bit.
+
+        Raises
+        ------
+        ProbeError
+            The file is missing, damaged, no probe, or of a newer format.
+        """
+        where = Path(path)
+        if not where.is_file():
+            raise ProbeError(f"{path} is not a file. `vggfeat probe STORE --save PROBE` makes one.")
+        if _format(where) != FORMAT:
+            raise ProbeError(
+                f"{path} is not a probe, or damaged. `vggfeat probe STORE --save PROBE` makes one."
+            )
+        try:
+            with h5py.File(where) as file:
+                if (found := int(file.attrs["format_version"])) > FORMAT_VERSION:
+                    raise ProbeError(
+                        f"{path} was made by a newer vggfeat (format {found}; this one reads "
+                        f"up to {FORMAT_VERSION}). Upgrade vggfeat."
+                    )
+                held_out = file["held_out"].asstr()[()] if "held_out" in file else None
+                names = tuple(name.decode() for name in file["classes"][:])
+                saved = cls(
+                    LinearProbe.fitted(
+                        str(file.attrs["classifier"]),  # type: ignore[arg-type]
+                        C=float(file.attrs["C"]),
+                        normalize=bool(file.attrs["normalize"]),
+                        classes=np.arange(len(names)),
+                        coef=file["coef"][:],
+                        intercept=file["intercept"][:],
+                    ),
+                    names,
+                    str(file.attrs["layer"]),
+                    Provenance.loads(file.attrs["provenance"]),
+                    int(file.attrs["n_train"]),
+                    held_out if held_out is None else json.loads(held_out),
+                )
+                if file.attrs["sha256"] != saved._content():
+                    raise ValueError("its content does not have its checksum")
+        except ProbeError:
+            raise
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise ProbeError(
+                f"{path} is damaged ({' '.join(str(error).split())}). "
+                "Copy it again from where it came, or train it anew."
+            ) from error
+        return saved
+
+    def _write(self, path: Path) -> None:
+        classes = np.array([name.encode() for name in self.classes])
+        text = h5py.string_dtype("utf-8", classes.dtype.itemsize)
+        with h5py.File(path, "x", libver=("earliest", "v110")) as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["format_version"] = FORMAT_VERSION
+            file.attrs["provenance"] = self.provenance.dumps()
+            file.attrs["layer"] = self.layer
+            file.attrs["classifier"] = self.probe.classifier
+            file.attrs["C"] = self.probe.C_
+            file.attrs["normalize"] = self.probe.normalize
+            file.attrs["n_train"] = self.n_train
+            file.attrs["sha256"] = self._content()
+            file["coef"], file["intercept"] = self.probe.coef_, self.probe.intercept_
+            file.create_dataset("classes", data=classes.astype(text))
+            if self.held_out is not None:
+                file["held_out"] = json.dumps(self.held_out)
+
+    def _content(self) -> str:
+        head = [self.provenance.dumps(), self.layer, self.probe.classifier, float(self.probe.C_)]
+        head += [bool(self.probe.normalize), self.n_train, self.classes, self.held_out]
+        digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+        for array in (self.probe.coef_, self.probe.intercept_):
+            digest.update(repr(array.shape).encode())
+            digest.update(np.ascontiguousarray(array, "<f8").tobytes())
+        return digest.hexdigest()
+
+
+def train(
+    store: FeatureStore,
+    layer: str,
+    *,
+    classifier: Classifier = "svm",
+    C: float | None = None,
+    normalize: bool = True,
+    seed: int = 0,
+    max_iter: int = 1000,
+    held_out: ProbeResult | None = None,
+) -> SavedProbe:
+    """Train a classifier on all of a store's labelled images, to be kept and applied.
+
+    The rows are those that :func:`evaluate` divides: done, labelled, of a class with at least
+    two of them.
+
+    Parameters
+    ----------
+    store, layer, classifier, C, normalize, seed, max_iter :
+        As for :func:`evaluate`.
+    held_out : ProbeResult, optional
+        The score of such a probe, to be kept with it. Its `C` is used where none is given.
+
+    Raises
+    ------
+    ProbeError
+        As :func:`evaluate`; or `held_out` is the score of another layer, classifier or
+        normalisation.
+    """
+    data = Labelled.of(store, layer)
+    if held_out is not None:
+        asked, scored = (
+            (data.layer, classifier, normalize),
+            (held_out.layer, held_out.classifier, held_out.normalize),
+        )
+        if asked != scored:
+            raise ProbeError(f"The score is of {scored}, and a probe of {asked} is to be trained.")
+        C = held_out.C if C is None else C
+    y, X = data.features(store)
+    probe = LinearProbe(classifier, C=C, normalize=normalize, seed=seed, max_iter=max_iter)
+    probe.fit(X, y)
+    given = store.provenance
+    return SavedProbe(
+        probe,
+        data.classes,
+        data.layer,
+        Provenance(given.deciding.for_layer(data.layer), given.happened),
+        len(y),
+        None if held_out is None else held_out.to_json(),
+    )
+
+
+def _format(path: Path) -> str | None:
+    """Return the ``format`` of an HDF5 file; None where it has none or is no such file."""
+    try:
+        with h5py.File(path) as file:
+            return str(file.attrs["format"])
+    except (OSError, KeyError, RuntimeError):
+        return None

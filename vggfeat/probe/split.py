@@ -1,0 +1,71 @@
+"""Dividing labelled rows into two parts, each with its share of every class."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import ProbeError
+
+
+def stratified_split(
+    y: npt.ArrayLike, *, test_size: float = 0.25, train_per_class: int | None = None, seed: int = 0
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Divide rows at random, class by class.
+
+    A class of at least two rows has at least one in each part, however small its share; a class
+    of one row stays in the training part.
+
+    Parameters
+    ----------
+    y : array_like of shape (n,)
+        The class of each row.
+    test_size : float
+        Share of each class that goes into the test part, above 0 and below 1; the number of rows
+        is rounded to the nearest. Not used where `train_per_class` is given.
+    train_per_class : int, optional
+        Rows of each class for training, at least 1; all others are for the test. A class without
+        a row to spare gives up one of its training rows.
+    seed : int
+        The same seed and the same `y` give the same parts.
+
+    Returns
+    -------
+    train, test : ndarray of int64
+        Positions in `y`, ascending.
+
+    Raises
+    ------
+    ProbeError
+        `test_size` or `train_per_class` is out of its range.
+    """
+    if train_per_class is None and not 0 < test_size < 1:
+        raise ProbeError(
+            f"The test share is {test_size}; give a number above 0 and below 1, such as 0.25."
+        )
+    if train_per_class is not None and train_per_class < 1:
+        raise ProbeError(f"{train_per_class} training images a class; give at least 1.")
+    _, classes = np.unique(np.asarray(y), return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(classes))
+    in_test = np.zeros(len(classes), bool)
+    for k in range(classes.max(initial=-1) + 1):
+        members = order[classes[order] == k]
+        n = len(members)
+        wanted = round(test_size * n) if train_per_class is None else n - train_per_class
+        in_test[members[: min(max(wanted, 1), n - 1)]] = True
+    return np.flatnonzero(~in_test), np.flatnonzero(in_test)
+
+
+def mean_class_recall(y: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
+    """Return the share of right answers within each class, averaged over the classes in `y`.
+
+    The measure of Caltech-101 and Caltech-256, also known as balanced accuracy; in 0..1.
+
+    Parameters
+    ----------
+    y, predicted : array_like of shape (n,)
+        True and predicted classes.
+    """
+    _, classes = np.unique(np.asarray(y), return_inverse=True)
+    right = np.asarray(y) == np.asarray(predicted)
+    return float(np.mean(np.bincount(classes, weights=right) / np.bincount(classes)))

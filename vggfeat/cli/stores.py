@@ -1,0 +1,251 @@
+"""``vggfeat info``, ``verify``, ``merge`` and ``export``: what is done with a store as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vggfeat.cli.output import json_option, print_json, printable, table
+from vggfeat.errors import StoreError
+
+if TYPE_CHECKING:
+    from vggfeat.store import FeatureStore
+    from vggfeat.store.verification import Progress
+
+_existing = click.Path(dir_okay=False)
+
+
+@click.command()
+@click.argument("store", type=_existing)
+@click.option("--failed", is_flag=True, help="List the failed images with the reason of each.")
+@json_option
+def info(store: str, failed: bool, as_json: bool) -> None:
+    """Show what a store holds and how it was made, also while it is being written.
+
+    \b
+    Example:
+      vggfeat info photos.h5
+      vggfeat info photos.h5 --failed
+    """  # noqa: D301 - click reads the backspace
+    from vggfeat.store import FeatureStore
+
+    with FeatureStore(store) as opened:
+        failures = opened.failures()
+        facts = _facts(opened)
+    if as_json:
+        named = [{"path": path, "reason": reason} for path, reason in failures]
+        print_json(named if failed else facts | {"failures": named})
+    elif failed:
+        if failures:
+            click.echo(table(failures, ["path", "reason"]))
+        else:
+            click.echo("No image failed.", err=True)
+    else:
+        click.echo(_page(facts))
+
+
+@click.command()
+@click.argument("store", type=_existing)
+@click.option(
+    "--redo",
+    is_flag=True,
+    help="Mark damaged images pending, so that the next extract does them again.",
+)
+@json_option
+def verify(store: str, redo: bool, as_json: bool) -> None:
+    """Read all features again and compare them with their checksums.
+
+    Exit status 1 if anything is wrong.
+
+    \b
+    Example:
+      vggfeat verify photos.h5
+    """  # noqa: D301 - click reads the backspace
+    from vggfeat.store import FeatureStore
+    from vggfeat.store import redo as reopen
+
+    with FeatureStore(store) as opened:
+        counts = opened.counts()
+        with _bar("verify") as progress:
+            report = opened.verify(progress)
+    if redo and len(report.damaged):
+        reopen(store, report.damaged)
+    problems = [problem._asdict() for problem in report.problems]
+    if as_json:
+        print_json({"ok": report.ok, **counts, "checked": report.checked, "problems": problems})
+    elif report.ok:
+        layers = ", ".join(report.checked)
+        click.echo(f"{printable(store)}: {counts['done']:,} images are as written ({layers}).")
+    else:
+        rows = [[problem.path, problem.layer, problem.problem] for problem in report.problems]
+        click.echo(table(rows, ["path", "layer", "problem"]))
+    if not report.ok:
+        remedy = f"`vggfeat verify {printable(store)} --redo` marks damaged images pending"
+        if redo:
+            remedy = f"The {len(report.damaged)} damaged images are pending now"
+        raise StoreError(
+            f"{len(problems)} problems in {printable(store)}. {remedy}, and `vggfeat extract` "
+            "then does them again."
+        )
+
+
+@click.command()
+@click.argument("out", type=_existing)
+@click.argument("stores", type=_existing, nargs=-1, required=True)
+@click.option("--overwrite", is_flag=True, help="Replace the store OUT.")
+@json_option
+def merge(out: str, stores: tuple[str, ...], overwrite: bool, as_json: bool) -> None:
+    """Put the images of STORES, all made with the same options, into a new store OUT.
+
+    Images follow in the order of STORES. One that is in several is taken from the first, unless
+    only a later one has it done. Sources with equal paths for different images must not be
+    merged.
+
+    \b
+    Example:
+      vggfeat merge all.h5 monday.h5 tuesday.h5
+    """  # noqa: D301 - click reads the backspace
+    from vggfeat.store import merge as merge_stores
+
+    with _bar("merge") as progress:
+        report = merge_stores(out, stores, overwrite, progress)
+    if as_json:
+        print_json({"store": out, **asdict(report)})
+    else:
+        click.echo(
+            f"{printable(out)}: {report.rows:,} images, {report.done:,} done, "
+            f"{report.duplicates:,} duplicates left out."
+        )
+
+
+@click.command()
+@click.argument("store", type=_existing)
+@click.argument("out", type=_existing)
+@click.option("--layer", required=True, help="Layer of the store, such as relu7.")
+@click.option("--overwrite", is_flag=True, help="Replace the file OUT.")
+@json_option
+def export(store: str, out: str, layer: str, overwrite: bool, as_json: bool) -> None:
+    """Write one layer's features, of all images that are done, to OUT for other programs.
+
+    \b
+    The ending of OUT chooses the format:
+      .npy      the features alone, (n, D) or (n, C, H, W)
+      .npz      features, paths and, where known, classes and labels
+      .csv      path, label, f0, f1, ...
+      .parquet  path, label, features; needs `pip install "vggfeat[parquet]"`
+
+    \b
+    Example:
+      vggfeat export photos.h5 photos.npz --layer relu7
+    """  # noqa: D301 - click reads the backspace
+    from vggfeat.store import export as export_store
+
+    with _bar("export") as progress:
+        count = export_store(store, out, layer, overwrite, progress)
+    if as_json:
+        print_json({"file": out, "layer": layer, "images": count})
+    else:
+        click.echo(f"{printable(out)}: {count:,} images.")
+
+
+def _facts(store: FeatureStore) -> dict[str, Any]:
+    layers = [
+        {
+            "layer": name,
+            "pooling": store.provenance.deciding.layers[name],
+            "shape": list(store[name].shape),
+            "dtype": store[name].dtype.name,
+            "bytes": int(store[name].nbytes),
+        }
+        for name in store.layers
+    ]
+    labels = None
+    if store.has_labels:
+        multi = len(store.labels.shape) == 2
+        labels = {"kind": "multi-label" if multi else "single-label", "classes": store.classes}
+    return {
+        "store": str(store.path),
+        "rows": len(store),
+        **store.counts(),
+        "layers": layers,
+        "labels": labels,
+        "deciding": store.provenance.deciding.to_json(),
+        "happened": store.provenance.happened.to_json(),
+        "runs": [run.to_json() for run in store.runs],
+    }
+
+
+def _page(facts: dict[str, Any]) -> str:
+    counts = [f"{facts[key]:,} {key}" for key in ("done", "failed", "pending")]
+    images = f"{facts['rows']:,}: {', '.join(counts)}"
+    if facts["failed"]:
+        images += "  (--failed lists them)"
+    deciding = {k: v for k, v in facts["deciding"].items() if k not in ("layers", "preprocessing")}
+    deciding |= facts["deciding"]["preprocessing"]
+    rows = [["store", facts["store"]], ["images", images], ["labels", _labels(facts["labels"])]]
+    rows += [[key, _plain(value)] for key, value in deciding.items()]
+    layers = [
+        [
+            layer["layer"],
+            layer["pooling"] or "-",
+            " x ".join(map(str, layer["shape"])),
+            layer["dtype"],
+            f"{layer['bytes']:,}",
+        ]
+        for layer in facts["layers"]
+    ]
+    runs = [
+        [
+            run["start"],
+            run["end"].strip() or "not ended",
+            run["weights"],
+            run["device"],
+            run["precision"],
+            run["source"],
+        ]
+        for run in facts["runs"]
+    ]
+    parts = [
+        table(rows, ["what", "value"]),
+        table(layers, ["layer", "pooling", "shape", "dtype", "bytes"], right="shape bytes"),
+    ]
+    if runs:
+        parts.append(table(runs, ["start", "end", "weights", "device", "precision", "source"]))
+    return "\n\n".join(parts)
+
+
+def _labels(labels: dict[str, Any] | None) -> str:
+    if labels is None:
+        return "none"
+    names = labels["classes"]
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return f"{labels['kind']}, {len(names)} classes: {shown}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_plain, value)) or "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Progress]:
+    import sys
+
+    from tqdm import tqdm
+
+    with tqdm(desc=what, unit="row", file=sys.stderr, disable=None, leave=False) as bar:
+
+        def progress(through: int, total: int) -> None:
+            bar.total = total
+            bar.update(through - bar.n)
+
+        yield progress

@@ -1,0 +1,31 @@
+"""Stores: HDF5 files of features, one row an image, that no kill can leave half-written.
+
+``docs/store-format.md`` specifies the file. Reading is :class:`FeatureStore`, writing is
+:class:`StoreWriter`; :func:`merge` and :func:`export` make other files from finished ones.
+"""
+
+from __future__ import annotations
+
+from vggfeat.store.contents import DONE, FAILED, FORMAT, FORMAT_VERSION, PENDING
+from vggfeat.store.exporting import export
+from vggfeat.store.following import redo
+from vggfeat.store.merging import MergeReport, merge
+from vggfeat.store.reader import FeatureStore
+from vggfeat.store.verification import Problem, VerifyReport
+from vggfeat.store.writer import StoreWriter
+
+__all__ = [
+    "DONE",
+    "FAILED",
+    "FORMAT",
+    "FORMAT_VERSION",
+    "PENDING",
+    "FeatureStore",
+    "MergeReport",
+    "Problem",
+    "StoreWriter",
+    "VerifyReport",
+    "export",
+    "merge",
+    "redo",
+]

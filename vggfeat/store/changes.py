@@ -1,0 +1,151 @@
+"""The order in which bytes change, which is what makes a kill harmless.
+
+Each change goes through a state in which the row counts for nothing: features, checksum and
+reason are written while the status says pending, and the status is one byte.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import StoreError
+from vggfeat.provenance import NEVER, Happened, now
+from vggfeat.store.building import blank
+from vggfeat.store.contents import DONE, ERROR_BYTES, FAILED, PENDING, Contents
+from vggfeat.store.layout import end_of, locate, run_slot
+from vggfeat.store.rows import RowFile, runs_of
+from vggfeat.store.verification import checksums
+
+Rows = npt.NDArray[np.int64]
+
+
+class Changes:
+    """A store's rows and run times, changed in place.
+
+    Parameters
+    ----------
+    path : Path
+        The store; whoever makes this holds its lock.
+    contents : Contents
+        What the file holds now.
+
+    Attributes
+    ----------
+    status : ndarray of uint8, shape (N,)
+        What the file says.
+    reasons : dict of int to str
+        Why rows failed, by row.
+    """
+
+    def __init__(self, path: Path, contents: Contents) -> None:
+        self.status = contents.status.copy()
+        self.reasons = {
+            int(row): contents.errors[row].decode(errors="replace")
+            for row in np.flatnonzero(contents.status == FAILED)
+        }
+        self._contents = contents
+        self._file = _row_file(path, contents)
+        self._run: tuple[int, int] | None = None  # slot in /runs, place of `end` in it
+
+    def done(self, first: int, features: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Store consecutive rows, from `first` on, in the type of the store."""
+        count = len(next(iter(features.values())))
+        self.reopen(first + np.flatnonzero(self.status[first : first + count] != PENDING))
+        for layer, values in features.items():
+            self._file.write(f"features/{layer}", first, values)
+            self._file.write(f"checksums/{layer}", first, checksums(values))
+        self._set_status(first, np.full(count, DONE, dtype=np.uint8))
+
+    def failed(self, row: int, reason: str) -> None:
+        """Mark a row failed."""
+        if self.status[row] != PENDING:
+            self.reopen(np.array([row], dtype=np.int64))
+        line = " ".join(reason.replace("\0", " ").split()) or "no reason was given"
+        cut = line.encode(errors="replace")[:ERROR_BYTES].decode(errors="ignore").encode()
+        self._file.write("images/error", row, cut.ljust(ERROR_BYTES, b"\0"))
+        self._set_status(row, np.array([FAILED], dtype=np.uint8))
+        self.reasons[int(row)] = cut.decode()
+
+    def reopen(self, rows: Rows) -> None:
+        """Make rows pending."""
+        for row in rows.tolist():
+            self.reasons.pop(row, None)
+        for run in runs_of(rows):
+            self._set_status(int(rows[run.start]), np.zeros(run.stop - run.start, np.uint8))
+        self.clear(rows)
+
+    def clear(self, rows: Rows) -> None:
+        """Blank reasons and features of pending rows."""
+        for run in runs_of(rows, 4096):
+            nothing = bytes((run.stop - run.start) * ERROR_BYTES)
+            self._file.write("images/error", int(rows[run.start]), nothing)
+        for layer in self._contents.shapes:
+            blank(self._file, layer, rows, self._contents.dtype)
+
+    def files(self, sizes: npt.NDArray[np.int64], mtimes: npt.NDArray[np.int64]) -> None:
+        """Note sizes and times of the images' files; rows where they differ must be pending."""
+        for name, new, old in (
+            ("images/size", sizes, self._contents.sizes),
+            ("images/mtime_ns", mtimes, self._contents.mtimes),
+        ):
+            if not np.array_equal(new, old):
+                self._file.write(name, 0, new.astype("<i8"))
+
+    def begin_run(self, happened: Happened) -> None:
+        """Note that a run is going on."""
+        self.stamp(NEVER)
+        region = self._file.regions["runs"]
+        used = [self._file.read("runs", slot)[:1] != b"\0" for slot in range(region.rows)]
+        slot = used.index(False) if False in used else region.rows - 1
+        text = run_slot(happened, region.row_bytes)
+        # A slot counts from its first byte on, which is therefore written last.
+        place = region.offset + slot * region.row_bytes
+        self._file.write_at(place, b"\0")
+        self._file.write_at(place + 1, text[1:])
+        self._file.write_at(place, text[:1])
+        self._run = place, end_of(text)
+
+    def end_run(self) -> None:
+        """Note the end of the run, and that the store is complete."""
+        moment = now()
+        if self._run is not None and self._run[1] >= 0:
+            self._file.write_at(sum(self._run), moment.encode())
+        self.stamp(moment)
+
+    def stamp(self, moment: str) -> None:
+        """Write the end in the provenance: a time, or NEVER, which is as wide."""
+        self._file.write("end", 0, moment.encode())
+
+    def sync(self) -> None:
+        """Wait until everything is on the disk."""
+        self._file.sync()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _set_status(self, first: int, values: npt.NDArray[np.uint8]) -> None:
+        self._file.write("images/status", first, values)
+        self.status[first : first + len(values)] = values
+
+
+def _row_file(path: Path, contents: Contents) -> RowFile:
+    regions = locate(path, contents)
+    if regions is None or any(
+        regions[f"features/{layer}"].row_bytes != math.prod(shape) * contents.dtype.itemsize
+        for layer, shape in contents.shapes.items()
+    ):
+        raise StoreError(f"{path} cannot be written in place. Copy it, then try again.")
+    file = RowFile(path, regions)
+    try:
+        file.share()
+    except BaseException:
+        file.close()
+        raise
+    return file

@@ -1,0 +1,219 @@
+"""A layer's features as a file for other programs: .npy, .npz, .csv or .parquet."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import logging
+import math
+import os
+import zipfile
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import StoreError
+from vggfeat.store.failures import reading, writing
+from vggfeat.store.locking import WriterLock
+from vggfeat.store.reader import FeatureStore
+from vggfeat.store.replacing import destination, replacing
+from vggfeat.store.targets import Targets
+from vggfeat.store.verification import Progress
+
+Rows = npt.NDArray[np.int64]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    store: FeatureStore
+    layer: str
+    rows: Rows
+    targets: Targets | None
+    progress: Progress | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.store[self.layer].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.store[self.layer].dtype
+        return dtype
+
+    def blocks(self) -> Any:
+        through = 0
+        for rows, features in self.store.blocks(self.layer, self.rows):
+            yield rows, features
+            through += len(rows)
+            if self.progress is not None:
+                self.progress(through, len(self.rows))
+
+    def names(self, row: int) -> tuple[str, ...]:
+        return self.targets.names(row) if self.targets is not None else ()
+
+
+def export(
+    store: FeatureStore | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    layer: str,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> int:
+    """Write the features of all done images to a file for other programs, in blocks.
+
+    Parameters
+    ----------
+    store : FeatureStore or path
+        Where from.
+    out : path
+        Where to; its ending chooses the format. The file appears whole or not at all.
+
+        ========  ==================================================================
+        .npy      the features alone: (n, D) or (n, C, H, W) in the store's type
+        .npz      ``features`` as in .npy, ``paths``; with labels ``classes``, ``labels``
+        .csv      columns path, label ('|' between several), f0, f1, ...; maps flattened
+        .parquet  columns path, label, features (a list of D float32); maps flattened
+        ========  ==================================================================
+    layer : str
+        Name or alias.
+    overwrite : bool
+        Replace a file at `out`.
+    progress : callable, optional
+        Told the number of rows written, and of how many.
+
+    Returns
+    -------
+    int
+        Number n of images written, in row order.
+
+    Raises
+    ------
+    StoreError
+        The ending is unknown, `out` exists, nothing is done yet, or the disk is full.
+    LayerError
+        The store has no such layer.
+    """
+    ending = Path(out).suffix.lower()
+    if ending not in WRITERS:
+        raise StoreError(
+            f"{out} ends in {ending or 'nothing'!r}, which names no format. "
+            f"Choose one of {', '.join(WRITERS)}."
+        )
+    if ending == ".parquet":
+        _pyarrow()
+    given = isinstance(store, FeatureStore)
+    with nullcontext(store) if given else FeatureStore(store) as opened:  # type: ignore[arg-type]
+        job = _job(opened, layer, progress)  # type: ignore[arg-type]
+        with WriterLock(destination(out)) as lock:
+            if lock.path.exists() and not overwrite:
+                raise StoreError(f"{out} exists. Name another file, or give --overwrite.")
+            with writing(lock.path), replacing(lock.path, lock) as temporary:
+                WRITERS[ending](job, temporary)
+        left = len(job.store) - len(job.rows)
+    if left:
+        _log.info("%d images that are not done were left out.", left)
+    return len(job.rows)
+
+
+def _job(store: FeatureStore, layer: str, progress: Progress | None) -> _Job:
+    name = store.layer(layer)
+    rows = np.flatnonzero(store.done).astype(np.int64)
+    if not len(rows):
+        raise StoreError(f"{store.path} has no image that is done. Run `vggfeat extract` first.")
+    targets = None
+    if store.has_labels:
+        with reading(store.path):
+            targets = Targets(tuple(store.classes), store.labels[:])
+    return _Job(store, name, rows, targets, progress)
+
+
+def _npy(job: _Job, path: Path) -> None:
+    with path.open("xb") as file:
+        _stream(job, file)
+
+
+def _npz(job: _Job, path: Path) -> None:
+    with zipfile.ZipFile(path, "x", zipfile.ZIP_STORED) as archive:
+        with archive.open("features.npy", "w", force_zip64=True) as file:
+            _stream(job, file)
+        others = {"paths": job.store.paths[job.rows].astype(str)}
+        if job.targets is not None:
+            others["classes"] = np.array(job.targets.classes, dtype=str)
+            others["labels"] = job.targets.values[job.rows]
+        for name, values in others.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, values, allow_pickle=False)
+
+
+def _stream(job: _Job, file: Any) -> None:
+    header = {
+        "descr": np.lib.format.dtype_to_descr(job.dtype),
+        "fortran_order": False,
+        "shape": (len(job.rows), *job.shape),
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+    for _, features in job.blocks():
+        file.write(memoryview(features.astype(job.dtype, copy=False)).cast("B"))
+
+
+def _csv(job: _Job, path: Path) -> None:
+    width = math.prod(job.shape)
+    digits = 5 if job.dtype.itemsize == 2 else 9  # as many as bring back the same number
+    line = ",".join([f"%.{digits}g"] * width)
+    with path.open("x", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="")
+        file.write("path,label," + ",".join(f"f{i}" for i in range(width)) + "\n")
+        for rows, features in job.blocks():
+            for row, values in zip(rows.tolist(), features.tolist(), strict=True):
+                table.writerow([job.store.paths[row], "|".join(job.names(row))])
+                file.write("," + line % tuple(values) + "\n")
+
+
+def _parquet(job: _Job, path: Path) -> None:
+    arrow, parquet = _pyarrow()
+    width = math.prod(job.shape)
+    multi = job.targets is not None and job.targets.multi
+    schema = arrow.schema(
+        [
+            ("path", arrow.string()),
+            ("label", arrow.list_(arrow.string()) if multi else arrow.string()),
+            ("features", arrow.list_(arrow.float32(), width)),
+        ],
+        metadata={"layer": job.layer, "shape": " ".join(map(str, job.shape))},
+    )
+    with parquet.ParquetWriter(path, schema) as writer:
+        for rows, features in job.blocks():
+            names = [job.names(row) for row in rows.tolist()]
+            labels = [list(n) for n in names] if multi else [n[0] if n else None for n in names]
+            flat = arrow.array(features.reshape(-1))
+            columns = [
+                arrow.array(job.store.paths[rows].tolist(), arrow.string()),
+                arrow.array(labels, schema.field("label").type),
+                arrow.FixedSizeListArray.from_arrays(flat, width),
+            ]
+            writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise StoreError(
+            'Parquet needs pyarrow, which is not installed: `pip install "vggfeat[parquet]"`, '
+            "or choose .npy, .npz or .csv."
+        ) from None
+
+
+WRITERS: dict[str, Callable[[_Job, Path], None]] = {
+    ".npy": _npy,
+    ".npz": _npz,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
+"""Formats by ending."""

@@ -1,0 +1,188 @@
+"""Several stores made alike as one."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import StoreError, StoreMismatchError
+from vggfeat.provenance import NEVER
+from vggfeat.store.building import build
+from vggfeat.store.contents import DONE, PENDING, Contents
+from vggfeat.store.locking import WriterLock
+from vggfeat.store.opening import open_hdf5, read_contents
+from vggfeat.store.reader import FeatureStore
+from vggfeat.store.replacing import destination
+from vggfeat.store.targets import Targets, unite
+from vggfeat.store.verification import Progress
+
+Rows = npt.NDArray[np.int64]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MergeReport:
+    """What :func:`merge` did.
+
+    Attributes
+    ----------
+    rows, done : int
+        Rows of the new store, and how many of them hold features.
+    duplicates : int
+        Rows left out because an image of the same path was there already.
+    """
+
+    rows: int
+    done: int
+    duplicates: int
+
+
+def merge(
+    out: str | os.PathLike[str],
+    stores: Sequence[str | os.PathLike[str]],
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> MergeReport:
+    """Put the rows of several stores into a new one.
+
+    Rows follow in the order of `stores`. Where two stores have an image of the same path, the
+    earlier row stays, unless only the later one is done, which then takes its place. Classes
+    are united by name; all runs are carried over. Features are copied in blocks.
+
+    Parameters
+    ----------
+    out : path
+        The new store. It appears whole or not at all.
+    stores : sequence of path
+        Stores with equal deciding values.
+    overwrite : bool
+        Replace a store at `out`.
+    progress : callable, optional
+        Told the number of copied rows, times layers, and of how many.
+
+    Raises
+    ------
+    StoreMismatchError
+        Deciding values differ; the message names the store and the fields.
+    StoreError
+        One of `stores` cannot be read, or `out` exists or cannot be written.
+    """
+    if not stores:
+        raise StoreError("There is nothing to merge. Name at least one store.")
+    with WriterLock(destination(out)) as lock, ExitStack() as opened:
+        if lock.path.exists():
+            if not overwrite:
+                raise StoreError(f"{out} exists. Name another file, or give --overwrite.")
+            open_hdf5(lock.path, newer=True).close()  # raises over anything but a store
+        parts = [opened.enter_context(FeatureStore(path)) for path in stores]
+        read = [_contents(part) for part in parts]
+        for part, contents in zip(parts[1:], read[1:], strict=True):
+            _compare(part, contents, parts[0], read[0])
+        origin, row_there = _choose(read)
+        contents = _unite(read, origin, row_there)
+        done = contents.status == DONE
+        copies = [(origin == i) & done for i in range(len(parts))]
+        total, through = int(done.sum()) * len(contents.shapes), 0
+
+        def copied(count: int) -> None:
+            nonlocal through
+            through += count
+            if progress is not None:
+                progress(through, total)
+
+        build(
+            lock.path,
+            contents,
+            lock,
+            [
+                (part, row_there[mask], np.flatnonzero(mask))
+                for part, mask in zip(parts, copies, strict=True)
+                if mask.any()
+            ],
+            copied,
+        )
+        duplicates = sum(len(each.paths) for each in read) - len(contents.paths)
+    if duplicates:
+        _log.warning("%d images were in several stores; each is in %s once.", duplicates, out)
+    return MergeReport(len(contents.paths), int(done.sum()), duplicates)
+
+
+def _contents(store: FeatureStore) -> Contents:
+    with open_hdf5(store.path) as file:
+        return read_contents(file, store.path)
+
+
+def _compare(
+    store: FeatureStore, contents: Contents, first: FeatureStore, wanted: Contents
+) -> None:
+    different = wanted.provenance.deciding.differences(contents.provenance.deciding)
+    if not different:
+        different = [
+            f"shape of {layer}: {shape}, not {contents.shapes[layer]}"
+            for layer, shape in wanted.shapes.items()
+            if contents.shapes[layer] != shape
+        ]
+    if different:
+        raise StoreMismatchError(
+            f"{store.path} was made with other values than {first.path}: "
+            f"{'; '.join(different)}. Only stores made alike can be merged; leave it out, or "
+            "extract it anew with the same options."
+        )
+
+
+def _choose(read: Sequence[Contents]) -> tuple[Rows, Rows]:
+    """Return, for each row of the result, the store and the row there that it comes from."""
+    place: dict[str, int] = {}
+    chosen: list[tuple[int, int]] = []
+    for number, contents in enumerate(read):
+        for row, path in enumerate(contents.paths):
+            at = place.setdefault(path, len(chosen))
+            if at == len(chosen):
+                chosen.append((number, row))
+                continue
+            earlier, row_earlier = chosen[at]
+            if contents.status[row] == DONE and read[earlier].status[row_earlier] != DONE:
+                chosen[at] = (number, row)
+    both = np.array(chosen, dtype=np.int64)
+    return both[:, 0], both[:, 1]
+
+
+def _unite(read: Sequence[Contents], origin: Rows, row_there: Rows) -> Contents:
+    def column(values: Iterable[npt.NDArray[np.generic]]) -> npt.NDArray[np.generic]:
+        several = list(values)
+        united = np.zeros(len(origin), dtype=several[0].dtype)
+        for number, each in enumerate(several):
+            united[origin == number] = each[row_there[origin == number]]
+        return united
+
+    labels: list[tuple[Rows, Targets | None]] = []
+    for number, contents in enumerate(read):
+        mine = np.flatnonzero(origin == number)
+        targets = contents.targets
+        if targets is not None:
+            targets = replace(targets, values=targets.values[row_there[mine]])
+        labels.append((mine, targets))
+    paths = [read[i].paths[row] for i, row in zip(origin.tolist(), row_there.tolist(), strict=True)]
+    ends = [contents.provenance.happened.end for contents in read]
+    first = read[0].provenance
+    status = column(contents.status for contents in read)
+    errors = column(contents.errors for contents in read)
+    end = NEVER if NEVER in ends or (status == PENDING).any() else max(ends)
+    runs = [run for contents in read for run in contents.runs]
+    return Contents(
+        replace(first, happened=replace(first.happened, end=end)),
+        read[0].shapes,
+        paths,
+        column(contents.sizes for contents in read),  # type: ignore[arg-type]
+        column(contents.mtimes for contents in read),  # type: ignore[arg-type]
+        status,  # type: ignore[arg-type]
+        errors,  # type: ignore[arg-type]
+        unite(len(paths), labels),
+        sorted(runs, key=lambda run: run.start),
+    )

@@ -1,0 +1,150 @@
+"""Opening a store for reading, and saying what is wrong with a file that is none."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from vggfeat._version import __version__
+from vggfeat.errors import StoreError
+from vggfeat.provenance import Happened, Provenance
+from vggfeat.store.contents import ERROR_BYTES, FORMAT, FORMAT_VERSION, IMAGES, Contents
+from vggfeat.store.failures import reading
+from vggfeat.store.targets import Targets
+
+
+def open_hdf5(path: Path, newer: bool = False) -> h5py.File:
+    """Open a store for reading without disturbing whoever writes it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    newer : bool
+        Accept stores of newer formats, whose contents are then not looked at.
+
+    Raises
+    ------
+    StoreError
+        There is no file, or it is not a store that this version can read; the message says
+        what was found instead.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise StoreError(
+            f"There is no store at {path}. `vggfeat extract SOURCE {path}` makes one."
+        ) from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}.") from error
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise StoreError(f"{path} is {what}, not a store. Give the .h5 file that extract made.")
+    with reading(path):
+        if not h5py.is_hdf5(path):
+            with path.open("rb") as raw:
+                start = raw.read(8)
+            found = f"begins with {start!r}" if start else "is empty"
+            raise StoreError(
+                f"{path} is not a store: it {found}, and an HDF5 file would begin with "
+                r"b'\x89HDF\r\n\x1a\n'. Give the .h5 file that `vggfeat extract` made."
+            )
+        file = h5py.File(path, "r", locking=False)
+    try:
+        with reading(path):
+            _check(file, path, newer)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def read_provenance(file: h5py.File, path: Path) -> Provenance:
+    """Read the root attribute ``provenance``."""
+    with reading(path):
+        return Provenance.loads(text_of(file.attrs["provenance"]))
+
+
+def read_runs(file: h5py.File) -> list[Happened]:
+    """Read the runs so far, oldest first, leaving out slots that were cut short by a kill."""
+    if not isinstance(file.get("runs"), h5py.Dataset):
+        return []
+    found = []
+    for slot in file["runs"][:]:
+        try:
+            found.append(Happened.from_json(json.loads(slot)))
+        except (ValueError, TypeError, AttributeError):
+            continue
+    return found
+
+
+def read_contents(file: h5py.File, path: Path) -> Contents:
+    """Read everything but features and checksums."""
+    with reading(path):
+        provenance = read_provenance(file, path)
+        images = file["images"]
+        return Contents(
+            provenance,
+            {layer: file["features"][layer].shape[1:] for layer in provenance.deciding.layers},
+            strings(images["path"]),
+            images["size"][:].astype(np.int64),
+            images["mtime_ns"][:].astype(np.int64),
+            images["status"][:].astype(np.uint8),
+            images["error"][:].astype(f"S{ERROR_BYTES}"),
+            read_targets(file),
+            read_runs(file),
+        )
+
+
+def read_targets(file: h5py.File) -> Targets | None:
+    """Read class names and targets; None where the store has no labels."""
+    if "labels/targets" not in file:
+        return None
+    return Targets(tuple(strings(file["labels/classes"])), file["labels/targets"][:])
+
+
+def strings(dataset: h5py.Dataset) -> list[str]:
+    """Read a dataset of UTF-8 strings."""
+    return [value.decode() for value in dataset[:]]
+
+
+def text_of(value: Any) -> str:
+    """Return a string attribute, whether its length is fixed or not."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode()
+    raise ValueError(f"{value!r} is not text")
+
+
+def _check(file: h5py.File, path: Path, newer: bool) -> None:
+    attributes: Mapping[str, Any] = file.attrs
+    if "format" not in attributes or text_of(attributes["format"]) != FORMAT:
+        raise StoreError(
+            f"{path} is an HDF5 file, but not a store of vggfeat: its attribute 'format' is not "
+            f"{FORMAT!r}. Give the .h5 file that `vggfeat extract` made."
+        )
+    version = int(attributes["format_version"])
+    if version > FORMAT_VERSION:
+        if newer:
+            return
+        raise StoreError(
+            f"{path} was made by a newer vggfeat: its format is {version}, and vggfeat "
+            f"{__version__} reads up to {FORMAT_VERSION}. `pip install --upgrade vggfeat`."
+        )
+    provenance = read_provenance(file, path)
+    count = file["images/path"].shape
+    lengths = {f"images/{name}": file[f"images/{name}"].shape for name in IMAGES}
+    for layer in provenance.deciding.layers:
+        lengths[f"features/{layer}"] = file[f"features/{layer}"].shape[:1]
+        lengths[f"checksums/{layer}"] = file[f"checksums/{layer}"].shape
+    if "labels/targets" in file:
+        lengths["labels/targets"] = file["labels/targets"].shape[:1]
+    if wrong := [name for name, length in lengths.items() if length != count]:
+        raise ValueError(f"{wrong[0]} has {lengths[wrong[0]]} rows, not {count}")

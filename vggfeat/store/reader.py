@@ -1,0 +1,298 @@
+"""Reading a store, lazily."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import LayerError, StoreError
+from vggfeat.layers import ARCHITECTURES
+from vggfeat.provenance import Happened, Provenance
+from vggfeat.store.contents import DONE, FAILED, count
+from vggfeat.store.failures import reading
+from vggfeat.store.opening import open_hdf5, read_provenance, read_runs, strings
+from vggfeat.store.vectors import read_rows
+
+if TYPE_CHECKING:
+    from vggfeat.store.verification import Progress, VerifyReport
+
+Rows = npt.NDArray[np.int64]
+_BLOCK_BYTES = 64 << 20
+
+
+class FeatureStore:
+    """A store opened for reading; use it in a ``with`` statement.
+
+    Nothing is read before it is asked for, and a running writer is not disturbed: a store may be
+    looked at while it fills.
+
+    Parameters
+    ----------
+    path : path
+        The file that ``vggfeat extract`` made.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    provenance : Provenance
+        What decides the numbers, and how they came about.
+    layers : tuple of str
+        Canonical names of the layers it holds.
+
+    Raises
+    ------
+    StoreError
+        There is no file, or it is damaged, of another kind, or of a newer format.
+
+    Examples
+    --------
+    >>> with FeatureStore("photos.h5") as store:  # doctest: +SKIP
+    ...     X, y = store["relu7"], store.labels
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._file = open_hdf5(self.path)
+        self.provenance: Provenance = read_provenance(self._file, self.path)
+        self.layers: tuple[str, ...] = tuple(self.provenance.deciding.layers)
+        self._paths: npt.NDArray[np.object_] | None = None
+        self._row_numbers: dict[str, int] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; datasets taken from it become unusable."""
+        self._file.close()
+
+    def __len__(self) -> int:
+        """Return the number of images, done or not."""
+        return int(self._dataset("images/path").shape[0])
+
+    def __contains__(self, layer: object) -> bool:
+        try:
+            return isinstance(layer, str) and bool(self.layer(layer))
+        except LayerError:
+            return False
+
+    __iter__ = None  # a store is neither a sequence of rows nor a mapping of layers
+
+    def __getitem__(self, layer: str) -> h5py.Dataset:
+        """Return a layer's features as an HDF5 dataset: row i belongs to image i.
+
+        Parameters
+        ----------
+        layer : str
+            Canonical name or an alias such as ``"fc2"`` or ``"features.28"``.
+
+        Returns
+        -------
+        h5py.Dataset
+            (N, D), or (N, C, H, W) of layers that were not pooled; NaN where not done.
+
+        Raises
+        ------
+        LayerError
+            The store has no such layer; the message lists those it has.
+        """
+        return self._dataset(f"features/{self.layer(layer)}")
+
+    def checksums(self, layer: str) -> h5py.Dataset:
+        """Return the CRC-32 of each row of a layer, (N,) uint32."""
+        return self._dataset(f"checksums/{self.layer(layer)}")
+
+    def layer(self, name: str) -> str:
+        """Return the canonical name of one of the store's layers; LayerError where it has none."""
+        network = ARCHITECTURES.get(self.provenance.deciding.model)
+        key = str(name).strip()
+        if key not in self.layers and network is not None:
+            key = network.aliases.get(key.lower(), key.lower())
+        if key not in self.layers:
+            raise LayerError(
+                f"{self.path} has no layer {name!r}; it has {', '.join(self.layers)}. "
+                "Take one of these, or extract a store with --layers."
+            )
+        return key
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the store knows classes."""
+        return "labels/targets" in self._file
+
+    @property
+    def labels(self) -> h5py.Dataset:
+        """Targets: (N,) int32 class numbers, -1 unknown; or (N, K) int8 of 1, -1 and 0.
+
+        Raises
+        ------
+        StoreError
+            The store has no labels.
+        """
+        if not self.has_labels:
+            raise StoreError(
+                f"{self.path} has no labels. Run `vggfeat extract` again with --labels FILE.csv, "
+                "or on a folder with one sub-folder a class; what is done is not done again."
+            )
+        return self._dataset("labels/targets")
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names by number; empty where the store has no labels."""
+        with reading(self.path):
+            return strings(self._file["labels/classes"]) if self.has_labels else []
+
+    @property
+    def paths(self) -> npt.NDArray[np.object_]:
+        """Images as text objects, shape (N,): relative to the source, '/'-separated."""
+        if self._paths is None:
+            with reading(self.path):
+                self._paths = np.array(strings(self._file["images/path"]), dtype=object)
+        return self._paths
+
+    @property
+    def status(self) -> npt.NDArray[np.uint8]:
+        """Status at this moment, uint8, shape (N,): 0 pending, 1 done, 2 failed."""
+        with reading(self.path):
+            return np.asarray(self._file["images/status"][:], dtype=np.uint8)
+
+    @property
+    def done(self) -> npt.NDArray[np.bool_]:
+        """Which rows hold features, bool, shape (N,)."""
+        return np.equal(self.status, DONE)
+
+    @property
+    def runs(self) -> list[Happened]:
+        """The runs that made the store, oldest first."""
+        with reading(self.path):
+            return read_runs(self._file)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows are ``done``, ``failed`` and ``pending`` at this moment."""
+        return count(self.status)
+
+    def failures(self) -> list[tuple[str, str]]:
+        """Return path and reason of each failed row, in row order."""
+        rows = np.flatnonzero(self.status == FAILED)
+        return list(zip(self.paths[rows].tolist(), self.errors(rows), strict=True))
+
+    def error(self, row: int) -> str:
+        """Return why a row failed; empty where it did not."""
+        return self.errors(np.array([row]))[0]
+
+    def errors(self, rows: Sequence[int] | Rows) -> list[str]:
+        """Return why each of `rows` failed; empty where it did not."""
+        status, found = self.status, []
+        with reading(self.path):
+            for row in rows:
+                raw = self._file["images/error"][int(row)] if status[row] == FAILED else b""
+                found.append(raw.decode(errors="replace"))
+        return found
+
+    def row(self, path: str) -> int:
+        """Return the row of an image; StoreError where the store has none of that path."""
+        if self._row_numbers is None:
+            self._row_numbers = {name: i for i, name in enumerate(self.paths)}
+        try:
+            return self._row_numbers[path]
+        except KeyError:
+            raise StoreError(
+                f"{self.path} has no image {path!r}. Paths are relative to the extracted source "
+                f"({self.provenance.happened.source}), with '/' between folders."
+            ) from None
+
+    def rows_of(self, paths: Sequence[str]) -> Rows:
+        """Return the rows of several images, int64, in the order asked for."""
+        return np.array([self.row(path) for path in paths], dtype=np.int64)
+
+    def blocks(
+        self, layer: str, rows: Sequence[int] | Rows | None = None, size: int = 1024
+    ) -> Iterator[tuple[Rows, npt.NDArray[np.float32]]]:
+        """Read a layer in blocks, as vectors.
+
+        Parameters
+        ----------
+        layer : str
+            Name or alias.
+        rows : sequence of int, optional
+            Which rows, in which order; all done ones by default.
+        size : int
+            Most rows in a block; fewer where rows are large (a block stays below 64 MiB).
+
+        Yields
+        ------
+        rows : ndarray of int64, shape (n,)
+            Row numbers.
+        features : ndarray of float32, shape (n, D)
+            Their features; maps (C, H, W) flattened to C * H * W.
+
+        Raises
+        ------
+        StoreError
+            One of `rows` is not done.
+        """
+        dataset = self[layer]
+        chosen = self._done_rows(rows)
+        width = math.prod(dataset.shape[1:])
+        size = max(1, min(size, _BLOCK_BYTES // (4 * width)))
+        for first in range(0, len(chosen), size):
+            block = np.empty((len(chosen[first : first + size]), width), dtype=np.float32)
+            with reading(self.path):
+                read_rows(dataset, chosen[first : first + size], block)
+            yield chosen[first : first + size], block
+
+    def matrix(
+        self, layer: str, rows: Sequence[int] | Rows | None = None
+    ) -> tuple[Rows, npt.NDArray[np.float32]]:
+        """Read a layer as one matrix in memory.
+
+        Returns
+        -------
+        rows : ndarray of int64, shape (n,)
+            Row numbers.
+        X : ndarray of float32, shape (n, D)
+            Their features; see :meth:`blocks`.
+        """
+        chosen = self._done_rows(rows)
+        whole = np.empty((len(chosen), math.prod(self[layer].shape[1:])), dtype=np.float32)
+        first = 0
+        for _, block in self.blocks(layer, chosen):
+            whole[first : first + len(block)] = block
+            first += len(block)
+        return chosen, whole
+
+    def verify(self, progress: Progress | None = None) -> VerifyReport:
+        """Read everything again and compare it with the checksums; see :func:`verify`."""
+        from vggfeat.store.verification import verify
+
+        return verify(self, progress)
+
+    def _done_rows(self, rows: Sequence[int] | Rows | None) -> Rows:
+        done = self.done
+        if rows is None:
+            return np.flatnonzero(done).astype(np.int64)
+        chosen = np.asarray(rows, dtype=np.int64).reshape(-1)
+        if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(done)):
+            raise StoreError(f"{self.path} has rows 0 to {len(done) - 1}; others were asked for.")
+        if not done[chosen].all():
+            row = int(chosen[~done[chosen]][0])
+            state = "failed" if self.status[row] == FAILED else "pending"
+            raise StoreError(
+                f"{self.path}: row {row} ({self.paths[row]!r}) is {state} and has no features. "
+                "Leave it out, or run `vggfeat extract` again."
+            )
+        return chosen
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        with reading(self.path):
+            return self._file[name]

@@ -1,0 +1,145 @@
+"""Class names of images as the arrays that a store holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from vggfeat.labels import RawLabels
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Classes and, for each image, which of them it shows.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Class names; the position is the class's number.
+    values : ndarray
+        Single-label: (N,) int32, a class's number, -1 where unknown. Multi-label: (N, K) int8,
+        1 present, -1 absent, 0 unknown or difficult.
+    """
+
+    classes: tuple[str, ...]
+    values: npt.NDArray[Any]
+
+    @property
+    def multi(self) -> bool:
+        """Whether an image may have several classes."""
+        return self.values.ndim == 2
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Targets)
+            and self.classes == other.classes
+            and np.array_equal(self.values, other.values)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def names(self, row: int) -> tuple[str, ...]:
+        """Return the class names of one image; none where they are unknown."""
+        if self.multi:
+            return tuple(self.classes[i] for i in np.flatnonzero(self.values[row] == 1))
+        number = int(self.values[row])
+        return (self.classes[number],) if number >= 0 else ()
+
+    def for_classes(self, classes: Sequence[str], *, multi: bool) -> npt.NDArray[Any]:
+        """Return the values for a wider list of classes.
+
+        Parameters
+        ----------
+        classes : sequence of str
+            Holds all of :attr:`classes`, in any order.
+        multi : bool
+            Whether to give multi-label values; True where :attr:`multi` is.
+
+        Returns
+        -------
+        ndarray
+            (N,) int32 or (N, K) int8.
+        """
+        number = {name: i for i, name in enumerate(classes)}
+        columns = np.array([number[name] for name in self.classes], dtype=np.int32)
+        if self.multi:
+            known = (self.values != 0).any(axis=1)
+            wide = np.where(known[:, None], np.int8(-1), np.int8(0))
+            wide = np.repeat(wide, len(classes), axis=1)
+            wide[:, columns] = self.values
+            return wide
+        single: npt.NDArray[np.int32] = np.append(columns, np.int32(-1))[self.values]  # -1 stays
+        if not multi:
+            return single
+        wide = np.full((len(single), len(classes)), -1, dtype=np.int8)
+        wide[single < 0] = 0
+        known_rows = np.flatnonzero(single >= 0)
+        wide[known_rows, single[known_rows]] = 1
+        return wide
+
+
+def from_names(paths: Sequence[str], labels: RawLabels) -> Targets:
+    """Turn class names by path into numbers.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Images in row order.
+    labels : dict of str to tuple of str
+        Class names by path. An absent path is unknown; an empty tuple is an image known to
+        show none of the classes, which only multi-label values can say.
+
+    Returns
+    -------
+    Targets
+        Classes sorted by name; multi-label where any of `paths` has several.
+    """
+    given = [labels.get(path) for path in paths]
+    classes = tuple(sorted({name for names in given for name in names or ()}))
+    number = {name: i for i, name in enumerate(classes)}
+    if all(names is None or len(names) <= 1 for names in given):
+        single = [number[names[0]] if names else -1 for names in given]
+        return Targets(classes, np.array(single, dtype=np.int32))
+    values = np.zeros((len(paths), len(classes)), dtype=np.int8)
+    for row, names in enumerate(given):
+        if names is not None:
+            values[row] = -1
+            values[row, [number[name] for name in names]] = 1
+    return Targets(classes, values)
+
+
+def unite(count: int, parts: Sequence[tuple[Rows, Targets | None]]) -> Targets | None:
+    """Put targets of several origins together by class name.
+
+    Parameters
+    ----------
+    count : int
+        Number of rows N of the result.
+    parts : sequence of (rows, targets)
+        Which rows of the result each origin's images are; later parts win. None: no labels.
+
+    Returns
+    -------
+    Targets or None
+        Classes in order of first appearance, so that numbers of the first part stay valid;
+        multi-label where a part with rows is. None where no part has labels.
+    """
+    known = [(rows, targets) for rows, targets in parts if targets is not None]
+    if not known:
+        return None
+    classes = tuple(dict.fromkeys(name for _, targets in known for name in targets.classes))
+    multi = any(targets.multi and len(rows) for rows, targets in known)
+    values: npt.NDArray[Any] = (
+        np.zeros((count, len(classes)), np.int8) if multi else np.full(count, -1, np.int32)
+    )
+    for rows, targets in known:
+        if len(rows):
+            values[rows] = targets.for_classes(classes, multi=multi)
+    return Targets(classes, values)

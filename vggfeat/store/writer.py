@@ -1,0 +1,268 @@
+"""Writing a store so that a kill at any moment leaves a readable file of right rows."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import StoreError
+from vggfeat.provenance import NEVER, Deciding, Happened, Provenance
+from vggfeat.store.building import build
+from vggfeat.store.changes import Changes
+from vggfeat.store.contents import PENDING, count
+from vggfeat.store.following import follow
+from vggfeat.store.locking import WriterLock
+from vggfeat.store.opening import open_hdf5
+from vggfeat.store.planning import EntryLike, Plan, begin, check
+from vggfeat.store.replacing import destination, sweep
+from vggfeat.store.rows import runs_of
+
+if TYPE_CHECKING:
+    from vggfeat.labels import RawLabels
+
+Rows = npt.NDArray[np.int64]
+_log = logging.getLogger(__name__)
+
+
+class StoreWriter:
+    """The only thing that changes a store; made by :meth:`open`, used in a ``with`` statement.
+
+    Once the file is there, rows are written in place by the operating system's own calls: first
+    features and checksums, then the status that makes them count. The HDF5 library takes no
+    part, so its metadata cannot be caught half-written.
+
+    Attributes
+    ----------
+    path : Path
+        The store, links followed.
+    layers : tuple of str
+        Layers of each row.
+    added, changed, missing : int
+        Images new to the store, changed since they were done, and no longer in the source.
+    """
+
+    def __init__(self, lock: WriterLock, changes: Changes, plan: Plan) -> None:
+        self.path = lock.path
+        self.layers = tuple(plan.contents.shapes)
+        self.added, self.changed, self.missing = plan.added, plan.changed, plan.missing
+        self._lock, self._changes, self._contents = lock, changes, plan.contents
+        self._wanted = plan.wanted
+        self._complete = plan.contents.provenance.happened.end != NEVER
+        self._open = True
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        entries: Sequence[EntryLike],
+        shapes: Mapping[str, tuple[int, ...]],
+        provenance: Provenance | None = None,
+        deciding: Deciding | None = None,
+        happened: Happened | Callable[[], Happened] | None = None,
+        labels: RawLabels | None = None,
+        overwrite: bool = False,
+        retry_failed: bool = False,
+    ) -> Self:
+        """Make a store, or go on with one.
+
+        Parameters
+        ----------
+        path : path
+            The store; its folder must exist.
+        entries : sequence of entries
+            All images of the source, in any order; each has `path`, `size` and `mtime_ns`.
+        shapes : dict of str to tuple of int
+            One row's shape by layer, (D,) or (C, H, W).
+        provenance : Provenance
+            Deciding values, which must equal those of an existing store, and this run's
+            circumstances.
+        deciding, happened : Deciding, Happened or function
+            The two halves instead of `provenance`. A function is called only when there is
+            something to do, so that a finished store need not wait for its answer.
+        labels : dict of str to tuple of str, optional
+            Class names by path; None or empty leaves the labels that the store has.
+        overwrite : bool
+            Start anew where a store exists.
+        retry_failed : bool
+            Make failed rows pending.
+
+        Raises
+        ------
+        StoreMismatchError
+            The existing store was made with other deciding values.
+        StoreLockedError
+            Another process is writing the store.
+        StoreError
+            `path` is something else than a store, or the disk is full.
+        """
+        if provenance is not None:
+            deciding, happened = provenance.deciding, provenance.happened
+        if deciding is None or happened is None:
+            raise TypeError("give provenance, or deciding and happened")
+        run = cache(happened if callable(happened) else lambda: happened)
+        check(entries, shapes, deciding)
+        lock = WriterLock(destination(path)).acquire()
+        changes = None
+        try:
+            sweep(lock.path)
+            if lock.path.exists() and not overwrite:
+                plan = follow(lock, entries, shapes, deciding, labels, retry_failed)
+            else:
+                if lock.path.exists():
+                    open_hdf5(lock.path, newer=True).close()  # raises over anything but a store
+                plan = begin(entries, shapes, Provenance(deciding, run()), labels)
+                build(lock.path, plan.contents, lock)
+            changes = Changes(lock.path, plan.contents)
+            writer = cls(lock, changes, plan)
+            if len(writer.pending()):
+                changes.begin_run(run())
+                writer._complete = False
+        except BaseException:
+            if changes is not None:
+                changes.close()
+            lock.release()
+            raise
+        return writer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close(finished=True)
+            return
+        try:
+            self.close()
+        except StoreError as error:  # the first error tells more
+            _log.warning("%s", error)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._changes.status)
+
+    def pending(self) -> Rows:
+        """Return the rows still to do whose images are in the source, int64, ascending."""
+        rows: Rows = self._wanted[self._changes.status[self._wanted] == PENDING]
+        return rows
+
+    def entry_path(self, row: int) -> str:
+        """Return the path of a row's image."""
+        return self._contents.paths[row]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows are ``done``, ``failed`` and ``pending``."""
+        return count(self._changes.status)
+
+    def failures(self) -> list[tuple[str, str]]:
+        """Return path and reason of each failed row, in row order."""
+        return [(self.entry_path(row), why) for row, why in sorted(self._changes.reasons.items())]
+
+    def write(
+        self, rows: Sequence[int] | Rows, features: Mapping[str, npt.NDArray[Any]]
+    ) -> dict[int, str]:
+        """Store the features of some images and mark them done.
+
+        Parameters
+        ----------
+        rows : sequence of int, shape (n,)
+            Row numbers, each once, in any order.
+        features : dict of str to ndarray, shape (n, D) or (n, C, H, W)
+            Every layer of the store.
+
+        Returns
+        -------
+        dict of int to str
+            Rows that were marked failed instead, with the reason: values that are not finite or
+            do not fit the store's type are never stored.
+
+        Raises
+        ------
+        StoreError
+            The disk is full. Rows written before stay.
+        """
+        chosen = np.asarray(rows, dtype=np.int64).reshape(-1)
+        order = np.argsort(chosen)
+        chosen = chosen[order]
+        if len(chosen) and (
+            chosen[0] < 0 or chosen[-1] >= len(self) or (np.diff(chosen) == 0).any()
+        ):
+            raise ValueError(f"rows {chosen.tolist()} are not {len(chosen)} rows of {len(self)}")
+        stored: dict[str, npt.NDArray[Any]] = {}
+        refused: dict[int, str] = {}
+        for layer, shape in self._contents.shapes.items():
+            given = np.asarray(features[layer])
+            if given.shape != (len(chosen), *shape):
+                wanted = (len(chosen), *shape)
+                raise ValueError(f"{layer} has the shape {given.shape}, not {wanted}")
+            stored[layer], reasons = _fit(layer, given[order], self._contents.dtype)
+            refused |= {int(chosen[i]): reason for i, reason in reasons.items()}
+        good = ~np.isin(chosen, list(refused))
+        positions = np.flatnonzero(good)
+        for run in runs_of(chosen[positions]):
+            part = positions[run]
+            first, last = int(part[0]), int(part[-1]) + 1  # consecutive rows are adjacent here
+            self._changes.done(
+                int(chosen[first]), {name: values[first:last] for name, values in stored.items()}
+            )
+        for row, reason in refused.items():
+            self.fail(row, reason)
+        return refused
+
+    def fail(self, row: int, reason: str) -> None:
+        """Mark a row failed.
+
+        Parameters
+        ----------
+        row : int
+            Row number.
+        reason : str
+            Why; made one line of at most 256 bytes.
+        """
+        self._changes.failed(row, reason)
+
+    def close(self, finished: bool = False) -> None:
+        """Let go of the store; more than once does no harm.
+
+        Parameters
+        ----------
+        finished : bool
+            Whether the run reached its end, whose time is then noted.
+        """
+        if not self._open:
+            return
+        self._open = False
+        try:
+            if finished and not self._complete:
+                self._changes.end_run()
+            self._changes.sync()
+        finally:
+            self._changes.close()
+            self._lock.release()
+
+
+def _fit(
+    layer: str, values: npt.NDArray[Any], dtype: np.dtype[Any]
+) -> tuple[npt.NDArray[Any], dict[int, str]]:
+    """Convert to the stored type; give reasons by position for rows that do not fit."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = np.ascontiguousarray(values, dtype=dtype)
+    finite = np.isfinite(cast).reshape(len(cast), -1).all(axis=1)
+    reasons = {}
+    for i in np.flatnonzero(~finite).tolist():
+        row = values[i]
+        if np.isfinite(row).all():
+            most = f"{np.finfo(dtype).max:g}"
+            reasons[i] = (
+                f"{layer}: value {row.flat[np.abs(row).argmax()]:g} exceeds {dtype.name}'s {most};"
+                " use --dtype float32"
+            )
+        else:
+            reasons[i] = f"{layer}: not finite (NaN or infinity)"
+    return cast, reasons

@@ -55,7 +55,7 @@ class _LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show tracebacks and debug messages.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors on stderr.")
 def main(debug: bool, quiet: bool) -> None:
-    r"""Features of VGG networks over folders of photos: extract, probe, search.
+    """Features of VGG networks over folders of photos: extract, probe, search.
 
     \b
     vggfeat extract photos/ photos.h5      features of every image into a store
@@ -88,11 +88,10 @@ def run(args: Sequence[str] | None = None) -> None:
 def _status(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
-        main.main(args=arguments, prog_name="vggfeat", standalone_mode=False)
+        # Without standalone mode, click returns the status that a command exits with.
+        status = main.main(args=arguments, prog_name="vggfeat", standalone_mode=False)
         sys.stdout.flush()
-        return 0
-    except click.exceptions.Exit as exit_:
-        return exit_.exit_code
+        return status if isinstance(status, int) else 0
     except click.ClickException as error:  # wrong usage
         error.show()
         return error.exit_code

@@ -24,7 +24,7 @@ _HEADER = (
 )
 @json_option
 def layers(model: str, size: int | None, as_json: bool) -> None:
-    r"""Print a network's architecture as a table.
+    """Print a network's architecture as a table.
 
     The names in the columns "layer" and "activation" are what --layers takes elsewhere:
     conv5_3 and fc7 are linear outputs, relu5_3 and relu7 come after the ReLU. (What Caffe's

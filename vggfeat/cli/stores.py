@@ -30,7 +30,7 @@ def info(store: str, failed: bool, as_json: bool) -> None:
     Example:
       vggfeat info photos.h5
       vggfeat info photos.h5 --failed
-    """  # noqa: D301 - click reads the backspace
+    """
     from vggfeat.store import FeatureStore
 
     with FeatureStore(store) as opened:
@@ -64,7 +64,7 @@ def verify(store: str, redo: bool, as_json: bool) -> None:
     \b
     Example:
       vggfeat verify photos.h5
-    """  # noqa: D301 - click reads the backspace
+    """
     from vggfeat.store import FeatureStore
     from vggfeat.store import redo as reopen
 
@@ -108,7 +108,7 @@ def merge(out: str, stores: tuple[str, ...], overwrite: bool, as_json: bool) -> 
     \b
     Example:
       vggfeat merge all.h5 monday.h5 tuesday.h5
-    """  # noqa: D301 - click reads the backspace
+    """
     from vggfeat.store import merge as merge_stores
 
     with _bar("merge") as progress:
@@ -141,7 +141,7 @@ def export(store: str, out: str, layer: str, overwrite: bool, as_json: bool) -> 
     \b
     Example:
       vggfeat export photos.h5 photos.npz --layer relu7
-    """  # noqa: D301 - click reads the backspace
+    """
     from vggfeat.store import export as export_store
 
     with _bar("export") as progress:

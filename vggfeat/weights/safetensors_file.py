@@ -25,7 +25,8 @@ class SafetensorsFile:
     def __init__(self, path: Path) -> None:
         self._file = _open(path)
         self.shapes = {
-            name: tuple(self._file.get_slice(name).get_shape()) for name in self._file.keys()  # noqa: SIM118 (no mapping)
+            name: tuple(self._file.get_slice(name).get_shape())
+            for name in self._file.keys()  # noqa: SIM118 (no mapping)
         }
 
     def read(self, name: str) -> Tensor:

@@ -1,0 +1,96 @@
+"""Every command explains itself, starts quickly, and fails politely."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from vggfeat.cli import COMMANDS, main
+
+ROOT = Path(__file__).parent.parent
+
+
+def walk(command: click.Command, name: str) -> list[tuple[str, click.Command]]:
+    found = [(name, command)]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for sub in command.list_commands(context):
+            found += walk(command.get_command(context, sub), f"{name} {sub}")
+    return found
+
+
+ALL = walk(main, "vggfeat")
+
+
+def test_all_commands_are_there():
+    assert set(COMMANDS) <= {name.split()[1] for name, _ in ALL if " " in name}
+
+
+@pytest.mark.parametrize(("name", "command"), ALL, ids=[name for name, _ in ALL])
+def test_every_command_and_option_is_explained_with_an_example(name, command):
+    assert command.help
+    text = command.get_help(click.Context(command, info_name=name))
+    if not isinstance(command, click.Group):
+        assert "Example:" in text, "the help ends in an example"
+        assert f"{name} " in text.partition("Example:")[2]
+        assert "Traceback" not in text
+    for option in command.params:
+        if isinstance(option, click.Option) and not option.hidden:
+            assert option.help, f"{name} {option.name}"
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom vggfeat.cli import run\ntry: run(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'torchvision', 'faiss', 'sklearn', 'matplotlib', 'scipy'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    for name in COMMANDS:
+        assert f"\n  {name} " in done.stdout
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, vggfeat; print({'torch', 'h5py', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("args", "status"), [(["--version"], 0), ([], 2), (["nonsense"], 2), (["layers", "--x"], 2)]
+)
+def test_exit_statuses(args, status):
+    done = subprocess.run(
+        [sys.executable, "-m", "vggfeat", *args], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_the_traceback_of_a_failure(tmp_path):
+    args = ["extract", str(tmp_path), str(tmp_path / "s.h5"), "--weights", "random"]
+    for extra, shown in (([], False), (["--debug"], True)):
+        done = subprocess.run(
+            [sys.executable, "-m", "vggfeat", *extra, *args],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert ("Traceback" in done.stderr) == shown
+
+
+def test_the_command_reference_is_up_to_date():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

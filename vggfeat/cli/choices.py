@@ -1,0 +1,65 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from vggfeat.errors import LayerError
+from vggfeat.extract import FeatureExtractor
+from vggfeat.provenance import Provenance
+
+if TYPE_CHECKING:
+    from vggfeat.store import FeatureStore
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+layer_option = click.option(
+    "--layer",
+    metavar="NAME",
+    help="A layer of the store; may be left out where there is only one.",
+)
+
+
+def only_layer(store: FeatureStore, layer: str | None) -> str:
+    """Return the layer that was named, or the store's only one.
+
+    Raises
+    ------
+    LayerError
+        None was named, and the store has several.
+    """
+    if layer is None and len(store.layers) > 1:
+        raise LayerError(
+            f"{store.path} has several layers; choose one with --layer: {', '.join(store.layers)}."
+        )
+    return layer or store.layers[0]
+
+
+def query_options(command: Function) -> Function:
+    """Add the options of commands that bring new images to a probe or an index."""
+    for option in (
+        click.option(
+            "--precision", default="float32", show_default=True,
+            type=click.Choice(["float32", "bfloat16", "float16"]),
+            help="Type the network runs in.",
+        ),
+        click.option(
+            "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps",
+            help="Where the network runs.",
+        ),
+        click.option(
+            "--weights", metavar="imagenet|PATH|random[:SEED]",
+            help="Where the weights are now.  [default: where they were]",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def extractor_like(provenance: Provenance, options: dict[str, Any]) -> FeatureExtractor:
+    """Return the extractor that a probe or index needs, by the options of `query_options`."""
+    chosen = {name: options[name] for name in ("weights", "device", "precision")}
+    return FeatureExtractor.like(provenance, **chosen)

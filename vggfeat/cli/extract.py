@@ -1,0 +1,170 @@
+"""``vggfeat extract``."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from vggfeat.cli.output import json_option, print_json, printable
+from vggfeat.extract import DTYPES, ExtractSummary, FeatureExtractor
+from vggfeat.layers import ARCHITECTURES
+from vggfeat.pooling import POOLINGS
+from vggfeat.views import VIEWS
+
+DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(FeatureExtractor)}
+_PRECISIONS = ("float32", "bfloat16", "float16")
+_NAMED = 20  # failures named in the summary
+
+
+@click.command()
+@click.argument("source")
+@click.argument("store", type=click.Path(dir_okay=False))
+@click.option(
+    "--model",
+    type=click.Choice(list(ARCHITECTURES)),
+    default=DEFAULTS["model"],
+    show_default=True,
+    help="The network.",
+)
+@click.option(
+    "--weights",
+    default=DEFAULTS["weights"],
+    show_default=True,
+    metavar="imagenet|PATH|random[:SEED]",
+    help="torchvision's ImageNet weights, a .pth, .pt or .safetensors file, or random ones.",
+)
+@click.option(
+    "--layers",
+    default=",".join(DEFAULTS["layers"]),
+    show_default=True,
+    metavar="NAME[:POOL],...",
+    help="Layers to keep, as in conv5_3:max,relu7; `vggfeat layers` lists them. fc7 is the "
+    "linear output, relu7 what follows the ReLU (and what Caffe calls fc7).",
+)
+@click.option(
+    "--view",
+    type=click.Choice(list(VIEWS)),
+    default=DEFAULTS["view"],
+    show_default=True,
+    help="center: the weights' own resize and crop; squash: the whole image as a square.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(list(POOLINGS)),
+    default=DEFAULTS["pool"],
+    show_default=True,
+    help="How maps of convolutional layers become vectors; none keeps the maps.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time.  [default: auto]")
+@click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: auto]")
+@click.option(
+    "--device",
+    default=DEFAULTS["device"],
+    show_default=True,
+    metavar="auto|cpu|cuda[:N]|mps",
+    help="Where the network runs.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(_PRECISIONS),
+    default=DEFAULTS["precision"],
+    show_default=True,
+    help="Type the network runs in.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default=DEFAULTS["dtype"],
+    show_default=True,
+    help="Type the features are stored in.",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=DEFAULTS["max_pixels"],
+    show_default=True,
+    help="Images with more pixels fail, against decompression bombs.",
+)
+@click.option(
+    "--labels",
+    default="auto",
+    show_default=True,
+    metavar="auto|none|FILE.csv",
+    help="Class names: the list's or archive's own, else the folders; or columns path, label.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["skip", "stop"]),
+    default="skip",
+    show_default=True,
+    help="What to do with an image that cannot be decoded.",
+)
+@click.option("--retry-failed", is_flag=True, help="Try images again that failed before.")
+@click.option(
+    "--resume/--overwrite",
+    default=True,
+    show_default=True,
+    help="Go on with an existing store, or begin it anew.",
+)
+@json_option
+def extract(source: str, store: str, **options: Any) -> None:
+    """Extract features of the images in SOURCE into STORE, an HDF5 file.
+
+    SOURCE is a folder (searched recursively), an image, a .txt or .csv list of paths, or a .tar
+    (shards as in 'train-{000..012}.tar'). The same command goes on where it stopped, adds images
+    that are new, and does changed ones again.
+
+    \b
+    Example:
+      vggfeat extract photos/ photos.h5 --layers conv5_3,relu7
+    """
+    settings = {name: options[name] for name in DEFAULTS}
+    extractor = FeatureExtractor(**settings)
+    try:
+        summary = extractor.extract(
+            source,
+            store,
+            labels=options["labels"],
+            on_error=options["on_error"],
+            overwrite=not options["resume"],
+            retry_failed=options["retry_failed"],
+        )
+    except KeyboardInterrupt:
+        click.echo(
+            f"Stopped. What was done is in {store}; the same command goes on from there.", err=True
+        )
+        raise
+    if options["as_json"]:
+        print_json(summary.to_json())
+    else:
+        click.echo(describe(summary))
+
+
+def describe(summary: ExtractSummary) -> str:
+    """Return the summary of a run as a few lines of text."""
+    lines = [
+        f"{summary.store}: {summary.done:,} of {summary.images:,} images done, "
+        f"{summary.failed:,} failed"
+        + (f", {summary.pending:,} pending" if summary.pending else "")
+        + "."
+    ]
+    if summary.computed:
+        lines.append(
+            f"This run: {summary.computed:,} images in {summary.seconds:.1f} s, "
+            f"{summary.images_per_second:.1f} images/s."
+        )
+    else:
+        lines.append("Nothing to do in this run.")
+    notes = {
+        "changed since they were extracted, done again": summary.changed,
+        "no longer in the source, kept in the store": summary.missing,
+        "left out: no image by name or content": summary.left_out,
+    }
+    lines += [f"  {count:,} {what}" for what, count in notes.items() if count]
+    lines += [f"  failed: {printable(path)}: {why}" for path, why in summary.failures[:_NAMED]]
+    if len(summary.failures) > _NAMED:
+        more = len(summary.failures) - _NAMED
+        lines.append(f"  and {more:,} more: vggfeat info {summary.store} --failed")
+    return "\n".join(lines)

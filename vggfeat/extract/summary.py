@@ -1,0 +1,54 @@
+"""What a run of extraction did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractSummary:
+    """What a run of :meth:`FeatureExtractor.extract` did.
+
+    Attributes
+    ----------
+    store : str
+        Path of the store.
+    images : int
+        Rows in the store.
+    done, failed, pending : int
+        How they stand after the run.
+    computed : int
+        Images whose features this run wrote.
+    added, changed, missing, left_out : int
+        Images new since the last run; changed since; no longer in the source (their rows stay);
+        and files of the source that are no images.
+    failures : list of (str, str)
+        Path and reason of the failed rows.
+    seconds : float
+        Time from the first image to the last, without listing files and loading the network.
+    """
+
+    store: str
+    images: int
+    done: int
+    failed: int
+    pending: int
+    computed: int
+    added: int
+    changed: int
+    missing: int
+    left_out: int
+    failures: list[tuple[str, str]]
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Rate of this run; 0 when there was nothing to do."""
+        return self.computed / self.seconds if self.computed else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        failures = [{"path": path, "reason": why} for path, why in self.failures]
+        rate = round(self.images_per_second, 2)
+        return asdict(self) | {"failures": failures, "images_per_second": rate}

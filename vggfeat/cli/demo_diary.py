@@ -1,0 +1,135 @@
+"""What a demo has done so far, kept in its folder, so that nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+
+from vggfeat._version import __version__
+from vggfeat.errors import VggfeatError
+
+NAME = "demo.json"
+OWN = [
+    *("digits", "new-digits", "photos", "crops", "digits.h5", "photos.h5"),
+    *("digits.probe", "digits.index", "digits.index.h5", "photos.index", "photos.index.h5"),
+    *("probe.html", "search.html", "report.html"),
+]
+"""Everything else that a demo writes into its folder."""
+
+_FORMAT = "vggfeat-demo"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that was run to its end.
+
+    Attributes
+    ----------
+    command, why, output : str
+        As it was printed, what it was for, and what it printed itself.
+    seconds : float
+        How long it took.
+    images : int
+        How many images it extracted; 0 for other commands.
+    """
+
+    command: str
+    why: str
+    output: str
+    seconds: float
+    images: int = 0
+
+
+@dataclass
+class Diary:
+    """The state of a demo in a folder.
+
+    Attributes
+    ----------
+    path : Path
+        ``demo.json`` in the demo's folder.
+    digits : int or None
+        How many digits it takes; None before it has been decided.
+    complete : bool
+        Whether the report has been written.
+    version : str
+        Of vggfeat, that began it.
+    done : list of Done
+        The commands that were run, in their order.
+    """
+
+    path: Path
+    digits: int | None = None
+    complete: bool = False
+    version: str = __version__
+    done: list[Done] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read the diary of a folder, or begin one, making the folder.
+
+        Raises
+        ------
+        VggfeatError
+            The folder holds files of a demo's names that no demo has made.
+        """
+        path = folder / NAME
+        found = cls._read(path)
+        if found is None:
+            strange = [name for name in (*OWN, NAME) if os.path.lexists(folder / name)]
+            if strange:
+                raise VggfeatError(
+                    f"{folder} holds {', '.join(strange)}, which `vggfeat demo` did not make and "
+                    "will not overwrite. Give another folder: vggfeat demo DIR"
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+            return cls(path)
+        if found.version != __version__:  # other numbers, perhaps: the commands run once more
+            found.version, found.complete, found.done = __version__, False, []
+        return found
+
+    @classmethod
+    def _read(cls, path: Path) -> Self | None:
+        """Return what a file tells; None where there is none, or it is somebody else's."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found.pop("format") != _FORMAT:
+                return None
+            steps = [Done(**step) for step in found["done"]]
+            return cls(path, found["digits"], found["complete"], found["version"], steps)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def begin(self, digits: int) -> None:
+        """Decide how many digits are taken; what was done with fewer is to be done again."""
+        self.digits, self.complete, self.done = digits, False, []
+        self._write()
+
+    def find(self, command: str) -> Done | None:
+        """Return what is known of a command that has been run, None otherwise."""
+        return next((done for done in self.done if done.command == command), None)
+
+    def add(self, done: Done) -> None:
+        """Note a command that has been run."""
+        self.done.append(done)
+        self._write()
+
+    def finish(self) -> None:
+        """Note that the report has been written."""
+        self.complete = True
+        self._write()
+
+    def finished(self, digits: int | None) -> bool:
+        """Return whether nothing is left to do for a demo of at least so many digits."""
+        enough = self.digits is not None and (digits or 0) <= self.digits
+        there = all((self.path.parent / name).exists() for name in OWN)
+        return self.complete and enough and there
+
+    def _write(self) -> None:
+        told = {"format": _FORMAT} | {k: v for k, v in asdict(self).items() if k != "path"}
+        temporary = self.path.with_name(f".{NAME}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(told, indent=1), encoding="utf-8")
+        temporary.replace(self.path)

@@ -1,0 +1,37 @@
+"""Pages to look at: self-contained HTML files with embedded pictures, and nothing from elsewhere.
+
+One file a page; each page takes small frozen values, so that it can be made from anything that
+has them: :func:`search_page`, :func:`probe_page`, :func:`demo_page`. :func:`thumbnail` and
+:func:`confusion_matrix` make the pictures. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from vggfeat.report.confusion import confusion_matrix
+from vggfeat.report.demo import DemoReport, Extraction, Guess, SearchBlock, Step, demo_page
+from vggfeat.report.facts import Facts, deciding_facts, happened_facts
+from vggfeat.report.page import destination
+from vggfeat.report.probe import probe_page
+from vggfeat.report.search import NeighbourResult, QueryResult, search_page
+from vggfeat.report.thumbnails import ImageSource, originals, thumbnail
+
+__all__ = [
+    "DemoReport",
+    "Extraction",
+    "Facts",
+    "Guess",
+    "ImageSource",
+    "NeighbourResult",
+    "QueryResult",
+    "SearchBlock",
+    "Step",
+    "confusion_matrix",
+    "deciding_facts",
+    "demo_page",
+    "destination",
+    "happened_facts",
+    "originals",
+    "probe_page",
+    "search_page",
+    "thumbnail",
+]

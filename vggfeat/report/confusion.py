@@ -1,0 +1,150 @@
+"""A confusion matrix as a picture and in a sentence."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vggfeat.report.text import shortened, shown
+
+_COLOURS = {
+    False: ("#f3f1ea", "#cfdfe6", "#78aac0", "#2b6d8c", "#123d55"),
+    True: ("#22272c", "#24414f", "#2d6f8d", "#67b2cf", "#d3effa"),
+}
+_PAPER = {False: "#ffffff", True: "#1b1f23"}
+_INK = {False: "#4c555e", True: "#b3bcc4"}
+_COUNTS_FROM = 19.0  # side of a cell in pixels from which a count fits
+_GAMMA = 0.65  # lifts small shares, so that a single confusion is seen among many classes
+_LABEL = 12.0  # pixels that a line of labels takes
+DENSITY = 2
+"""Pixels of the picture for each pixel of the page."""
+
+
+def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, dark: bool = False) -> bytes:
+    """Draw a confusion matrix.
+
+    Colour grows with the share of the row, so that small classes are as visible as large ones; the
+    numbers are counts, left out where they are 0 and where cells are too small for them. With
+    many classes only every second, third, ... name is written.
+
+    Parameters
+    ----------
+    matrix : array_like of shape (K, K)
+        Number of images by true class (row) and predicted class (column).
+    classes : sequence of str
+        Names of the K classes; K from 1 to some hundreds.
+    dark : bool
+        Light on dark instead of dark on light. The picture has a ground of its own, so that it
+        is readable on any page.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+
+    Raises
+    ------
+    ValueError
+        `matrix` is not square, or `classes` does not fit it.
+    """
+    # Not pyplot: it would touch the state of a program that draws figures of its own.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+    from matplotlib.figure import Figure
+
+    counts = np.asarray(matrix)
+    size = len(counts)
+    if counts.shape != (size, size) or size != len(classes) or not size:
+        raise ValueError(f"a matrix of shape {counts.shape} does not fit {len(classes)} classes")
+    cell = min(max(52.0, 260 / size), 980 / size) if size > 4 else 84.0
+    side = cell * size / 100  # inches, at 100 of the page's pixels each
+    ink, paper = _INK[dark], _PAPER[dark]
+    share = shares(counts)
+
+    figure = Figure(figsize=(side, side), facecolor=paper)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    colours = LinearSegmentedColormap.from_list("share", _COLOURS[dark])
+    tone = PowerNorm(_GAMMA, 0, 1)
+    axes.imshow(share, cmap=colours, norm=tone, interpolation="nearest", aspect="equal")
+    _label(axes, classes, cell, ink)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if size <= 60:  # fine lines of the ground between cells
+        edges = np.arange(size + 1) - 0.5
+        axes.set_xticks(edges, minor=True)
+        axes.set_yticks(edges, minor=True)
+        axes.grid(which="minor", color=paper, linewidth=min(1.2, cell / 24))
+    axes.tick_params(which="both", length=0)
+    if cell >= _COUNTS_FROM:
+        _write_counts(axes, counts, colours(tone(share)), cell)
+
+    file = io.BytesIO()
+    with warnings.catch_warnings():  # a name in a script that the font lacks
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(
+            file, format="png", dpi=100 * DENSITY, bbox_inches="tight", pad_inches=0.12,
+            facecolor=paper, metadata={"Software": None},
+        )  # fmt: skip
+    return file.getvalue()
+
+
+def shares(matrix: ArrayLike) -> NDArray[np.float64]:
+    """Divide each row by its sum; rows without images stay 0."""
+    counts = np.asarray(matrix, np.float64)
+    return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+
+
+def describe_confusion(matrix: ArrayLike, classes: Sequence[str], most: int = 3) -> str:
+    """Say what a confusion matrix shows, for those who cannot see the picture.
+
+    Parameters
+    ----------
+    matrix, classes :
+        As for :func:`confusion_matrix`.
+    most : int
+        How many of the commonest confusions are named.
+    """
+    counts = np.array(matrix)
+    right, total = int(np.trace(counts)), int(counts.sum())
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(at), len(counts)) for at in order]
+    confused = [
+        f"{shown(classes[true])} taken for {shown(classes[said])} ({counts[true, said]})"
+        for true, said in pairs
+        if counts[true, said]
+    ]
+    text = f"Confusion matrix of {len(classes)} classes: {right} of {total} images named rightly"
+    return f"{text}; most often confused: {', '.join(confused)}." if confused else f"{text}."
+
+
+def _label(axes: Any, classes: Sequence[str], cell: float, ink: str) -> None:
+    step = max(1, math.ceil(_LABEL / cell))
+    at = range(0, len(classes), step)
+    names = [shortened(classes[k], 22) for k in at]
+    points = min(9.5, 72 / 100 * 0.78 * cell * step)
+    longest = max(len(name) for name in names)
+    upright = longest * points * 0.62 * 100 / 72 > cell * step
+    plain: dict[str, Any] = {"fontsize": points, "color": ink, "parse_math": False}
+    axes.set_xticks(at, names, rotation=90 if upright else 0, **plain)
+    axes.set_yticks(at, names, **plain)
+    axes.set_xlabel("named as", color=ink, fontsize=9.5, labelpad=8)
+    axes.set_ylabel("true class", color=ink, fontsize=9.5, labelpad=8)
+
+
+def _write_counts(axes: Any, counts: NDArray[Any], grounds: NDArray[Any], cell: float) -> None:
+    widest = max(2, len(f"{counts.max():g}"))
+    points = min(11.0, 72 / 100 * cell * 1.25 / (widest + 0.6))
+    for row, column in np.argwhere(counts):
+        light = float(grounds[row, column, :3] @ (0.299, 0.587, 0.114))
+        axes.text(
+            column, row, f"{counts[row, column]:g}", ha="center", va="center_baseline",
+            fontsize=points, color="#0d2634" if light > 0.52 else "#f6fafb",
+        )  # fmt: skip

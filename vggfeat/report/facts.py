@@ -1,0 +1,70 @@
+"""Provenance as names and values that a person reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from vggfeat.provenance import Deciding, Happened
+from vggfeat.report.text import shown
+
+Facts = Mapping[str, str]
+"""Names and values, in the order they are shown."""
+
+
+def deciding_facts(deciding: Deciding, layer: str | None = None) -> dict[str, str]:
+    """Name everything that decides the numbers.
+
+    Parameters
+    ----------
+    deciding : Deciding
+        Of a store, a probe or an index.
+    layer : str, optional
+        Canonical name of the one layer the page is about; all by default.
+    """
+    layers = deciding.layers if layer is None else {layer: deciding.layers.get(layer, "")}
+    named = [f"{name}, pooling {pool}" if pool else name for name, pool in layers.items()]
+    facts = {
+        "network": deciding.model,
+        "layer" if len(named) == 1 else "layers": "; ".join(named),
+        "weights' SHA-256": deciding.weights_sha256,
+        "view": deciding.view,
+    }
+    if deciding.scales:
+        facts["scales"] = ", ".join(map(str, deciding.scales))
+    if deciding.flip:
+        facts["flip"] = "averaged with the mirrored image"
+    spec = deciding.preprocessing
+    known = {"resize", "crop", "interpolation", "channels", "scale", "mean", "std"}
+    if known <= set(spec):
+        facts["preprocessing"] = (
+            f"smaller side to {spec['resize']} ({spec['interpolation']}), crop {spec['crop']}, "
+            f"{spec['channels']}, x{_plain(spec['scale'])}, "
+            f"mean {_list(spec['mean'])}, std {_list(spec['std'])}"
+        )
+    else:
+        facts["preprocessing"] = ", ".join(f"{name} {value}" for name, value in spec.items())
+    facts["stored as"] = deciding.dtype
+    return facts
+
+
+def happened_facts(happened: Happened) -> dict[str, str]:
+    """Name the circumstances of a run: source, weights as asked for, device, versions, time."""
+    weights = happened.weights
+    if os.sep in weights:
+        weights = weights.rsplit(os.sep, 1)[1]
+    return {
+        "weights": shown(weights),
+        "source": shown(happened.source),
+        "computed on": f"{happened.device} in {happened.precision}",
+        "begun": happened.start.replace("T", " ").replace("+00:00", " UTC"),
+        "versions": ", ".join(f"{name} {found}" for name, found in happened.versions.items()),
+    }
+
+
+def _plain(scale: float) -> str:
+    return f" 1/{round(1 / scale)}" if 0 < scale < 1 else f" {scale:g}"
+
+
+def _list(values: list[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)

@@ -1,0 +1,92 @@
+"""From a template to a file that is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from vggfeat._version import __version__
+from vggfeat.errors import VggfeatError
+from vggfeat.provenance import now
+from vggfeat.report import text
+
+
+def destination(path: str | os.PathLike[str]) -> Path:
+    """Return where a page will be written; ask before long work whose result it shows.
+
+    Raises
+    ------
+    VggfeatError
+        Its folder does not exist, or the path is a folder.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise VggfeatError(f"{target} is a folder. Give the name of a file, as report.html.")
+    if not target.parent.is_dir():
+        raise VggfeatError(f"{target}: the folder {target.parent} does not exist. Make it first.")
+    return target
+
+
+def write_page(path: str | os.PathLike[str], template: str, **values: Any) -> Path:
+    """Render a template into a file.
+
+    Parameters
+    ----------
+    path : path
+        The file to make or replace.
+    template : str
+        Name of a file in ``templates/``.
+    **values
+        What the template shows; text is escaped.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    VggfeatError
+        The file cannot be written.
+    """
+    target = destination(path)
+    page = (
+        _environment()
+        .get_template(template)
+        .render(
+            **values, version=__version__, made=now().replace("T", " ").replace("+00:00", " UTC")
+        )
+    )
+    temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name[-100:]}.tmp")
+    try:
+        # A file name's lone surrogates have no UTF-8; they are shown by their numbers.
+        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
+        temporary.replace(target)
+    except OSError as error:
+        raise VggfeatError(
+            f"{target} cannot be written: {error.strerror or error}. Give another place."
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return target
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("vggfeat.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for function in (text.shown, text.percent, text.number, text.duration):
+        environment.filters[function.__name__] = function
+    return environment

@@ -1,0 +1,171 @@
+"""The page of a search: each query with the images most like it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from vggfeat.report.facts import Facts
+from vggfeat.report.page import write_page
+from vggfeat.report.text import decimals
+from vggfeat.report.thumbnails import ImageSource, picture
+
+if TYPE_CHECKING:
+    from vggfeat.index import Neighbour
+
+METRICS = {
+    "cosine": "cosine similarity",
+    "l2": "Euclidean distance (less is nearer)",
+    "ip": "inner product",
+}
+"""What a person calls the scores of an index, by its metric."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourResult:
+    """One image that was found.
+
+    Attributes
+    ----------
+    path : str
+        As the index names it.
+    score : float
+        Of the index's metric.
+    image : ImageSource
+        The original.
+    label : str, optional
+        Its class, where known.
+    """
+
+    path: str
+    score: float
+    image: ImageSource = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """An image that was searched for, and what was found.
+
+    Attributes
+    ----------
+    path : str
+        As the user named it.
+    neighbours : sequence of NeighbourResult
+        Best first.
+    image : ImageSource
+        The original.
+    label : str, optional
+        Its class, where known: neighbours of the same class are marked.
+    problem : str, optional
+        Why the query could not be searched for.
+    """
+
+    path: str
+    neighbours: Sequence[NeighbourResult]
+    image: ImageSource = None
+    label: str | None = None
+    problem: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        path: str,
+        neighbours: Sequence[Neighbour],
+        images: Callable[[str], ImageSource],
+        *,
+        image: ImageSource = None,
+        label: str | None = None,
+    ) -> Self:
+        """Make one from an index's answer.
+
+        Parameters
+        ----------
+        path : str
+            As the user named the query; its thumbnail is taken from there unless `image` is given.
+        neighbours : sequence of Neighbour
+            One list of what :meth:`vggfeat.index.SimilarityIndex.search` returns.
+        images : callable
+            Gives the original of a stored path, see :func:`~vggfeat.report.originals`.
+        image, label :
+            See the attributes.
+        """
+        found = [
+            NeighbourResult(one.path, one.score, images(one.path), one.label or None)
+            for one in neighbours
+        ]
+        return cls(path, found, path if image is None else image, label)
+
+
+def search_page(
+    path: str | os.PathLike[str],
+    queries: Sequence[QueryResult],
+    *,
+    index: str,
+    images: int,
+    facts: Facts | None = None,
+    metric: str = "cosine",
+) -> Path:
+    """Write the page of a search.
+
+    Parameters
+    ----------
+    path : path
+        The HTML file to make or replace.
+    queries : sequence of QueryResult
+        In the order they are shown.
+    index : str
+        Name of the index that was searched.
+    images : int
+        How many images it holds.
+    facts : mapping of str to str, optional
+        What decides the scores, see :func:`~vggfeat.report.deciding_facts`.
+    metric : str
+        That of the index: a key of :data:`METRICS`.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    return write_page(
+        path,
+        "search.html",
+        queries=query_views(queries),
+        index=index,
+        images=images,
+        facts=facts or {},
+        metric=METRICS.get(metric, metric),
+    )
+
+
+def query_views(queries: Sequence[QueryResult]) -> list[dict[str, Any]]:
+    """Return queries with their thumbnails drawn and scores written, as templates take them."""
+    return [_view(query) for query in queries]
+
+
+def _view(query: QueryResult) -> dict[str, Any]:
+    places = decimals([found.score for found in query.neighbours])
+    known = query.label is not None
+    neighbours = [
+        {
+            "rank": rank,
+            "path": found.path,
+            "score": f"{found.score:.{places}f}",
+            "label": found.label,
+            "picture": picture(found.image),
+            "same": known and found.label == query.label,
+        }
+        for rank, found in enumerate(query.neighbours, 1)
+    ]
+    return {
+        "path": query.path,
+        "label": query.label,
+        "problem": query.problem,
+        "picture": picture(query.image, 400),
+        "neighbours": neighbours,
+        "same": sum(found["same"] for found in neighbours) if known else None,
+    }

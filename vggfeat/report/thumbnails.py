@@ -1,0 +1,130 @@
+"""Small pictures that travel inside a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, BinaryIO
+
+from PIL import Image, ImageDraw
+
+from vggfeat.images import as_image, decoded
+from vggfeat.sources import open_stored
+
+ImageSource = str | os.PathLike[str] | BinaryIO | Image.Image | Callable[[], Any] | None
+"""Where a thumbnail comes from: a path, a binary file, a Pillow image, a function that returns
+one of these when the thumbnail is drawn, or None where there is nothing to show."""
+
+SIDE = 240
+"""Longest side of thumbnails in pixels: sharp at 120 on a display of double density."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A thumbnail as a page shows it.
+
+    Attributes
+    ----------
+    uri : str
+        A ``data:image/jpeg`` URI.
+    width, height : int
+        In pixels.
+    missing : bool
+        Whether the original could not be read, and a tile that says so stands for it.
+    """
+
+    uri: str
+    width: int
+    height: int
+    missing: bool = False
+
+
+def thumbnail(image: ImageSource, side: int = SIDE) -> str:
+    """Return an image made small, as a data URI.
+
+    Parameters
+    ----------
+    image : ImageSource
+        Upright by its EXIF orientation afterwards, with its aspect ratio kept, never enlarged.
+    side : int
+        Longest side in pixels.
+
+    Returns
+    -------
+    str
+        A ``data:image/jpeg`` URI; that of a drawn tile where the image cannot be read.
+    """
+    return picture(image, side).uri
+
+
+def picture(image: ImageSource, side: int = SIDE) -> Picture:
+    """As :func:`thumbnail`, with its size and whether the original was there."""
+    try:
+        small = _shrunk(image, side)
+    except Exception as error:  # whatever happened to an original, a page is made
+        _log.debug("No thumbnail: %s", error)
+        return _missing(side)
+    return Picture(_jpeg_uri(small), *small.size)
+
+
+def originals(root: str) -> Callable[[str], ImageSource]:
+    """Return what gives the original of a stored path, opened only when its thumbnail is drawn.
+
+    Parameters
+    ----------
+    root : str
+        The source that a store was made from, as ``store.provenance.happened.source``.
+    """
+    return lambda path: partial(open_stored, root, path)
+
+
+def _shrunk(source: ImageSource, side: int) -> Image.Image:
+    with ExitStack() as stack:
+        value: Any = source
+        if callable(source):
+            value = source()
+            if hasattr(value, "read"):
+                stack.callback(value.close)
+        if isinstance(value, str | os.PathLike) or hasattr(value, "read"):
+            whole = stack.enter_context(decoded(value))
+        else:
+            whole = as_image(value)
+        scale = min(1.0, side / max(whole.size))
+        width, height = (max(1, round(length * scale)) for length in whole.size)
+        return whole.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+@lru_cache(maxsize=8)
+def _missing(side: int) -> Picture:
+    """Draw a grey tile with a crossed-out landscape, for light and dark pages alike."""
+    scale = 4  # drawn larger and reduced, since Pillow's lines have no soft edges
+    unit = side * scale / 100
+    tile = Image.new("RGB", (side * scale, side * scale), (138, 143, 148))
+    draw = ImageDraw.Draw(tile)
+    line = (214, 217, 220)
+    width = max(1, round(2.4 * unit))
+
+    def at(*points: tuple[float, float]) -> list[tuple[float, float]]:
+        return [(x * unit, y * unit) for x, y in points]
+
+    draw.rounded_rectangle(at((27, 32), (73, 68)), 4 * unit, outline=line, width=width)
+    draw.ellipse(at((56, 39), (63, 46)), outline=line, width=width)
+    draw.line(at((29, 63), (42, 48), (51, 58), (57, 52), (71, 64)), line, width, joint="curve")
+    draw.line(at((24, 74), (76, 26)), (138, 143, 148), round(7 * unit))
+    draw.line(at((26, 75), (74, 27)), line, width)
+    small = tile.resize((side, side), Image.Resampling.LANCZOS)
+    return Picture(_jpeg_uri(small), side, side, missing=True)
+
+
+def _jpeg_uri(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=85, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -31,7 +31,11 @@ _HEAD_ROWS = 8
 """Rows that the fully connected layers get at least. Matrix libraries pick other kernels, with
 other rounding, for a handful of rows; with this many, an image's features are the same to the
 last bit whichever images share its batch."""
-_BATCH = {"cpu": 8, "mps": 32, "cuda": 128}
+_BATCH = {"cpu": 32, "mps": 32, "cuda": 128}
+_CHUNK = {"cpu": 8}
+"""Images that run through the convolutions at a time: on a CPU few, so that their activations
+stay small, while the fully connected layers, which read 494 MB of weights whatever the number of
+images, take the whole batch."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -208,19 +212,28 @@ class Network:
         dict of str to Tensor
             Layer to float32 features (B, ...) on the network's device.
         """
-        count = len(images)
-        found: dict[str, Tensor] = {}
+        found: dict[str, list[Tensor]] = {name: [] for name in self.layers}
 
         def keep(name: str, activation: Tensor) -> None:
-            found[name] = pooling.apply(activation[:count], self.layers[name])
+            found[name].append(pooling.apply(activation, self.layers[name]))
 
         with torch.inference_mode(), _exact_float32(), capture(self.modules, self.layers, keep):
-            x = self._normalised(images)
-            for name, module in self.modules.items():
-                if name == "flatten" and count < _HEAD_ROWS:
-                    x = nn.functional.pad(x, (0, 0, 0, 0, 0, 0, 0, _HEAD_ROWS - count))
-                x = module(x)
-        return {name: found[name] for name in self.layers}
+            chunk = _CHUNK.get(self.device.type, len(images))
+            parts = [images[i : i + chunk] for i in range(0, len(images), chunk)]
+            maps = [self._run(self._normalised(part), head=False) for part in parts]
+            if "flatten" in self.modules:
+                x = torch.cat(maps)
+                missing = max(0, _HEAD_ROWS - len(x))
+                self._run(nn.functional.pad(x, (0, 0, 0, 0, 0, 0, 0, missing)), head=True)
+            return {name: torch.cat(rows)[: len(images)] for name, rows in found.items()}
+
+    def _run(self, x: Tensor, head: bool) -> Tensor:
+        """Run the convolutional part, or the fully connected one from ``flatten`` on."""
+        names = list(self.modules)
+        first = names.index("flatten") if "flatten" in names else len(names)
+        for name in names[first:] if head else names[:first]:
+            x = self.modules[name](x)
+        return x
 
     def features_with_retreat(self, images: NDArray[np.uint8]) -> dict[str, Tensor]:
         """As :meth:`features`, in halves where the device's memory does not hold the batch."""

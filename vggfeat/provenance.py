@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
 from vggfeat._version import __version__
+from vggfeat.errors import StoreMismatchError
 
 _TIME_WIDTH = len("2026-01-01T00:00:00+00:00")
 NEVER = " " * _TIME_WIDTH
@@ -75,6 +76,34 @@ class Deciding:
         """
         ours, theirs = self.to_json(), other.to_json()
         return [f"{k}: {ours[k]!r}, not {theirs[k]!r}" for k in ours if ours[k] != theirs[k]]
+
+    def check(self, given: Deciding, layer: str, holder: str) -> None:
+        """Refuse features that were made in another way than those a probe or index holds.
+
+        Parameters
+        ----------
+        given : Deciding
+            Of the features that are brought to it.
+        layer : str
+            Canonical name of its layer.
+        holder : str
+            What it is, for the message: ``"probe"`` or ``"index"``.
+
+        Raises
+        ------
+        StoreMismatchError
+            `given` lacks the layer, or differs; the message names the fields with both values.
+        """
+        if layer not in given.layers:
+            raise StoreMismatchError(
+                f"The {holder} is of {layer}, and only {', '.join(given.layers)} is given. "
+                f"Extract {layer}."
+            )
+        if differing := self.for_layer(layer).differences(given.for_layer(layer)):
+            raise StoreMismatchError(
+                f"The {holder}'s features were made in another way: {'; '.join(differing)}. "
+                f"Extract with the {holder}'s values, or make the {holder} anew."
+            )
 
     def for_layer(self, layer: str) -> Deciding:
         """Return the same values for one layer alone, as probes and indexes carry them."""

@@ -70,8 +70,11 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
       vggfeat probe photos.h5 --layer relu7 --save photos.probe
     """
     from vggfeat.probe import evaluate, train
+    from vggfeat.report import destination
     from vggfeat.store import FeatureStore
 
+    if options["html"]:
+        destination(options["html"])  # refused now rather than after the work
     with FeatureStore(store) as opened:
         layer = only_layer(opened, options["layer"])
         chosen = {"classifier": options["classifier"], "C": options["c"], "seed": options["seed"]}
@@ -130,14 +133,17 @@ def describe(result: ProbeResult) -> str:
 
 
 def _write_page(store: FeatureStore, result: ProbeResult, path: str) -> None:
-    from vggfeat.report import deciding_facts, originals, probe_page
+    from vggfeat.report import deciding_facts, happened_facts, originals, probe_page
+
+    provenance = store.provenance
 
     probe_page(
         path,
         result,
         store=Path(store.path).name,
-        images=originals(store.provenance.happened.source),
-        facts=deciding_facts(store.provenance.deciding, result.layer),
+        images=originals(provenance.happened.source),
+        facts=deciding_facts(provenance.deciding, result.layer)
+        | happened_facts(provenance.happened),
     )
 
 

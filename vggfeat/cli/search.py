@@ -112,7 +112,10 @@ def search(
       vggfeat search photos.index query.jpg -k 5 --html found.html
     """
     from vggfeat.index import SimilarityIndex
+    from vggfeat.report import destination
 
+    if html:
+        destination(html)  # refused now rather than after the work
     opened = SimilarityIndex.load(index_path)
     answers, failed = _ask(opened, images, k, options)
     if html:
@@ -175,9 +178,16 @@ def _write_page(
     failed: dict[str, str],
     html: str,
 ) -> None:
-    from vggfeat.report import QueryResult, deciding_facts, originals, search_page
+    from vggfeat.report import (
+        QueryResult,
+        deciding_facts,
+        happened_facts,
+        originals,
+        search_page,
+    )
 
-    original = originals(opened.provenance.happened.source)
+    provenance = opened.provenance
+    original = originals(provenance.happened.source)
     queries = [
         QueryResult.of(image, answers[image], original)
         if image in answers
@@ -189,6 +199,7 @@ def _write_page(
         queries,
         index=Path(index_path).name,
         images=len(opened),
-        facts=deciding_facts(opened.provenance.deciding, opened.layer),
+        facts=deciding_facts(provenance.deciding, opened.layer)
+        | happened_facts(provenance.happened),
         metric=opened.metric,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.errors import SearchError, StoreMismatchError
+from vggfeat.errors import SearchError
 from vggfeat.index import building, exact, pair
 
 if TYPE_CHECKING:
@@ -169,18 +169,7 @@ class SimilarityIndex:
         StoreMismatchError
             `deciding` differs; the message names the fields with both values.
         """
-        if self.layer not in deciding.layers:
-            raise StoreMismatchError(
-                f"The index holds features of {self.layer}, and only "
-                f"{', '.join(deciding.layers)} is given. Extract {self.layer}."
-            )
-        differing = self.provenance.deciding.differences(deciding.for_layer(self.layer))
-        if differing:
-            raise StoreMismatchError(
-                "The features in the index were made in another way than the query's: "
-                f"{'; '.join(differing)}. Extract the query with the index's values, or build "
-                "an index from a store that has the query's."
-            )
+        self.provenance.deciding.check(deciding, self.layer, "index")
 
     def search(self, X: npt.ArrayLike, k: int = 10) -> list[list[Neighbour]]:
         """Find the images nearest to each query.

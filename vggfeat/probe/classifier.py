@@ -88,7 +88,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         normalize: bool = True,
         validation: float = 0.2,
         seed: int = 0,
-        max_iter: int = 1000,
+        max_iter: int = 2000,
     ) -> None:
         self.classifier = classifier
         self.C = C

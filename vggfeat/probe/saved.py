@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.errors import ProbeError, StoreMismatchError
+from vggfeat.errors import ProbeError
 from vggfeat.probe.classifier import Classifier, LinearProbe
 from vggfeat.probe.labelled import Labelled
 from vggfeat.provenance import Deciding, Provenance
@@ -79,17 +79,7 @@ class SavedProbe:
         StoreMismatchError
             `deciding` differs; the message names the fields with both values.
         """
-        if self.layer not in deciding.layers:
-            raise StoreMismatchError(
-                f"The probe reads {self.layer}, and only {', '.join(deciding.layers)} "
-                f"is given. Extract {self.layer}."
-            )
-        differing = self.provenance.deciding.differences(deciding.for_layer(self.layer))
-        if differing:
-            raise StoreMismatchError(
-                "The probe was trained on features made in another way: "
-                f"{'; '.join(differing)}. Extract with the probe's values, or train it anew."
-            )
+        self.provenance.deciding.check(deciding, self.layer, "probe")
 
     def predict(self, X: npt.ArrayLike) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float64]]:
         """Name the class of each row.
@@ -233,7 +223,7 @@ def train(
     C: float | None = None,
     normalize: bool = True,
     seed: int = 0,
-    max_iter: int = 1000,
+    max_iter: int = 2000,
     held_out: ProbeResult | None = None,
 ) -> SavedProbe:
     """Train a classifier on all of a store's labelled images, to be kept and applied.

@@ -149,7 +149,7 @@ def evaluate(
     test_size: float = 0.25,
     train_per_class: int | None = None,
     seed: int = 0,
-    max_iter: int = 1000,
+    max_iter: int = 2000,
 ) -> ProbeResult:
     """Train a linear classifier on part of a store's labelled images and test it on the others.
 

@@ -26,7 +26,7 @@ demo: $(READY)
 	$(BIN)/vggfeat demo demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
 
 lint: $(READY)
 	$(BIN)/ruff check .

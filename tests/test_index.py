@@ -415,7 +415,7 @@ def test_queries_made_in_another_way_are_refused_by_field(saved):
     other = Deciding(**{**PROVENANCE.deciding.to_json(), "weights_sha256": "cd" * 32, "scales": ()})
     with pytest.raises(StoreMismatchError, match=r"weights_sha256: 'abab.*not 'cdcd"):
         index.check(other)
-    with pytest.raises(StoreMismatchError, match="features of relu7, and only pool5"):
+    with pytest.raises(StoreMismatchError, match="index is of relu7, and only pool5"):
         index.check(PROVENANCE.deciding.for_layer("pool5"))
 
 

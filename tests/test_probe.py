@@ -364,7 +364,7 @@ def test_features_made_in_another_way_are_refused_by_field(saved):
     other = Deciding(**{**deciding.to_json(), "view": "squash", "scales": ()})
     with pytest.raises(StoreMismatchError, match="view: 'center', not 'squash'"):
         saved.check(other)
-    with pytest.raises(StoreMismatchError, match="reads relu7"):
+    with pytest.raises(StoreMismatchError, match="probe is of relu7, and only pool5"):
         saved.check(deciding.for_layer("pool5"))
 
 

@@ -18,6 +18,16 @@ _PRECISIONS = ("float32", "bfloat16", "float16")
 _NAMED = 20  # failures named in the summary
 
 
+class _AutoOrCount(click.IntRange):
+    """A whole number from 1 on, or ``auto``, which becomes None."""
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "auto" else super().convert(value, param, ctx)
+
+
 @click.command()
 @click.argument("source")
 @click.argument("store", type=click.Path(dir_okay=False))
@@ -57,8 +67,22 @@ _NAMED = 20  # failures named in the summary
     show_default=True,
     help="How maps of convolutional layers become vectors; none keeps the maps.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time.  [default: auto]")
-@click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: auto]")
+@click.option(
+    "--batch-size",
+    type=_AutoOrCount(),
+    default="auto",
+    show_default=True,
+    metavar="auto|N",
+    help="Images at a time; auto chooses for the device.",
+)
+@click.option(
+    "--workers",
+    type=_AutoOrCount(),
+    default="auto",
+    show_default=True,
+    metavar="auto|N",
+    help="Decoding threads; auto takes one for each processor, at most 8.",
+)
 @click.option(
     "--device",
     default=DEFAULTS["device"],

@@ -16,7 +16,13 @@ _HEADER = (
 
 
 @click.command()
-@click.option("--model", type=click.Choice(list(ARCHITECTURES)), default="vgg16", show_default=True)
+@click.option(
+    "--model",
+    type=click.Choice(list(ARCHITECTURES)),
+    default="vgg16",
+    show_default=True,
+    help="The network.",
+)
 @click.option(
     "--size",
     type=click.IntRange(min=32),

@@ -19,19 +19,20 @@ from vggfeat._version import __version__
 from vggfeat.errors import VggfeatError
 
 COMMANDS = {
-    "layers": "vggfeat.cli.layers:layers",
-    "extract": "vggfeat.cli.extract:extract",
-    "info": "vggfeat.cli.stores:info",
-    "verify": "vggfeat.cli.stores:verify",
-    "merge": "vggfeat.cli.stores:merge",
-    "export": "vggfeat.cli.stores:export",
-    "probe": "vggfeat.cli.probe:probe",
-    "predict": "vggfeat.cli.probe:predict",
-    "index": "vggfeat.cli.search:index",
-    "search": "vggfeat.cli.search:search",
-    "demo": "vggfeat.cli.demo:demo",
+    "layers": ("vggfeat.cli.layers:layers", "Print a network's architecture as a table."),
+    "extract": ("vggfeat.cli.extract:extract", "Extract features of images into a store."),
+    "info": ("vggfeat.cli.stores:info", "Show what a store holds and how it was made."),
+    "verify": ("vggfeat.cli.stores:verify", "Read all features again and compare checksums."),
+    "merge": ("vggfeat.cli.stores:merge", "Unite stores that were made in the same way."),
+    "export": ("vggfeat.cli.stores:export", "Write a layer as .npy, .npz, .csv or .parquet."),
+    "probe": ("vggfeat.cli.probe:probe", "Train and score a linear classifier on a layer."),
+    "predict": ("vggfeat.cli.probe:predict", "Label new images with a saved probe."),
+    "index": ("vggfeat.cli.search:index", "Build and look at indexes for similarity search."),
+    "search": ("vggfeat.cli.search:search", "Find the images most like a query."),
+    "demo": ("vggfeat.cli.demo:demo", "Show the whole chain, offline, on embedded images."),
 }
-"""Command names in the order of a day's work, and where each is defined."""
+"""Commands in the order of a day's work: where each is defined, and its line in ``--help``,
+which therefore need not import them."""
 
 _log = logging.getLogger("vggfeat")
 
@@ -45,9 +46,13 @@ class _LazyGroup(click.Group):
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

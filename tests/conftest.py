@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests that run side by side, and the programs they start, get one thread each: threads that
+    # wait for one another on a busy machine are far slower. Set before torch is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PEAK_MEMORY = """
 def peak():

@@ -38,6 +38,8 @@ docs: $(READY)
 	$(BIN)/python docs/generate.py
 
 bench: $(READY)
+	$(BIN)/python benchmarks/exactness.py
+	$(BIN)/python benchmarks/resume.py
 	$(BIN)/python benchmarks/extract.py
 
 clean:

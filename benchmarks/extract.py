@@ -7,8 +7,9 @@ loop      what tutorials show: Pillow and torchvision's transforms, one image af
           batches of 32, torchvision's whole network in its default memory layout, a hook
 vggfeat   FeatureExtractor.extract: folder in, store out
 ready     the network that vggfeat runs, on tensors that are ready in memory; nothing else
+returned  as ready, but with the C library's habit of returning freed memory to the system
 
-    python benchmarks/extract.py --images 240 --layers relu7,conv5_3
+    python benchmarks/extract.py --images 256 --layers relu7,conv5_3
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 MODULES = {"relu7": "classifier.4", "conv5_3": "features.28"}
-PORTION = 48
+PORTION = 64  # images in one turn: whole batches for all contestants
 Run = Callable[[Path], None]
 
 
@@ -101,21 +102,31 @@ def ready(layer: str) -> Run:
     from vggfeat.network import default_batch_size
 
     extractor = FeatureExtractor(weights="random:0", layers=[layer], device="cpu")
-    modules = extractor.network.modules
+    network = extractor.network
     size = default_batch_size(torch.device("cpu"))
-    batch = torch.randn(size, 3, 224, 224).to(memory_format=torch.channels_last)
+    inputs = torch.randn(size, 3, 224, 224).to(memory_format=torch.channels_last)
 
     def run(_folder: Path) -> None:
-        with torch.inference_mode():
-            for _ in range(PORTION // size):
-                x = batch
-                for module in modules.values():
-                    x = module(x)
+        for _ in range(PORTION // size):
+            network.run(inputs.split(8))
 
     return run
 
 
-CONTESTANTS: dict[str, Callable[[str], Run]] = {"loop": loop, "vggfeat": vggfeat, "ready": ready}
+def returned(layer: str) -> Run:
+    """Return the same, without `vggfeat.malloc`."""
+    from vggfeat import malloc
+
+    malloc.keep_freed_blocks = lambda: None
+    return ready(layer)
+
+
+CONTESTANTS: dict[str, Callable[[str], Run]] = {
+    "loop": loop,
+    "vggfeat": vggfeat,
+    "ready": ready,
+    "returned": returned,
+}
 
 
 def work(contestant: str, layer: str) -> None:
@@ -173,7 +184,7 @@ def race(layer: str, folders: list[Path], rounds: int) -> dict[str, dict[str, fl
 
 
 @click.command()
-@click.option("--images", default=240, show_default=True)
+@click.option("--images", default=256, show_default=True)
 @click.option("--rounds", default=1, show_default=True)
 @click.option("--layers", default="relu7,conv5_3", show_default=True)
 @click.option("--json", "as_json", is_flag=True)

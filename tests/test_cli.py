@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from vggfeat.cli import COMMANDS, main
+from vggfeat.cli import COMMANDS, main, run
 
 ROOT = Path(__file__).parent.parent
 
@@ -94,3 +95,35 @@ def test_the_command_reference_is_up_to_date():
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_debug_is_understood_where_one_adds_it():
+    done = subprocess.run(
+        [sys.executable, "-m", "vggfeat", "info", "nowhere.h5", "--debug"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_even_a_defect_ends_in_one_line_and_status_1(monkeypatch, capsys):
+    monkeypatch.setitem(COMMANDS, "layers", ("vggfeat.nowhere:layers", ""))
+    with pytest.raises(SystemExit) as end:
+        run(["layers"])
+    assert end.value.code == 1
+    assert "unexpected ModuleNotFoundError" in capsys.readouterr().err
+
+
+def test_names_that_the_terminal_cannot_show_do_no_harm(tmp_path):
+    (tmp_path / "\N{CAMERA}.jpg").write_bytes(b"")
+    args = ["extract", tmp_path, tmp_path / "s.h5", "--weights", "random", "--layers", "pool1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "vggfeat", *map(str, args)],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"\\U0001f4f7.jpg: " in done.stdout

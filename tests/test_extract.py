@@ -29,6 +29,7 @@ from vggfeat.errors import (
     ImageError,
     LayerError,
     SourceError,
+    StoreError,
     StoreMismatchError,
     WeightsError,
 )
@@ -282,6 +283,7 @@ def test_provenance_tells_what_decides_and_what_happened(extractor, photos, tmp_
         ({"view": "dense9"}, LayerError, "center, squash"),
         ({"dtype": "int8"}, DeviceError, "float32, float16"),
         ({"batch_size": 0}, DeviceError, "at least 1"),
+        ({"precision": "fp16"}, DeviceError, "float32, bfloat16, float16"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_at_once(settings, error, message):
@@ -293,6 +295,110 @@ def test_missing_weights_leave_no_store_behind(photos, tmp_path):
     with pytest.raises(WeightsError, match="nowhere"):
         FeatureExtractor(weights="nowhere.pth").extract(photos, tmp_path / "s.h5")
     assert not (tmp_path / "s.h5").exists()
+
+
+def test_overwriting_with_weights_that_do_not_load_keeps_the_store(extractor, photos, tmp_path):
+    extractor.extract(photos, tmp_path / "s.h5")
+    before = (tmp_path / "s.h5").read_bytes()
+    (tmp_path / "bad.pth").write_bytes(b"PK broken")
+    bad = FeatureExtractor(weights=tmp_path / "bad.pth", layers="pool1", device="cpu")
+    with pytest.raises(WeightsError):
+        bad.extract(photos, tmp_path / "s.h5", overwrite=True)
+    assert (tmp_path / "s.h5").read_bytes() == before
+    with pytest.raises(WeightsError):
+        bad.extract(photos, tmp_path / "new.h5")
+    assert not (tmp_path / "new.h5").exists()
+
+
+def test_a_grown_folder_with_weights_that_do_not_load_keeps_the_store(photos, tmp_path):
+    state = {f"features.0.{kind}": torch.ones(shape) for kind, shape in CONV1_1.items()}
+    torch.save(state, tmp_path / "w.pth")
+    settings = {"weights": tmp_path / "w.pth", "layers": "conv1_1", "device": "cpu"}
+    FeatureExtractor(**settings).extract(photos, tmp_path / "s.h5")
+    before = (tmp_path / "s.h5").read_bytes()
+    draw(50, 50).save(photos / "new.png")
+    with pytest.raises(DeviceError):
+        FeatureExtractor(**{**settings, "device": "cuda:99"}).extract(photos, tmp_path / "s.h5")
+    assert (tmp_path / "s.h5").read_bytes() == before
+
+
+CONV1_1 = {"weight": (64, 3, 3, 3), "bias": (64,)}
+
+
+def test_values_that_do_not_fit_the_store_fail_their_rows(photos, tmp_path):
+    state = {f"features.0.{kind}": torch.full(shape, 1e6) for kind, shape in CONV1_1.items()}
+    torch.save(state, tmp_path / "w.pth")
+    huge = FeatureExtractor(
+        weights=tmp_path / "w.pth", layers="conv1_1:max", dtype="float16", device="cpu"
+    )
+    summary = huge.extract(photos, tmp_path / "s.h5")
+    assert (summary.tried, summary.computed, summary.failed) == (12, 0, 12)
+    assert "--dtype float32" in summary.failures[0][1]
+    with pytest.raises(ImageError, match="float16"):
+        huge.extract(photos, tmp_path / "t.h5", on_error="stop")
+
+
+def test_arrays_of_paths_are_paths(extractor, photos):
+    paths = sorted(map(str, photos.rglob("*.jpg")))[:3]
+    features = extractor(np.array(paths))["conv2_2"]
+    assert np.array_equal(features, extractor(paths)["conv2_2"])
+
+
+@pytest.mark.parametrize("name", ["s.jpg", "list.csv", "a.tar"])
+def test_a_store_must_not_be_named_like_an_image(extractor, photos, name):
+    with pytest.raises(StoreError, match=r"such as photos.h5"):
+        extractor.extract(photos, photos / name)
+
+
+def test_images_added_to_an_archive_are_all_that_is_computed(extractor, photos, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(photos / "cat" / "00.jpg", "00.jpg")
+    extractor.extract(tmp_path / "a.tar", tmp_path / "s.h5")
+    with tarfile.open(tmp_path / "a.tar", "a") as tar:
+        tar.add(photos / "cat" / "02.jpg", "02.jpg")
+    summary = extractor.extract(tmp_path / "a.tar", tmp_path / "s.h5")
+    assert (summary.added, summary.changed, summary.computed) == (1, 0, 1)
+
+
+def test_another_source_or_precision_for_the_same_store_is_said(
+    extractor, photos, tmp_path, caplog
+):
+    extractor.extract(photos, tmp_path / "s.h5")
+    shutil.copytree(photos, tmp_path / "moved")
+    draw(99, 88).save(tmp_path / "moved" / "cat" / "new.jpg")
+    half = FeatureExtractor(weights="random:0", layers=LAYERS, device="cpu", precision="bfloat16")
+    summary = half.extract(tmp_path / "moved", tmp_path / "s.h5")
+    assert summary.computed == 1, "copies with their times are not done again"
+    assert str(tmp_path / "moved") in caplog.text
+    assert "goes on in bfloat16" in caplog.text
+    with FeatureStore(tmp_path / "s.h5") as store:
+        assert store.latest.source == str(tmp_path / "moved")
+        assert [run.precision for run in store.runs] == ["float32", "bfloat16"]
+
+
+def test_queries_take_the_way_of_the_store(photos, tmp_path):
+    made = FeatureExtractor(
+        weights="random:3", layers="pool1:max", view="squash", precision="bfloat16", device="cpu"
+    )
+    made.extract(photos, tmp_path / "s.h5")
+    with FeatureStore(tmp_path / "s.h5") as store:
+        like = FeatureExtractor.like(store.provenance, device="cpu")
+        assert like.deciding == made.deciding
+        assert like.precision == "bfloat16"
+        query = photos / store.paths[4]
+        assert np.array_equal(like(query)["pool1"][0], store["pool1"][4])
+
+
+def test_the_pixel_limit_holds_in_memory_too(photos):
+    small = FeatureExtractor(weights="random:0", layers="pool1", max_pixels=100)
+    with pytest.raises(ImageError, match="100"):
+        small(photos / "cat" / "00.jpg")
+
+
+def test_batches_of_whole_maps_stay_small():
+    maps = FeatureExtractor(weights="random:0", layers="conv1_1:none", device="cpu")
+    assert maps._batch_size == 2**28 // (64 * 224 * 224 * 4)
+    assert maps._batch_size < FeatureExtractor(weights="random:0", layers="pool1")._batch_size
 
 
 def cli(*args: object, **kwargs: object) -> subprocess.CompletedProcess[str]:

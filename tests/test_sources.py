@@ -332,7 +332,7 @@ def test_members_of_an_archive_are_read_in_place(tmp_path: Path) -> None:
     assert source.given_labels is None
     assert source.root == str(tar)
     sizes = {e.path: (e.size, e.mtime_ns) for e in source.entries}
-    assert sizes["a.png"] == (len(png), tar.stat().st_mtime_ns)
+    assert sizes["a.png"] == (len(png), 0), "the time is the member's own"
     assert sorted(tmp_path.rglob("*")) == before
 
 

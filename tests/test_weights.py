@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import http.server
@@ -12,6 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -20,7 +22,7 @@ from safetensors.torch import save_file
 
 from vggfeat.errors import WeightsError
 from vggfeat.layers import ARCHITECTURES, Architecture, architecture
-from vggfeat.weights import imagenet, resolve, shapes
+from vggfeat.weights import imagenet, preprocessing_of, resolve, shapes
 
 SMALL = Architecture("vgg11", (1, 1, 1, 1, 1), (4, 8, 8, 8, 8), units=16, classes=10, grid=2)
 
@@ -100,6 +102,29 @@ def test_weights_that_are_not_finite_are_refused_where_they_would_be_used(tmp_pa
     assert weights.load(SMALL, ["features.0.weight"])
     with pytest.raises(WeightsError, match=r"classifier.0.weight holds values.*not finite"):
         weights.load(SMALL, ["classifier.0.weight"])
+
+
+def test_damaged_files_of_the_old_format_never_end_in_another_error(tmp_path, state):
+    path = saved(state, tmp_path / "legacy.pth")
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        damaged = bytearray(data)
+        damaged[rng.integers(0, 2000)] = rng.integers(0, 256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(WeightsError):
+            resolve(str(path), SMALL).load(SMALL, list(state))
+
+
+def test_the_caffe_convolutions_that_torchvision_serves_bring_their_own_preprocessing():
+    weights = torchvision.models.VGG16_Weights.IMAGENET1K_FEATURES
+    name = weights.url.rpartition("/")[2]
+    assert name.endswith(f"-{imagenet.FEATURES_SHA256}.pth")
+    theirs, ours = weights.transforms(), preprocessing_of(imagenet.FEATURES_SHA256 + "0" * 56)
+    assert tuple(theirs.mean) == ours.mean
+    assert tuple(theirs.std) == pytest.approx(ours.std)
+    assert (theirs.resize_size, theirs.crop_size) == ([ours.resize], [ours.crop])
+    assert preprocessing_of("0" * 64).mean == (0.485, 0.456, 0.406)
 
 
 class _Evil:

@@ -1,9 +1,8 @@
 """Keep the C library from returning activation memory to the system after every layer.
 
 glibc maps blocks above 32 MiB afresh on each allocation, so that every layer of every batch pays
-for thousands of page faults; on the CPU this costs a VGG-16 a tenth to a half of its speed
-(``benchmarks/extract.py`` measures it). Keeping freed blocks for the next layer costs no extra
-peak memory. Other C libraries are left alone.
+for thousands of page faults (``benchmarks/extract.py`` measures what that costs). Keeping freed
+blocks for the next layer costs no extra peak memory. Other C libraries are left alone.
 """
 
 from __future__ import annotations
@@ -25,9 +24,3 @@ def keep_freed_blocks() -> None:
     if (libc := _glibc()) is not None:
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
-
-
-def return_freed_blocks() -> None:
-    """Give free memory back to the system, after a run."""
-    if (libc := _glibc()) is not None:
-        libc.malloc_trim(0)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,8 +29,8 @@ PRECISIONS = {
 }
 _HEAD_ROWS = 8
 """Rows that the fully connected layers get at least. Matrix libraries pick other kernels, with
-other rounding, for a handful of rows; with this many, an image's features are the same to the
-last bit whichever images share its batch."""
+other rounding, for a handful of rows; with this many, an image's features do not depend on how
+many images share its batch (on the CPUs tried, to the last bit)."""
 _BATCH = {"cpu": 32, "mps": 32, "cuda": 128}
 _CHUNK = {"cpu": 8}
 """Images that run through the convolutions at a time: on a CPU few, so that their activations
@@ -192,8 +192,14 @@ class Network:
         place = resolve_device(device)
         if place.type == "cpu":
             malloc.keep_freed_blocks()
-        modules = build(network, weights, layers).to(place, PRECISIONS[precision])
-        modules.to(memory_format=torch.channels_last)
+        modules = build(network, weights, layers)
+        try:
+            modules.to(place, PRECISIONS[precision]).to(memory_format=torch.channels_last)
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(
+                f"{place} has not the memory for {network.name}'s weights. Close what else uses "
+                "it, or compute on another device: --device cpu."
+            ) from error
         _log.debug("%s up to %s on %s", network.name, list(modules)[-1], place)
         return cls(modules, dict(layers), weights.preprocessing, place, PRECISIONS[precision])
 
@@ -212,22 +218,39 @@ class Network:
         dict of str to Tensor
             Layer to float32 features (B, ...) on the network's device.
         """
+        with torch.inference_mode():
+            chunk = _CHUNK.get(self.device.type, len(images))
+            parts = (images[i : i + chunk] for i in range(0, len(images), chunk))
+            return self.run(map(self._normalised, parts))
+
+    def run(self, inputs: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Run normalised inputs: the convolutions part by part, the head on all together.
+
+        Parameters
+        ----------
+        inputs : iterable of Tensor, (b, 3, H, W)
+            Parts of a batch.
+
+        Returns
+        -------
+        dict of str to Tensor
+            As :meth:`features`.
+        """
         found: dict[str, list[Tensor]] = {name: [] for name in self.layers}
 
         def keep(name: str, activation: Tensor) -> None:
             found[name].append(pooling.apply(activation, self.layers[name]))
 
         with torch.inference_mode(), _exact_float32(), capture(self.modules, self.layers, keep):
-            chunk = _CHUNK.get(self.device.type, len(images))
-            parts = [images[i : i + chunk] for i in range(0, len(images), chunk)]
-            maps = [self._run(self._normalised(part), head=False) for part in parts]
+            maps = [self._through(part, head=False) for part in inputs]
+            count = sum(map(len, maps))
             if "flatten" in self.modules:
-                x = torch.cat(maps)
-                missing = max(0, _HEAD_ROWS - len(x))
-                self._run(nn.functional.pad(x, (0, 0, 0, 0, 0, 0, 0, missing)), head=True)
-            return {name: torch.cat(rows)[: len(images)] for name, rows in found.items()}
+                missing = max(0, _HEAD_ROWS - count)
+                rows = nn.functional.pad(torch.cat(maps), (0, 0, 0, 0, 0, 0, 0, missing))
+                self._through(rows, head=True)
+            return {name: torch.cat(parts)[:count] for name, parts in found.items()}
 
-    def _run(self, x: Tensor, head: bool) -> Tensor:
+    def _through(self, x: Tensor, head: bool) -> Tensor:
         """Run the convolutional part, or the fully connected one from ``flatten`` on."""
         names = list(self.modules)
         first = names.index("flatten") if "flatten" in names else len(names)
@@ -239,9 +262,12 @@ class Network:
         """As :meth:`features`, in halves where the device's memory does not hold the batch."""
         try:
             return self.features(images)
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
             if len(images) == 1:
-                raise
+                raise DeviceError(
+                    f"{self.device} has not the memory for one image. Close what else uses it, "
+                    "or compute on another device: --device cpu."
+                ) from error
         half = len(images) // 2
         _log.warning(
             "%s is out of memory with %d images; going on with halves", self.device, len(images)
@@ -266,6 +292,19 @@ class Network:
         return x.to(self.precision)
 
 
-def _exact_float32() -> AbstractContextManager[None]:
-    """Switch off TF32, which cuDNN uses for float32 convolutions by default (error 1e-3)."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+@contextmanager
+def _exact_float32() -> Iterator[None]:
+    """Switch off TF32, which GPUs may use for float32 (error 1e-3), and nothing else."""
+    cudnn = torch.backends.cudnn
+    products = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with cudnn.flags(
+            enabled=cudnn.enabled,
+            benchmark=cudnn.benchmark,
+            deterministic=cudnn.deterministic,
+            allow_tf32=False,
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(products)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
@@ -10,6 +11,8 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
+
+_log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -90,6 +93,8 @@ class Background:
         self._thread.join()
         if self._error is not None and error is None:
             raise self._error
+        if self._error is not None and self._error is not error:
+            _log.warning("%s", self._error)  # the one that ends the block tells the rest
 
     def put(self, call: Callable[[], object]) -> None:
         """Hand over a call, waiting while too many wait already."""

@@ -41,5 +41,10 @@ class Preprocessing:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
+TORCHVISION_FEATURES = Preprocessing(
+    mean=(0.48235, 0.45882, 0.40784), std=(1 / 255, 1 / 255, 1 / 255)
+)
+"""Of torchvision's ``IMAGENET1K_FEATURES`` of vgg16: the authors' Caffe convolutions."""
+
 TORCHVISION = Preprocessing()
 """Of torchvision's ``IMAGENET1K_V1`` weights: what their own ``transforms()`` do."""

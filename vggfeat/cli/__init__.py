@@ -7,6 +7,7 @@ imported inside the commands that need them, so that ``vggfeat --help`` answers 
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -86,8 +87,13 @@ def run(args: Sequence[str] | None = None) -> None:
     args : sequence of str, optional
         Arguments without the program's name; those of the process by default.
     """
-    arguments = list(sys.argv[1:] if args is None else args)
-    sys.exit(_status(arguments))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack a file name's characters
+            stream.reconfigure(errors="backslashreplace")
+    given = list(sys.argv[1:] if args is None else args)
+    # These two are understood anywhere: after a failure one adds them at the end.
+    first = [flag for flag in given if flag in ("--debug", "--quiet")]
+    sys.exit(_status([*first, *(word for word in given if word not in first)]))
 
 
 def _status(arguments: list[str]) -> int:
@@ -106,9 +112,19 @@ def _status(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output, `head` say, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (VggfeatError, OSError) as error:
+    except Exception as error:
         if debug:
             traceback.print_exc()
-        reason = str(error) if isinstance(error, VggfeatError) else f"{error}"
-        click.echo(f"Error: {reason}", err=True)
+        click.echo(f"Error: {_reason(error)}", err=True)
         return 1
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, VggfeatError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error}. Check the path, its permissions and the disk."
+    return (
+        f"unexpected {type(error).__name__}: {' '.join(str(error).split())}. "
+        "This is a defect; `vggfeat --debug ...` shows where it happened."
+    )

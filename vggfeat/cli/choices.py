@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vggfeat.errors import LayerError
-from vggfeat.extract import FeatureExtractor
+from vggfeat.extract import PRECISIONS, FeatureExtractor
 from vggfeat.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -42,9 +42,8 @@ def query_options(command: Function) -> Function:
     """Add the options of commands that bring new images to a probe or an index."""
     for option in (
         click.option(
-            "--precision", default="float32", show_default=True,
-            type=click.Choice(["float32", "bfloat16", "float16"]),
-            help="Type the network runs in.",
+            "--precision", type=click.Choice(PRECISIONS),
+            help="Type the network runs in.  [default: as before]",
         ),
         click.option(
             "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps",

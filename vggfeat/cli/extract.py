@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import click
 
-from vggfeat.cli.output import json_option, print_json, printable
-from vggfeat.extract import DTYPES, ExtractSummary, FeatureExtractor
+from vggfeat.cli.output import json_option, print_json, printable, show_progress
+from vggfeat.extract import DTYPES, PRECISIONS, ExtractSummary, FeatureExtractor
 from vggfeat.layers import ARCHITECTURES
 from vggfeat.pooling import POOLINGS
 from vggfeat.views import VIEWS
 
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(FeatureExtractor)}
-_PRECISIONS = ("float32", "bfloat16", "float16")
 _NAMED = 20  # failures named in the summary
 
 
@@ -92,7 +92,7 @@ class _AutoOrCount(click.IntRange):
 )
 @click.option(
     "--precision",
-    type=click.Choice(_PRECISIONS),
+    type=click.Choice(PRECISIONS),
     default=DEFAULTS["precision"],
     show_default=True,
     help="Type the network runs in.",
@@ -154,11 +154,12 @@ def extract(source: str, store: str, **options: Any) -> None:
             on_error=options["on_error"],
             overwrite=not options["resume"],
             retry_failed=options["retry_failed"],
+            progress=show_progress(),
         )
     except KeyboardInterrupt:
-        click.echo(
-            f"Stopped. What was done is in {store}; the same command goes on from there.", err=True
-        )
+        if Path(store).exists():
+            again = "the same command" + ("" if options["resume"] else " without --overwrite")
+            click.echo(f"Stopped. What was done is in {store}; {again} goes on.", err=True)
         raise
     if options["as_json"]:
         print_json(summary.to_json())
@@ -179,7 +180,7 @@ def describe(summary: ExtractSummary) -> str:
             f"This run: {summary.computed:,} images in {summary.seconds:.1f} s, "
             f"{summary.images_per_second:.1f} images/s."
         )
-    else:
+    elif not summary.tried:
         lines.append("Nothing to do in this run.")
     notes = {
         "changed since they were extracted, done again": summary.changed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -11,6 +12,11 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def show_progress() -> bool | None:
+    """Return what shows progress bars: on a terminal only (None), and never when quiet."""
+    return None if logging.getLogger("vggfeat").isEnabledFor(logging.INFO) else False
 
 
 def print_json(value: Any) -> None:

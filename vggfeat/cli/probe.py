@@ -141,9 +141,8 @@ def _write_page(store: FeatureStore, result: ProbeResult, path: str) -> None:
         path,
         result,
         store=Path(store.path).name,
-        images=originals(provenance.happened.source),
-        facts=deciding_facts(provenance.deciding, result.layer)
-        | happened_facts(provenance.happened),
+        images=originals(store.latest.source),
+        facts=deciding_facts(provenance.deciding, result.layer) | happened_facts(store.latest),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,13 +145,12 @@ def _ask(
     """Return the neighbours of each query, and why others failed."""
     from vggfeat.errors import SearchError
     from vggfeat.extract import Failure
-    from vggfeat.images import as_image
 
     extractor = extractor_like(opened.provenance, options)
     opened.check(extractor.deciding)
     answers: dict[str, list[Neighbour]] = {}
     failed: dict[str, str] = {}
-    for result in extractor.stream(images, lambda image: nullcontext(as_image(image))):
+    for result in extractor.stream(images, extractor.held):
         if isinstance(result, Failure):
             failed[result.item] = result.reason
             continue

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.output import json_option, print_json, printable, table
+from vggfeat.cli.output import json_option, print_json, printable, show_progress, table
 from vggfeat.errors import StoreError
 
 if TYPE_CHECKING:
@@ -242,7 +242,8 @@ def _bar(what: str) -> Iterator[Progress]:
 
     from tqdm import tqdm
 
-    with tqdm(desc=what, unit="row", file=sys.stderr, disable=None, leave=False) as bar:
+    disable = None if show_progress() is None else True
+    with tqdm(desc=what, unit="row", file=sys.stderr, disable=disable, leave=False) as bar:
 
         def progress(through: int, total: int) -> None:
             bar.total = total

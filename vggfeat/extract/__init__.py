@@ -6,7 +6,7 @@ leads them from a source into a store, :mod:`~vggfeat.extract.summary` tells wha
 
 from __future__ import annotations
 
-from vggfeat.extract.extractor import DTYPES, Batch, Failure, FeatureExtractor
+from vggfeat.extract.extractor import DTYPES, PRECISIONS, Batch, Failure, FeatureExtractor
 from vggfeat.extract.summary import ExtractSummary
 
-__all__ = ["DTYPES", "Batch", "ExtractSummary", "Failure", "FeatureExtractor"]
+__all__ = ["DTYPES", "PRECISIONS", "Batch", "ExtractSummary", "Failure", "FeatureExtractor"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from vggfeat.network import Network
 
 DTYPES = ("float32", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16")
+_BATCH_BYTES = 1 << 28  # features of a batch, where its size is chosen here
 _WORKERS = 8  # by default at most; more than that many decoders outrun any one network
 
 Item = TypeVar("Item")
@@ -119,6 +122,10 @@ class FeatureExtractor:
             raise LayerError(f"Unknown view {self.view!r}. Known views: {', '.join(VIEWS)}.")
         if self.dtype not in DTYPES:
             raise DeviceError(f"Unknown dtype {self.dtype!r}. Known are {', '.join(DTYPES)}.")
+        if self.precision not in PRECISIONS:
+            raise DeviceError(
+                f"Unknown precision {self.precision!r}. Known are {', '.join(PRECISIONS)}."
+            )
         for name in ("batch_size", "workers", "max_pixels"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -138,9 +145,10 @@ class FeatureExtractor:
             Where the weights are now; by default where they were. Whether they are the same
             ones, the probe's or index's ``check`` says.
         **options
-            `batch_size`, `workers`, `device`, `precision`, `max_pixels`.
+            `batch_size`, `workers`, `device`, `precision` (by default theirs), `max_pixels`.
         """
         deciding = provenance.deciding
+        options["precision"] = options.get("precision") or provenance.happened.precision
         layers = [f"{name}:{pool}" if pool else name for name, pool in deciding.layers.items()]
         return cls(
             model=deciding.model,
@@ -217,9 +225,7 @@ class FeatureExtractor:
         parts: dict[str, list[NDArray[Any]]] = {
             name: [np.empty((0, *shape), self.dtype)] for name, shape in self.shapes.items()
         }
-        with closing(
-            self.stream(range(len(items)), lambda i: nullcontext(as_image(items[i])))
-        ) as results:
+        with closing(self.stream(range(len(items)), lambda i: self.held(items[i]))) as results:
             for result in results:
                 if isinstance(result, Failure):
                     value = items[result.item]
@@ -252,6 +258,15 @@ class FeatureExtractor:
         """
         images = source if isinstance(source, Source) else open_source(source)
         yield from self.stream(images.entries, lambda entry: self.read(images, entry))
+
+    @contextmanager
+    def held(self, value: Any) -> Iterator[Image.Image]:
+        """Give an image in any of the forms that :meth:`__call__` takes."""
+        if isinstance(value, str | os.PathLike):
+            with decoded(value, max_pixels=self.max_pixels) as image:
+                yield image
+        else:
+            yield as_image(value)
 
     @contextmanager
     def read(self, images: Source, entry: Entry) -> Iterator[Image.Image]:
@@ -368,12 +383,15 @@ class FeatureExtractor:
     def _batch_size(self) -> int:
         from vggfeat.network import default_batch_size
 
-        return self.batch_size or default_batch_size(self.network.device)
+        each = 4 * sum(math.prod(shape) for shape in self.shapes.values())
+        fitting = max(1, _BATCH_BYTES // each)  # several batches wait to be written
+        return self.batch_size or min(fitting, default_batch_size(self.network.device))
 
 
 def _as_list(images: Any) -> list[Any]:
     single = isinstance(images, str | os.PathLike | Image.Image)
-    return [images] if single or getattr(images, "ndim", 4) < 4 else list(images)
+    # An array of one dimension holds paths; of two or three, the pixels of one image.
+    return [images] if single or getattr(images, "ndim", 1) in (2, 3) else list(images)
 
 
 def _reason(error: Exception) -> str:

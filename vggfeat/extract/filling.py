@@ -15,9 +15,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from vggfeat import labels as label_rules
-from vggfeat.errors import ImageError, SourceError
+from vggfeat.errors import ImageError, SourceError, StoreError
 from vggfeat.extract.extractor import Batch, Failure, FeatureExtractor
 from vggfeat.extract.summary import ExtractSummary
+from vggfeat.files import IMAGE_EXTENSIONS
 from vggfeat.labels import RawLabels
 from vggfeat.pipeline import Background
 from vggfeat.provenance import Happened, now, versions
@@ -41,6 +42,12 @@ def extract(
     """Do what :meth:`FeatureExtractor.extract` says."""
     if on_error not in ("skip", "stop"):
         raise SourceError(f"on_error is {on_error!r}; allowed are 'skip' and 'stop'.")
+    ending = Path(store).suffix.lower()
+    if ending in IMAGE_EXTENSIONS or ending in (".txt", ".csv", ".tar"):
+        raise StoreError(
+            f"{os.fspath(store)!r} has the name of an image, a list or an archive. "
+            "Give the store a name of its own, such as photos.h5."
+        )
     images = open_source(source)
     with StoreWriter.open(
         store,
@@ -52,8 +59,8 @@ def extract(
         overwrite=overwrite,
         retry_failed=retry_failed,
     ) as writer:
-        computed, seconds = _fill(extractor, images, writer, on_error == "stop", progress)
-        return _summary(writer, images, computed, seconds)
+        tried, computed, seconds = _fill(extractor, images, writer, on_error == "stop", progress)
+        return _summary(writer, images, tried, computed, seconds)
 
 
 def _fill(
@@ -62,22 +69,26 @@ def _fill(
     writer: StoreWriter,
     stop: bool,
     progress: bool | None,
-) -> tuple[int, float]:
-    """Compute all pending rows whose image is at hand; return how many, and in what time."""
+) -> tuple[int, int, float]:
+    """Compute pending rows; return how many were tried and done, and in what time."""
     by_path = {entry.path: entry for entry in images.entries}
     pending = ((row, writer.entry_path(row)) for row in writer.pending().tolist())
     rows = {row: by_path[path] for row, path in pending if path in by_path}
     if not rows:
-        return 0, 0.0
-    _ = extractor.network  # loaded before the clock starts and the bar appears
+        return 0, 0, 0.0
     computed = 0
 
     def load(row: int) -> AbstractContextManager[Image.Image]:
         return extractor.read(images, rows[row])
 
     def save(batch: Batch[int]) -> None:
-        # The writer fails a row itself whose features cannot be stored.
-        writer.write(np.asarray(batch.items, np.int64), batch.arrays())
+        nonlocal computed
+        refused = writer.write(np.asarray(batch.items, np.int64), batch.arrays())
+        computed += len(batch.items) - len(refused)
+        for row, reason in refused.items():
+            _log.debug("%s: %s", rows[row].path, reason)
+            if stop:
+                raise ImageError(_stopped(rows[row].path, reason))
 
     started = time.perf_counter()
     with (
@@ -94,26 +105,27 @@ def _fill(
             if isinstance(result, Failure):
                 path = rows[result.item].path
                 if stop:
-                    raise ImageError(
-                        f"{path}: {result.reason} (--on-error skip records it and goes on.)"
-                    )
+                    raise ImageError(_stopped(path, result.reason))
                 _log.debug("%s: %s", path, result.reason)
                 background.put(partial(writer.fail, result.item, result.reason))
                 bar.update()
             else:
                 background.put(partial(save, result))
-                computed += len(result.items)
                 bar.update(len(result.items))
-    return computed, time.perf_counter() - started
+    return len(rows), computed, time.perf_counter() - started
+
+
+def _stopped(path: str, reason: str) -> str:
+    return f"{path}: {reason} (--on-error skip records such images and goes on.)"
 
 
 def _happened(extractor: FeatureExtractor, images: Source) -> Happened:
-    from vggfeat.network import resolve_device
-
+    """Tell of the run, once it is certain that it can be: called before the store changes."""
+    device = str(extractor.network.device)  # loads the network, with all that can go wrong
     return Happened(
         source=images.root,
         weights=extractor.resolved_weights.spec,
-        device=str(resolve_device(extractor.device)),
+        device=device,
         precision=extractor.precision,
         start=now(),
         versions=versions(),
@@ -135,7 +147,9 @@ def _labels(images: Source, labels: str | os.PathLike[str]) -> RawLabels | None:
     return label_rules.from_csv(path)
 
 
-def _summary(writer: StoreWriter, images: Source, computed: int, seconds: float) -> ExtractSummary:
+def _summary(
+    writer: StoreWriter, images: Source, tried: int, computed: int, seconds: float
+) -> ExtractSummary:
     counts = writer.counts()
     return ExtractSummary(
         store=str(writer.path),
@@ -143,6 +157,7 @@ def _summary(writer: StoreWriter, images: Source, computed: int, seconds: float)
         done=counts["done"],
         failed=counts["failed"],
         pending=counts["pending"],
+        tried=tried,
         computed=computed,
         added=writer.added,
         changed=writer.changed,

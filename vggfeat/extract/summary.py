@@ -18,8 +18,8 @@ class ExtractSummary:
         Rows in the store.
     done, failed, pending : int
         How they stand after the run.
-    computed : int
-        Images whose features this run wrote.
+    tried, computed : int
+        Images that this run took up, and those whose features it wrote.
     added, changed, missing, left_out : int
         Images new since the last run; changed since; no longer in the source (their rows stay);
         and files of the source that are no images.
@@ -34,6 +34,7 @@ class ExtractSummary:
     done: int
     failed: int
     pending: int
+    tried: int
     computed: int
     added: int
     changed: int

@@ -61,7 +61,7 @@ def build(store: FeatureStore, layer: str, metric: Metric) -> tuple[Any, Catalog
     catalogue = Catalogue(
         name,
         metric,
-        Provenance(given.deciding.for_layer(name), given.happened),
+        Provenance(given.deciding.for_layer(name), store.latest),
         rows,
         store.paths[rows],
         _labels(store)[rows],

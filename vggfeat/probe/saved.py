@@ -261,7 +261,7 @@ def train(
         probe,
         data.classes,
         data.layer,
-        Provenance(given.deciding.for_layer(data.layer), given.happened),
+        Provenance(given.deciding.for_layer(data.layer), store.latest),
         len(y),
         None if held_out is None else held_out.to_json(),
     )

@@ -40,17 +40,20 @@ class Place:
         Path of the tar file.
     offset, size : int
         In bytes.
-    mtime_ns : int
-        Of the tar file, which stands for its members'.
+    shard_mtime_ns : int
+        Of the tar file, to notice that it changed since it was listed.
     reason : str
         Why the member cannot be read; empty where it can.
+    mtime_ns : int
+        Of the member, by the archive.
     """
 
     shard: str
     offset: int
     size: int
-    mtime_ns: int
+    shard_mtime_ns: int
     reason: str = ""
+    mtime_ns: int = 0
 
 
 class Listing:
@@ -123,6 +126,7 @@ class Listing:
         if member.isdir() or _hidden(name):
             return
         place = Place(self._shard, member.offset_data, member.size, self._mtime_ns)
+        place = replace(place, mtime_ns=int(member.mtime * 1_000_000_000))
         if member.issparse():
             place = replace(place, reason="sparse member, which cannot be read in place")
         elif member.offset_data + member.size > self._end:
@@ -158,7 +162,7 @@ def open_place(file: io.BufferedReader, place: Place) -> BinaryIO:
     ImageError
         The place cannot be read, or the tar file has changed since it was listed.
     """
-    changed = os.fstat(file.fileno()).st_mtime_ns != place.mtime_ns
+    changed = os.fstat(file.fileno()).st_mtime_ns != place.shard_mtime_ns
     if reason := place.reason or ("the archive has changed since it was listed" if changed else ""):
         file.close()
         raise ImageError(reason)

@@ -77,7 +77,8 @@ def _explained(path: Path, needed: int, error: OSError | RuntimeError) -> StoreE
         free = amount(shutil.disk_usage(path.parent).free)
         return StoreError(
             f"The disk or quota is full: {path} cannot be written; {wanted}{free} are free in "
-            f"{path.parent}. What was done stays: free some space and run the same command again."
+            f"{path.parent}. What was done stays: free some space and run the command again "
+            "(without --overwrite)."
         )
     if number == errno.EFBIG:
         return StoreError(

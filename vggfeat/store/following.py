@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,7 @@ def follow(
     deciding: Deciding,
     labels: RawLabels | None,
     retry_failed: bool,
+    ready: Callable[[], object],
 ) -> Plan:
     """Compare a store with what is asked for, and make its rows follow the source.
 
@@ -67,6 +68,8 @@ def follow(
         The lock held on the store.
     entries, shapes, deciding, labels, retry_failed
         As in :meth:`StoreWriter.open`.
+    ready : callable
+        Called before anything changes, where rows are going to be computed; may raise.
 
     Returns
     -------
@@ -81,6 +84,8 @@ def follow(
     stored = _read(lock.path)
     _compare(lock.path, stored, shapes, deciding)
     plan = resume(stored, entries, labels, retry_failed)
+    if (plan.contents.status[plan.wanted] == PENDING).any():
+        ready()
     if plan.rewrite or locate(lock.path, stored) is None:
         _rebuild(lock, plan.contents)
         return plan

@@ -177,6 +177,11 @@ class FeatureStore:
         with reading(self.path):
             return read_runs(self._file)
 
+    @property
+    def latest(self) -> Happened:
+        """The circumstances of the last run, which say where the images are now."""
+        return self.runs[-1] if self.runs else self.provenance.happened
+
     def counts(self) -> dict[str, int]:
         """Return how many rows are ``done``, ``failed`` and ``pending`` at this moment."""
         return count(self.status)

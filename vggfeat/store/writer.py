@@ -20,6 +20,7 @@ from vggfeat.store.following import follow
 from vggfeat.store.locking import WriterLock
 from vggfeat.store.opening import open_hdf5
 from vggfeat.store.planning import EntryLike, Plan, begin, check
+from vggfeat.store.reader import FeatureStore
 from vggfeat.store.replacing import destination, sweep
 from vggfeat.store.rows import runs_of
 
@@ -113,7 +114,7 @@ class StoreWriter:
         try:
             sweep(lock.path)
             if lock.path.exists() and not overwrite:
-                plan = follow(lock, entries, shapes, deciding, labels, retry_failed)
+                plan = follow(lock, entries, shapes, deciding, labels, retry_failed, run)
             else:
                 if lock.path.exists():
                     open_hdf5(lock.path, newer=True).close()  # raises over anything but a store
@@ -122,6 +123,7 @@ class StoreWriter:
             changes = Changes(lock.path, plan.contents)
             writer = cls(lock, changes, plan)
             if len(writer.pending()):
+                _warn_of_changes(lock, run())
                 changes.begin_run(run())
                 writer._complete = False
         except BaseException:
@@ -245,6 +247,22 @@ class StoreWriter:
         finally:
             self._changes.close()
             self._lock.release()
+
+
+def _warn_of_changes(lock: WriterLock, run: Happened) -> None:
+    """Say where a run differs from the one before in ways that are allowed, but may surprise."""
+    with FeatureStore(lock.path) as store:
+        before = store.latest
+    if before.source != run.source:
+        _log.warning(
+            "The images of %s came from %s so far, and come from %s now; rows of the same path "
+            "whose file differs are done again.", lock.path, before.source, run.source,
+        )  # fmt: skip
+    if before.precision != run.precision:
+        _log.warning(
+            "%s was computed in %s so far, and goes on in %s; the numbers differ a little.",
+            lock.path, before.precision, run.precision,
+        )  # fmt: skip
 
 
 def _fit(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from vggfeat.errors import WeightsError
 from vggfeat.layers import Architecture
-from vggfeat.preprocessing import TORCHVISION, Preprocessing
+from vggfeat.preprocessing import TORCHVISION, TORCHVISION_FEATURES, Preprocessing
 from vggfeat.weights import imagenet, seeded
 
 if TYPE_CHECKING:
@@ -117,7 +117,16 @@ def resolve(spec: str, network: Architecture) -> Weights:
         )
     if path.suffix.lower() not in _FORMATS:
         raise WeightsError(f"{path}: unknown kind of weight file. Allowed are {_allowed()}.")
-    return Weights(str(path), _sha256(path), TORCHVISION, path)
+    digest = _sha256(path)
+    return Weights(str(path), digest, preprocessing_of(digest), path)
+
+
+def preprocessing_of(sha256: str) -> Preprocessing:
+    """Return what the pixels must go through for the weight file of a SHA-256.
+
+    A file that is not known is taken to be trained as torchvision trains.
+    """
+    return TORCHVISION_FEATURES if sha256.startswith(imagenet.FEATURES_SHA256) else TORCHVISION
 
 
 def shapes(network: Architecture) -> dict[str, tuple[int, ...]]:

@@ -18,6 +18,11 @@ FILES = {
 """torchvision's file names; the part after the hyphen begins the file's SHA-256."""
 
 
+FEATURES_SHA256 = "88682ab5"
+"""How the SHA-256 of torchvision's ``IMAGENET1K_FEATURES`` of vgg16 begins, by its file name
+(not verified with the file at hand)."""
+
+
 def cache_folder() -> Path:
     """Return the folder that torch keeps downloaded checkpoints in, without importing torch.
 

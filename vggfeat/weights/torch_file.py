@@ -24,6 +24,11 @@ from torch import Tensor
 
 from vggfeat.errors import WeightsError
 
+# What unpicklers raise over damaged files.
+_BROKEN = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError),
+    *(AttributeError, IndexError, MemoryError, OverflowError, ImportError),
+)
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 
@@ -43,7 +48,7 @@ def open_file(path: Path) -> Iterator[MappedFile | LegacyFile]:
         else:
             with path.open("rb") as file:
                 yield LegacyFile(file)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except _BROKEN as error:
         reason = str(error).strip().partition("\n")[0]
         raise WeightsError(
             f"{path} cannot be read as a state dict of tensors: {reason} "
@@ -145,8 +150,12 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows tensors and nothing else, so a hostile file can run no code."""
+class _Unpickler(pickle._Unpickler):
+    """Knows tensors and nothing else, so a hostile file can run no code.
+
+    It is the one written in Python: that in C takes memory for as many objects as a damaged
+    number says.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="utf-8")

@@ -99,7 +99,7 @@ def ready(layer: str) -> Run:
     import torch
 
     from vggfeat import FeatureExtractor
-    from vggfeat.network import default_batch_size
+    from vggfeat.devices import default_batch_size
 
     extractor = FeatureExtractor(weights="random:0", layers=[layer], device="cpu")
     network = extractor.network

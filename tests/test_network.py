@@ -12,9 +12,10 @@ import torchvision
 from conftest import PEAK_MEMORY, draw, needs_proc
 from torch import nn
 
+from vggfeat.devices import resolve_device
 from vggfeat.errors import DeviceError
 from vggfeat.layers import Architecture, architecture
-from vggfeat.network import Network, build, capture, resolve_device
+from vggfeat.network import Network, build, capture
 from vggfeat.pooling import parse_layers
 from vggfeat.preprocessing import Preprocessing
 from vggfeat.weights import resolve, shapes

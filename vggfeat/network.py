@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vggfeat import malloc, pooling
+from vggfeat.devices import TYPES, chunk_size, resolve_device
 from vggfeat.errors import DeviceError
 from vggfeat.layers import Architecture
 from vggfeat.preprocessing import Preprocessing
@@ -22,50 +23,10 @@ from vggfeat.weights import Weights
 
 _log = logging.getLogger(__name__)
 
-PRECISIONS = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 _HEAD_ROWS = 8
 """Rows that the fully connected layers get at least. Matrix libraries pick other kernels, with
 other rounding, for a handful of rows; with this many, an image's features do not depend on how
 many images share its batch (on the CPUs tried, to the last bit)."""
-_BATCH = {"cpu": 32, "mps": 32, "cuda": 128}
-_CHUNK = {"cpu": 8}
-"""Images that run through the convolutions at a time: on a CPU few, so that their activations
-stay small, while the fully connected layers, which read 494 MB of weights whatever the number of
-images, take the whole batch."""
-
-
-def resolve_device(name: str) -> torch.device:
-    """Choose a device.
-
-    Parameters
-    ----------
-    name : str
-        ``"auto"`` (CUDA, else MPS, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"mps"``.
-
-    Raises
-    ------
-    DeviceError
-        The name is unknown, or this machine has no such device.
-    """
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    mps = torch.backends.mps.is_available()
-    if name == "auto":
-        return torch.device("cuda" if gpus else "mps" if mps else "cpu")
-    available = ["cpu", *(f"cuda:{i}" for i in range(gpus)), *(["mps"] if mps else [])]
-    if name in available or (name == "cuda" and gpus):
-        return torch.device(name)
-    raise DeviceError(
-        f"Device {name!r} is not available. This machine has: {', '.join(available)}."
-    )
-
-
-def default_batch_size(device: torch.device) -> int:
-    """Return the batch size that ``auto`` means on a device."""
-    return _BATCH.get(device.type, 8)
 
 
 def build(network: Architecture, weights: Weights, layers: Mapping[str, str]) -> nn.ModuleDict:
@@ -181,27 +142,23 @@ class Network:
         Raises
         ------
         DeviceError
-            The device or precision is not available.
+            The device is not available, or has too little memory.
         WeightsError
             The weights do not fit.
         """
-        if precision not in PRECISIONS:
-            raise DeviceError(
-                f"Unknown precision {precision!r}. Known are {', '.join(PRECISIONS)}."
-            )
         place = resolve_device(device)
         if place.type == "cpu":
             malloc.keep_freed_blocks()
         modules = build(network, weights, layers)
         try:
-            modules.to(place, PRECISIONS[precision]).to(memory_format=torch.channels_last)
+            modules.to(place, TYPES[precision]).to(memory_format=torch.channels_last)
         except torch.OutOfMemoryError as error:
             raise DeviceError(
                 f"{place} has not the memory for {network.name}'s weights. Close what else uses "
                 "it, or compute on another device: --device cpu."
             ) from error
         _log.debug("%s up to %s on %s", network.name, list(modules)[-1], place)
-        return cls(modules, dict(layers), weights.preprocessing, place, PRECISIONS[precision])
+        return cls(modules, dict(layers), weights.preprocessing, place, TYPES[precision])
 
     def features(self, images: NDArray[np.uint8]) -> dict[str, Tensor]:
         """Run a batch and pool what the asked layers put out.
@@ -219,7 +176,7 @@ class Network:
             Layer to float32 features (B, ...) on the network's device.
         """
         with torch.inference_mode():
-            chunk = _CHUNK.get(self.device.type, len(images))
+            chunk = chunk_size(self.device, len(images))
             parts = (images[i : i + chunk] for i in range(0, len(images), chunk))
             return self.run(map(self._normalised, parts))
 

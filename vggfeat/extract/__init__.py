@@ -1,12 +1,14 @@
 """The first job: features of images, in memory or into a store.
 
-:mod:`~vggfeat.extract.extractor` turns images into features, :mod:`~vggfeat.extract.filling`
-leads them from a source into a store, :mod:`~vggfeat.extract.summary` tells what a run did.
+:mod:`~vggfeat.extract.extractor` is what users hold, :mod:`~vggfeat.extract.stream` leads images
+through the network, :mod:`~vggfeat.extract.filling` from a source into a store, and
+:mod:`~vggfeat.extract.summary` tells what a run did.
 """
 
 from __future__ import annotations
 
-from vggfeat.extract.extractor import DTYPES, PRECISIONS, Batch, Failure, FeatureExtractor
+from vggfeat.extract.extractor import DTYPES, PRECISIONS, FeatureExtractor
+from vggfeat.extract.stream import Batch, Failure
 from vggfeat.extract.summary import ExtractSummary
 
 __all__ = ["DTYPES", "PRECISIONS", "Batch", "ExtractSummary", "Failure", "FeatureExtractor"]

@@ -8,25 +8,24 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vggfeat.errors import DeviceError, ImageError, LayerError, VggfeatError
+from vggfeat.errors import DeviceError, ImageError, LayerError
+from vggfeat.extract.stream import Batch, Failure, Item, stream
 from vggfeat.images import MAX_PIXELS, as_image, decoded
 from vggfeat.layers import Architecture, architecture
-from vggfeat.pipeline import prefetch, usable_cores
+from vggfeat.pipeline import usable_cores
 from vggfeat.pooling import feature_shape, parse_layers
 from vggfeat.provenance import Deciding, Provenance
 from vggfeat.sources import Entry, Source, open_source
-from vggfeat.views import VIEWS, network_input
+from vggfeat.views import VIEWS
 from vggfeat.weights import Weights, resolve
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from vggfeat.extract.summary import ExtractSummary
     from vggfeat.network import Network
 
@@ -34,28 +33,6 @@ DTYPES = ("float32", "float16")
 PRECISIONS = ("float32", "bfloat16", "float16")
 _BATCH_BYTES = 1 << 28  # features of a batch, where its size is chosen here
 _WORKERS = 8  # by default at most; more than that many decoders outrun any one network
-
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class Batch(Generic[Item]):
-    """Items that went through the network together, and their float32 features (n, ...)."""
-
-    items: tuple[Item, ...]
-    features: dict[str, Tensor]
-
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Return the features on the CPU, waiting for a GPU to end."""
-        return {name: tensor.cpu().numpy() for name, tensor in self.features.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Failure(Generic[Item]):
-    """An item whose image could not be used, and why."""
-
-    item: Item
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -294,34 +271,14 @@ class FeatureExtractor:
         """
         if not items:
             return
-        network, size = self.network, self._batch_size
-        preprocessing = self.resolved_weights.preprocessing
-
-        def prepare(item: Item) -> tuple[Item, NDArray[np.uint8] | str]:
-            try:
-                with load(item) as image:
-                    return item, network_input(image, self.view, preprocessing)
-            except Exception as error:  # whatever it is, a job never dies of one image
-                return item, _reason(error)
-
-        workers = self.workers or min(_WORKERS, usable_cores())
-        waiting: list[tuple[Item, NDArray[np.uint8]]] = []
-
-        def run() -> Batch[Item]:
-            done, pixels = zip(*waiting, strict=True)
-            waiting.clear()
-            return Batch(done, network.features_with_retreat(np.stack(pixels)))
-
-        with closing(prefetch(prepare, items, workers=workers, ahead=size + workers)) as prepared:
-            for item, pixels in prepared:
-                if isinstance(pixels, str):
-                    yield Failure(item, pixels)
-                    continue
-                waiting.append((item, pixels))
-                if len(waiting) == size:
-                    yield run()
-        if waiting:
-            yield run()
+        yield from stream(
+            items,
+            load,
+            self.network,
+            view=self.view,
+            batch_size=self._batch_size,
+            workers=self.workers or min(_WORKERS, usable_cores()),
+        )
 
     def extract(
         self,
@@ -381,7 +338,7 @@ class FeatureExtractor:
 
     @property
     def _batch_size(self) -> int:
-        from vggfeat.network import default_batch_size
+        from vggfeat.devices import default_batch_size
 
         each = 4 * sum(math.prod(shape) for shape in self.shapes.values())
         fitting = max(1, _BATCH_BYTES // each)  # several batches wait to be written
@@ -392,8 +349,3 @@ def _as_list(images: Any) -> list[Any]:
     single = isinstance(images, str | os.PathLike | Image.Image)
     # An array of one dimension holds paths; of two or three, the pixels of one image.
     return [images] if single or getattr(images, "ndim", 1) in (2, 3) else list(images)
-
-
-def _reason(error: Exception) -> str:
-    known = isinstance(error, VggfeatError | OSError)
-    return (str(error) if known else "") or f"{type(error).__name__}: {error}"

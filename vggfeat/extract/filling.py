@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from vggfeat import labels as label_rules
 from vggfeat.errors import ImageError, SourceError, StoreError
-from vggfeat.extract.extractor import Batch, Failure, FeatureExtractor
+from vggfeat.extract.extractor import FeatureExtractor
+from vggfeat.extract.stream import Batch, Failure
 from vggfeat.extract.summary import ExtractSummary
 from vggfeat.files import IMAGE_EXTENSIONS
 from vggfeat.labels import RawLabels

@@ -199,9 +199,13 @@ class Network:
             found[name].append(pooling.apply(activation, self.layers[name]))
 
         with torch.inference_mode(), _exact_float32(), capture(self.modules, self.layers, keep):
-            maps = [self._through(part, head=False) for part in inputs]
-            count = sum(map(len, maps))
-            if "flatten" in self.modules:
+            maps, count = [], 0
+            for part in inputs:
+                count += len(part)
+                x = self._through(part, head=False)
+                if "flatten" in self.modules:  # else it would be kept for nothing
+                    maps.append(x)
+            if maps:
                 missing = max(0, _HEAD_ROWS - count)
                 rows = nn.functional.pad(torch.cat(maps), (0, 0, 0, 0, 0, 0, 0, missing))
                 self._through(rows, head=True)

@@ -72,11 +72,11 @@ def _fill(
     progress: bool | None,
 ) -> tuple[int, int, float]:
     """Compute pending rows; return how many were tried and done, and in what time."""
-    by_path = {entry.path: entry for entry in images.entries}
-    pending = ((row, writer.entry_path(row)) for row in writer.pending().tolist())
-    rows = {row: by_path[path] for row, path in pending if path in by_path}
-    if not rows:
+    pending = writer.pending().tolist()
+    if not pending:
         return 0, 0, 0.0
+    by_path = {entry.path: entry for entry in images.entries}
+    rows = {row: by_path[writer.entry_path(row)] for row in pending}
     computed = 0
 
     def load(row: int) -> AbstractContextManager[Image.Image]:

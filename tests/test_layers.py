@@ -15,12 +15,26 @@ from vggfeat.errors import LayerError
 from vggfeat.layers import ARCHITECTURES, architecture
 
 MODELS = list(ARCHITECTURES)
+MINIATURES = {"vgg16-tiny": "vgg16"}
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=[name for name in MODELS if name not in MINIATURES])
 def pair(request):
     with torch.device("meta"):
         return architecture(request.param), getattr(torchvision.models, request.param)()
+
+
+@pytest.mark.parametrize("model", MINIATURES)
+def test_a_miniature_is_its_original_with_a_quarter_of_the_channels(model):
+    small, large = architecture(model), architecture(MINIATURES[model])
+    assert small.names == large.names
+    for ours, theirs in zip(small.layers, large.layers, strict=True):
+        assert ours.module == theirs.module
+        assert (ours.kind, ours.kernel, ours.stride) == (theirs.kind, theirs.kernel, theirs.stride)
+        if ours.kind == "conv" or ours.name in ("fc6", "fc7"):
+            assert 4 * ours.outputs == theirs.outputs
+    assert small.output_shape("pool5") == (128, 2, 2)
+    assert small.parameters == 2_700_696
 
 
 def test_every_layer_is_the_torchvision_module_it_names(pair):

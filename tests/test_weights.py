@@ -21,7 +21,7 @@ from conftest import PEAK_MEMORY, needs_proc
 from safetensors.torch import save_file
 
 from vggfeat.errors import WeightsError
-from vggfeat.layers import ARCHITECTURES, Architecture, architecture
+from vggfeat.layers import Architecture, architecture
 from vggfeat.weights import imagenet, preprocessing_of, resolve, shapes
 
 SMALL = Architecture("vgg11", (1, 1, 1, 1, 1), (4, 8, 8, 8, 8), units=16, classes=10, grid=2)
@@ -120,11 +120,13 @@ def test_the_caffe_convolutions_that_torchvision_serves_bring_their_own_preproce
     weights = torchvision.models.VGG16_Weights.IMAGENET1K_FEATURES
     name = weights.url.rpartition("/")[2]
     assert name.endswith(f"-{imagenet.FEATURES_SHA256}.pth")
-    theirs, ours = weights.transforms(), preprocessing_of(imagenet.FEATURES_SHA256 + "0" * 56)
+    theirs = weights.transforms()
+    ours = preprocessing_of(Path(name), imagenet.FEATURES_SHA256 + "0" * 56, architecture("vgg16"))
     assert tuple(theirs.mean) == ours.mean
     assert tuple(theirs.std) == pytest.approx(ours.std)
     assert (theirs.resize_size, theirs.crop_size) == ([ours.resize], [ours.crop])
-    assert preprocessing_of("0" * 64).mean == (0.485, 0.456, 0.406)
+    other = preprocessing_of(Path(name), "0" * 64, architecture("vgg16"))
+    assert other.mean == (0.485, 0.456, 0.406)
 
 
 class _Evil:
@@ -251,7 +253,7 @@ def test_convolutions_alone_do_not_load_the_fully_connected_layers(tmp_path, leg
 
 
 def test_file_names_and_digests_are_torchvisions():
-    for model in ARCHITECTURES:
+    for model in imagenet.FILES:
         url = torchvision.models.get_model_weights(model)["IMAGENET1K_V1"].url
         assert url.rpartition("/")[2] == imagenet.FILES[model]
 

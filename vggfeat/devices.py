@@ -15,9 +15,10 @@ TYPES = {
 
 _BATCH = {"cpu": 32, "mps": 32, "cuda": 128}
 _CHUNK = {"cpu": 8}
-"""Images that run through the convolutions at a time: on a CPU few, so that their activations
-stay small, while the fully connected layers, which read 494 MB of weights whatever the number of
-images, take the whole batch."""
+"""Images of 224 x 224 that run through the convolutions at a time: on a CPU few, so that their
+activations stay small, while the fully connected layers, which read 494 MB of weights whatever
+the number of images, take the whole batch."""
+_PIXELS = 224 * 224
 
 
 def resolve_device(name: str) -> torch.device:
@@ -45,11 +46,17 @@ def resolve_device(name: str) -> torch.device:
     )
 
 
-def default_batch_size(device: torch.device) -> int:
-    """Return the batch size that ``auto`` means on a device."""
-    return _BATCH.get(device.type, 8)
+def default_batch_size(device: torch.device, side: int) -> int:
+    """Return the batch size that ``auto`` means on a device, for inputs of `side` pixels."""
+    return _of_size(_BATCH.get(device.type, 8), side * side)
 
 
-def chunk_size(device: torch.device, batch: int) -> int:
-    """Return how many images of a batch run through the convolutions at a time."""
-    return _CHUNK.get(device.type, batch)
+def chunk_size(device: torch.device, batch: tuple[int, ...]) -> int:
+    """Return how many images of a batch (B, H, W, 3) run through the convolutions at a time."""
+    count, height, width, _ = batch
+    return _of_size(_CHUNK[device.type], height * width) if device.type in _CHUNK else count
+
+
+def _of_size(count: int, pixels: int) -> int:
+    """Return how many images of `pixels` hold as many in all as `count` of 224 x 224."""
+    return max(1, count * _PIXELS // pixels)

@@ -1,4 +1,4 @@
-"""The network: built from torchvision as deep as it is asked for, run, and listened to."""
+"""The network: built as deep as it is asked for, run, and listened to."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from functools import partial
 
 import numpy as np
 import torch
-import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vggfeat import malloc, pooling
 from vggfeat.devices import TYPES, chunk_size, resolve_device
 from vggfeat.errors import DeviceError
-from vggfeat.layers import Architecture
+from vggfeat.layers import Architecture, Layer
 from vggfeat.preprocessing import Preprocessing
 from vggfeat.weights import Weights
 
@@ -32,8 +31,9 @@ many images share its batch (on the CPUs tried, to the last bit)."""
 def build(network: Architecture, weights: Weights, layers: Mapping[str, str]) -> nn.ModuleDict:
     """Build the modules up to the deepest of some layers, with their weights, on the CPU.
 
-    Nothing is allocated for deeper layers: torchvision's network is made on the meta device,
-    which holds shapes only, and then given the tensors that will be used.
+    The modules are those of torchvision's VGG (tests compare the two), for any network of the
+    table. They are made on the meta device, which holds shapes only, and then given the tensors
+    that will be used, so that nothing is allocated twice, or for deeper layers.
 
     Parameters
     ----------
@@ -49,23 +49,33 @@ def build(network: Architecture, weights: Weights, layers: Mapping[str, str]) ->
     torch.nn.ModuleDict
         Canonical name to module, in the order they run, in evaluation mode. Dropout is left out.
     """
-    with torch.device("meta"):
-        whole = getattr(torchvision.models, network.name)(weights=None)
     wanted = network.upto(layers)
     names = [f"{at.module}.{kind}" for at in wanted if at.parameters for kind in ("weight", "bias")]
     tensors = weights.load(network, names)
     modules = nn.ModuleDict()
     for layer in wanted:
-        if layer.kind == "flatten":
-            modules[layer.name] = nn.Sequential(whole.avgpool, nn.Flatten())
-        elif layer.kind == "softmax":
-            modules[layer.name] = nn.Softmax(dim=1)
-        else:
-            modules[layer.name] = whole.get_submodule(layer.module)
+        with torch.device("meta"):
+            modules[layer.name] = _module(layer, network)
         if layer.parameters:
             own = {kind: tensors.pop(f"{layer.module}.{kind}") for kind in ("weight", "bias")}
             modules[layer.name].load_state_dict(own, assign=True)
     return modules.eval().requires_grad_(False)
+
+
+def _module(layer: Layer, network: Architecture) -> nn.Module:
+    match layer.kind:
+        case "conv":
+            return nn.Conv2d(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
+        case "relu":
+            return nn.ReLU(inplace=True)
+        case "pool":
+            return nn.MaxPool2d(layer.kernel, layer.stride)
+        case "flatten":  # inputs of any size reach the head as the map it was trained on
+            return nn.Sequential(nn.AdaptiveAvgPool2d(network.grid), nn.Flatten())
+        case "linear":
+            return nn.Linear(layer.inputs, layer.outputs)
+        case "softmax":
+            return nn.Softmax(dim=1)
 
 
 @contextmanager
@@ -176,7 +186,7 @@ class Network:
             Layer to float32 features (B, ...) on the network's device.
         """
         with torch.inference_mode():
-            chunk = chunk_size(self.device, len(images))
+            chunk = chunk_size(self.device, images.shape)
             parts = (images[i : i + chunk] for i in range(0, len(images), chunk))
             return self.run(map(self._normalised, parts))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,28 @@ class Preprocessing:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> Self:
+        """Read what :meth:`to_json` gave.
+
+        Raises
+        ------
+        ValueError
+            A field is missing or unknown, or has a value that cannot be.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(told) != names:
+            raise ValueError(f"it has the fields {sorted(told)}, not {sorted(names)}")
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in told.items()
+        }
+        found = cls(**values)
+        sizes = min(found.resize, found.crop) >= 1 and found.crop <= found.resize
+        triples = len(found.mean) == len(found.std) == 3 and min(found.std) > 0
+        if not (sizes and triples and found.channels in ("RGB", "BGR") and found.scale > 0):
+            raise ValueError(f"{told} has values that cannot be")
+        return found
 
 
 TORCHVISION_FEATURES = Preprocessing(

@@ -40,7 +40,7 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
         layer: str = "relu7",
         *,
         model: str = "vgg16",
-        weights: str = "imagenet",
+        weights: str | None = None,
         view: str = "center",
         pool: str = "avg",
         batch_size: int | None = None,

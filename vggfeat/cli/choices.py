@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+WEIGHTS = "imagenet|builtin|PATH|random[:SEED]"
+"""What `--weights` takes."""
+
 layer_option = click.option(
     "--layer",
     metavar="NAME",
@@ -50,7 +53,7 @@ def query_options(command: Function) -> Function:
             help="Where the network runs.",
         ),
         click.option(
-            "--weights", metavar="imagenet|PATH|random[:SEED]",
+            "--weights", metavar=WEIGHTS,
             help="Where the weights are now.  [default: where they were]",
         ),
     ):  # fmt: skip

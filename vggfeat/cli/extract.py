@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from vggfeat.cli.choices import WEIGHTS
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
 from vggfeat.extract import DTYPES, PRECISIONS, ExtractSummary, FeatureExtractor
 from vggfeat.layers import ARCHITECTURES
@@ -41,9 +42,10 @@ class _AutoOrCount(click.IntRange):
 @click.option(
     "--weights",
     default=DEFAULTS["weights"],
-    show_default=True,
-    metavar="imagenet|PATH|random[:SEED]",
-    help="torchvision's ImageNet weights, a .pth, .pt or .safetensors file, or random ones.",
+    show_default="imagenet; builtin for vgg16-tiny",
+    metavar=WEIGHTS,
+    help="torchvision's ImageNet weights, those in the package, a .pth, .pt or .safetensors file, "
+    "or random ones.",
 )
 @click.option(
     "--layers",

@@ -23,7 +23,7 @@ from vggfeat.pooling import feature_shape, parse_layers
 from vggfeat.provenance import Deciding, Provenance
 from vggfeat.sources import Entry, Source, open_source
 from vggfeat.views import VIEWS
-from vggfeat.weights import Weights, resolve
+from vggfeat.weights import Weights, resolve, usual
 
 if TYPE_CHECKING:
     from vggfeat.extract.summary import ExtractSummary
@@ -44,9 +44,11 @@ class FeatureExtractor:
     Parameters
     ----------
     model : str
-        ``"vgg11"``, ``"vgg13"``, ``"vgg16"`` or ``"vgg19"``.
-    weights : str or path
-        ``"imagenet"``, a ``.pth``/``.pt``/``.safetensors`` file, or ``"random[:SEED]"``.
+        ``"vgg11"``, ``"vgg13"``, ``"vgg16"``, ``"vgg19"`` or ``"vgg16-tiny"``.
+    weights : str or path, optional
+        ``"imagenet"``, ``"builtin"``, a ``.pth``/``.pt``/``.safetensors`` file, or
+        ``"random[:SEED]"``; by default :func:`~vggfeat.weights.usual` for the model: imagenet,
+        and builtin for vgg16-tiny.
     layers : str or sequence of str
         Names or aliases, each optionally with its pooling, as ``"conv5_3:max"``.
     view : str
@@ -82,7 +84,7 @@ class FeatureExtractor:
     """
 
     model: str = "vgg16"
-    weights: str | os.PathLike[str] = "imagenet"
+    weights: str | os.PathLike[str] | None = None
     layers: str | Sequence[str] = ("relu7",)
     view: str = "center"
     pool: str = "avg"
@@ -155,7 +157,8 @@ class FeatureExtractor:
     @cached_property
     def resolved_weights(self) -> Weights:
         """The weights, found (downloaded, if need be) and identified."""
-        return resolve(os.fspath(self.weights), self.architecture)
+        spec = usual(self.architecture) if self.weights is None else os.fspath(self.weights)
+        return resolve(spec, self.architecture)
 
     @cached_property
     def deciding(self) -> Deciding:
@@ -340,9 +343,10 @@ class FeatureExtractor:
     def _batch_size(self) -> int:
         from vggfeat.devices import default_batch_size
 
+        side = self.network.preprocessing.crop
         each = 4 * sum(math.prod(shape) for shape in self.shapes.values())
         fitting = max(1, _BATCH_BYTES // each)  # several batches wait to be written
-        return self.batch_size or min(fitting, default_batch_size(self.network.device))
+        return self.batch_size or min(fitting, default_batch_size(self.network.device, side))
 
 
 def _as_list(images: Any) -> list[Any]:

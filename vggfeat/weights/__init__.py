@@ -7,19 +7,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from vggfeat.errors import WeightsError
 from vggfeat.layers import Architecture
 from vggfeat.preprocessing import TORCHVISION, TORCHVISION_FEATURES, Preprocessing
-from vggfeat.weights import imagenet, seeded
+from vggfeat.weights import builtin, imagenet, seeded
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+PREPROCESSING_KEY = "vggfeat.preprocessing"
+"""Where a safetensors file's metadata may hold a :class:`Preprocessing` as JSON."""
 
 _LISTED = 6  # names of tensors shown in one message
 
@@ -42,7 +46,7 @@ class Weights:
     Attributes
     ----------
     spec : str
-        As asked for: ``"imagenet"``, an absolute path, or ``"random:SEED"``.
+        As asked for: ``"imagenet"``, ``"builtin"``, an absolute path, or ``"random:SEED"``.
     sha256 : str
         Of the file, in hexadecimal; for random weights of the recipe that makes them.
     preprocessing : Preprocessing
@@ -84,6 +88,17 @@ class Weights:
             return {name: _finite(file.read(name).float(), name, self.path) for name in names}
 
 
+def usual(network: Architecture) -> str:
+    """Return the weights that a network has by default.
+
+    Returns
+    -------
+    str
+        ``"builtin"`` where its weights travel with the package, else ``"imagenet"``.
+    """
+    return "builtin" if network.name in builtin.FILES else "imagenet"
+
+
 def resolve(spec: str, network: Architecture) -> Weights:
     """Find weights and identify them, downloading where that is asked for.
 
@@ -91,8 +106,8 @@ def resolve(spec: str, network: Architecture) -> Weights:
     ----------
     spec : str
         ``"imagenet"`` for torchvision's ``IMAGENET1K_V1`` (downloaded once into torch's cache),
-        a path to a ``.pth``, ``.pt`` or ``.safetensors`` file in torchvision's layout, or
-        ``"random"`` or ``"random:SEED"``.
+        ``"builtin"`` for those in the package, a path to a ``.pth``, ``.pt`` or ``.safetensors``
+        file in torchvision's layout, or ``"random"`` or ``"random:SEED"``.
     network : Architecture
         The network that they are for.
 
@@ -103,30 +118,60 @@ def resolve(spec: str, network: Architecture) -> Weights:
     """
     if spec == "random" or spec.startswith("random:"):
         seed = seeded.seed_of(spec)
-        return Weights(f"random:{seed}", seeded.fingerprint(network, seed), TORCHVISION)
+        digest = seeded.fingerprint(network, seed)
+        return Weights(f"random:{seed}", digest, standard_preprocessing(network))
     if spec == "imagenet":
         path = imagenet.cached_or_downloaded(network.name)
         digest = _sha256(path)
         imagenet.check_digest(network.name, path, digest)
         return Weights(spec, digest, TORCHVISION, path)
+    if spec == "builtin":
+        path = builtin.path_of(network.name)
+        digest = _sha256(path)
+        return Weights(spec, digest, preprocessing_of(path, digest, network), path)
     path = Path(spec).expanduser().absolute()
     if not path.is_file():
         raise WeightsError(
             f"No weight file {spec!r}. Allowed are a path to a {_allowed()} file, "
-            "'imagenet', and 'random' or 'random:SEED'."
+            "'imagenet', 'builtin', and 'random' or 'random:SEED'."
         )
     if path.suffix.lower() not in _FORMATS:
         raise WeightsError(f"{path}: unknown kind of weight file. Allowed are {_allowed()}.")
     digest = _sha256(path)
-    return Weights(str(path), digest, preprocessing_of(digest), path)
+    return Weights(str(path), digest, preprocessing_of(path, digest, network), path)
 
 
-def preprocessing_of(sha256: str) -> Preprocessing:
-    """Return what the pixels must go through for the weight file of a SHA-256.
+def preprocessing_of(path: Path, sha256: str, network: Architecture) -> Preprocessing:
+    """Return what the pixels must go through for a weight file.
 
-    A file that is not known is taken to be trained as torchvision trains.
+    What the file itself says counts first (a safetensors file's metadata under
+    :data:`PREPROCESSING_KEY`), then what is known of its SHA-256. Any other file is taken to be
+    trained as torchvision trains, at the network's own input size.
+
+    Raises
+    ------
+    WeightsError
+        What the file says is no preprocessing.
     """
-    return TORCHVISION_FEATURES if sha256.startswith(imagenet.FEATURES_SHA256) else TORCHVISION
+    if _FORMATS[path.suffix.lower()] == "safetensors":
+        from vggfeat.weights import safetensors_file
+
+        if said := safetensors_file.metadata(path).get(PREPROCESSING_KEY):
+            try:
+                return Preprocessing.from_json(json.loads(said))
+            except (ValueError, TypeError, AttributeError) as error:
+                raise WeightsError(
+                    f"{path}: its metadata {PREPROCESSING_KEY!r} is no preprocessing: {error}."
+                ) from error
+    if sha256.startswith(imagenet.FEATURES_SHA256):
+        return TORCHVISION_FEATURES
+    return standard_preprocessing(network)
+
+
+def standard_preprocessing(network: Architecture) -> Preprocessing:
+    """Return torchvision's preprocessing; for networks of another input size, to that size."""
+    side = network.input_size
+    return TORCHVISION if side == TORCHVISION.crop else replace(TORCHVISION, resize=side, crop=side)
 
 
 def shapes(network: Architecture) -> dict[str, tuple[int, ...]]:

@@ -46,7 +46,8 @@ def cached_or_downloaded(model: str) -> Path:
     if model not in FILES:
         raise WeightsError(
             f"torchvision has no ImageNet weights for {model}. "
-            f"It has them for {', '.join(FILES)}; for others give --weights PATH or random."
+            f"It has them for {', '.join(FILES)}; for others give --weights PATH or random, and "
+            "for vgg16-tiny --weights builtin."
         )
     path = cache_folder() / FILES[model]
     if not path.exists():

@@ -15,15 +15,29 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _open(path: Path) -> Any:  # the library's handle has no types
-    return safe_open(str(path), framework="pt")
+def _open(path: Path, framework: str) -> Any:  # the library's handle has no types
+    return safe_open(str(path), framework=framework)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """Return what a file says of itself, without importing torch.
+
+    Raises
+    ------
+    WeightsError
+        The file is not in the safetensors format, or is truncated.
+    """
+    try:
+        return dict(_open(path, "numpy").metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
 
 
 class SafetensorsFile:
     """An open file; tensors are read from the mapped file one by one."""
 
     def __init__(self, path: Path) -> None:
-        self._file = _open(path)
+        self._file = _open(path, "pt")
         self.shapes = {
             name: tuple(self._file.get_slice(name).get_shape())
             for name in self._file.keys()  # noqa: SIM118 (no mapping)
@@ -47,5 +61,9 @@ def open_file(path: Path) -> Iterator[SafetensorsFile]:
     try:
         file = SafetensorsFile(path)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} cannot be read as safetensors: {error}.") from error
+        raise _unreadable(path, error) from error
     yield file
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{path} cannot be read as safetensors: {error}.")

@@ -27,6 +27,25 @@ def test_a_list_of_layers_is_read_like_a_text():
     assert pooling.parse_layers(["conv1_1"], "max", VGG16) == {"conv1_1": "max"}
 
 
+def test_all_is_every_layer_of_the_network_with_maps_pooled_as_asked():
+    found = pooling.parse_layers("all", "avg", VGG16)
+    assert list(found) == list(VGG16.names)
+    assert {name for name, pool in found.items() if pool == ""} == {
+        *("flatten", "fc6", "relu6", "fc7", "relu7", "fc8", "prob")
+    }
+    assert set(found.values()) == {"avg", ""}
+    pooled = {"relu4_1": "max", "pool5": "max", "fc7": ""}
+    assert pooled.items() <= pooling.parse_layers(["ALL:max"], "avg", VGG16).items()
+
+
+def test_a_layer_named_beside_all_keeps_its_own_pooling():
+    for text in ("all:max,conv13:none,fc7", "conv13:none, fc7, all:max"):
+        found = pooling.parse_layers(text, "avg", VGG16)
+        assert list(found) == list(VGG16.names)
+        assert (found["conv5_3"], found["conv5_2"], found["fc7"]) == ("none", "max", "")
+    assert pooling.parse_layers("all:max,conv5_3", "avg", VGG16)["conv5_3"] == "avg"
+
+
 @pytest.mark.parametrize(
     ("layers", "pool", "message"),
     [
@@ -37,6 +56,10 @@ def test_a_list_of_layers_is_read_like_a_text():
         ("conv5_3,conv13:max", "avg", "conv5_3 is asked for twice"),
         (" , ", "avg", "No layer was asked for"),
         ("conv9_9", "avg", "Unknown layer 'conv9_9'"),
+        ("all:mean", "avg", "Unknown pooling 'mean'"),
+        ("all:", "avg", "Unknown pooling ''"),
+        ("all,all:max", "avg", "'all' is asked for twice"),
+        ("all,conv5_3,conv13", "avg", "conv5_3 is asked for twice"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_a_reason(layers, pool, message):

@@ -6,11 +6,13 @@ import contextlib
 import functools
 import hashlib
 import http.server
+import json
 import os
 import pickle
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,17 @@ from conftest import PEAK_MEMORY, needs_proc
 from safetensors.torch import save_file
 
 from vggfeat.errors import WeightsError
-from vggfeat.layers import Architecture, architecture
-from vggfeat.weights import imagenet, preprocessing_of, resolve, shapes
+from vggfeat.layers import ARCHITECTURES, Architecture, architecture
+from vggfeat.preprocessing import TORCHVISION
+from vggfeat.weights import (
+    PREPROCESSING_KEY,
+    builtin,
+    imagenet,
+    preprocessing_of,
+    resolve,
+    shapes,
+    usual,
+)
 
 SMALL = Architecture("vgg11", (1, 1, 1, 1, 1), (4, 8, 8, 8, 8), units=16, classes=10, grid=2)
 
@@ -129,6 +140,63 @@ def test_the_caffe_convolutions_that_torchvision_serves_bring_their_own_preproce
     assert other.mean == (0.485, 0.456, 0.406)
 
 
+OWN = replace(TORCHVISION, resize=230, channels="BGR", mean=(0.5, 0.4, 0.3))
+
+
+def test_a_safetensors_file_brings_its_own_preprocessing(tmp_path, state):
+    path = tmp_path / "own.safetensors"
+    save_file(state, path, metadata={PREPROCESSING_KEY: json.dumps(OWN.to_json())})
+    assert resolve(str(path), SMALL).preprocessing == OWN
+    save_file(state, path)
+    assert resolve(str(path), SMALL).preprocessing == TORCHVISION
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "no JSON",
+        "[1, 2]",
+        "{}",
+        json.dumps(OWN.to_json() | {"more": 1}),
+        json.dumps(OWN.to_json() | {"crop": 999}),
+        json.dumps(OWN.to_json() | {"std": [1, 0, 1]}),
+        json.dumps(OWN.to_json() | {"channels": "GBR"}),
+    ],
+)
+def test_a_file_that_brings_no_usable_preprocessing_is_refused(tmp_path, state, told):
+    path = tmp_path / "bad.safetensors"
+    save_file(state, path, metadata={PREPROCESSING_KEY: told})
+    with pytest.raises(WeightsError, match=r"bad.safetensors: its metadata.*no preprocessing"):
+        resolve(str(path), SMALL)
+
+
+def test_a_file_for_inputs_of_another_size_is_refused(tmp_path, state):
+    path = tmp_path / "small.safetensors"
+    told = replace(OWN, resize=64, crop=64).to_json()
+    save_file(state, path, metadata={PREPROCESSING_KEY: json.dumps(told)})
+    with pytest.raises(WeightsError, match="is for inputs of 64 pixels, but vgg11 takes 224"):
+        resolve(str(path), SMALL)
+
+
+def test_weights_that_say_nothing_are_prepared_for_at_the_networks_own_input_size():
+    tiny = resolve("random", architecture("vgg16-tiny")).preprocessing
+    assert (tiny.resize, tiny.crop) == (64, 64)
+    assert tiny.mean == TORCHVISION.mean
+    assert resolve("random", architecture("vgg19")).preprocessing == TORCHVISION
+
+
+def test_the_weights_in_the_package_fit_their_network_and_are_its_usual_ones():
+    for name in ARCHITECTURES:
+        assert usual(architecture(name)) == ("builtin" if name in builtin.FILES else "imagenet")
+    for name in builtin.FILES:
+        network = architecture(name)
+        weights = resolve("builtin", network)
+        assert weights.preprocessing.crop == network.input_size
+        tensors = weights.load(network, list(shapes(network)))
+        assert sum(tensor.numel() for tensor in tensors.values()) == network.parameters
+        assert builtin.path_of(name).stat().st_size < 10e6
+
+
 class _Evil:
     def __reduce__(self):
         return os.system, ("touch /tmp/vggfeat-was-here",)
@@ -172,6 +240,7 @@ def test_a_checkpoint_with_more_than_tensors_is_refused_with_the_remedy(tmp_path
     ("spec", "message"),
     [
         ("nowhere.pth", "No weight file 'nowhere.pth'"),
+        ("builtin", "No weights of vgg11 travel with vggfeat"),
         ("random:x", "whole number"),
         ("random:-1", "whole number"),
     ],

@@ -1,8 +1,8 @@
 """From activations to features: how a layer's map (C, H, W) becomes what a store holds.
 
 A pooling is named on the command line as ``NAME`` or ``NAME:PARAMETER``, for all convolutional
-layers (``--pool``) or for one (``--layers conv5_3:max``). To add one, add a row to
-:data:`POOLINGS`; choices, shapes and checks follow from it.
+layers (``--pool``, or ``--layers all:max``) or for one (``--layers conv5_3:max``). To add one, add
+a row to :data:`POOLINGS`; choices, shapes and checks follow from it.
 """
 
 from __future__ import annotations
@@ -64,6 +64,9 @@ POOLINGS: Mapping[str, Pooling] = {
 }
 """Known poolings by name."""
 
+ALL = "all"
+"""Stands for every layer of a network where layers are asked for."""
+
 
 def parse_layers(layers: str | Iterable[str], pool: str, network: Architecture) -> dict[str, str]:
     """Read the layers that were asked for, each with its pooling.
@@ -71,7 +74,9 @@ def parse_layers(layers: str | Iterable[str], pool: str, network: Architecture) 
     Parameters
     ----------
     layers : str or iterable of str
-        Names or aliases, as ``"conv5_3:max,relu7"`` or one an item.
+        Names or aliases, as ``"conv5_3:max,relu7"`` or one an item. ``"all"`` is every layer of
+        the network, and ``"all:max"`` pools those that have maps; a layer named beside it keeps
+        the pooling of its own, as in ``"all,pool5:none"``.
     pool : str
         Pooling of convolutional layers that name none themselves.
     network : Architecture
@@ -91,12 +96,18 @@ def parse_layers(layers: str | Iterable[str], pool: str, network: Architecture) 
     """
     asked = layers.split(",") if isinstance(layers, str) else list(layers)
     found: dict[str, str] = {}
+    others: dict[str, str] = {}
     check(pool)
     for text in filter(None, (item.strip() for item in asked)):
         name, colon, own = text.partition(":")
-        layer = network.layer(name)
         if own or colon:
             check(own)
+        if name.strip().lower() == ALL:
+            if others:
+                raise LayerError(f"{ALL!r} is asked for twice ({text!r}); name it once.")
+            others = {each.name: (own or pool) if each.spatial else "" for each in network.layers}
+            continue
+        layer = network.layer(name)
         if own and not layer.spatial:
             raise LayerError(
                 f"{text!r}: {layer.name} is a vector, so there is nothing to pool. "
@@ -105,6 +116,7 @@ def parse_layers(layers: str | Iterable[str], pool: str, network: Architecture) 
         if layer.name in found:
             raise LayerError(f"Layer {layer.name} is asked for twice ({text!r}); name it once.")
         found[layer.name] = (own or pool) if layer.spatial else ""
+    found = others | found
     if not found:
         raise LayerError("No layer was asked for. Name at least one, such as relu7.")
     return {name: found[name] for name in network.names if name in found}

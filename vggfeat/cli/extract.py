@@ -52,8 +52,8 @@ class _AutoOrCount(click.IntRange):
     default=",".join(DEFAULTS["layers"]),
     show_default=True,
     metavar="NAME[:POOL],...",
-    help="Layers to keep, as in conv5_3:max,relu7; `vggfeat layers` lists them. fc7 is the "
-    "linear output, relu7 what follows the ReLU (and what Caffe calls fc7).",
+    help="Layers to keep, as in conv5_3:max,relu7, or all; `vggfeat layers` lists them. fc7 is "
+    "the linear output, relu7 what follows the ReLU (and what Caffe calls fc7).",
 )
 @click.option(
     "--view",

@@ -1,8 +1,8 @@
 """Pages to look at: self-contained HTML files with embedded pictures, and nothing from elsewhere.
 
 One file a page; each page takes small frozen values, so that it can be made from anything that
-has them: :func:`search_page`, :func:`probe_page`, :func:`demo_page`. :func:`thumbnail` and
-:func:`confusion_matrix` make the pictures. Nothing here imports torch.
+has them: :func:`search_page`, :func:`probe_page`, :func:`demo_page`. :func:`thumbnail`,
+:func:`confusion_matrix` and :func:`sweep_figure` make the pictures. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from vggfeat.report.facts import Facts, deciding_facts, happened_facts
 from vggfeat.report.page import destination
 from vggfeat.report.probe import probe_page
 from vggfeat.report.search import NeighbourResult, QueryResult, search_page
+from vggfeat.report.sweep import ordered_layers, sweep_figure
 from vggfeat.report.thumbnails import ImageSource, originals, thumbnail
 
 __all__ = [
@@ -30,8 +31,10 @@ __all__ = [
     "demo_page",
     "destination",
     "happened_facts",
+    "ordered_layers",
     "originals",
     "probe_page",
     "search_page",
+    "sweep_figure",
     "thumbnail",
 ]

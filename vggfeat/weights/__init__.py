@@ -151,18 +151,13 @@ def preprocessing_of(path: Path, sha256: str, network: Architecture) -> Preproce
     Raises
     ------
     WeightsError
-        What the file says is no preprocessing.
+        What the file says is no preprocessing, or one for inputs of another size.
     """
     if _FORMATS[path.suffix.lower()] == "safetensors":
         from vggfeat.weights import safetensors_file
 
         if said := safetensors_file.metadata(path).get(PREPROCESSING_KEY):
-            try:
-                return Preprocessing.from_json(json.loads(said))
-            except (ValueError, TypeError, AttributeError) as error:
-                raise WeightsError(
-                    f"{path}: its metadata {PREPROCESSING_KEY!r} is no preprocessing: {error}."
-                ) from error
+            return _read_preprocessing(said, path, network)
     if sha256.startswith(imagenet.FEATURES_SHA256):
         return TORCHVISION_FEATURES
     return standard_preprocessing(network)
@@ -172,6 +167,21 @@ def standard_preprocessing(network: Architecture) -> Preprocessing:
     """Return torchvision's preprocessing; for networks of another input size, to that size."""
     side = network.input_size
     return TORCHVISION if side == TORCHVISION.crop else replace(TORCHVISION, resize=side, crop=side)
+
+
+def _read_preprocessing(said: str, path: Path, network: Architecture) -> Preprocessing:
+    try:
+        found = Preprocessing.from_json(json.loads(said))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{path}: its metadata {PREPROCESSING_KEY!r} is no preprocessing: {error}."
+        ) from error
+    if found.crop != network.input_size:
+        raise WeightsError(
+            f"{path} is for inputs of {found.crop} pixels, but {network.name} takes "
+            f"{network.input_size}. Give the --model that it was made for."
+        )
+    return found
 
 
 def shapes(network: Architecture) -> dict[str, tuple[int, ...]]:

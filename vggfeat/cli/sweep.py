@@ -1,0 +1,197 @@
+"""``vggfeat sweep``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vggfeat.cli.output import json_option, print_json, printable, show_progress, table
+
+if TYPE_CHECKING:
+    from vggfeat.evaluation import Comparison, LayerScore
+    from vggfeat.store import FeatureStore
+
+
+@click.command()
+@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--layers",
+    metavar="NAME,...",
+    help="Score these layers only.  [default: all that the store holds]",
+)
+@click.option(
+    "--classifier",
+    type=click.Choice(["svm", "logreg"]),
+    default="svm",
+    show_default=True,
+    help="A linear SVM, as in the paper, or multinomial logistic regression.",
+)
+@click.option(
+    "--test-size",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.25,
+    show_default=True,
+    help="Share of each class's images to test on.",
+)
+@click.option(
+    "--train-per-class",
+    type=click.IntRange(min=1),
+    help="Train on so many images of each class and test on all others, instead.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of splits.")
+@click.option(
+    "-k",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Nearest training images that vote on a test image's class.",
+)
+@click.option(
+    "--png",
+    type=click.Path(dir_okay=False),
+    metavar="PICTURE",
+    help="Draw the scores over the depth of the network.",
+)
+@json_option
+def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Score every layer of STORE, to see where in the network generality lives.
+
+    Each layer is judged twice on the same test images: by a linear classifier, as in `vggfeat
+    probe`, and by the vote of the k training images that are most similar by the cosine, which
+    takes no training at all.
+
+    Several stores of the same images, of other weights or networks, are compared on the same
+    training and test images. `vggfeat extract --layers all` makes a store of every layer.
+
+    \b
+    Example:
+      vggfeat sweep photos.h5 --png photos-sweep.png
+      vggfeat sweep trained.h5 random.h5 --layers pool3,pool5,relu7
+    """
+    from vggfeat.evaluation import compare
+    from vggfeat.evaluation.sweep import asked_layers
+    from vggfeat.report import destination
+    from vggfeat.store import FeatureStore
+
+    if len(set(stores)) < len(stores):
+        raise click.UsageError("A store is named twice; name each once.")
+    picture = options.pop("png")
+    if picture:
+        destination(picture)  # refused now rather than after the work
+    asked = options.pop("layers")
+    with ExitStack() as stack:
+        opened = [stack.enter_context(FeatureStore(path)) for path in stores]
+        names = [asked_layers(store, asked) for store in opened]
+        bar = stack.enter_context(_bar(sum(map(len, names))))
+
+        def on_layer(score: LayerScore) -> None:
+            bar.set_postfix_str(score.layer, refresh=False)
+            bar.update()
+
+        compared = compare(opened, asked, on_layer=on_layer, **options)
+        found = zip(opened, names, compared.scores, strict=True)
+        told = [_store(store, layers, scores) for store, layers, scores in found]
+    if picture:
+        _draw(compared, stores, picture)
+    if as_json:
+        protocol = options | {
+            "classes": list(compared.classes),
+            "n_train": compared.n_train,
+            "n_test": compared.n_test,
+            "chance": compared.chance,
+            "majority": compared.majority,
+        }
+        print_json(protocol | {"stores": told} | ({"png": picture} if picture else {}))
+        return
+    click.echo(_protocol(compared, options))
+    for number, one in enumerate(told, start=1):
+        prefix = f"({number}) " if len(told) > 1 else ""
+        click.echo(f"{prefix}{printable(one['store'])}: {one['model']}, weights {one['weights']}")
+    click.echo("\n" + (_single(told[0], names[0]) if len(told) == 1 else _beside(told, names)))
+    click.echo("* the best of its column")
+    if picture:
+        click.echo(f"Picture: {printable(picture)}")
+
+
+def _bar(total: int) -> Any:
+    from tqdm import tqdm
+
+    disable = None if show_progress() is None else True
+    return tqdm(
+        desc="sweep", total=total, unit="layer", file=sys.stderr, disable=disable, leave=False
+    )
+
+
+def _store(store: FeatureStore, asked: list[str], scores: Sequence[LayerScore]) -> dict[str, Any]:
+    """Return a store's scores as JSON-ready values; layers that could not be scored are named."""
+    pools = store.provenance.deciding.layers
+    scored = {score.layer for score in scores}
+    return {
+        "store": str(store.path),
+        "model": store.provenance.deciding.model,
+        "weights": store.latest.weights,
+        "layers": [{**asdict(score), "pooling": pools[score.layer]} for score in scores],
+        "left_out": [layer for layer in asked if layer not in scored],
+    }
+
+
+def _protocol(compared: Comparison, options: dict[str, Any]) -> str:
+    return (
+        f"{compared.n_train:,} images to train, {compared.n_test:,} to test, "
+        f"{len(compared.classes)} classes; {options['classifier']}, k = {options['k']}, "
+        f"seed {options['seed']}\n"
+        f"guessing: {compared.chance:.2%}, always the commonest class: {compared.majority:.2%}"
+    )
+
+
+def _single(told: dict[str, Any], layers: list[str]) -> str:
+    scores = {score["layer"]: score for score in told["layers"]}
+    values = {"accuracy": "accuracy", "recall": "mean_class_recall", "kNN": "knn_accuracy"}
+    columns = [_column(layers, scores, name) for name in values.values()]
+    rows = []
+    for layer, *marked in zip(layers, *columns, strict=True):
+        score = scores.get(layer)
+        rest = [f"{score['C']:.3g}", f"{score['seconds']:.1f}"] if score else ["-", "-"]
+        made = [score["pooling"] or "-", f"{score['dimension']:,}"] if score else ["-", "-"]
+        rows.append([layer, *made, *marked, *rest])
+    header = ["layer", "pooling", "dimension", *values, "C", "seconds"]
+    return table(rows, header, right=" ".join(header[2:]))
+
+
+def _beside(told: list[dict[str, Any]], asked: list[list[str]]) -> str:
+    from vggfeat.report import ordered_layers
+
+    layers = ordered_layers(asked)
+    columns: dict[str, list[str]] = {}
+    for number, one in enumerate(told, start=1):
+        scores = {score["layer"]: score for score in one["layers"]}
+        columns[f"accuracy({number})"] = _column(layers, scores, "accuracy")
+        columns[f"kNN({number})"] = _column(layers, scores, "knn_accuracy")
+    rows = [list(row) for row in zip(layers, *columns.values(), strict=True)]
+    return table(rows, ["layer", *columns], right=" ".join(columns))
+
+
+def _column(layers: list[str], scores: dict[str, dict[str, Any]], name: str) -> list[str]:
+    """Write shares as percent, with a star at the best; a dash where there is none."""
+    best = max(score[name] for score in scores.values())
+    return [
+        f"{scores[layer][name]:.2%}{'*' if scores[layer][name] == best else ' '}"
+        if layer in scores
+        else "- "
+        for layer in layers
+    ]
+
+
+def _draw(compared: Comparison, stores: Sequence[str], picture: str) -> None:
+    from vggfeat.report import sweep_figure
+
+    stems = [Path(path).stem for path in stores]
+    names = stems if len(set(stems)) == len(stems) else stores
+    series = dict(zip(names, compared.scores, strict=True))
+    Path(picture).write_bytes(sweep_figure(series, compared.chance))

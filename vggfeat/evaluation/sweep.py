@@ -1,0 +1,273 @@
+"""Every layer of a store scored in the same way: where in a network generality lives."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import LayerError, ProbeError
+from vggfeat.evaluation.images import Images, shared_images
+from vggfeat.evaluation.knn import knn_accuracy
+from vggfeat.evaluation.memory import check_memory
+from vggfeat.layers import ARCHITECTURES
+from vggfeat.probe import LinearProbe, stratified_split
+from vggfeat.probe.classifier import Classifier
+from vggfeat.probe.split import mean_class_recall
+
+if TYPE_CHECKING:
+    from vggfeat.store import FeatureStore
+
+Positions = npt.NDArray[np.int64]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerScore:
+    """How well one layer's features tell a store's classes apart.
+
+    Attributes
+    ----------
+    layer : str
+        Canonical name.
+    dimension : int
+        Length of a feature vector, maps flattened.
+    accuracy, mean_class_recall : float
+        Of a linear classifier on the test images, in 0..1.
+    knn_accuracy : float
+        Of the vote of the nearest training images, in 0..1; see :func:`knn_accuracy`.
+    n_train, n_test : int
+        Number of images.
+    C : float
+        That the classifier chose within the training images.
+    seconds : float
+        Reading, training and testing took so long.
+    """
+
+    layer: str
+    dimension: int
+    accuracy: float
+    mean_class_recall: float
+    knn_accuracy: float
+    n_train: int
+    n_test: int
+    C: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Scores of one or more stores, all on the same images.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the K classes.
+    n_train, n_test : int
+        Number of images.
+    majority : float
+        Share of test images that are of the commonest training class: the accuracy of always
+        naming that one.
+    scores : tuple of tuple of LayerScore
+        Those of each store, in the order its layers run.
+    """
+
+    classes: tuple[str, ...]
+    n_train: int
+    n_test: int
+    majority: float
+    scores: tuple[tuple[LayerScore, ...], ...]
+
+    @property
+    def chance(self) -> float:
+        """Accuracy, and mean class recall, of guessing: 1 / K."""
+        return 1 / len(self.classes)
+
+
+def sweep(
+    store: FeatureStore,
+    layers: Iterable[str] | None = None,
+    *,
+    classifier: Classifier = "svm",
+    test_size: float = 0.25,
+    train_per_class: int | None = None,
+    seed: int = 0,
+    k: int = 10,
+    on_layer: Callable[[LayerScore], None] | None = None,
+) -> list[LayerScore]:
+    """Score every layer of a store with a linear classifier and with nearest neighbours.
+
+    All layers, and both judges, learn from the same images and are tested on the same others:
+    those of :func:`vggfeat.probe.evaluate`, whose scores these are. A layer with NaN or infinite
+    features is left out with a warning; one that is the same for all images is scored, with a
+    warning.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        With one label an image.
+    layers : iterable of str, optional
+        Names or aliases; all layers of the store by default.
+    classifier : {"svm", "logreg"}
+        See :class:`~vggfeat.probe.LinearProbe`; it chooses its C within the training images.
+    test_size, train_per_class, seed :
+        See :func:`~vggfeat.probe.stratified_split`.
+    k : int
+        How many neighbours vote, see :func:`knn_accuracy`.
+    on_layer : callable, optional
+        Called with each score as soon as it is known.
+
+    Returns
+    -------
+    list of LayerScore
+        In the order the layers run.
+
+    Raises
+    ------
+    ProbeError
+        Labels are missing or of several classes an image, fewer than two classes are left, a
+        parameter is out of its range, a layer does not fit into memory, or none has finite
+        features.
+    LayerError
+        The store has no such layer.
+    """
+    compared = compare(
+        [store],
+        layers,
+        classifier=classifier,
+        test_size=test_size,
+        train_per_class=train_per_class,
+        seed=seed,
+        k=k,
+        on_layer=on_layer,
+    )
+    return list(compared.scores[0])
+
+
+def compare(
+    stores: Sequence[FeatureStore],
+    layers: Iterable[str] | None = None,
+    *,
+    classifier: Classifier = "svm",
+    test_size: float = 0.25,
+    train_per_class: int | None = None,
+    seed: int = 0,
+    k: int = 10,
+    on_layer: Callable[[LayerScore], None] | None = None,
+) -> Comparison:
+    """Score the layers of several stores of the same images, as of other weights or networks.
+
+    Parameters
+    ----------
+    stores : sequence of FeatureStore
+        One or more. The images of the first are divided; those of the others follow by their
+        paths.
+    layers, classifier, test_size, train_per_class, seed, k, on_layer :
+        See :func:`sweep`.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ProbeError
+        As for :func:`sweep`, or the stores' labelled images differ.
+    LayerError
+        A store has no such layer.
+    """
+    if k < 1:
+        raise ProbeError(f"{k} neighbours; give at least 1, such as 10.")
+    asked = [asked_layers(store, layers) for store in stores]
+    images = shared_images(stores)
+    train, test = stratified_split(
+        images[0].y, test_size=test_size, train_per_class=train_per_class, seed=seed
+    )
+    for part, names in zip(images, asked, strict=True):
+        for layer in names:
+            check_memory(part.store, layer, len(train), len(test))
+    found: list[tuple[LayerScore, ...]] = []
+    for part, names in zip(images, asked, strict=True):
+        scores: list[LayerScore] = []
+        for layer in names:
+            score = _score(part, layer, train, test, LinearProbe(classifier, seed=seed), k)
+            if score is not None:
+                scores.append(score)
+                if on_layer is not None:
+                    on_layer(score)
+        if not scores:
+            raise ProbeError(
+                f"No layer of {part.store.path} has finite features: {', '.join(names)}. "
+                "`vggfeat verify` lists damaged rows."
+            )
+        found.append(tuple(scores))
+    y = images[0].y
+    return Comparison(
+        classes=images[0].classes,
+        n_train=len(train),
+        n_test=len(test),
+        majority=float(np.mean(y[test] == np.bincount(y[train]).argmax())),
+        scores=tuple(found),
+    )
+
+
+def asked_layers(store: FeatureStore, layers: Iterable[str] | None) -> list[str]:
+    """Return the canonical names of the layers asked for, in the order they run.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        That must have them.
+    layers : iterable of str, optional
+        Names or aliases, also in one text with commas between; all of the store by default.
+
+    Raises
+    ------
+    LayerError
+        The store has no such layer, or none is named.
+    """
+    network = ARCHITECTURES.get(store.provenance.deciding.model)
+    depth = {name: at for at, name in enumerate(network.names if network else store.layers)}
+    held = sorted(store.layers, key=lambda name: depth.get(name, len(depth)))
+    if layers is None:
+        return held
+    texts = layers.split(",") if isinstance(layers, str) else layers
+    wanted = {store.layer(name) for name in texts if name.strip()}
+    if not wanted:
+        raise LayerError(f"No layer was asked for. {store.path} has {', '.join(held)}.")
+    return [name for name in held if name in wanted]
+
+
+def _score(
+    images: Images, layer: str, train: Positions, test: Positions, probe: LinearProbe, k: int
+) -> LayerScore | None:
+    began = perf_counter()
+    try:
+        X_train, X_test = images.features(layer, train), images.features(layer, test)
+    except ProbeError as error:  # not finite
+        _log.warning("%s is left out: %s", layer, error)
+        return None
+    if np.array_equal(X_train.min(axis=0), X_train.max(axis=0)):
+        _log.warning(
+            "%s of %s is the same for all training images; its scores are mere guesses.",
+            layer,
+            images.store.path,
+        )
+    y_train, y_test = images.y[train], images.y[test]
+    named = probe.fit(X_train, y_train).predict(X_test)
+    return LayerScore(
+        layer=layer,
+        dimension=X_train.shape[1],
+        accuracy=float(np.mean(named == y_test)),
+        mean_class_recall=mean_class_recall(y_test, named),
+        knn_accuracy=knn_accuracy(X_train, y_train, X_test, y_test, k=k),
+        n_train=len(train),
+        n_test=len(test),
+        C=probe.C_,
+        seconds=perf_counter() - began,
+    )

@@ -1,0 +1,186 @@
+"""A sweep as a picture: layers from left to right, accuracy upwards."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Any
+
+from vggfeat.report.confusion import DENSITY
+from vggfeat.report.text import percent, shortened
+
+if TYPE_CHECKING:
+    from vggfeat.evaluation import LayerScore
+
+_PAPER = {False: "#ffffff", True: "#1b1f23"}
+_INK = {False: "#4c555e", True: "#b3bcc4"}
+_BAND = {False: "#f5f3ee", True: "#22272c"}
+_COLOURS = {  # told apart also with the common kinds of colour blindness
+    False: ("#2b6d8c", "#c2571a", "#7a4fa0", "#3d8043", "#8a6d00", "#b03a63"),
+    True: ("#67b2cf", "#f0935a", "#b694dd", "#7dc184", "#d8b63c", "#ec86a8"),
+}
+_LINES: dict[str, dict[str, Any]] = {
+    "probe": {"linestyle": "-", "marker": "o"},
+    "kNN": {"linestyle": (0, (4, 2)), "marker": "s"},
+}
+_INCH = 100  # of the page's pixels
+
+
+def sweep_figure(
+    series: Mapping[str, Sequence[LayerScore]], chance: float, *, dark: bool = False
+) -> bytes:
+    """Draw how well each layer tells classes apart.
+
+    Depth goes to the right, a place a layer; blocks of convolutions lie on bands. For each series
+    a solid line with dots is the linear probe's accuracy and a broken one with squares that of
+    nearest neighbours; the best layer of each has a larger mark and is named in the legend.
+
+    Parameters
+    ----------
+    series : mapping of str to sequence of LayerScore
+        Scores by the name that the legend shows, as of :func:`vggfeat.evaluation.sweep`; of
+        different layers too, which then share one axis.
+    chance : float
+        Accuracy of guessing, in 0..1, drawn as a line.
+    dark : bool
+        Light on dark instead of dark on light. The picture has a ground of its own.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+
+    Raises
+    ------
+    ValueError
+        There is no score to draw.
+    """
+    # Not pyplot: it would touch the state of a program that draws figures of its own.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    layers = ordered_layers([[score.layer for score in scores] for scores in series.values()])
+    if not layers:
+        raise ValueError("a picture of a sweep needs one score or more")
+    ink = _INK[dark]
+    width = min(max(420, 150 + 22 * len(layers)), 1300) / _INCH
+    figure = Figure(figsize=(width, 4.3), facecolor=_PAPER[dark])
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1), facecolor=_PAPER[dark])
+    _bands(axes, layers, _BAND[dark])
+    _guessing(axes, chance, ink)
+    for number, (name, scores) in enumerate(series.items()):
+        colour = _COLOURS[dark][number % len(_COLOURS[dark])]
+        prefix = f"{shortened(name, 28)}: " if len(series) > 1 else ""
+        for judge in _LINES:
+            values = {score.layer: _accuracy(score, judge) for score in scores}
+            _line(axes, layers, values, f"{prefix}{judge}", colour, _LINES[judge], _PAPER[dark])
+    _axes(axes, layers, ink)
+    lines, labels = axes.get_legend_handles_labels()
+    columns = 2 if width > 6.5 else 1  # probes in one, neighbours in the other
+    if columns == 2:
+        lines, labels = lines[::2] + lines[1::2], labels[::2] + labels[1::2]
+    legend = axes.legend(
+        lines, labels, loc="lower left", bbox_to_anchor=(-0.01, 1.01), ncols=columns,
+        frameon=False, fontsize=9, labelcolor=ink, handlelength=2.6, columnspacing=2.4,
+    )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+    file = io.BytesIO()
+    with warnings.catch_warnings():  # a name in a script that the font lacks
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(
+            file, format="png", dpi=_INCH * DENSITY, bbox_inches="tight", pad_inches=0.12,
+            facecolor=_PAPER[dark], metadata={"Software": None},
+        )  # fmt: skip
+    return file.getvalue()
+
+
+def ordered_layers(sequences: Sequence[Sequence[str]]) -> list[str]:
+    """Unite sequences of layers so that each keeps its order.
+
+    Parameters
+    ----------
+    sequences : sequence of sequence of str
+        Layers in the order they run, of networks that need not be the same.
+
+    Returns
+    -------
+    list of str
+        Every layer once; one that the sequences so far lack follows the one before it.
+    """
+    found: list[str] = []
+    for sequence in sequences:
+        at = 0
+        for layer in sequence:
+            if layer not in found:
+                found.insert(at, layer)
+            at = found.index(layer) + 1
+    return found
+
+
+def _accuracy(score: LayerScore, judge: str) -> float:
+    return score.accuracy if judge == "probe" else score.knn_accuracy
+
+
+def _line(
+    axes: Any,
+    layers: Sequence[str],
+    values: Mapping[str, float],
+    label: str,
+    colour: str,
+    style: Mapping[str, Any],
+    paper: str,
+) -> None:
+    if not values:
+        return
+    at = [layers.index(layer) for layer in values]
+    heights = [100 * value for value in values.values()]
+    best = max(values, key=lambda layer: values[layer])
+    filled = colour if style["linestyle"] == "-" else paper
+    mark = {"color": colour, "marker": style["marker"], "markerfacecolor": filled}
+    axes.plot(
+        at, heights, linestyle=style["linestyle"], linewidth=1.6, markersize=4, **mark,
+        label=f"{label}, best {percent(values[best])} at {best}",
+    )  # fmt: skip
+    axes.plot([layers.index(best)], [100 * values[best]], markersize=9, markeredgewidth=1.6, **mark)
+
+
+def _guessing(axes: Any, chance: float, ink: str) -> None:
+    axes.axhline(100 * chance, color=ink, linewidth=0.9, linestyle=(0, (1, 2)))
+    axes.annotate(
+        f"guessing\n{percent(chance)}", (1, 100 * chance), (6, 0), ha="left", va="center",
+        xycoords=axes.get_yaxis_transform(), textcoords="offset points", fontsize=8, color=ink,
+    )  # fmt: skip
+
+
+def _bands(axes: Any, layers: Sequence[str], colour: str) -> None:
+    """Lay a band under every other block: conv1_1 to pool1, conv2_1 to pool2, ..., the head."""
+    starts = [0]
+    for _, block in groupby(layers, key=_block):
+        starts.append(starts[-1] + len(list(block)))
+    blocks = list(pairwise(starts))
+    for first, end in blocks[::2] if len(blocks) > 1 else []:
+        axes.axvspan(first - 0.5, end - 0.5, color=colour, linewidth=0, zorder=0)
+
+
+def _block(layer: str) -> str:
+    found = re.match(r"(?:conv|relu|pool)(\d)(?:_|$)", layer)
+    return found[1] if found and (layer.startswith("pool") or "_" in layer) else "head"
+
+
+def _axes(axes: Any, layers: Sequence[str], ink: str) -> None:
+    axes.set_xlim(-0.6, len(layers) - 0.4)
+    axes.set_ylim(0, 102)
+    axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=8.5, color=ink)
+    axes.set_yticks(range(0, 101, 20), [f"{share} %" for share in range(0, 101, 20)], color=ink)
+    axes.set_ylabel("test images named rightly", color=ink, fontsize=9.5, labelpad=8)
+    axes.grid(axis="y", color=ink, alpha=0.18, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=8.5)
+    for spine in axes.spines.values():
+        spine.set_visible(False)

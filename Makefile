@@ -41,6 +41,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/exactness.py
 	$(BIN)/python benchmarks/resume.py
 	$(BIN)/python benchmarks/extract.py
+	$(BIN)/python benchmarks/transfer.py digits
+	$(BIN)/python benchmarks/transfer.py speed
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

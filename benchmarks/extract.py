@@ -103,7 +103,7 @@ def ready(layer: str) -> Run:
 
     extractor = FeatureExtractor(weights="random:0", layers=[layer], device="cpu")
     network = extractor.network
-    size = default_batch_size(torch.device("cpu"))
+    size = default_batch_size(torch.device("cpu"), 224)
     inputs = torch.randn(size, 3, 224, 224).to(memory_format=torch.channels_last)
 
     def run(_folder: Path) -> None:

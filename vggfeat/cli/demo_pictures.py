@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 ALL = 1797
-"""Digits in scikit-learn's set; they come from the UCI repository, written by 43 people."""
+"""Digits in scikit-learn's set; they come from the UCI repository, by 13 writers."""
 
 _INK = np.array((27, 38, 59))
 _PAPER = np.array((251, 249, 244))

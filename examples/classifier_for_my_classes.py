@@ -1,6 +1,8 @@
 """Teach your own classes: one sub-folder for each class, some images in each.
 
-python examples/classifier_for_my_classes.py classes/ new-images/ [--weights random:0]
+python examples/classifier_for_my_classes.py classes/ new-images/ [--model vgg16]
+
+The default is a miniature whose weights travel with the package; research uses --model vgg16.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from vggfeat.probe import evaluate, train
 @click.command()
 @click.argument("classes", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("new_images")
-@click.option("--weights", default="imagenet", show_default=True)
+@click.option("--model", default="vgg16-tiny", show_default=True)
+@click.option("--weights", help="[default: the model's usual ones]")
 @click.option("--layer", default="relu7", show_default=True)
-def main(classes: Path, new_images: str, weights: str, layer: str) -> None:
+def main(classes: Path, new_images: str, model: str, weights: str | None, layer: str) -> None:
     """Train on the sub-folders of CLASSES, say how well that works, and label NEW_IMAGES."""
-    extractor = FeatureExtractor("vgg16", weights=weights, layers=[layer])
+    extractor = FeatureExtractor(model, weights=weights, layers=[layer])
     store = classes.with_suffix(".h5")
     extractor.extract(classes, store)
 

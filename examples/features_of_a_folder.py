@@ -1,6 +1,8 @@
 """Turn a folder of images into a matrix of features.
 
-    python examples/features_of_a_folder.py photos/ photos.h5 [--weights random:0]
+    python examples/features_of_a_folder.py photos/ photos.h5 [--model vgg16]
+
+The default is a miniature whose weights travel with the package; research uses --model vgg16.
 
 The same command goes on where it stopped, and adds images that are new in the folder.
 """
@@ -16,11 +18,12 @@ from vggfeat import FeatureExtractor, FeatureStore
 @click.command()
 @click.argument("folder")
 @click.argument("store")
-@click.option("--weights", default="imagenet", show_default=True)
+@click.option("--model", default="vgg16-tiny", show_default=True)
+@click.option("--weights", help="[default: the model's usual ones]")
 @click.option("--layer", default="relu7", show_default=True)
-def main(folder: str, store: str, weights: str, layer: str) -> None:
+def main(folder: str, store: str, model: str, weights: str | None, layer: str) -> None:
     """Extract one layer of FOLDER into STORE and look at the result."""
-    extractor = FeatureExtractor("vgg16", weights=weights, layers=[layer])
+    extractor = FeatureExtractor(model, weights=weights, layers=[layer])
     summary = extractor.extract(folder, store)
     print(f"{summary.done} images done, {summary.failed} failed")
     for path, reason in summary.failures:

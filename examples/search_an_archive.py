@@ -1,6 +1,8 @@
 """Find the images of an archive that are most like a query.
 
-python examples/search_an_archive.py photos/ query.jpg [--weights random:0]
+python examples/search_an_archive.py photos/ query.jpg [--model vgg16]
+
+The default is a miniature whose weights travel with the package; research uses --model vgg16.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
 @click.command()
 @click.argument("archive", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("queries", nargs=-1, required=True)
-@click.option("--weights", default="imagenet", show_default=True)
+@click.option("--model", default="vgg16-tiny", show_default=True)
+@click.option("--weights", help="[default: the model's usual ones]")
 @click.option("--layer", default="relu7", show_default=True)
 @click.option("-k", default=5, show_default=True)
-def main(archive: Path, queries: tuple[str, ...], weights: str, layer: str, k: int) -> None:
+def main(
+    archive: Path, queries: tuple[str, ...], model: str, weights: str | None, layer: str, k: int
+) -> None:
     """Index ARCHIVE, or what is new in it, and search it for each of QUERIES."""
-    extractor = FeatureExtractor("vgg16", weights=weights, layers=[layer])
+    extractor = FeatureExtractor(model, weights=weights, layers=[layer])
     store = archive.with_suffix(".h5")
     extractor.extract(archive, store)
     with FeatureStore(store) as opened:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests that run side by side, and the programs they start, get one thread each: threads that
@@ -48,3 +49,37 @@ def photos(tmp_path: Path) -> Path:
         mode = ("RGB", "L", "CMYK")[number % 3]
         image.convert(mode).save(folder / kind / f"{number:02d}.jpg", quality=90)
     return folder
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder of two classes that look their part: parts of two photographs, 24 of each.
+
+    Read it only; its features by trained weights are in `scenes_store`.
+    """
+    folder = tmp_path_factory.mktemp("scenes") / "scenes"
+    rng = np.random.default_rng(0)
+    data = load_sample_images()
+    for name, pixels in zip(data.filenames, data.images, strict=True):
+        photo = Image.fromarray(pixels)
+        kind = folder / Path(name).stem
+        kind.mkdir(parents=True)
+        for number in range(24):
+            side = int(rng.integers(150, 260))
+            left = int(rng.integers(0, photo.width - side))
+            top = int(rng.integers(0, photo.height - side))
+            part = photo.crop((left, top, left + side, top + side))
+            part.save(kind / f"{number:02d}.jpg", quality=90)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scenes_store(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Extract `scenes` with the trained weights of the package: for tests that need meaning."""
+    from vggfeat import FeatureExtractor
+
+    store = tmp_path_factory.mktemp("scenes-store") / "scenes.h5"
+    extractor = FeatureExtractor("vgg16-tiny", layers="pool2,pool5,relu7", device="cpu")
+    summary = extractor.extract(scenes, store, progress=False)
+    assert (summary.done, summary.failed) == (48, 0)
+    return store

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 import torch
@@ -16,7 +15,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from training import augment
+from training import augment, log
 from training.recipe import Recipe
 from training.tiny_imagenet import Pictures
 from training.trainable import Trainable, normalised, parameter_groups
@@ -24,43 +23,8 @@ from vggfeat.layers import architecture
 from vggfeat.malloc import keep_freed_blocks
 from vggfeat.preprocessing import TORCHVISION
 
-CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One epoch in the log.
-
-    Attributes
-    ----------
-    epoch : int
-        Counted from 1.
-    side : int
-        Of the input, in pixels.
-    rate : float
-        Learning rate at the epoch's end.
-    loss : float
-        Mean training loss, smoothing and augmentation included.
-    val_loss, top1, top5 : float
-        Of the averaged weights on the validation images at the same side; accuracies in percent.
-    raw_top1 : float
-        Top-1 of the weights as they are: ahead of the average while the learning rate is high.
-    images_per_second : float
-        Training speed.
-    seconds : float
-        The epoch with its validation.
-    """
-
-    epoch: int
-    side: int
-    rate: float
-    loss: float
-    val_loss: float
-    top1: float
-    top5: float
-    raw_top1: float
-    images_per_second: float
-    seconds: float
+CHECKPOINT = "checkpoint.pt"
+_SAVED = {"recipe", "epoch", "model", "average", "optimizer"}
 
 
 class Run:
@@ -88,13 +52,25 @@ class Run:
             momentum=recipe.momentum,
             nesterov=True,
         )
+        self.images: int | None = None
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CHECKPOINT).exists():
             self._restore()
 
-    def epochs(self, training: Pictures, validation: Pictures) -> Iterator[Row]:
+    @classmethod
+    def found_in(cls, folder: Path) -> Self:
+        """Return the run that a folder holds, whatever its recipe."""
+        return cls(folder, Recipe(**saved(folder)["recipe"]))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the recipe's last epoch is done."""
+        return self.epoch >= self.recipe.epochs
+
+    def epochs(self, training: Pictures, validation: Pictures) -> Iterator[log.Row]:
         """Train to the end of the recipe; after each epoch log it, save, and yield its row."""
-        while self.epoch < self.recipe.epochs:
+        self._check(training)
+        while not self.finished:
             started = time.perf_counter()
             loss = self._train(training)
             speed = len(training) / (time.perf_counter() - started)
@@ -102,7 +78,7 @@ class Run:
             val_loss, top1, top5 = score(self.average, validation, side)
             _, raw_top1, _ = score(self.model, validation, side)
             self.epoch += 1
-            row = Row(
+            row = log.Row(
                 epoch=self.epoch,
                 side=side,
                 rate=self.recipe.rate_at(self.epoch),
@@ -114,8 +90,8 @@ class Run:
                 images_per_second=speed,
                 seconds=time.perf_counter() - started,
             )
+            log.write(self.folder, row)
             self._save()
-            self._log(row)
             yield row
 
     def _train(self, pictures: Pictures) -> float:
@@ -163,6 +139,7 @@ class Run:
         state = {
             "recipe": self.recipe.to_json(),
             "epoch": self.epoch,
+            "images": self.images,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -172,7 +149,7 @@ class Run:
         fresh.replace(self.folder / CHECKPOINT)
 
     def _restore(self) -> None:
-        state: dict[str, Any] = torch.load(self.folder / CHECKPOINT, weights_only=True)
+        state = saved(self.folder)
         begun = state["recipe"]
         changed = [k for k, v in self.recipe.to_json().items() if begun[k] != v]
         if changed:
@@ -181,37 +158,76 @@ class Run:
                 f"{', '.join(str(begun[k]) for k in changed)}. "
                 "Give the same settings to go on with it, or another folder."
             )
-        self.epoch = state["epoch"]
+        self.epoch, self.images = state["epoch"], state.get("images")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if (self.folder / log.LOG).exists():
+            log.read(self.folder)  # a damaged log is told of now, not after an epoch's work
 
-    def _log(self, row: Row) -> None:
-        path = self.folder / LOG
-        fresh = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if fresh:
-                writer.writerow(field.name for field in fields(Row))
-            writer.writerow(
-                f"{value:.6g}" if isinstance(value, float) else value
-                for value in (getattr(row, field.name) for field in fields(Row))
+    def _check(self, training: Pictures) -> None:
+        if self.images not in (None, len(training)):
+            raise click.ClickException(
+                f"{self.folder} holds a run on {self.images} training images, not on "
+                f"{len(training)}. Give the same data and --per-class, or another folder."
             )
+        self.images = len(training)
+
+
+def saved(folder: Path) -> dict[str, Any]:
+    """Return what a run's checkpoint holds.
+
+    Raises
+    ------
+    click.ClickException
+        There is none, it is damaged, or its recipe is not one that this program knows.
+    """
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        raise click.ClickException(
+            f"{folder} holds no {CHECKPOINT}. Train for an epoch at least: "
+            f"python -m training fit DATA {folder}"
+        )
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        missing = _SAVED - set(state)
+    except Exception as error:  # of many kinds, by what is wrong with the file
+        raise click.ClickException(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}). "
+            "Train anew in another folder."
+        ) from error
+    known = {field.name for field in fields(Recipe)}
+    other = missing or known ^ set(state["recipe"])
+    if other:
+        raise click.ClickException(
+            f"{path} was made by another version of this program: {', '.join(sorted(other))} is "
+            "missing from it or from here. Use that version, or train anew in another folder."
+        )
+    return state
+
+
+def predictions(model: nn.Module, pictures: Pictures, side: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits (B, classes), computed in float32, and targets (B,), batch by batch."""
+    model.eval()
+    for start in range(0, len(pictures), 200):
+        pixels = torch.from_numpy(pictures.pixels[start : start + 200])
+        x = augment.resized(pixels.permute(0, 3, 1, 2).float(), side)
+        with torch.inference_mode():
+            logits = model(normalised(x, TORCHVISION.mean, TORCHVISION.std))
+        yield logits, torch.from_numpy(pictures.targets[start : start + 200])
 
 
 def score(model: nn.Module, pictures: Pictures, side: int) -> tuple[float, float, float]:
     """Return mean cross-entropy, and top-1 and top-5 accuracy in percent, in float32."""
-    model.eval()
     loss, first, fifth = 0.0, 0, 0
-    with torch.inference_mode():
-        for start in range(0, len(pictures), 200):
-            pixels = torch.from_numpy(pictures.pixels[start : start + 200])
-            x = augment.resized(pixels.permute(0, 3, 1, 2).float(), side)
-            y = torch.from_numpy(pictures.targets[start : start + 200])
-            logits = model(normalised(x, TORCHVISION.mean, TORCHVISION.std))
-            loss += functional.cross_entropy(logits, y, reduction="sum").item()
-            hits = logits.topk(5).indices == y[:, None]
-            first += int(hits[:, 0].sum())
-            fifth += int(hits.sum())
+    for logits, targets in predictions(model, pictures, side):
+        loss += functional.cross_entropy(logits, targets, reduction="sum").item()
+        first += hits(logits, targets, 1)
+        fifth += hits(logits, targets, 5)
     count = len(pictures)
     return loss / count, 100 * first / count, 100 * fifth / count
+
+
+def hits(logits: Tensor, targets: Tensor, first: int) -> int:
+    """Return for how many images the right class is among the `first` likeliest."""
+    return int((logits.topk(first).indices == targets[:, None]).sum())

@@ -17,7 +17,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from vggfeat.cli import COMMANDS
-from vggfeat.cli.demo_diary import NAME, OWN, Diary, Done
+from vggfeat.cli.demo_diary import NAME, OWN, WITH_PHOTOS, Diary, Done
 from vggfeat.cli.demo_pictures import ALL, choose, digit_picture, put
 from vggfeat.errors import VggfeatError
 
@@ -39,30 +39,35 @@ def files(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def test_the_demo_runs_from_nothing_to_a_report_and_does_nothing_twice(tmp_path: Path) -> None:
+def test_the_demo_runs_from_nothing_to_a_report_and_does_nothing_twice(
+    tmp_path: Path, scenes: Path
+) -> None:
     demo = tmp_path / "my demo"
-    first = vggfeat("demo", demo.name, "--digits", "20", where=tmp_path)
+    mine = files(scenes)
+    first = vggfeat("demo", demo.name, "--digits", "100", "--photos", str(scenes), where=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert "RANDOM weights" in first.stdout
+    assert files(scenes) == mine, "nothing is written among the user's photos"
     assert (demo / "report.html").resolve().as_uri() in first.stdout
-    assert len(list((demo / "digits").rglob("*.png"))) == 20
+    assert len(list((demo / "digits").rglob("*.png"))) == 100
     assert {path.name for path in (demo / "photos").glob("*.jpg")} == {"china.jpg", "flower.jpg"}
-    assert {path.name for path in demo.iterdir()} == {*OWN, NAME}
+    assert {path.name for path in demo.iterdir()} == {*OWN, *WITH_PHOTOS, NAME}
 
     commands = [line[2:] for line in first.stdout.splitlines() if line.startswith("$ ")]
     verbs = [shlex.split(command)[1] for command in commands]
-    assert set(verbs) == {"extract", "info", "probe", "predict", "index", "search"} <= {*COMMANDS}
+    asked = {"extract", "info", "sweep", "probe", "predict", "index", "search"}
+    assert set(verbs) == asked <= {*COMMANDS}
     page = (demo / "report.html").read_text(encoding="utf-8")
-    assert "The weights are random" in page
+    assert "The network is a miniature" in page
+    assert "Your sub-folders as classes" in page
     assert not re.search(r"https?://|<script|<link", page)
     told = page.replace("&#39;", "'")
     assert all(command in told for command in commands)
     again = vggfeat(*shlex.split(commands[verbs.index("info")])[1:], where=tmp_path)
     assert again.returncode == 0
-    assert "20 done" in again.stdout
+    assert "100 done" in again.stdout
 
     before = files(demo)
-    second = vggfeat("demo", demo.name, where=tmp_path)
+    second = vggfeat("demo", demo.name, "--photos", str(scenes), where=tmp_path)
     assert second.returncode == 0
     assert "nothing to do" in second.stdout
     assert "report.html" in second.stdout
@@ -73,11 +78,36 @@ def test_the_demo_runs_from_nothing_to_a_report_and_does_nothing_twice(tmp_path:
     last["complete"] = False
     last["done"].pop()
     (demo / NAME).write_text(json.dumps(last))
-    resumed = vggfeat("demo", demo.name, where=tmp_path)
+    resumed = vggfeat("demo", demo.name, "--photos", str(scenes), where=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout.count("(done before") == len(commands) - 1
     after = files(demo)
-    assert {name for name in before if after[name] != before[name]} <= {"report.html", NAME}
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed <= {"report.html", "own-sweep.png", NAME}
+
+
+@pytest.mark.parametrize(
+    ("photos", "message"),
+    [("nowhere", "There is no 'nowhere'"), ("empty", "No images in the folder")],
+)
+def test_unusable_photos_are_refused_before_any_work(
+    tmp_path: Path, photos: str, message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    refused = vggfeat("demo", "d", "--photos", photos, where=tmp_path)
+    assert refused.returncode == 1
+    assert message in refused.stderr
+    assert not (tmp_path / "d").exists()
+
+
+def test_other_photos_begin_their_part_anew(tmp_path: Path) -> None:
+    diary = Diary.open(tmp_path)
+    diary.begin(50, "/one")
+    diary.add(Done("vggfeat extract /one own.h5", "why", "said", 1.0))
+    (tmp_path / "own.h5").write_bytes(b"of the first photos")
+    diary.begin(50, "/other")
+    assert not (tmp_path / "own.h5").exists()
+    assert Diary.open(tmp_path).done == []
 
 
 @pytest.mark.parametrize("name", ["digits", "report.html", NAME])

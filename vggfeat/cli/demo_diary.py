@@ -13,11 +13,15 @@ from vggfeat.errors import VggfeatError
 
 NAME = "demo.json"
 OWN = [
-    *("digits", "new-digits", "photos", "crops", "digits.h5", "photos.h5"),
+    *("digits", "new-digits", "places", "photos", "crops"),
+    *("digits.h5", "places.h5", "places-random.h5", "photos.h5"),
     *("digits.probe", "digits.index", "digits.index.h5", "photos.index", "photos.index.h5"),
-    *("probe.html", "search.html", "report.html"),
+    *("digits-sweep.png", "places-sweep.png", "probe.html", "search.html", "report.html"),
 ]
 """Everything else that a demo writes into its folder."""
+
+WITH_PHOTOS = ["own.h5", "own.index", "own.index.h5", "own.html", "own-sweep.png"]
+"""What comes of the user's own photos; the last two depend on what they are."""
 
 _FORMAT = "vggfeat-demo"
 
@@ -53,6 +57,8 @@ class Diary:
         ``demo.json`` in the demo's folder.
     digits : int or None
         How many digits it takes; None before it has been decided.
+    photos : str or None
+        Absolute path of the user's own source of images.
     complete : bool
         Whether the report has been written.
     version : str
@@ -63,6 +69,7 @@ class Diary:
 
     path: Path
     digits: int | None = None
+    photos: str | None = None
     complete: bool = False
     version: str = __version__
     done: list[Done] = field(default_factory=list)
@@ -79,7 +86,8 @@ class Diary:
         path = folder / NAME
         found = cls._read(path)
         if found is None:
-            strange = [name for name in (*OWN, NAME) if os.path.lexists(folder / name)]
+            names = (*OWN, *WITH_PHOTOS, NAME)
+            strange = [name for name in names if os.path.lexists(folder / name)]
             if strange:
                 raise VggfeatError(
                     f"{folder} holds {', '.join(strange)}, which `vggfeat demo` did not make and "
@@ -99,13 +107,23 @@ class Diary:
             if found.pop("format") != _FORMAT:
                 return None
             steps = [Done(**step) for step in found["done"]]
-            return cls(path, found["digits"], found["complete"], found["version"], steps)
+            return cls(
+                path,
+                digits=found["digits"],
+                photos=found["photos"],
+                complete=found["complete"],
+                version=found["version"],
+                done=steps,
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def begin(self, digits: int) -> None:
-        """Decide how many digits are taken; what was done with fewer is to be done again."""
-        self.digits, self.complete, self.done = digits, False, []
+    def begin(self, digits: int, photos: str | None = None) -> None:
+        """Decide what is taken; what was done with other pictures is to be done again."""
+        if photos != self.photos:
+            for name in WITH_PHOTOS:
+                (self.path.parent / name).unlink(missing_ok=True)
+        self.digits, self.photos, self.complete, self.done = digits, photos, False, []
         self._write()
 
     def find(self, command: str) -> Done | None:
@@ -122,11 +140,11 @@ class Diary:
         self.complete = True
         self._write()
 
-    def finished(self, digits: int | None) -> bool:
-        """Return whether nothing is left to do for a demo of at least so many digits."""
-        enough = self.digits is not None and (digits or 0) <= self.digits
-        there = all((self.path.parent / name).exists() for name in OWN)
-        return self.complete and enough and there
+    def finished(self, digits: int, photos: str | None) -> bool:
+        """Return whether nothing is left to do for so many digits, and for these photos."""
+        same = self.digits is not None and digits <= self.digits and photos == self.photos
+        names = [*OWN, *(WITH_PHOTOS[:3] if photos else [])]
+        return self.complete and same and all((self.path.parent / name).exists() for name in names)
 
     def _write(self) -> None:
         told = {"format": _FORMAT} | {k: v for k, v in asdict(self).items() if k != "path"}

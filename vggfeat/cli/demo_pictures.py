@@ -20,6 +20,8 @@ _INK = np.array((27, 38, 59))
 _PAPER = np.array((251, 249, 244))
 _SIDE = 80  # 8 pixels for each of the 8, and a margin as wide all around
 _TILES = (4, 3)
+_PLACES = (6, 4)
+_VIEWS = 10
 _CROPS = {"china": (240, 105, 400, 247), "flower": (200, 120, 360, 262)}
 
 
@@ -97,11 +99,47 @@ def write_photos(folder: Path, crops: Path) -> int:
     return written
 
 
-def sample_digits(count: int) -> list[Image.Image]:
-    """Return some digits in memory, to measure with."""
-    from sklearn.datasets import load_digits
+def write_places(folder: Path) -> int:
+    """Write ten views of each of 48 places in two photographs, as ``folder/<place>/N.jpg``.
 
-    return [digit_picture(values) for values in load_digits().images[:count]]
+    Views are what somebody else might have taken of a place: from nearer or farther, beside it,
+    mirrored, in other light, in faded colours.
+
+    Returns
+    -------
+    int
+        How many are in `folder`.
+    """
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    data = load_sample_images()
+    rng = np.random.default_rng(0)
+    columns, rows = _PLACES
+    for name, pixels in zip(data.filenames, data.images, strict=True):
+        photo, stem = Image.fromarray(pixels), Path(name).stem
+        for at in range(columns * rows):
+            row, column = divmod(at, columns)
+            for number in range(_VIEWS):
+                view = _view(photo, column + 0.5, row + 0.5, rng)
+                put(folder / f"{stem} {row + 1}-{column + 1}" / f"{number}.jpg", view)
+    return len(data.images) * columns * rows * _VIEWS
+
+
+def _view(photo: Image.Image, x: float, y: float, rng: np.random.Generator) -> Image.Image:
+    """Take a picture of what lies around a point, which is given in widths of a place."""
+    from PIL import ImageEnhance, ImageOps
+
+    beside, zoom = rng.uniform(-0.25, 0.25, 2), rng.uniform(0.8, 1.25)
+    size = np.array(photo.size) / _PLACES
+    half = zoom * size / 2
+    middle = np.clip((np.array((x, y)) + beside) * size, half, photo.size - half)
+    left, top, right, bottom = np.concatenate([middle - half, middle + half]).round().tolist()
+    view = photo.crop((int(left), int(top), int(right), int(bottom)))
+    if rng.random() < 0.5:
+        view = ImageOps.mirror(view)
+    view = ImageEnhance.Brightness(view).enhance(rng.uniform(0.6, 1.4))
+    return ImageEnhance.Color(view).enhance(rng.uniform(0, 1.4))
 
 
 def digit_picture(values: NDArray[Any]) -> Image.Image:

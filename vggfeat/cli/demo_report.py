@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vggfeat.cli import demo_steps
+
 if TYPE_CHECKING:
     from vggfeat.cli.demo_diary import Diary
     from vggfeat.index import SimilarityIndex
     from vggfeat.probe import ProbeResult
-    from vggfeat.report import Extraction, QueryResult
+    from vggfeat.provenance import Deciding
+    from vggfeat.report import Extraction, QueryResult, SearchBlock
     from vggfeat.store import FeatureStore
-
-_NOTE = (
-    "Nothing in them was learnt: they are drawn from a seed. What is above chance here comes from "
-    "the architecture alone and from the linear classifier, and shows that the whole chain works. "
-    "It says nothing of what trained weights (--weights imagenet) can do."
-)
-_NEIGHBOURS = 5
 
 
 def write(path: Path, folder: Path, diary: Diary) -> str:
@@ -43,12 +39,13 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
         DemoReport,
         Guess,
         SearchBlock,
-        Step,
+        SweepBlock,
         deciding_facts,
         demo_page,
         happened_facts,
         originals,
     )
+    from vggfeat.report import Step as Told
     from vggfeat.store import FeatureStore
 
     probe = SavedProbe.load(folder / "digits.probe")
@@ -60,62 +57,124 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
         deciding, happened = store.provenance.deciding, store.provenance.happened
         extractions = [_extraction(store, diary, "handwritten digits", _one_a_class(store))]
         pixels = _from_raw_pixels(store, probe.layer)
+    with FeatureStore(folder / "places.h5") as store:
+        views = [name for name in store.paths if name.startswith("china 2-2/")]
+        extractions.append(_extraction(store, diary, "views of 48 places; ten of one", views))
     with FeatureStore(folder / "photos.h5") as store:
         whole = [name for name in store.paths if "/" not in name]
         extractions.append(_extraction(store, diary, "photographs and their tiles", whole))
 
-    features = _features(deciding.layers, happened.weights, [*new, *crops])
+    features = _features(deciding, happened.weights, [*new, *crops])
     said, _scores = probe.predict(features[probe.layer][: len(new)])
     asked = [at for at, one in enumerate(new) if one.name in _searched(diary)]
     truth = [one.name[0] for one in new]
     of_crops = list(range(len(new), len(new) + len(crops)))
     result = _held_out(probe.held_out or {})
+    sweeps = [
+        SweepBlock(
+            "Where in the network does generality live?",
+            "48 places in two photographs, ten views of each: nearer, farther, beside it, "
+            "mirrored, in other light. Three quarters of the views are learnt from; each layer of "
+            "the trained network, and of the same network with random weights, then names the "
+            "others, by a linear classifier and by ten nearest neighbours.",
+            folder / "places-sweep.png",
+            _said(diary, "sweep", "places.h5"),
+        ),
+        SweepBlock(
+            "And digits?",
+            "Each layer judged on handwritten digits, which are nothing like the photographs "
+            f"that the network learnt from. On the bare 8 x 8 pixels the same classifier reaches "
+            f"{pixels:.1%}: digits are easy, so that photographs tell more of a network's worth.",
+            folder / "digits-sweep.png",
+            _said(diary, "sweep", "digits.h5"),
+        ),
+    ]
+    searches = [
+        SearchBlock(
+            "Searched: digits",
+            "Digits that are in no index, each with the images most like it by "
+            f"{digits.layer}. A tick marks the same class.",
+            _answers(digits, features, [new[at] for at in asked], asked,
+                     [truth[at] for at in asked]),
+        ),
+        SearchBlock(
+            "Searched: photographs",
+            "A part cut from each photograph, across the borders of the tiles, with the "
+            f"tiles most like it by {photos.layer}.",
+            _answers(photos, features, crops, of_crops, [one.stem for one in crops]),
+        ),
+    ]  # fmt: skip
+    if diary.photos is not None:
+        with FeatureStore(folder / "own.h5") as store:
+            extractions.append(_extraction(store, diary, "your photos", demo_steps.chosen(store)))
+            searches.insert(0, _own_neighbours(store, SimilarityIndex.load(folder / "own.index")))
+        if told := _said(diary, "sweep", "own.h5"):
+            sweeps.append(
+                SweepBlock(
+                    "Your sub-folders as classes",
+                    "The same judgement of each layer on your own photos, their sub-folders "
+                    "being the classes.",
+                    folder / "own-sweep.png",
+                    told,
+                )
+            )
     demo_page(
         path,
         DemoReport(
-            model=deciding.model.upper().replace("VGG", "VGG-"),
-            weights=happened.weights,
-            weights_note=_NOTE,
+            model=deciding.model,
             layers={
-                photos.layer: "the mean of each channel: what the photographs are searched by",
+                photos.layer: "what the photographs are searched by",
                 digits.layer: "what the digits are told apart and searched by",
             },
             extractions=extractions,
+            sweeps=sweeps,
             probe=result,
             pixels=pixels,
             probe_images=originals(happened.source),
             facts=deciding_facts(deciding, probe.layer) | happened_facts(happened),
-            searches=[
-                SearchBlock(
-                    "Searched: digits",
-                    "Digits that are in no index, each with the images most like it by "
-                    f"{digits.layer}. A tick marks the same class.",
-                    _answers(digits, features, [new[at] for at in asked], asked,
-                             [truth[at] for at in asked]),
-                ),
-                SearchBlock(
-                    "Searched: photographs",
-                    "A part cut from each photograph, across the borders of the tiles, with the "
-                    f"tiles most like it by {photos.layer}.",
-                    _answers(photos, features, crops, of_crops, [one.stem for one in crops]),
-                ),
-            ],
+            searches=searches,
             guesses=[
                 Guess(one.name, str(name), right, one)
                 for one, name, right in zip(new, said, truth, strict=True)
             ],
-            steps=[Step(one.command, one.why, one.output, one.seconds) for one in diary.done],
+            steps=[Told(one.command, one.why, one.output, one.seconds) for one in diary.done],
             folder=str(Path.cwd()),
             machine=f"{happened.device.upper()}, {usable_cores()} cores",
         ),
-    )  # fmt: skip
+    )
     seconds = sum(one.seconds for one in diary.done)
     return (
         f"{seconds:.0f} s of commands. The probe names {result.accuracy:.1%} of {result.n_test} "
-        f"digits rightly that it was not trained on (chance is {result.chance:.0%}).\n"
-        f"The same classifier on the 8 x 8 pixels alone: {pixels:.1%}. Digits are easy, and these "
-        "weights are random."
+        f"digits rightly that it was not trained on (chance is {result.chance:.0%}; the same "
+        f"classifier on the 8 x 8 pixels alone: {pixels:.1%}, as digits are easy)."
     )
+
+
+def _own_neighbours(store: FeatureStore, index: SimilarityIndex) -> SearchBlock:
+    """Return the neighbours of some of the user's photos, but for each photo itself."""
+    from vggfeat.report import QueryResult, SearchBlock, originals
+
+    images = originals(store.latest.source)
+    queries = []
+    for name in demo_steps.chosen(store):
+        (row,) = store.rows_of([name])
+        (found,) = index.search(store[index.layer][row], demo_steps.NEIGHBOURS + 1)
+        others = [one for one in found if one.path != name][: demo_steps.NEIGHBOURS]
+        queries.append(QueryResult.of(name, others, images, image=images(name)))
+    return SearchBlock(
+        "Your photos",
+        f"Some of them, each with the others most like it by {index.layer}.",
+        queries,
+    )
+
+
+def _said(diary: Diary, verb: str, store: str) -> str:
+    """Return what a command of the demo printed; nothing where it was not run."""
+    for done in diary.done:
+        words = shlex.split(done.command)
+        if words[1] == verb and Path(words[2]).name == store:
+            return done.output
+    return ""
 
 
 def _from_raw_pixels(store: FeatureStore, layer: str) -> float:
@@ -151,11 +210,11 @@ def _one_a_class(store: FeatureStore) -> list[str]:
     return list(first.values())
 
 
-def _features(layers: dict[str, str], weights: str, images: list[Path]) -> dict[str, Any]:
+def _features(deciding: Deciding, weights: str, images: list[Path]) -> dict[str, Any]:
     from vggfeat.extract import FeatureExtractor
 
-    asked = [f"{layer}:{pool}" if pool else layer for layer, pool in layers.items()]
-    return FeatureExtractor(weights=weights, layers=asked)(images)
+    asked = [f"{layer}:{pool}" if pool else layer for layer, pool in deciding.layers.items()]
+    return FeatureExtractor(deciding.model, weights=weights, layers=asked)(images)
 
 
 def _searched(diary: Diary) -> set[str]:
@@ -173,7 +232,7 @@ def _answers(
     if not rows:
         return []
     images = originals(index.provenance.happened.source)
-    found = index.search(features[index.layer][rows], _NEIGHBOURS)
+    found = index.search(features[index.layer][rows], demo_steps.NEIGHBOURS)
     return [
         QueryResult.of(
             f"{path.parent.name}/{path.name}", neighbours, images, image=path, label=label

@@ -8,7 +8,15 @@ has them: :func:`search_page`, :func:`probe_page`, :func:`demo_page`. :func:`thu
 from __future__ import annotations
 
 from vggfeat.report.confusion import confusion_matrix
-from vggfeat.report.demo import DemoReport, Extraction, Guess, SearchBlock, Step, demo_page
+from vggfeat.report.demo import (
+    DemoReport,
+    Extraction,
+    Guess,
+    SearchBlock,
+    Step,
+    SweepBlock,
+    demo_page,
+)
 from vggfeat.report.facts import Facts, deciding_facts, happened_facts
 from vggfeat.report.page import destination
 from vggfeat.report.probe import probe_page
@@ -26,6 +34,7 @@ __all__ = [
     "QueryResult",
     "SearchBlock",
     "Step",
+    "SweepBlock",
     "confusion_matrix",
     "deciding_facts",
     "demo_page",

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vggfeat.report.confusion import DENSITY
 from vggfeat.report.facts import Facts
 from vggfeat.report.page import write_page
 from vggfeat.report.probe import probe_view, protocol_facts
 from vggfeat.report.search import QueryResult, query_views
-from vggfeat.report.thumbnails import ImageSource, picture
+from vggfeat.report.thumbnails import ImageSource, picture, png_picture
 
 if TYPE_CHECKING:
     from vggfeat.probe import ProbeResult
@@ -47,6 +48,16 @@ class Extraction:
     def rate(self) -> float:
         """Images a second."""
         return self.computed / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SweepBlock:
+    """A sweep over layers, under a heading: its picture, and the table that was printed."""
+
+    title: str
+    text: str
+    png: Path
+    table: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +107,12 @@ class DemoReport:
 
     Attributes
     ----------
-    model, weights, weights_note : str
-        The network, the weights as they were asked for, and what must be known about them.
+    model : str
+        The network.
     layers : dict of str to str
         What each layer was used for.
     extractions : sequence of Extraction
+    sweeps : sequence of SweepBlock
     probe : ProbeResult
     pixels : float
         Accuracy of the same classifier on the pixels themselves, in 0..1.
@@ -118,10 +130,9 @@ class DemoReport:
     """
 
     model: str
-    weights: str
-    weights_note: str
     layers: dict[str, str]
     extractions: Sequence[Extraction]
+    sweeps: Sequence[SweepBlock]
     probe: ProbeResult
     pixels: float
     probe_images: Callable[[str], ImageSource]
@@ -163,6 +174,11 @@ def demo_page(path: str | os.PathLike[str], demo: DemoReport) -> Path:
                 "samples": [(caption, picture(image)) for caption, image in extraction.samples],
             }
             for extraction in demo.extractions
+        ],
+        sweeps=[
+            {"title": sweep.title, "text": sweep.text, "table": sweep.table.rstrip()}
+            | {"figure": png_picture(sweep.png.read_bytes(), DENSITY)}
+            for sweep in demo.sweeps
         ],
         probe=probe_view(demo.probe, demo.probe_images, 12),
         facts=protocol_facts(demo.probe) | dict(demo.facts),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from vggfeat.report.confusion import DENSITY, confusion_matrix, describe_confusi
 from vggfeat.report.facts import Facts
 from vggfeat.report.page import write_page
 from vggfeat.report.text import shown
-from vggfeat.report.thumbnails import ImageSource, picture
+from vggfeat.report.thumbnails import ImageSource, picture, png_uri
 
 if TYPE_CHECKING:
     from vggfeat.probe import ProbeResult
@@ -80,8 +79,8 @@ def probe_view(
         "result": result,
         "classifier": CLASSIFIERS.get(result.classifier, result.classifier),
         "confusion": {
-            "light": _png_uri(light),
-            "dark": _png_uri(confusion_matrix(confusion, classes, dark=True)),
+            "light": png_uri(light),
+            "dark": png_uri(confusion_matrix(confusion, classes, dark=True)),
             "width": width,
             "height": height,
             "alt": describe_confusion(confusion, classes),
@@ -119,7 +118,3 @@ def protocol_facts(result: ProbeResult) -> dict[str, str]:
         "left out": out or "none",
         "seed": str(result.seed),
     }
-
-
-def _png_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

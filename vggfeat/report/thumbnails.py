@@ -124,6 +124,18 @@ def _missing(side: int) -> Picture:
     return Picture(_jpeg_uri(small), side, side, missing=True)
 
 
+def png_picture(png: bytes, density: int) -> Picture:
+    """Return a PNG file as it is, shown at `density` of its pixels to one of the page's."""
+    with Image.open(io.BytesIO(png)) as image:
+        width, height = image.size
+    return Picture(png_uri(png), width // density, height // density)
+
+
+def png_uri(png: bytes) -> str:
+    """Return a PNG file as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
 def _jpeg_uri(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=85, optimize=True)

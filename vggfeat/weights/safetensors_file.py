@@ -45,7 +45,7 @@ class SafetensorsFile:
 
     def read(self, name: str) -> Tensor:
         """Return one tensor."""
-        tensor: Tensor = self._file.get_tensor(name)
+        tensor: Tensor = self._file.get_tensor(name).clone()  # not the mapped file
         return tensor
 
 

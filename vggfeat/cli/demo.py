@@ -93,7 +93,7 @@ def _write_pictures(here: Path, diary: Diary) -> None:
         f"{here / 'digits'}: {digits:,} handwritten digits, a folder for each of the ten classes; "
         "10 others are kept for later.\n"
         f"{here / 'photos'}: 2 photographs and the {photos - 2} tiles they are cut into.\n"
-        f"{here / 'places'}: {places} views of 48 places in them, a folder for each place."
+        f"{here / 'places'}: {places} views of 24 places in them, a folder for each place."
     )
 
 

@@ -20,7 +20,7 @@ _INK = np.array((27, 38, 59))
 _PAPER = np.array((251, 249, 244))
 _SIDE = 80  # 8 pixels for each of the 8, and a margin as wide all around
 _TILES = (4, 3)
-_PLACES = (6, 4)
+_PLACES = (4, 3)
 _VIEWS = 10
 _CROPS = {"china": (240, 105, 400, 247), "flower": (200, 120, 360, 262)}
 
@@ -100,7 +100,7 @@ def write_photos(folder: Path, crops: Path) -> int:
 
 
 def write_places(folder: Path) -> int:
-    """Write ten views of each of 48 places in two photographs, as ``folder/<place>/N.jpg``.
+    """Write ten views of each of 24 places in two photographs, as ``folder/<place>/N.jpg``.
 
     Views are what somebody else might have taken of a place: from nearer or farther, beside it,
     mirrored, in other light, in faded colours.

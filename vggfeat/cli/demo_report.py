@@ -59,7 +59,7 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
         pixels = _from_raw_pixels(store, probe.layer)
     with FeatureStore(folder / "places.h5") as store:
         views = [name for name in store.paths if name.startswith("china 2-2/")]
-        extractions.append(_extraction(store, diary, "views of 48 places; ten of one", views))
+        extractions.append(_extraction(store, diary, "views of 24 places; ten of one", views))
     with FeatureStore(folder / "photos.h5") as store:
         whole = [name for name in store.paths if "/" not in name]
         extractions.append(_extraction(store, diary, "photographs and their tiles", whole))
@@ -73,7 +73,7 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
     sweeps = [
         SweepBlock(
             "Where in the network does generality live?",
-            "48 places in two photographs, ten views of each: nearer, farther, beside it, "
+            "24 places in two photographs, ten views of each: nearer, farther, beside it, "
             "mirrored, in other light. Three quarters of the views are learnt from; each layer of "
             "the trained network, and of the same network with random weights, then names the "
             "others, by a linear classifier and by ten nearest neighbours.",

@@ -62,7 +62,7 @@ def _extractions(folder: str) -> Iterator[Step]:
     randomly = ["--weights", "random:0"]
     for source, name, weights, why in (
         ("digits", "digits", [], "Features of the digits, from six layers in one pass"),
-        ("places", "places", [], "Views of 48 places in two photographs"),
+        ("places", "places", [], "Views of 24 places in two photographs"),
         ("places", "places-random", randomly, "The same with random weights, to compare with"),
         ("photos", "photos", [], "The photographs and their tiles"),
     ):

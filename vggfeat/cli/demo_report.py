@@ -74,7 +74,7 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
         SweepBlock(
             "Where in the network does generality live?",
             "24 places in two photographs, ten views of each: nearer, farther, beside it, "
-            "mirrored, in other light. Three quarters of the views are learnt from; each layer of "
+            "mirrored, in other light. Eight views of each are learnt from; each layer of "
             "the trained network, and of the same network with random weights, then names the "
             "others, by a linear classifier and by ten nearest neighbours.",
             folder / "places-sweep.png",

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 from sklearn.datasets import load_sample_images
+
+settings.register_profile("vggfeat", deadline=None)  # a busy machine fails no test
+settings.load_profile("vggfeat")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests that run side by side, and the programs they start, get one thread each: threads that

@@ -203,6 +203,35 @@ class Architecture:
             )
         return (target.outputs, h, w) if target.spatial else (target.outputs,)
 
+    def multiply_adds(
+        self, name: str, height: int = 0, width: int = 0, *, dense: bool = False
+    ) -> int:
+        """Count the multiplications with a weight that it takes to reach a layer.
+
+        Parameters
+        ----------
+        name : str
+            Canonical name or alias.
+        height, width : int
+            Size of the network's input in pixels; :attr:`input_size` by default.
+        dense : bool
+            Count the fully connected layers at every position of the map that they see, rather
+            than once.
+        """
+        h, w = height or self.input_size, width or height or self.input_size
+        total = 0
+        for layer in self.upto([name]):
+            if layer.kernel:
+                h = (h + 2 * layer.padding - layer.kernel) // layer.stride + 1
+                w = (w + 2 * layer.padding - layer.kernel) // layer.stride + 1
+            if layer.kind == "conv":
+                total += layer.outputs * layer.inputs * layer.kernel**2 * h * w
+            elif layer.kind == "flatten":
+                h, w = (h - self.grid + 1, w - self.grid + 1) if dense else (1, 1)
+            elif layer.kind == "linear":
+                total += layer.outputs * layer.inputs * h * w
+        return total
+
 
 ARCHITECTURES = {
     "vgg11": Architecture("vgg11", (1, 1, 2, 2, 2)),

@@ -1,0 +1,74 @@
+"""What all poolings have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from vggfeat.errors import LayerError
+from vggfeat.layers import Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Pooling(ABC):
+    """A way to make a feature of a layer's map.
+
+    Subclasses are frozen dataclasses whose fields are the parameters, so that two poolings are
+    equal where they compute the same. ``str(pooling)`` is the canonical text, with every
+    parameter written out, and :meth:`read` understands what follows its colon.
+
+    Attributes
+    ----------
+    name : str
+        What it is called on the command line.
+    usage : str
+        The name with its parameter, if it takes one, as in ``"gem[:P]"``.
+    summary : str
+        A few words for help texts.
+    """
+
+    name: ClassVar[str]
+    usage: ClassVar[str]
+    summary: ClassVar[str]
+
+    @abstractmethod
+    def __call__(self, maps: Tensor) -> Tensor:
+        """Pool maps.
+
+        Parameters
+        ----------
+        maps : Tensor of float32, (B, C, H, W)
+            On any device; H and W are at least 1. They are not changed.
+
+        Returns
+        -------
+        Tensor of float32, (B, ...)
+            On the same device, of the shape that :meth:`shape` says.
+        """
+
+    def shape(self, shape: Shape) -> Shape:
+        """Return the shape of one image's feature, given that of its map, (C, H, W)."""
+        return shape[:1]
+
+    @classmethod
+    def read(cls, parameter: str) -> Self:
+        """Return the pooling with a parameter, as it is written after the colon.
+
+        Raises
+        ------
+        LayerError
+            The parameter is out of its range, or this pooling takes none.
+        """
+        raise LayerError(
+            f"{cls.name} takes no parameter, and {parameter!r} is given. Write {cls.name} alone."
+        )
+
+    @property
+    def parameter(self) -> str:
+        """The parameter as text, empty for poolings that take none."""
+        return ""
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.parameter}" if self.parameter else self.name

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vggfeat import LinearProbe
 from vggfeat.cli.output import table
 from vggfeat.evaluation import LayerScore, knn_accuracy
-from vggfeat.probe.split import mean_class_recall
+from vggfeat.metrics import mean_class_recall
 
 TRAINED, RANDOM = "trained", "random"
 MEASURES = {

@@ -56,16 +56,35 @@ def stratified_split(
     return np.flatnonzero(~in_test), np.flatnonzero(in_test)
 
 
-def mean_class_recall(y: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
-    """Return the share of right answers within each class, averaged over the classes in `y`.
+def stratified_folds(
+    y: npt.ArrayLike, folds: int, *, seed: int = 0
+) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Divide rows at random into folds, class by class, each to be held out in turn.
 
-    The measure of Caltech-101 and Caltech-256, also known as balanced accuracy; in 0..1.
+    A class's rows are dealt out one by one, so that folds differ by at most one row of it.
 
     Parameters
     ----------
-    y, predicted : array_like of shape (n,)
-        True and predicted classes.
+    y : array_like of shape (n,)
+        The class of each row.
+    folds : int
+        Their number, at least 2. Folds that would hold no row are left out.
+    seed : int
+        The same seed and the same `y` give the same folds.
+
+    Returns
+    -------
+    list of (train, test)
+        Positions in `y`, ascending; each is in one test part.
     """
+    if folds < 2:
+        raise ProbeError(f"{folds} folds; give at least 2.")
     _, classes = np.unique(np.asarray(y), return_inverse=True)
-    right = np.asarray(y) == np.asarray(predicted)
-    return float(np.mean(np.bincount(classes, weights=right) / np.bincount(classes)))
+    order = np.random.default_rng(seed).permutation(len(classes))
+    by_class = order[np.argsort(classes[order], kind="stable")]
+    fold = np.empty(len(classes), np.int64)
+    fold[by_class] = np.arange(len(classes)) % folds
+    return [
+        (np.flatnonzero(fold != k), np.flatnonzero(fold == k))
+        for k in range(min(folds, len(classes)))
+    ]

@@ -1,0 +1,46 @@
+"""How good scores and answers are, and how sure one may be of that.
+
+Average precision ranks the images of one class (``ranking``), recall and accuracy count right
+answers (``answers``), and intervals and paired comparisons say what a difference is worth
+(``certainty``). NumPy alone is needed. All scores are shares in 0..1; where entries have equal
+scores, results never depend on their order.
+"""
+
+from __future__ import annotations
+
+from vggfeat.metrics.answers import accuracy, class_recalls, mean_class_recall, top_k_accuracy
+from vggfeat.metrics.certainty import (
+    Difference,
+    Disagreement,
+    Interval,
+    compare_answers,
+    compare_rankings,
+    mean_interval,
+)
+from vggfeat.metrics.ranking import (
+    KINDS,
+    Kind,
+    Ranking,
+    average_precision,
+    average_precisions,
+    mean_average_precision,
+)
+
+__all__ = [
+    "KINDS",
+    "Difference",
+    "Disagreement",
+    "Interval",
+    "Kind",
+    "Ranking",
+    "accuracy",
+    "average_precision",
+    "average_precisions",
+    "class_recalls",
+    "compare_answers",
+    "compare_rankings",
+    "mean_average_precision",
+    "mean_class_recall",
+    "mean_interval",
+    "top_k_accuracy",
+]

@@ -19,6 +19,38 @@ RawLabels = dict[str, tuple[str, ...]]
 """Entry path to the image's class names. A path that is absent is unlabelled; where any image has
 more than one name the labels are multi-label."""
 
+
+class FixedLabels(RawLabels):
+    """Labels whose classes are known beforehand, such as a benchmark's.
+
+    Other than bare :data:`RawLabels` they keep the classes' order and those that no image shows,
+    say whether images may have several, and can leave open whether an image shows a class.
+
+    Parameters
+    ----------
+    names : dict of str to tuple of str
+        Entry path to the classes that the image shows.
+    classes : tuple of str
+        All class names; the position is the class's number.
+    multi : bool
+        Whether images may have several.
+    unsure : dict of str to tuple of str
+        Entry path to classes of which it is not known, or not to be asked, whether the image
+        shows them; only for several labels, and of paths in `names`.
+    """
+
+    def __init__(
+        self,
+        names: RawLabels,
+        classes: tuple[str, ...],
+        *,
+        multi: bool = False,
+        unsure: RawLabels | None = None,
+    ) -> None:
+        super().__init__(names)
+        self.classes, self.multi, self.unsure = classes, multi, unsure or {}
+
+
 PATH_COLUMNS = ("path", "file", "filename", "image")
 """Headings that mark a table's column of paths, the first one present wins."""
 

@@ -26,11 +26,22 @@ from vggfeat.files import (
 )
 from vggfeat.sources.base import Entry, FileSource, Source, entry_of, file_path
 from vggfeat.sources.braces import expand
+from vggfeat.sources.crops import CropSource
 from vggfeat.sources.folder import open_folder
 from vggfeat.sources.lists import open_list
 from vggfeat.sources.shards import ShardSource
 
-__all__ = ["Entry", "Source", "decode_path", "encode_path", "open_source", "open_stored"]
+__all__ = [
+    "CropSource",
+    "Entry",
+    "FileSource",
+    "Source",
+    "decode_path",
+    "encode_path",
+    "open_folder",
+    "open_source",
+    "open_stored",
+]
 
 _ALLOWED = "a folder, an image, a .txt or .csv list, or .tar shards (name-{000..012}.tar)"
 _COMPRESSED = re.compile(r"\.(tar\.[a-z0-9]+|tgz|tbz2?|txz|tzst|zip|7z|rar)$", re.IGNORECASE)
@@ -41,21 +52,24 @@ _TAR_MAGIC = slice(257, 262)
 _SIBLINGS = 10_000
 
 
-def open_source(spec: str | os.PathLike[str]) -> Source:
+def open_source(spec: str | os.PathLike[str] | Source) -> Source:
     """List the images of a source.
 
     Parameters
     ----------
-    spec : path
+    spec : path or Source
         A folder, with everything below it; one image; a ``.txt`` list (one path a line) or
         ``.csv`` list (column ``path``, perhaps ``label``); one ``.tar``, or several by braces as
-        in ``shard-{000..012}.tar`` or ``{train,val}.tar``.
+        in ``shard-{000..012}.tar`` or ``{train,val}.tar``. A :class:`Source`, such as a dataset's,
+        is returned as it is.
 
     Raises
     ------
     SourceError
         There is no such thing, it cannot be read, or no image is in it.
     """
+    if isinstance(spec, Source):
+        return spec
     given = os.fsdecode(spec)
     try:
         # Not resolve(): links stay as the user named them, so that stored paths do.

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.labels import FixedLabels
+
 if TYPE_CHECKING:
     from vggfeat.labels import RawLabels
 
@@ -99,12 +101,18 @@ def from_names(paths: Sequence[str], labels: RawLabels) -> Targets:
     Returns
     -------
     Targets
-        Classes sorted by name; multi-label where any of `paths` has several.
+        Classes sorted by name; multi-label where any of `paths` has several. Of
+        :class:`~vggfeat.labels.FixedLabels`, as they say themselves.
     """
     given = [labels.get(path) for path in paths]
-    classes = tuple(sorted({name for names in given for name in names or ()}))
+    unsure: RawLabels = {}
+    if isinstance(labels, FixedLabels):
+        classes, multi, unsure = labels.classes, labels.multi, labels.unsure
+    else:
+        classes = tuple(sorted({name for names in given for name in names or ()}))
+        multi = any(len(names or ()) > 1 for names in given)
     number = {name: i for i, name in enumerate(classes)}
-    if all(names is None or len(names) <= 1 for names in given):
+    if not multi:
         single = [number[names[0]] if names else -1 for names in given]
         return Targets(classes, np.array(single, dtype=np.int32))
     values = np.zeros((len(paths), len(classes)), dtype=np.int8)
@@ -112,6 +120,7 @@ def from_names(paths: Sequence[str], labels: RawLabels) -> Targets:
         if names is not None:
             values[row] = -1
             values[row, [number[name] for name in names]] = 1
+            values[row, [number[name] for name in unsure.get(paths[row], ())]] = 0
     return Targets(classes, values)
 
 

@@ -192,6 +192,7 @@ def test_a_grown_folder_is_appended_and_changed_images_are_done_again(extractor,
     [
         ({"weights": "random:1"}, "weights_sha256"),
         ({"view": "squash"}, "view"),
+        ({"flip": True}, "flip"),
         ({"layers": ["conv1_1"]}, "layers"),
         ({"dtype": "float16"}, "dtype"),
         ({"model": "vgg13"}, "model"),
@@ -433,7 +434,7 @@ def test_the_command_extracts_resumes_and_reports(photos, tmp_path):
         (["--layers", "conv5_4"], 1, "Did you mean conv5_3"),
         (["--weights", "none.pth"], 1, "No weight file 'none.pth'"),
         (["--device", "cuda:77"], 1, "This machine has: cpu"),
-        (["--pool", "median"], 2, "'avg', 'max', 'none'"),
+        (["--pool", "median"], 2, "Known poolings: avg, max"),
         (["--batch-size", "0"], 2, "batch-size"),
     ],
 )

@@ -140,13 +140,16 @@ def test_batch_out_of_memory_is_retried_in_halves(monkeypatch):
     expected = network.features(images)["relu1_1"]
 
     class Small(type(network)):
-        def features(self, images):
+        def features(self, images, **how):
             if len(images) > 2:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            return super().features(images)
+            return super().features(images, **how)
 
     small = Small(**vars(network))
     assert torch.equal(small.features_with_retreat(images)["relu1_1"], expected)
+    mirrored = small.features_with_retreat(images, flip=True)["relu1_1"]
+    assert torch.equal(mirrored[::2], expected), "each is followed by its mirror image's"
+    assert torch.equal(mirrored[1::2], network.features(images[:, :, ::-1].copy())["relu1_1"])
 
 
 def test_bgr_weights_see_blue_first():

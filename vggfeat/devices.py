@@ -14,7 +14,7 @@ TYPES = {
 """torch's types by the names that `precision` takes."""
 
 _BATCH = {"cpu": 32, "mps": 32, "cuda": 128}
-_CHUNK = {"cpu": 8}
+_CHUNK = {"cpu": 8, "mps": 32, "cuda": 128}
 """Images of 224 x 224 that run through the convolutions at a time: on a CPU few, so that their
 activations stay small, while the fully connected layers, which read 494 MB of weights whatever
 the number of images, take the whole batch."""
@@ -51,10 +51,12 @@ def default_batch_size(device: torch.device, side: int) -> int:
     return _of_size(_BATCH.get(device.type, 8), side * side)
 
 
-def chunk_size(device: torch.device, batch: tuple[int, ...]) -> int:
-    """Return how many images of a batch (B, H, W, 3) run through the convolutions at a time."""
-    count, height, width, _ = batch
-    return _of_size(_CHUNK[device.type], height * width) if device.type in _CHUNK else count
+def chunk_size(device: torch.device, height: int, width: int) -> int:
+    """Return how many images of one size run through the convolutions at a time.
+
+    They hold no more pixels in all than a device's usual chunk, so that large ones run alone.
+    """
+    return _of_size(_CHUNK.get(device.type, 8), height * width)
 
 
 def _of_size(count: int, pixels: int) -> int:

@@ -34,11 +34,13 @@ class Deciding:
     preprocessing : dict
         Fields of :class:`vggfeat.preprocessing.Preprocessing`.
     view : str
-        How network inputs are cut from an image: ``"center"`` or ``"squash"``.
+        How network inputs are cut from an image: a name of :data:`vggfeat.views.VIEWS`.
     scales : tuple of int
-        Smallest sides in pixels of a multi-scale view; empty for views of one fixed size.
+        Smallest sides in pixels of the dense view; empty for views of one fixed size.
     flip : bool
         Whether features are averaged with those of the mirrored image.
+    combine : str
+        What becomes of several scales: their ``"mean"``, or a ``"stack"``, one behind the other.
     layers : dict of str to str
         Canonical layer name to pooling; ``"none"`` keeps the map, ``""`` where there is none.
     dtype : str
@@ -53,6 +55,7 @@ class Deciding:
     dtype: str = "float32"
     scales: tuple[int, ...] = ()
     flip: bool = False
+    combine: str = "mean"
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
@@ -60,7 +63,10 @@ class Deciding:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Rebuild from :meth:`to_json`; fields this version does not know are an error."""
+        """Rebuild from :meth:`to_json`; fields this version does not know are an error.
+
+        Fields that later versions added have defaults: what all stores before were made with.
+        """
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise ValueError(f"deciding fields {unknown} are unknown to vggfeat {__version__}")

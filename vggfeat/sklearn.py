@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +20,7 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
     ----------
     layer : str
         Name or alias of a layer, optionally with its pooling, as ``"conv5_3:max"``.
-    model, weights, view, pool, batch_size, device, precision
+    model, weights, view, scales, flip, combine, pool, batch_size, device, precision
         As for :class:`vggfeat.extract.FeatureExtractor`.
 
     Attributes
@@ -42,6 +42,9 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
         model: str = "vgg16",
         weights: str | None = None,
         view: str = "center",
+        scales: str | Sequence[int] = (),
+        flip: bool = False,
+        combine: str = "mean",
         pool: str = "avg",
         batch_size: int | None = None,
         device: str = "auto",
@@ -51,6 +54,9 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
         self.model = model
         self.weights = weights
         self.view = view
+        self.scales = scales
+        self.flip = flip
+        self.combine = combine
         self.pool = pool
         self.batch_size = batch_size
         self.device = device

@@ -10,10 +10,11 @@ import click
 
 from vggfeat.cli.choices import WEIGHTS
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
+from vggfeat.errors import LayerError
 from vggfeat.extract import DTYPES, PRECISIONS, ExtractSummary, FeatureExtractor
 from vggfeat.layers import ARCHITECTURES
-from vggfeat.pooling import POOLINGS
-from vggfeat.views import VIEWS
+from vggfeat.pooling import POOLINGS, canonical
+from vggfeat.views import COMBINATIONS, VIEWS
 
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(FeatureExtractor)}
 _NAMED = 20  # failures named in the summary
@@ -27,6 +28,14 @@ class _AutoOrCount(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return None if value == "auto" else super().convert(value, param, ctx)
+
+
+def _pooling(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """Check a pooling and write out its parameter."""
+    try:
+        return canonical(value)
+    except LayerError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command()
@@ -60,14 +69,32 @@ class _AutoOrCount(click.IntRange):
     type=click.Choice(list(VIEWS)),
     default=DEFAULTS["view"],
     show_default=True,
-    help="center: the weights' own resize and crop; squash: the whole image as a square.",
+    help="; ".join(f"{name}: {kind.summary}" for name, kind in VIEWS.items()) + ".",
+)
+@click.option(
+    "--scales",
+    default="",
+    show_default="what the weights' own resize is: 256",
+    metavar="Q,...",
+    help="For --view dense: lengths of the image's smaller side in pixels, as in 256,384,512.",
+)
+@click.option("--flip", is_flag=True, help="Average with the mirror image.")
+@click.option(
+    "--combine",
+    type=click.Choice(COMBINATIONS),
+    default=DEFAULTS["combine"],
+    show_default=True,
+    help="What becomes of several scales: their mean, or a stack, one behind the other.",
 )
 @click.option(
     "--pool",
-    type=click.Choice(list(POOLINGS)),
+    callback=_pooling,
     default=DEFAULTS["pool"],
     show_default=True,
-    help="How maps of convolutional layers become vectors; none keeps the maps.",
+    metavar="|".join(kind.usage for kind in POOLINGS.values()),
+    help="How maps of convolutional layers become features. "
+    + "; ".join(f"{kind.name}: {kind.summary}" for kind in POOLINGS.values())
+    + ".",
 )
 @click.option(
     "--batch-size",
@@ -145,6 +172,7 @@ def extract(source: str, store: str, **options: Any) -> None:
     \b
     Example:
       vggfeat extract photos/ photos.h5 --layers conv5_3,relu7
+      vggfeat extract photos/ dense.h5 --view dense --scales 256,384,512 --flip
     """
     settings = {name: options[name] for name in DEFAULTS}
     extractor = FeatureExtractor(**settings)

@@ -1,13 +1,15 @@
 """The first job: features of images, in memory or into a store.
 
-:mod:`~vggfeat.extract.extractor` is what users hold, :mod:`~vggfeat.extract.stream` leads images
+:mod:`~vggfeat.extract.settings` says what is to be made, :mod:`~vggfeat.extract.extractor` is what
+users hold, :mod:`~vggfeat.extract.stream` leads images
 through the network, :mod:`~vggfeat.extract.filling` from a source into a store, and
 :mod:`~vggfeat.extract.summary` tells what a run did.
 """
 
 from __future__ import annotations
 
-from vggfeat.extract.extractor import DTYPES, PRECISIONS, FeatureExtractor
+from vggfeat.extract.extractor import FeatureExtractor
+from vggfeat.extract.settings import DTYPES, PRECISIONS
 from vggfeat.extract.stream import Batch, Failure
 from vggfeat.extract.summary import ExtractSummary
 

@@ -8,35 +8,29 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vggfeat.errors import DeviceError, ImageError, LayerError
+from vggfeat.errors import ImageError
+from vggfeat.extract.settings import Settings
 from vggfeat.extract.stream import Batch, Failure, Item, stream
-from vggfeat.images import MAX_PIXELS, as_image, decoded
-from vggfeat.layers import Architecture, architecture
+from vggfeat.images import as_image, decoded
 from vggfeat.pipeline import usable_cores
-from vggfeat.pooling import feature_shape, parse_layers
-from vggfeat.provenance import Deciding, Provenance
 from vggfeat.sources import Entry, Source, open_source
-from vggfeat.views import VIEWS
-from vggfeat.weights import Weights, resolve, usual
 
 if TYPE_CHECKING:
     from vggfeat.extract.summary import ExtractSummary
     from vggfeat.network import Network
 
-DTYPES = ("float32", "float16")
-PRECISIONS = ("float32", "bfloat16", "float16")
-_BATCH_BYTES = 1 << 28  # features of a batch, where its size is chosen here
+_BATCH_BYTES = 1 << 28  # features, or inputs, of a batch, where its size is chosen here
 _WORKERS = 8  # by default at most; more than that many decoders outrun any one network
 
 
 @dataclass(frozen=True)
-class FeatureExtractor:
+class FeatureExtractor(Settings):
     """Turns images into features of named layers.
 
     The network is built at the first use, only as deep as the deepest layer, and kept.
@@ -52,9 +46,19 @@ class FeatureExtractor:
     layers : str or sequence of str
         Names or aliases, each optionally with its pooling, as ``"conv5_3:max"``.
     view : str
-        ``"center"`` (the weights' own transforms) or ``"squash"`` (the whole image).
+        ``"center"`` (the weights' own transforms), ``"squash"`` (the whole image), ``"tencrop"``
+        (corners, centre and their mirror images) or ``"dense"`` (the network at all positions
+        of the whole image, of any size and shape).
+    scales : str or sequence of int
+        Of the dense view, as ``(256, 384, 512)``: lengths in pixels that the smaller side is
+        resized to. By default the one that the weights' own transforms resize to (256).
+    flip : bool
+        Average with the mirror image.
+    combine : str
+        What becomes of several scales: ``"mean"``, or ``"stack"`` (one behind the other).
     pool : str
-        ``"avg"``, ``"max"`` or ``"none"``, for convolutional layers that name none.
+        For convolutional layers that name none: ``"avg"``, ``"max"``, ``"none"`` or another of
+        :data:`vggfeat.pooling.POOLINGS`.
     batch_size : int, optional
         Images that run at a time; chosen for the device by default.
     workers : int, optional
@@ -71,7 +75,8 @@ class FeatureExtractor:
     Raises
     ------
     LayerError
-        Unknown model, layer, pooling or view.
+        Unknown model, layer, pooling or view; or what does not go together, such as whole maps
+        and a view that averages.
     DeviceError
         Unknown dtype, or a size that is not positive.
 
@@ -82,95 +87,6 @@ class FeatureExtractor:
     >>> features["relu7"].shape                           # doctest: +SKIP
     (2, 4096)
     """
-
-    model: str = "vgg16"
-    weights: str | os.PathLike[str] | None = None
-    layers: str | Sequence[str] = ("relu7",)
-    view: str = "center"
-    pool: str = "avg"
-    batch_size: int | None = None
-    workers: int | None = None
-    device: str = "auto"
-    precision: str = "float32"
-    dtype: str = "float32"
-    max_pixels: int = MAX_PIXELS
-
-    def __post_init__(self) -> None:
-        _ = self.poolings
-        if self.view not in VIEWS:
-            raise LayerError(f"Unknown view {self.view!r}. Known views: {', '.join(VIEWS)}.")
-        if self.dtype not in DTYPES:
-            raise DeviceError(f"Unknown dtype {self.dtype!r}. Known are {', '.join(DTYPES)}.")
-        if self.precision not in PRECISIONS:
-            raise DeviceError(
-                f"Unknown precision {self.precision!r}. Known are {', '.join(PRECISIONS)}."
-            )
-        for name in ("batch_size", "workers", "max_pixels"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise DeviceError(f"{name} is {value}; it must be at least 1.")
-
-    @classmethod
-    def like(
-        cls, provenance: Provenance, weights: str | os.PathLike[str] | None = None, **options: Any
-    ) -> Self:
-        """Make the extractor that a store, probe or index was made with.
-
-        Parameters
-        ----------
-        provenance : Provenance
-            Theirs.
-        weights : str or path, optional
-            Where the weights are now; by default where they were. Whether they are the same
-            ones, the probe's or index's ``check`` says.
-        **options
-            `batch_size`, `workers`, `device`, `precision` (by default theirs), `max_pixels`.
-        """
-        deciding = provenance.deciding
-        options["precision"] = options.get("precision") or provenance.happened.precision
-        layers = [f"{name}:{pool}" if pool else name for name, pool in deciding.layers.items()]
-        return cls(
-            model=deciding.model,
-            weights=weights or provenance.happened.weights,
-            layers=layers,
-            view=deciding.view,
-            dtype=deciding.dtype,
-            **options,
-        )
-
-    @cached_property
-    def architecture(self) -> Architecture:
-        """The network's table of layers."""
-        return architecture(self.model)
-
-    @cached_property
-    def poolings(self) -> dict[str, str]:
-        """Canonical layer names, each with its pooling (``""`` for vectors)."""
-        return parse_layers(self.layers, self.pool, self.architecture)
-
-    @cached_property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one image's feature for each layer."""
-        pairs = self.poolings.items()
-        return {layer: feature_shape(self.architecture, layer, pool) for layer, pool in pairs}
-
-    @cached_property
-    def resolved_weights(self) -> Weights:
-        """The weights, found (downloaded, if need be) and identified."""
-        spec = usual(self.architecture) if self.weights is None else os.fspath(self.weights)
-        return resolve(spec, self.architecture)
-
-    @cached_property
-    def deciding(self) -> Deciding:
-        """The values that decide the numbers."""
-        return Deciding(
-            model=self.model,
-            weights_sha256=self.resolved_weights.sha256,
-            preprocessing=self.resolved_weights.preprocessing.to_json(),
-            view=self.view,
-            layers=self.poolings,
-            dtype=self.dtype,
-        )
 
     @cached_property
     def network(self) -> Network:
@@ -278,7 +194,7 @@ class FeatureExtractor:
             items,
             load,
             self.network,
-            view=self.view,
+            view=self.resolved_view,
             batch_size=self._batch_size,
             workers=self.workers or min(_WORKERS, usable_cores()),
         )
@@ -343,10 +259,11 @@ class FeatureExtractor:
     def _batch_size(self) -> int:
         from vggfeat.devices import default_batch_size
 
-        side = self.network.preprocessing.crop
-        each = 4 * sum(math.prod(shape) for shape in self.shapes.values())
-        fitting = max(1, _BATCH_BYTES // each)  # several batches wait to be written
-        return self.batch_size or min(fitting, default_batch_size(self.network.device, side))
+        spec, view = self.network.preprocessing, self.resolved_view
+        features = 4 * sum(math.prod(shape) for shape in self.shapes.values())
+        inputs = 3 * view.pixels(spec)
+        fitting = max(1, _BATCH_BYTES // max(features, inputs))  # several batches wait
+        return self.batch_size or min(fitting, default_batch_size(self.network.device, spec.crop))
 
 
 def _as_list(images: Any) -> list[Any]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vggfeat.errors import VggfeatError
 from vggfeat.pipeline import prefetch
-from vggfeat.views import network_input
+from vggfeat.views import View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from vggfeat.network import Network
 
 Item = TypeVar("Item")
+
+_WINDOW_BYTES = 1 << 28
+"""Network inputs that wait for others to run with; large ones do not wait for many."""
+
+Inputs = list[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +53,41 @@ def stream(
     load: Callable[[Item], AbstractContextManager[Image.Image]],
     network: Network,
     *,
-    view: str,
+    view: View,
     batch_size: int,
     workers: int,
 ) -> Generator[Batch[Item] | Failure[Item], None, None]:
     """Do what :meth:`FeatureExtractor.stream` says, with a network that is there."""
 
-    def prepare(item: Item) -> tuple[Item, NDArray[np.uint8] | str]:
+    def prepare(item: Item) -> tuple[Item, Inputs | str]:
         try:
             with load(item) as image:
-                return item, network_input(image, view, network.preprocessing)
+                return item, view.inputs(image, network.preprocessing)
         except Exception as error:  # whatever it is, a job never dies of one image
             return item, _reason(error)
 
-    waiting: list[tuple[Item, NDArray[np.uint8]]] = []
+    waiting: list[tuple[Item, Inputs]] = []
 
     def run() -> Batch[Item]:
-        done, pixels = zip(*waiting, strict=True)
+        done, inputs = zip(*waiting, strict=True)
         waiting.clear()
-        return Batch(done, network.features_with_retreat(np.stack(pixels)))
+        found = network.features_with_retreat(
+            [array for own in inputs for array in own], flip=view.flip, dense=view.dense
+        )
+        return Batch(done, {name: view.combined(rows) for name, rows in found.items()})
 
     ahead = batch_size + workers
+    size = 0
     with closing(prefetch(prepare, items, workers=workers, ahead=ahead)) as prepared:
-        for item, pixels in prepared:
-            if isinstance(pixels, str):
-                yield Failure(item, pixels)
+        for item, inputs in prepared:
+            if isinstance(inputs, str):
+                yield Failure(item, inputs)
                 continue
-            waiting.append((item, pixels))
-            if len(waiting) == batch_size:
+            waiting.append((item, inputs))
+            size += sum(array.nbytes for array in inputs)
+            if len(waiting) == batch_size or size >= _WINDOW_BYTES:
                 yield run()
+                size = 0
     if waiting:
         yield run()
 

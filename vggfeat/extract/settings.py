@@ -1,0 +1,142 @@
+"""What features are to be made: settings, checked and brought together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from vggfeat.errors import DeviceError
+from vggfeat.images import MAX_PIXELS
+from vggfeat.layers import Architecture, architecture
+from vggfeat.pooling import feature_shape, parse_layers
+from vggfeat.provenance import Deciding, Provenance
+from vggfeat.views import View, parse_view
+from vggfeat.weights import Weights, resolve, usual
+
+DTYPES = ("float32", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a :class:`~vggfeat.extract.FeatureExtractor` is made with.
+
+    The fields are its parameters, which its docstring explains. Nothing here loads a network,
+    so that a finished store is recognised at once.
+
+    Raises
+    ------
+    LayerError
+        Unknown model, layer, pooling or view; or what does not go together, such as whole maps
+        and a view that averages.
+    DeviceError
+        Unknown dtype, or a size that is not positive.
+    """
+
+    model: str = "vgg16"
+    weights: str | os.PathLike[str] | None = None
+    layers: str | Sequence[str] = ("relu7",)
+    view: str = "center"
+    scales: str | Sequence[int] = ()
+    flip: bool = False
+    combine: str = "mean"
+    pool: str = "avg"
+    batch_size: int | None = None
+    workers: int | None = None
+    device: str = "auto"
+    precision: str = "float32"
+    dtype: str = "float32"
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        _ = self.shapes
+        if self.dtype not in DTYPES:
+            raise DeviceError(f"Unknown dtype {self.dtype!r}. Known are {', '.join(DTYPES)}.")
+        if self.precision not in PRECISIONS:
+            raise DeviceError(
+                f"Unknown precision {self.precision!r}. Known are {', '.join(PRECISIONS)}."
+            )
+        for name in ("batch_size", "workers", "max_pixels"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise DeviceError(f"{name} is {value}; it must be at least 1.")
+
+    @classmethod
+    def like(
+        cls, provenance: Provenance, weights: str | os.PathLike[str] | None = None, **options: Any
+    ) -> Self:
+        """Make the extractor that a store, probe or index was made with.
+
+        Parameters
+        ----------
+        provenance : Provenance
+            Theirs.
+        weights : str or path, optional
+            Where the weights are now; by default where they were. Whether they are the same
+            ones, the probe's or index's ``check`` says.
+        **options
+            `batch_size`, `workers`, `device`, `precision` (by default theirs), `max_pixels`.
+        """
+        deciding = provenance.deciding
+        options["precision"] = options.get("precision") or provenance.happened.precision
+        layers = [f"{name}:{pool}" if pool else name for name, pool in deciding.layers.items()]
+        return cls(
+            model=deciding.model,
+            weights=weights or provenance.happened.weights,
+            layers=layers,
+            view=deciding.view,
+            scales=deciding.scales,
+            flip=deciding.flip,
+            combine=deciding.combine,
+            dtype=deciding.dtype,
+            **options,
+        )
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The network's table of layers."""
+        return architecture(self.model)
+
+    @cached_property
+    def poolings(self) -> dict[str, str]:
+        """Canonical layer names, each with its pooling (``""`` for vectors)."""
+        return parse_layers(self.layers, self.pool, self.architecture)
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one image's feature for each layer."""
+        found = {}
+        for layer, pool in self.poolings.items():
+            single = feature_shape(self.architecture, layer, pool)
+            found[layer] = self.resolved_view.shape(layer, single)
+        return found
+
+    @cached_property
+    def resolved_view(self) -> View:
+        """The view, with all that belongs to it."""
+        return parse_view(self.view, self.scales, self.flip, self.combine, self.architecture)
+
+    @cached_property
+    def resolved_weights(self) -> Weights:
+        """The weights, found (downloaded, if need be) and identified."""
+        spec = usual(self.architecture) if self.weights is None else os.fspath(self.weights)
+        return resolve(spec, self.architecture)
+
+    @cached_property
+    def deciding(self) -> Deciding:
+        """The values that decide the numbers."""
+        view, spec = self.resolved_view, self.resolved_weights.preprocessing
+        return Deciding(
+            model=self.model,
+            weights_sha256=self.resolved_weights.sha256,
+            preprocessing=spec.to_json(),
+            view=view.name,
+            layers=self.poolings,
+            dtype=self.dtype,
+            scales=view.sides(spec) if view.dense else (),
+            flip=view.flip,
+            combine=view.combine,
+        )

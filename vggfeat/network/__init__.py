@@ -1,0 +1,13 @@
+"""The network: built as deep as it is asked for, run, and listened to.
+
+:mod:`~vggfeat.network.modules` builds it and hands over activations,
+:mod:`~vggfeat.network.positions` runs the fully connected layers over whole maps, and
+:mod:`~vggfeat.network.running` turns images into pooled features.
+"""
+
+from __future__ import annotations
+
+from vggfeat.network.modules import build, capture
+from vggfeat.network.running import Network
+
+__all__ = ["Network", "build", "capture"]

@@ -1,0 +1,99 @@
+"""The network's modules: built as deep as they are asked for, and listened to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from vggfeat.layers import Architecture, Layer
+from vggfeat.weights import Weights
+
+
+def build(network: Architecture, weights: Weights, layers: Mapping[str, str]) -> nn.ModuleDict:
+    """Build the modules up to the deepest of some layers, with their weights, on the CPU.
+
+    The modules are those of torchvision's VGG (tests compare the two), for any network of the
+    table. They are made on the meta device, which holds shapes only, and then given the tensors
+    that will be used, so that nothing is allocated twice, or for deeper layers.
+
+    Parameters
+    ----------
+    network : Architecture
+        Which network.
+    weights : Weights
+        Where its tensors come from.
+    layers : mapping of str to anything
+        Canonical names of the layers that will be asked for.
+
+    Returns
+    -------
+    torch.nn.ModuleDict
+        Canonical name to module, in the order they run, in evaluation mode. Dropout is left out.
+    """
+    wanted = network.upto(layers)
+    names = [f"{at.module}.{kind}" for at in wanted if at.parameters for kind in ("weight", "bias")]
+    tensors = weights.load(network, names)
+    modules = nn.ModuleDict()
+    for layer in wanted:
+        with torch.device("meta"):
+            modules[layer.name] = _module(layer, network)
+        if layer.parameters:
+            own = {kind: tensors.pop(f"{layer.module}.{kind}") for kind in ("weight", "bias")}
+            modules[layer.name].load_state_dict(own, assign=True)
+    return modules.eval().requires_grad_(False)
+
+
+def _module(layer: Layer, network: Architecture) -> nn.Module:
+    match layer.kind:
+        case "conv":
+            return nn.Conv2d(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
+        case "relu":
+            return nn.ReLU(inplace=True)
+        case "pool":
+            return nn.MaxPool2d(layer.kernel, layer.stride)
+        case "flatten":  # inputs of any size reach the head as the map it was trained on
+            return nn.Sequential(nn.AdaptiveAvgPool2d(network.grid), nn.Flatten())
+        case "linear":
+            return nn.Linear(layer.inputs, layer.outputs)
+        case "softmax":
+            return nn.Softmax(dim=1)
+
+
+@contextmanager
+def capture(
+    modules: nn.ModuleDict, layers: Mapping[str, str], keep: Callable[[str, Tensor], None]
+) -> Iterator[None]:
+    """Hand over the activations of layers while the modules run, and always let go afterwards.
+
+    torchvision's ReLUs work in place, which would rectify the output of the layer before them
+    under the hands of whoever kept it. So while a layer is listened to, the ReLU after it writes
+    elsewhere.
+
+    Parameters
+    ----------
+    modules : torch.nn.ModuleDict
+        From :func:`build`.
+    layers : mapping of str to anything
+        Canonical names to listen to.
+    keep : callable
+        Called with the canonical name and the activation, (B, C, H, W) or (B, D).
+    """
+    names = list(modules)
+
+    def listen(name: str, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+        keep(name, output)
+
+    with ExitStack() as undo:
+        for name in layers:
+            handle = modules[name].register_forward_hook(partial(listen, name))
+            undo.callback(handle.remove)
+            after = names.index(name) + 1
+            follower = modules[names[after]] if after < len(names) else None
+            if isinstance(follower, nn.ReLU) and follower.inplace:
+                follower.inplace = False
+                undo.callback(setattr, follower, "inplace", True)
+        yield

@@ -1,0 +1,163 @@
+"""From an image to network inputs: resizing and cutting, in 8 bits.
+
+Geometry happens on 8-bit Pillow images, as in torchvision's transforms for Pillow input, so that
+what a worker hands over is small; conversion to floating point follows on the network's device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import isqrt
+
+from PIL import Image
+
+from vggfeat.errors import ImageError
+from vggfeat.preprocessing import Preprocessing
+
+DENSE_PIXELS = 1 << 22
+"""Largest resized image that a dense view takes: 2048 x 2048, or 512 x 8192. The two widest maps
+of VGG's first block, 64 channels of float32 each, then take 2 GiB."""
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_WHOLE_RESIZE = 64_000_000
+"""Pixels of a resized image above which only the parts that crops keep are computed."""
+
+
+def center(image: Image.Image, spec: Preprocessing, side: int) -> list[Image.Image]:
+    """Resize the smaller side, then cut a square from the centre.
+
+    This is torchvision's ``ImageClassification`` preset to the last bit (a test compares), which
+    the pretrained weights were evaluated with.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        RGB, any size.
+    spec : Preprocessing
+        Gives `crop` and the interpolation.
+    side : int
+        Length of the smaller side after the resize, in pixels.
+
+    Returns
+    -------
+    list of one PIL.Image.Image
+        RGB, `crop` x `crop` pixels.
+    """
+    size = resized_size(image.size, side)
+    return _squares(image, spec, size, [_middle(size, spec.crop)])
+
+
+def tencrop(image: Image.Image, spec: Preprocessing, side: int) -> list[Image.Image]:
+    """Resize the smaller side, then cut the corners and the centre, of the mirror image too.
+
+    This is torchvision's ``TenCrop`` after ``Resize`` to the last bit (a test compares).
+
+    Parameters
+    ----------
+    image, spec, side
+        As for :func:`center`.
+
+    Returns
+    -------
+    list of ten PIL.Image.Image
+        RGB, `crop` x `crop` pixels: top left, top right, bottom left, bottom right, centre; then
+        the same of the mirror image.
+    """
+    size = resized_size(image.size, side)
+    right, bottom = size[0] - spec.crop, size[1] - spec.crop
+    places = [(0, 0), (right, 0), (0, bottom), (right, bottom), _middle(size, spec.crop)]
+    mirrored = [(right - left, top) for left, top in places]  # where they lie before mirroring
+    cuts = _squares(image, spec, size, [*places, *mirrored])
+    flip = Image.Transpose.FLIP_LEFT_RIGHT
+    return [*cuts[:5], *(cut.transpose(flip) for cut in cuts[5:])]
+
+
+def squash(image: Image.Image, spec: Preprocessing, _side: int) -> list[Image.Image]:
+    """Resize the whole image to the network's square input, giving up its aspect ratio.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        RGB, any size.
+    spec : Preprocessing
+        Gives `crop`, the side of the result, and the interpolation.
+
+    Returns
+    -------
+    list of one PIL.Image.Image
+        RGB, `crop` x `crop` pixels.
+    """
+    return [image.resize((spec.crop, spec.crop), _RESAMPLING[spec.interpolation])]
+
+
+def whole(image: Image.Image, spec: Preprocessing, side: int) -> list[Image.Image]:
+    """Resize the smaller side and keep all of the image, as torchvision's ``Resize`` does.
+
+    Parameters
+    ----------
+    image, spec, side
+        As for :func:`center`.
+
+    Returns
+    -------
+    list of one PIL.Image.Image
+        RGB, its smaller side `side` pixels.
+
+    Raises
+    ------
+    ImageError
+        The result would exceed :data:`DENSE_PIXELS`.
+    """
+    width, height = resized_size(image.size, side)
+    if width * height > DENSE_PIXELS:
+        raise ImageError(_too_long(image.size, (width, height), side, spec))
+    return [_resized(image, (width, height), spec)]
+
+
+def resized_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return width and height after a resize of the smaller to `side`, as torchvision rounds."""
+    width, height = size
+    long = int(side * max(size) / min(size))
+    return (side, long) if width <= height else (long, side)
+
+
+def _middle(size: tuple[int, int], crop: int) -> tuple[int, int]:
+    return round((size[0] - crop) / 2), round((size[1] - crop) / 2)
+
+
+def _squares(
+    image: Image.Image,
+    spec: Preprocessing,
+    size: tuple[int, int],
+    places: Iterable[tuple[int, int]],
+) -> list[Image.Image]:
+    """Resize an image and cut squares from it; those of ribbons are resampled on their own."""
+    crop = spec.crop
+    boxes = [(left, top, left + crop, top + crop) for left, top in places]
+    if size[0] * size[1] <= _WHOLE_RESIZE:
+        resized = _resized(image, size, spec)
+        return [resized.crop(box) for box in boxes]
+    x, y = image.width / size[0], image.height / size[1]
+    return [
+        image.resize(
+            (crop, crop),
+            _RESAMPLING[spec.interpolation],
+            box=(left * x, top * y, right * x, bottom * y),
+        )
+        for left, top, right, bottom in boxes
+    ]
+
+
+def _resized(image: Image.Image, size: tuple[int, int], spec: Preprocessing) -> Image.Image:
+    return image if size == image.size else image.resize(size, _RESAMPLING[spec.interpolation])
+
+
+def _too_long(
+    size: tuple[int, int], resized: tuple[int, int], side: int, spec: Preprocessing
+) -> str:
+    most = isqrt(DENSE_PIXELS * min(size) // max(size))
+    remedy = f"Give --scales up to {most}, or --view" if most >= spec.crop else "Give --view"
+    return (
+        f"{size[0]} x {size[1]} pixels: dense at scale {side} it is {resized[0]} x {resized[1]}, "
+        f"above {DENSE_PIXELS} pixels (2 GiB of activations). {remedy} center."
+    )

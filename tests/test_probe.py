@@ -17,14 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
-from sklearn.metrics import balanced_accuracy_score
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from vggfeat.errors import LayerError, ProbeError, StoreError, StoreMismatchError
 from vggfeat.preprocessing import TORCHVISION
 from vggfeat.probe import LinearProbe, SavedProbe, evaluate, stratified_split, train
-from vggfeat.probe.split import mean_class_recall
 from vggfeat.provenance import Deciding, Happened, Provenance, now
 from vggfeat.store import FeatureStore, StoreWriter
 
@@ -90,9 +88,9 @@ def test_it_is_a_scikit_learn_classifier(estimator, check):
 def test_it_is_the_svm_of_scikit_learn_on_rows_of_length_one():
     X, y = blobs((30, 30, 30), spread=1)
     unit = X / np.linalg.norm(X.astype(float), axis=1, keepdims=True)
-    expected = LinearSVC(C=2.0, dual="auto", random_state=0).fit(unit, y)
+    expected = LinearSVC(C=2.0, dual="auto", tol=1e-9, max_iter=100_000).fit(unit, y)
     ours = LinearProbe(C=2.0).fit(X, y)
-    np.testing.assert_allclose(ours.coef_, expected.coef_, rtol=1e-6)
+    np.testing.assert_allclose(ours.coef_, expected.coef_, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(ours.predict(X), expected.predict(unit))
 
 
@@ -200,14 +198,6 @@ def test_every_class_of_two_is_in_both_parts(sizes, share, per_class, seed):
 def test_an_impossible_split_is_refused(wrong):
     with pytest.raises(ProbeError, match="give"):
         stratified_split([0, 0, 1, 1], **wrong)
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40))
-@pytest.mark.filterwarnings("ignore:y_pred contains classes:UserWarning")
-@pytest.mark.filterwarnings("ignore:A single label:UserWarning")
-def test_mean_class_recall_is_balanced_accuracy(pairs):
-    y, predicted = zip(*pairs, strict=True)
-    assert mean_class_recall(y, predicted) == pytest.approx(balanced_accuracy_score(y, predicted))
 
 
 # On a store

@@ -16,9 +16,9 @@ from vggfeat.evaluation.images import Images, shared_images
 from vggfeat.evaluation.knn import knn_accuracy
 from vggfeat.evaluation.memory import check_memory
 from vggfeat.layers import ARCHITECTURES
+from vggfeat.metrics import mean_class_recall
 from vggfeat.probe import LinearProbe, stratified_split
-from vggfeat.probe.classifier import Classifier
-from vggfeat.probe.split import mean_class_recall
+from vggfeat.probe.targets import Classifier
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore
@@ -268,6 +268,6 @@ def _score(
         knn_accuracy=knn_accuracy(X_train, y_train, X_test, y_test, k=k),
         n_train=len(train),
         n_test=len(test),
-        C=probe.C_,
+        C=float(probe.C_),
         seconds=perf_counter() - began,
     )

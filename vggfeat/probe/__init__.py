@@ -1,8 +1,11 @@
 """Linear classifiers on saved features: train, score honestly, keep, apply.
 
-A later issue makes training fast and adds multi-label stores; both have their room here:
-:mod:`~vggfeat.probe.classifier` solves, :mod:`~vggfeat.probe.split` divides rows,
-:mod:`~vggfeat.probe.scoring` measures on a store, :mod:`~vggfeat.probe.saved` keeps the result.
+:mod:`~vggfeat.probe.classifier` is what one touches; below it :mod:`~vggfeat.probe.choosing` finds
+C, :mod:`~vggfeat.probe.training` solves for all classes and values of C on the same rows, by
+:mod:`~vggfeat.probe.newton`'s method for the :mod:`~vggfeat.probe.losses`, in
+:mod:`~vggfeat.probe.spaces` that suit the shape of the data. :mod:`~vggfeat.probe.split` divides
+rows, :mod:`~vggfeat.probe.scoring` measures on a store, :mod:`~vggfeat.probe.saved` keeps the
+result.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from __future__ import annotations
 from vggfeat.probe.classifier import CLASSIFIERS, LinearProbe
 from vggfeat.probe.saved import SavedProbe, train
 from vggfeat.probe.scoring import Prediction, ProbeResult, evaluate
-from vggfeat.probe.split import stratified_split
+from vggfeat.probe.split import stratified_folds, stratified_split
+from vggfeat.probe.targets import indicator
 
 __all__ = [
     "CLASSIFIERS",
@@ -19,6 +23,8 @@ __all__ = [
     "ProbeResult",
     "SavedProbe",
     "evaluate",
+    "indicator",
+    "stratified_folds",
     "stratified_split",
     "train",
 ]

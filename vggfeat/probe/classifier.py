@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from numbers import Real
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.svm import LinearSVC
 from sklearn.utils.extmath import softmax
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from vggfeat.errors import ProbeError
-from vggfeat.probe.split import mean_class_recall, stratified_split
+from vggfeat.probe.choosing import Score, by_precision, by_recall, chosen, parts_of, rarest
+from vggfeat.probe.rows import Reader, Rows, moments, unit_length
+from vggfeat.probe.targets import Classifier, ClassWeight, multi_label, single_label
+from vggfeat.probe.training import FINAL, Training
 
-Classifier = Literal["svm", "logreg"]
 CLASSIFIERS: tuple[Classifier, ...] = ("svm", "logreg")
 """Known classifiers: a linear support vector machine, and logistic regression."""
-
-GRID = (1.0, 0.1, 10.0, 0.01, 100.0)
-"""Candidates for ``C``, tried in this order, in units of one over the rows' mean squared distance
-from their mean: the choice does not depend on how features are scaled or shifted."""
 
 Array = npt.NDArray[np.float64]
 _log = logging.getLogger(__name__)
@@ -44,56 +39,68 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
 
     With its defaults it is the classifier of Simonyan & Zisserman (arXiv 1409.1556, appendix B):
     a linear SVM, one class against the rest, on L2-normalised features, whose `C` is chosen on
-    20 % of the training images. The choice is by mean class recall on rows held out class by
-    class; of equal candidates the earliest in :data:`GRID` wins. Then all rows train the
-    classifier. Where every class has a single row none can be held out, and the first candidate
-    of the grid is taken.
+    20 % of the training images from :data:`~vggfeat.probe.choosing.GRID`. Then all rows train the
+    classifier. Where every class has a single row none can be held out, and C is 1 over the
+    rows' variance.
+
+    Images of several classes, or of unknown ones, are told by a matrix `y`; each class then is a
+    classifier of its own, with its own `C`.
 
     Parameters
     ----------
     classifier : {"svm", "logreg"}
-        Squared-hinge SVM (:class:`sklearn.svm.LinearSVC`, in its dual form where there are fewer
-        rows than features), or multinomial logistic regression
-        (:class:`sklearn.linear_model.LogisticRegression`).
-    C : float, optional
-        Inverse strength of the regularisation, above 0; chosen from :data:`GRID` by default.
+        Squared-hinge SVM, the problem of :class:`sklearn.svm.LinearSVC` with `intercept_scaling`
+        as long as the rows are; or logistic regression, multinomial where a row has one class of
+        three or more, the problem of :class:`sklearn.linear_model.LogisticRegression`.
+    C : float or array_like of shape (K,), optional
+        Inverse strength of the regularisation, above 0; chosen by default. Several values are for
+        several labels.
     normalize : bool
         Scale each row to length 1; rows of zeros stay as they are.
-    validation : float
-        Share of the rows that choose `C`, above 0 and below 1.
+    validation : float or int
+        Share of the rows that choose `C`, above 0 and below 1; or a number of folds, 2 or more.
+        They are divided class by class (rows of several labels: by their rarest one), and scored
+        by mean class recall (several labels: each by average precision).
+    class_weight : {"balanced"} or dict, optional
+        What a row counts by its class, see :mod:`~vggfeat.probe.targets`.
     seed : int
-        Of the rows held out and of the solver.
+        Of the rows held out. The same rows, parameters and machine give the same coefficients.
     max_iter : int
-        Most iterations of the solver; a warning is logged when they do not suffice.
+        Most Newton steps of a solution; a dozen is usual. A warning is logged when they do not
+        suffice.
 
     Attributes
     ----------
-    C_ : float
+    C_ : float, or ndarray of shape (K,) for several labels
         The value used.
     classes_ : ndarray of shape (K,)
-        Classes seen in :meth:`fit`, sorted.
+        Classes seen in :meth:`fit`, sorted; 0..K-1 for several labels.
     coef_ : ndarray of shape (K, d), or (1, d) for two classes
     intercept_ : ndarray of shape (K,), or (1,) for two classes
+    multilabel_ : bool
+        Whether `y` was a matrix.
     n_features_in_ : int
         d, the length of a row.
     n_iter_ : int
-        Iterations that the last fit took.
+        Newton steps of the last refinement.
     """
 
     def __init__(
         self,
         classifier: Classifier = "svm",
         *,
-        C: float | None = None,
+        C: float | npt.ArrayLike | None = None,
         normalize: bool = True,
         validation: float = 0.2,
+        class_weight: ClassWeight = None,
         seed: int = 0,
-        max_iter: int = 2000,
+        max_iter: int = 100,
     ) -> None:
         self.classifier = classifier
         self.C = C
         self.normalize = normalize
         self.validation = validation
+        self.class_weight = class_weight
         self.seed = seed
         self.max_iter = max_iter
 
@@ -112,7 +119,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         probe = cls(classifier, C=C, normalize=normalize)
         probe.C_, probe.classes_ = C, classes
         probe.coef_, probe.intercept_ = coef, intercept
-        probe.n_features_in_ = coef.shape[1]
+        probe.n_features_in_, probe.multilabel_ = coef.shape[1], False
         return probe
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
@@ -121,40 +128,46 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array_like of shape (n, d)
-            Finite features, a row an image.
-        y : array_like of shape (n,)
-            Classes: integers or strings, at least two different ones.
+            Finite features, a row an image. float32 stays float32, in half the memory.
+        y : array_like of shape (n,) or (n, K)
+            Classes: integers or strings, at least two different ones. Or K >= 2 columns of 1 where
+            the class is present, 0 where it is absent, NaN where the row is left out of it; each
+            with both present and absent rows.
 
         Raises
         ------
         ProbeError
-            A parameter is out of its range, or there are fewer than two classes.
+            A parameter is out of its range, there are fewer than two classes, or a class lacks
+            present or absent rows.
         ValueError
             `X` is not a finite matrix, or `y` does not fit it.
         """
         self._check_parameters()
-        rows, labels = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(labels)
-        self.classes_ = np.unique(labels)
-        if len(self.classes_) < 2:
-            raise ProbeError(
-                f"A classifier needs two classes or more; all {len(labels)} rows are of 1 class, "
-                f"{self.classes_[0]!r}."
-            )
-        rows = self._scaled(rows)
-        self.C_ = self._chosen(rows, labels) if self.C is None else float(self.C)
-        solver = self._solved(rows, labels, self.C_)
-        self.coef_, self.intercept_ = solver.coef_, solver.intercept_
-        self.n_iter_ = int(np.max(solver.n_iter_))
-        if self.n_iter_ >= self.max_iter:
-            _log.warning(
-                "The %s did not settle within max_iter=%d iterations (C=%.3g); "
-                "raise max_iter or lower C.",
-                self.classifier,
-                self.max_iter,
-                self.C_,
-            )
-        return self
+        kinds = [np.float64, np.float32]
+        labels = np.asarray(y)
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            rows = validate_data(self, X, dtype=kinds)
+            check_consistent_length(rows, labels)
+        else:
+            rows, labels = validate_data(self, X, y, dtype=kinds)
+            check_classification_targets(labels)
+        return self._fit(Rows(unit_length(rows) if self.normalize else rows), labels)
+
+    def fit_reader(self, X: Reader, y: npt.ArrayLike) -> Self:
+        """Train as :meth:`fit` does, on rows that need not fit into memory.
+
+        Parameters
+        ----------
+        X : Reader of shape (n, d)
+            Such as an :class:`h5py.Dataset` or :class:`numpy.memmap`. Finite rows are read in
+            blocks of some 64 MiB, anew for each product where n > 3 d.
+        y : array_like
+            As for :meth:`fit`.
+        """
+        self._check_parameters()
+        check_consistent_length(np.empty((X.shape[0], 0)), y)
+        self.n_features_in_ = X.shape[1]
+        return self._fit(Rows(X, normalize=self.normalize), np.asarray(y))
 
     def decision_function(self, X: npt.ArrayLike) -> Array:
         """Return how strongly each row speaks for each class.
@@ -170,13 +183,19 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             Unbounded scores, the larger the likelier; for two classes that of the second one.
         """
         check_is_fitted(self, "coef_")
-        rows = self._scaled(validate_data(self, X, dtype=np.float64, reset=False))
+        rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        rows = unit_length(rows) if self.normalize else rows
         scores: Array = rows @ self.coef_.T + self.intercept_
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Return the likeliest class of each row of `X` (n, d) as an array (n,)."""
+        """Return the likeliest class of each row of `X` (n, d) as an array (n,).
+
+        With several labels, the classes present: an array (n, K) of 0 and 1.
+        """
         scores = self.decision_function(X)
+        if self.multilabel_:
+            return (scores > 0).astype(np.int64)
         best = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
         return cast("npt.NDArray[Any]", self.classes_[best])
 
@@ -199,63 +218,71 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n, K)
-            Probabilities that sum to 1 with ``"logreg"``; with ``"svm"`` the decision function,
-            above 0 where a row falls on the class's side. The largest names the class.
+            With ``"logreg"`` probabilities, that sum to 1 unless there are several labels; with
+            ``"svm"`` the decision function, above 0 where a row falls on the class's side. The
+            largest names the class.
         """
         scores = self.decision_function(X)
         svm = self.classifier == "svm"
         if scores.ndim == 1:  # (n,) -> (n, 2)
             scores = np.column_stack([-scores if svm else np.zeros_like(scores), scores])
-        return scores if svm else np.asarray(softmax(scores))
+        if svm:
+            return scores
+        return np.asarray(expit(scores) if self.multilabel_ else softmax(scores))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
     def _check_parameters(self) -> None:
         if self.classifier not in CLASSIFIERS:
             raise ProbeError(
                 f"Unknown classifier {self.classifier!r}. Known ones: {', '.join(CLASSIFIERS)}."
             )
-        if self.C is not None and not (isinstance(self.C, Real) and 0 < self.C < np.inf):
+        given: list[Any] = [] if self.C is None else list(np.ravel(np.asarray(self.C, object)))
+        if not all(isinstance(C, Real) and 0 < float(C) < np.inf for C in given):
             raise ProbeError(f"C is {self.C!r}; give a number above 0, or None to choose it.")
 
-    def _scaled(self, X: Array) -> Array:
-        if not self.normalize:
-            return X
-        largest = np.abs(X).max(axis=1, keepdims=True)
-        X = X / np.where(largest > 0, largest, 1)  # squares of the raw values might overflow
-        lengths = np.linalg.norm(X, axis=1, keepdims=True)
-        X /= np.where(lengths > 0, lengths, 1)
-        return X
-
-    def _solved(self, X: Array, y: npt.NDArray[Any], C: float) -> Any:
-        if self.classifier == "svm":
-            # liblinear penalises the intercept as the weight of one more feature of this size;
-            # as long as the rows, it weighs the same whatever the unit of the features.
-            size = 1.0 if self.normalize else float(np.sqrt((X**2).sum(axis=1).mean())) or 1.0
-            solver = LinearSVC(
-                C=C,
-                dual="auto",
-                intercept_scaling=size,
-                random_state=self.seed,
-                max_iter=self.max_iter,
-            )
+    def _fit(self, rows: Rows, y: npt.NDArray[Any]) -> Self:
+        self.multilabel_ = y.ndim == 2 and y.shape[1] > 1
+        if self.multilabel_:
+            targets = multi_label(y, self.class_weight)
+            self.classes_ = np.arange(y.shape[1])
+            score: Score = by_precision(targets)
+            keys: npt.NDArray[Any] = rarest(targets)
         else:
-            solver = LogisticRegression(C=C, random_state=self.seed, max_iter=self.max_iter)
-        with warnings.catch_warnings():  # fit() says it once, of the last solution only
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return solver.fit(X, y)
-
-    def _chosen(self, X: Array, y: npt.NDArray[Any]) -> float:
-        spread = float(X.var(axis=0).sum()) or 1.0
-        train, held_out = stratified_split(y, test_size=self.validation, seed=self.seed)
-        if not len(held_out):
-            _log.info("One row a class: none can be held out to choose C; %g is taken.", GRID[0])
-            return GRID[0] / spread
-        best, best_recall = GRID[0] / spread, -1.0
-        for C in (candidate / spread for candidate in GRID):
-            solver = self._solved(X[train], y[train], C)
-            recall = mean_class_recall(y[held_out], solver.predict(X[held_out]))
-            _log.debug("C=%.3g: mean class recall %.4f on %d rows", C, recall, len(held_out))
-            if recall > best_recall:
-                best, best_recall = C, recall
-            if recall == 1:
-                break
-        return best
+            keys = y.ravel()
+            self.classes_ = np.unique(keys)
+            if len(self.classes_) < 2:
+                raise ProbeError(
+                    f"A classifier needs two classes or more; all {len(keys)} rows are of 1 class, "
+                    f"{self.classes_[0]!r}."
+                )
+            targets = single_label(keys, self.classes_, self.classifier, self.class_weight)
+            score = by_recall(keys, self.classes_)
+        rows.unit = 1.0 if self.normalize else float(np.sqrt(moments(rows)[1])) or 1.0
+        training = Training(
+            rows, self.classifier, targets, seed=self.seed, most_steps=self.max_iter
+        )
+        if self.C is None:
+            C = chosen(training, parts_of(keys, self.validation, self.seed), score)
+        else:
+            C = np.asarray(self.C, np.float64) * rows.unit**2
+            if C.shape not in ((), (len(self.classes_),) if self.multilabel_ else ()):
+                raise ProbeError(f"C has shape {C.shape}; give one number, or one a label.")
+        every = np.broadcast_to(C, targets.groups(self.classifier))
+        coef, self.intercept_, solution = training.fit(every)
+        self.coef_ = coef / rows.unit
+        self.C_ = C / rows.unit**2 if self.multilabel_ else float(C / rows.unit**2)
+        self.n_iter_ = solution.steps
+        if solution.change > FINAL:
+            _log.warning(
+                "The %s did not settle within max_iter=%d Newton steps: the last one still changed "
+                "decision values by up to %.1g (C up to %.3g); raise max_iter or lower C.",
+                self.classifier,
+                self.max_iter,
+                solution.change,
+                np.max(self.C_),
+            )
+        return self

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
-from vggfeat.probe.classifier import Classifier, LinearProbe
+from vggfeat.probe.classifier import LinearProbe
 from vggfeat.probe.labelled import Labelled
+from vggfeat.probe.targets import Classifier
 from vggfeat.provenance import Deciding, Provenance
 from vggfeat.store.failures import writing
 from vggfeat.store.locking import WriterLock
@@ -223,7 +224,7 @@ def train(
     C: float | None = None,
     normalize: bool = True,
     seed: int = 0,
-    max_iter: int = 2000,
+    max_iter: int = 100,
     held_out: ProbeResult | None = None,
 ) -> SavedProbe:
     """Train a classifier on all of a store's labelled images, to be kept and applied.

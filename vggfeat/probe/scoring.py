@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.probe.classifier import Classifier, LinearProbe
+from vggfeat.probe.classifier import LinearProbe
 from vggfeat.probe.labelled import Labelled, LeftOut
 from vggfeat.probe.split import stratified_split
+from vggfeat.probe.targets import Classifier
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore
@@ -149,7 +150,7 @@ def evaluate(
     test_size: float = 0.25,
     train_per_class: int | None = None,
     seed: int = 0,
-    max_iter: int = 2000,
+    max_iter: int = 100,
 ) -> ProbeResult:
     """Train a linear classifier on part of a store's labelled images and test it on the others.
 
@@ -211,7 +212,7 @@ def evaluate(
         layer=data.layer,
         classifier=classifier,
         normalize=normalize,
-        C=probe.C_,
+        C=float(probe.C_),
         seed=seed,
         classes=names,
         confusion=confusion,

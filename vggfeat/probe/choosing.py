@@ -1,0 +1,113 @@
+"""Choosing C: which values are tried, on which rows held out, and which one wins."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import average_precision_score
+
+from vggfeat.errors import ProbeError
+from vggfeat.metrics import mean_class_recall
+from vggfeat.probe.rows import Positions
+from vggfeat.probe.split import stratified_folds, stratified_split
+from vggfeat.probe.targets import Targets
+from vggfeat.probe.training import Training
+
+Array = npt.NDArray[np.float64]
+Parts = list[tuple[Positions, Positions]]
+Score = Callable[[Positions, Array], float | Array]
+
+GRID = tuple(float(10 ** (step / 2)) for step in range(-4, 5))
+"""Candidates for ``C``, 0.01 to 100 in half decades, in units of one over the rows' mean squared
+distance from their mean: the choice does not depend on how features are scaled or shifted. Of
+equally good ones that nearest to 1 wins, the smaller of two."""
+
+_log = logging.getLogger(__name__)
+
+
+def chosen(training: Training, parts: Parts, score: Score) -> Array:
+    """Return the best value of C, or one a column.
+
+    Parameters
+    ----------
+    training : Training
+    parts : list of pairs
+        Training and held-out rows. Where none is held out the first choice, 1, is taken.
+    score : callable
+        As for :meth:`Training.choose`; NaN where it cannot be told.
+
+    Returns
+    -------
+    ndarray of shape () or (columns,)
+    """
+    order = np.argsort([round(abs(np.log10(c)), 6) for c in GRID], kind="stable")
+    values = np.array(GRID) / training.spread
+    if not any(len(held_out) for _, held_out in parts):
+        _log.info("One row a class: none can be held out to choose C; %g is taken.", GRID[order[0]])
+        return np.asarray(values[order[0]])
+    found = np.nan_to_num(training.choose(values, parts, score), nan=0.0)
+    for C, one in zip(values, found, strict=True):
+        _log.debug("C=%.3g: %.4f on held-out rows", C, np.mean(one))
+    return np.asarray(values[order[found[order].argmax(axis=0)]])
+
+
+def parts_of(keys: npt.NDArray[Any], validation: float, seed: int) -> Parts:
+    """Divide rows into training and held-out ones, class by class.
+
+    Parameters
+    ----------
+    keys : ndarray of shape (n,)
+        The class of each row.
+    validation : float or int
+        A share below 1 to hold out, or the number of folds, 2 or more, each held out in turn.
+    seed : int
+    """
+    if isinstance(validation, int | np.integer) and validation >= 2:
+        return stratified_folds(keys, int(validation), seed=seed)
+    if not 0 < validation < 1:
+        raise ProbeError(
+            f"validation is {validation!r}; give a share above 0 and below 1, or 2 or more folds."
+        )
+    return [stratified_split(keys, test_size=validation, seed=seed)]
+
+
+def rarest(targets: Targets) -> Positions:
+    """Return the rarest class that is present in each row, the number of classes where none is.
+
+    Rows divided by it have their share of every class, as far as rows of several allow.
+    """
+    present = (targets.y > 0) & (targets.weight > 0)
+    sizes = np.append(present.sum(axis=0), len(present) + 1)
+    options = np.column_stack([present, np.ones(len(present), bool)])
+    return np.asarray(np.where(options, sizes, len(present) + 2).argmin(axis=1))
+
+
+def by_recall(labels: npt.NDArray[Any], classes: npt.NDArray[Any]) -> Score:
+    """Return a score of decision values: mean class recall."""
+
+    def score(rows: Positions, f: Array) -> float:
+        best = (f[:, 0] > 0).astype(np.intp) if f.shape[1] == 1 else f.argmax(axis=1)
+        return mean_class_recall(labels[rows], classes[best])
+
+    return score
+
+
+def by_precision(targets: Targets) -> Score:
+    """Return a score of decision values: each class's average precision, on all points.
+
+    Rows that are left out of a class are not scored in it; NaN where none is present.
+    """
+
+    def score(rows: Positions, f: Array) -> Array:
+        y, known = targets.y[rows] > 0, targets.weight[rows] > 0
+        found = np.full(f.shape[1], np.nan)
+        for k in range(f.shape[1]):
+            if y[known[:, k], k].any():
+                found[k] = average_precision_score(y[known[:, k], k], f[known[:, k], k])
+        return found
+
+    return score

@@ -1,0 +1,172 @@
+"""Newton steps by Cholesky factorisation, for columns with few active rows.
+
+With S the rows inside the margin, D_S their curvature and g = X_S^T r + g', the Woodbury identity
+turns the step of d numbers into a system of |S|:
+
+    d = -g' + X_S^T A^-1 (X_S g' - D_S^-1 r),    A = X_S X_S^T + D_S^-1.
+
+From one step to the next S changes by few rows. Until they are many, the first factor U^T U = A
+serves on: rows that came border A, and a multiplier for each row that left holds its weight at 0,
+
+    [ A    B    E ] [ x_S   ]   [ r_S   ]
+    [ B^T  A''  0 ] [ x_new ] = [ r_new ]
+    [ E^T  0    0 ] [ mu    ]   [ 0     ]
+
+which takes |S|^2 multiply-adds for each row that came or left, and not |S|^3 / 6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import lapack
+
+from vggfeat.probe.conjugate import FORCING
+from vggfeat.probe.deflation import Deflation
+from vggfeat.probe.losses import Diagonal
+from vggfeat.probe.rows import Floats, Positions
+from vggfeat.probe.spaces import Space
+
+HELD_BYTES = 256 << 20
+"""Factors kept for further steps take no more than this; others are made anew each time."""
+
+_MOST_CHANGED = 0.2  # share of S that may come or leave until A is factorised anew
+
+Active = npt.NDArray[np.bool_]
+
+
+class Factors:
+    """The factors of many columns, whose curvature at a row is the same whenever it is active.
+
+    Parameters
+    ----------
+    space : Space
+        Of n rows.
+    deflation : Deflation
+        Of `space`.
+    """
+
+    def __init__(self, space: Space, deflation: Deflation) -> None:
+        self._space, self._deflation = space, deflation
+        self._held: dict[int, _Factor] = {}
+
+    def preferred(self, names: Positions, curvature: Diagonal) -> Active:
+        """Tell for which columns a factorisation takes fewer multiply-adds than iterations.
+
+        Parameters
+        ----------
+        names : ndarray of int64, shape (m,)
+            What the columns are known by in all steps.
+        curvature : Diagonal
+            Of the same columns.
+        """
+        s = (curvature.D > 0).sum(axis=0).astype(np.float64)
+        factor = (self._space.block_cost(s) + s**3 / 6) / 2  # as it serves two steps or more
+        # Iterations for a share of the gradient grow with the root of the condition that the
+        # preconditioner leaves; 3 was found by counting.
+        condition = 1 + curvature.scale * self._deflation.rest
+        iterations = 3 * np.sqrt(condition) * np.log(2 / FORCING)
+        held = np.array([name in self._held for name in names.tolist()], bool)
+        return np.asarray(held | (factor < iterations * self._space.product_cost))
+
+    def step(self, names: Positions, curvature: Diagonal, g: Floats) -> tuple[Floats, Active]:
+        """Return the steps of some columns.
+
+        Parameters
+        ----------
+        names, curvature : as for :meth:`preferred`
+        g : ndarray of shape (dimension, m)
+            Gradients, in the working precision.
+
+        Returns
+        -------
+        d : ndarray of shape (dimension, m)
+        done : ndarray of bool, shape (m,)
+            False where A is not positive definite in float64 either.
+        """
+        active = curvature.D > 0
+        r, rest = self._space.split(g, active)
+        right = self._space.fast(rest)
+        weights = np.zeros_like(curvature.D)
+        done = np.ones(len(names), bool)
+        for j, name in enumerate(names.tolist()):
+            S = np.flatnonzero(active[:, j])
+            inverse = 1 / curvature.D[S, j]
+            solved = self._solve(name, S, inverse, right[S, j] - inverse * r[S, j])
+            if solved is None:
+                done[j] = False
+            else:
+                weights[S, j] = solved
+        return self._space.pull(weights) - rest, done
+
+    def _solve(self, name: int, S: Positions, inverse: Floats, right: Floats) -> Floats | None:
+        held = self._held.pop(name, None)
+        if held is not None and (solved := held.solve(self._space, S, inverse, right)) is not None:
+            self._held[name] = held
+            return solved
+        factor = _Factor.of(self._space, S, inverse)
+        if factor is None:
+            return None
+        if sum(other.U.nbytes for other in self._held.values()) + factor.U.nbytes <= HELD_BYTES:
+            self._held[name] = factor
+        return factor.solve(self._space, S, inverse, right)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Factor:
+    """U of the rows S that were active when it was made."""
+
+    S: Positions
+    U: Floats
+
+    @classmethod
+    def of(cls, space: Space, S: Positions, inverse: Floats) -> _Factor | None:
+        kinds = [np.dtype(np.float64)]
+        for dtype in kinds if space.working == np.float64 else [space.working, *kinds]:
+            A = space.block(S, S, dtype)
+            A[np.diag_indices(len(S))] += inverse
+            factorise = lapack.spotrf if dtype == np.float32 else lapack.dpotrf
+            # A.T is A in Fortran's order, so that it is overwritten and not copied
+            U, failed = factorise(A.T, lower=0, overwrite_a=1, clean=0) if len(S) else (A, 0)
+            if not failed:
+                return cls(S, U)
+        return None
+
+    def solve(self, space: Space, S: Positions, inverse: Floats, right: Floats) -> Floats | None:
+        """Solve A x = right for other active rows; None where they are too different."""
+        stays, known = np.isin(self.S, S), np.isin(S, self.S)
+        gone, come = np.flatnonzero(~stays), S[~known]
+        changed = len(gone) + len(come)
+        if changed > _MOST_CHANGED * len(self.S):
+            return None
+        dtype = self.U.dtype
+        r = np.zeros(len(self.S), dtype)
+        r[stays] = right[known]
+        half = self._triangular(r, transposed=True)
+        x = np.empty(len(S), dtype)
+        if changed:
+            border = np.zeros((len(self.S), changed), dtype, order="F")
+            border[:, : len(come)] = space.block(self.S, come, dtype)
+            border[gone, np.arange(len(come), changed)] = 1
+            border = self._triangular(border, transposed=True)
+            corner = np.zeros((changed, changed), dtype)
+            corner[: len(come), : len(come)] = space.block(come, come, dtype)
+            corner[np.arange(len(come)), np.arange(len(come))] += inverse[~known]
+            below = np.zeros(changed, dtype)
+            below[: len(come)] = right[~known]
+            try:
+                z = np.linalg.solve(corner - border.T @ border, below - border.T @ half)
+            except np.linalg.LinAlgError:
+                return None
+            x[~known] = z[: len(come)]
+            half -= border @ z
+        x[known] = self._triangular(half, transposed=False)[stays]
+        return x.astype(right.dtype)
+
+    def _triangular(self, right: Floats, *, transposed: bool) -> Floats:
+        if not len(self.S):
+            return right
+        solve = lapack.strtrs if self.U.dtype == np.float32 else lapack.dtrtrs
+        return np.asarray(solve(self.U, right, lower=0, trans=int(transposed))[0])

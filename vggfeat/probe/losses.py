@@ -1,0 +1,221 @@
+"""The losses of linear probes, on many columns of scores at once.
+
+Columns come in groups that are minimised together: one column each for the squared hinge and for
+binary logistic regression, one a class for the multinomial one. With scores f (n, m), weights
+c >= 0 of rows and each group's C:
+
+- squared hinge: C sum_i c_i max(0, 1 - y_i f_i)^2, y in {-1, 1};
+- logistic: C sum_i c_i log(1 + exp(-y_i f_i));
+- multinomial: C sum_i c_i (log sum_k exp f_ik - f_i,y(i)).
+
+A row of weight 0 takes no part: that is how difficult images are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils.extmath import softmax
+
+from vggfeat.probe.rows import Floats
+
+Array = npt.NDArray[np.float64]
+Groups = npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]
+
+
+class Curvature(Protocol):
+    """The second derivative of a loss at some scores."""
+
+    @property
+    def scale(self) -> Array:
+        """Its mean over rows for each column, (m,)."""
+
+    def __call__(self, F: Floats) -> Floats:
+        """Return the second derivative times scores `F` (n, m)."""
+
+    def take(self, groups: Groups) -> Curvature:
+        """Return that of some of the groups."""
+
+
+class Loss(Protocol):
+    """A loss of scores (n, m) in groups of columns."""
+
+    @property
+    def width(self) -> int:
+        """Columns of a group."""
+
+    @property
+    def groups(self) -> int:
+        """Number of groups; m is `groups` times `width`."""
+
+    def slope(self, f: Array) -> Array:
+        """Return the derivative by the scores `f` (n, m)."""
+
+    def curvature(self, f: Array, dtype: np.dtype[Any]) -> Curvature:
+        """Return the second derivative at `f` (n, m), working in `dtype`."""
+
+    def take(self, groups: Groups) -> Self:
+        """Return the loss of some of the groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagonal:
+    """Second derivatives of columns that know nothing of each other."""
+
+    D: Floats
+
+    @property
+    def scale(self) -> Array:
+        """Mean over rows, a column."""
+        return np.asarray(self.D.mean(axis=0), np.float64)
+
+    def __call__(self, F: Floats) -> Floats:
+        """Multiply each score by its own second derivative."""
+        return np.asarray(self.D * F)
+
+    def take(self, groups: Groups) -> Diagonal:
+        """Return some of the columns."""
+        return Diagonal(self.D[:, groups])
+
+
+@dataclass(frozen=True, slots=True)
+class SquaredHinge:
+    """The squared hinge loss, of m columns.
+
+    Attributes
+    ----------
+    y : ndarray of float64, shape (n, m)
+        -1 or 1.
+    C : ndarray of float64, shape (n, m)
+        C c_i, what each row's loss counts.
+    """
+
+    y: Array
+    C: Array
+
+    @property
+    def width(self) -> int:
+        """1: columns know nothing of each other."""
+        return 1
+
+    @property
+    def groups(self) -> int:
+        """Number of columns."""
+        return int(self.y.shape[1])
+
+    def slope(self, f: Array) -> Array:
+        """Return -2 C y max(0, 1 - y f)."""
+        excess = 1 - self.y * f
+        np.maximum(excess, 0, out=excess)
+        return np.asarray(-2 * self.C * self.y * excess)
+
+    def curvature(self, f: Array, dtype: np.dtype[Any]) -> Curvature:
+        """Return 2 C where y f < 1, else 0."""
+        return Diagonal((2 * self.C * (self.y * f < 1)).astype(dtype))
+
+    def take(self, groups: Groups) -> SquaredHinge:
+        """Return some of the columns."""
+        return SquaredHinge(self.y[:, groups], self.C[:, groups])
+
+
+@dataclass(frozen=True, slots=True)
+class Logistic:
+    """The binary logistic loss, of m columns; attributes as of :class:`SquaredHinge`."""
+
+    y: Array
+    C: Array
+
+    @property
+    def width(self) -> int:
+        """1: columns know nothing of each other."""
+        return 1
+
+    @property
+    def groups(self) -> int:
+        """Number of columns."""
+        return int(self.y.shape[1])
+
+    def slope(self, f: Array) -> Array:
+        """Return -C y / (1 + exp(y f))."""
+        return np.asarray(-self.C * self.y * _sigmoid(-self.y * f))
+
+    def curvature(self, f: Array, dtype: np.dtype[Any]) -> Curvature:
+        """Return C p (1 - p), with p = 1 / (1 + exp(-f))."""
+        return Diagonal((self.C * _sigmoid(f) * _sigmoid(-f)).astype(dtype))
+
+    def take(self, groups: Groups) -> Logistic:
+        """Return some of the columns."""
+        return Logistic(self.y[:, groups], self.C[:, groups])
+
+
+@dataclass(frozen=True, slots=True)
+class Multinomial:
+    """The multinomial logistic loss, of groups of K columns.
+
+    Attributes
+    ----------
+    y : ndarray of float64, shape (n, K)
+        1 in the column of the row's class, 0 elsewhere.
+    C : ndarray of float64, shape (n, groups)
+        C c_i, what each row's loss counts.
+    """
+
+    y: Array
+    C: Array
+
+    @property
+    def width(self) -> int:
+        """Number of classes."""
+        return int(self.y.shape[1])
+
+    @property
+    def groups(self) -> int:
+        """Number of groups."""
+        return int(self.C.shape[1])
+
+    def slope(self, f: Array) -> Array:
+        """Return C (p - y), with p = softmax(f) in each group."""
+        # (n, groups * K) -> (n, groups, K)
+        rest = self._probabilities(f) - self.y[:, None]
+        return np.asarray((rest * self.C[:, :, None]).reshape(f.shape))
+
+    def curvature(self, f: Array, dtype: np.dtype[Any]) -> Curvature:
+        """Return C (diag(p) - p p^T), row by row."""
+        return _Coupled(self._probabilities(f).astype(dtype), self.C.astype(dtype))
+
+    def take(self, groups: Groups) -> Multinomial:
+        """Return some of the groups."""
+        return Multinomial(self.y, self.C[:, groups])
+
+    def _probabilities(self, f: Array) -> Array:
+        return np.asarray(softmax(f.reshape(-1, self.width))).reshape(len(f), -1, self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class _Coupled:
+    """C (diag(p) - p p^T), row by row; p is (n, groups, K) and C (n, groups)."""
+
+    p: Floats
+    C: Floats
+
+    @property
+    def scale(self) -> Array:
+        spread = (self.p * (1 - self.p) * self.C[:, :, None]).mean(axis=0)
+        return np.asarray(spread, np.float64).ravel()
+
+    def __call__(self, F: Floats) -> Floats:
+        found = self.p * F.reshape(self.p.shape)
+        found -= self.p * found.sum(axis=2, keepdims=True)
+        found *= self.C[:, :, None]
+        return found.reshape(F.shape)
+
+    def take(self, groups: Groups) -> _Coupled:
+        return _Coupled(self.p[:, groups], self.C[:, groups])
+
+
+def _sigmoid(f: Array) -> Array:
+    with np.errstate(over="ignore"):  # exp may be infinite: 1 / inf is the 0 that is meant
+        return np.asarray(1 / (1 + np.exp(-f)))

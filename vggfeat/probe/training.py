@@ -1,0 +1,172 @@
+"""Training linear probes on rows of features: which coordinates, which path, which C.
+
+Memory, for n rows of d features and m columns: the rows as they are given (or nothing, where they
+are in a file), and either, for n <= 3 d, their Gram matrix in float64 and the part of it that one
+training part uses in the working precision, 12 n^2 bytes in all; or, for more rows, some blocks of
+64 MiB. Beside these, a dozen arrays of m columns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.probe.deflation import Deflation
+from vggfeat.probe.newton import Solution, minimise
+from vggfeat.probe.rows import Positions, Rows, moments
+from vggfeat.probe.spaces import Features, Gram, Space, gram
+from vggfeat.probe.targets import Classifier, Targets
+
+Array = npt.NDArray[np.float64]
+
+MOST_GRAM_ROWS = 16_384
+"""Rows up to which a Gram matrix may be made, whatever d is: 2 GiB."""
+
+SEARCH, FINAL = 1e-3, 1e-9
+"""By how much the last Newton step may change a decision value, while C is chosen and at the end;
+steps shrink so fast that what is left is far smaller."""
+
+_log = logging.getLogger(__name__)
+
+
+class Training:
+    """Rows to train on, prepared once for all parts of them, classes and values of C.
+
+    Parameters
+    ----------
+    rows : Rows
+        n rows of mean squared length 1 or so.
+    classifier : {"svm", "logreg"}
+        The intercept is penalised with the first, and not with the second.
+    targets : Targets
+        Of the same rows.
+    seed : int
+        Of the random start of :class:`Deflation`.
+    most_steps : int
+        Newton steps of one solution.
+    """
+
+    def __init__(
+        self, rows: Rows, classifier: Classifier, targets: Targets, *, seed: int, most_steps: int
+    ) -> None:
+        self.rows, self.classifier, self.targets = rows, classifier, targets
+        self.seed, self.most_steps = seed, most_steps
+        mean, square = moments(rows)
+        self.spread = max(square - float(mean @ mean), 1e-12 * square) or 1.0
+        self._penalised = classifier == "svm"
+        self._mean: Array = np.zeros_like(mean) if self._penalised else mean
+        n, d = rows.shape
+        self._gram = (
+            gram(rows, centred=not self._penalised) if n <= min(3 * d, MOST_GRAM_ROWS) else None
+        )
+
+    def choose(self, grid: Array, parts: Sequence[tuple[Positions, Positions]], score: Any) -> Any:
+        """Score values of C on held-out rows.
+
+        Parameters
+        ----------
+        grid : ndarray of shape (c,)
+            Values of C, ascending.
+        parts : sequence of pairs
+            Training and held-out rows.
+        score : callable
+            ``score(rows, f)`` scores decision values `f` of held-out `rows`: a number, or an
+            array of one a column.
+
+        Returns
+        -------
+        ndarray of shape (c,) or (c, columns)
+            Means over the parts.
+        """
+        found = []
+        for part, held_out in parts:
+            space = self._space(part, float(grid[-1]))
+            solutions = self._path(space, part, grid[:, None])
+            found.append([score(held_out, self._scores(space, held_out, s.V)) for s in solutions])
+        return np.mean(found, axis=0)
+
+    def fit(self, C: Array) -> tuple[Array, Array, Solution]:
+        """Train on all rows.
+
+        Parameters
+        ----------
+        C : ndarray of shape (groups,)
+
+        Returns
+        -------
+        coef : ndarray of float64, shape (m, d)
+        intercept : ndarray of float64, shape (m,)
+        solution : Solution
+            Its `change` is above :data:`FINAL` where `most_steps` did not suffice.
+        """
+        everything = np.arange(self.rows.shape[0])
+        space = self._space(everything, float(C.max()))
+        deflation = Deflation(space, self.seed)
+        for nearly in self._path(space, everything, C * np.array([[0.01], [0.1], [1]]), deflation):
+            solution = nearly
+        solution = minimise(
+            space,
+            self.targets.loss(self.classifier, everything, C),
+            start=solution,
+            deflation=deflation,
+            tolerance=FINAL,
+            most_steps=self.most_steps,
+        )
+        coef = self._weights(solution.V)
+        return coef, self._anchored(solution.V)[-1] - coef @ self._mean, solution
+
+    def _path(
+        self, space: Space, rows: Positions, values: Array, deflation: Deflation | None = None
+    ) -> Iterator[Solution]:
+        """Yield the solutions for rising values of C, (c, 1) or (c, groups)."""
+        deflation = deflation or Deflation(space, self.seed)
+        groups = self.targets.groups(self.classifier)
+        solution: Solution | None = None
+        for C in values:
+            solution = minimise(
+                space,
+                self.targets.loss(self.classifier, rows, np.broadcast_to(C, groups)),
+                start=solution,
+                deflation=deflation,
+                tolerance=SEARCH,
+                most_steps=self.most_steps,
+                exact=space.working == np.float64,
+            )
+            _log.debug("C up to %.3g: %d Newton steps", C.max(), solution.steps)
+            yield solution
+
+    def _space(self, rows: Positions, largest_C: float) -> Space:
+        """Return coordinates, in single precision unless the problem is too ill-conditioned."""
+        condition = 4 * largest_C * self.targets.weight.max() * len(rows)
+        working = np.float32 if condition * np.finfo(np.float32).eps < 1 else np.float64
+        if self._gram is not None:
+            return Gram(self._gram, rows, penalised=self._penalised, working=working)
+        return Features(
+            self.rows.subset(rows), self._mean, penalised=self._penalised, working=working
+        )
+
+    def _anchored(self, V: Array) -> Array:
+        """Let intercepts of exclusive classes sum to 0; only their differences mean something."""
+        if self.targets.groups(self.classifier) == V.shape[1]:
+            return V
+        return np.concatenate([V[:-1], V[-1:] - V[-1].mean()])
+
+    def _scores(self, space: Space, rows: Positions, V: Array) -> Array:
+        V = self._anchored(V)
+        if isinstance(space, Gram):
+            return space.scores_of(rows, V)
+        others = self.rows.subset(rows)
+        return Features(others, self._mean, penalised=True, working=np.float64).scores(V)
+
+    def _weights(self, V: Array) -> Array:
+        """Return w of functions of all rows, as (m, d)."""
+        if self._gram is None:
+            return np.ascontiguousarray(V[:-1].T)
+        total: Array = -np.multiply.outer(V[:-1].sum(axis=0), self._mean)
+        for where, block in self.rows.blocks():
+            total += V[where].T @ block
+        return np.asarray(total)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vggfeat.images import decode
 from vggfeat.preprocessing import Preprocessing
-from vggfeat.views import network_input
+from vggfeat.views import View
 
 Pixels = NDArray[np.uint8]
 Vector = NDArray[np.float32]
@@ -100,7 +100,7 @@ class Baseline:
         """
         resize = round(preprocessing.resize * self.side / preprocessing.crop)
         spec = replace(preprocessing, resize=resize, crop=self.side)
-        views = (network_input(decode(folder / path), "center", spec) for path in paths)
+        views = (View("center").inputs(decode(folder / path), spec)[0] for path in paths)
         return np.stack([self.describe(view) for view in views])
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from vggfeat.images import decode
 from vggfeat.layers import architecture
-from vggfeat.views import network_input
+from vggfeat.views import View
 from vggfeat.weights import standard_preprocessing
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -33,7 +33,7 @@ def baselines(monkeypatch):
 def test_pixels_are_those_that_the_network_sees(photos, baselines):
     preprocessing = standard_preprocessing(architecture("vgg16-tiny"))
     found = baselines["pixels 64"].features(photos, ["cat/00.jpg", "dog/01.jpg"], preprocessing)
-    seen = network_input(decode(photos / "dog" / "01.jpg"), "center", preprocessing)
+    [seen] = View("center").inputs(decode(photos / "dog" / "01.jpg"), preprocessing)
     assert found.shape == (2, 12288)
     np.testing.assert_allclose(255 * found[1].reshape(64, 64, 3), seen, atol=1e-3)
 

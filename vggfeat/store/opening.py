@@ -141,9 +141,13 @@ def _check(file: h5py.File, path: Path, newer: bool) -> None:
     provenance = read_provenance(file, path)
     count = file["images/path"].shape
     lengths = {f"images/{name}": file[f"images/{name}"].shape for name in IMAGES}
+    dtype = np.dtype(provenance.deciding.dtype)
     for layer in provenance.deciding.layers:
-        lengths[f"features/{layer}"] = file[f"features/{layer}"].shape[:1]
-        lengths[f"checksums/{layer}"] = file[f"checksums/{layer}"].shape
+        features, sums = file[f"features/{layer}"], file[f"checksums/{layer}"]
+        if features.dtype != dtype or sums.dtype.kind != "u":
+            raise ValueError(f"features/{layer} are {features.dtype}, not {dtype}")
+        lengths[f"features/{layer}"] = features.shape[:1]
+        lengths[f"checksums/{layer}"] = sums.shape
     if "labels/targets" in file:
         lengths["labels/targets"] = file["labels/targets"].shape[:1]
     if wrong := [name for name, length in lengths.items() if length != count]:

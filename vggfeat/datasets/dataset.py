@@ -82,6 +82,15 @@ class Dataset:
         return self.targets.ndim == 2
 
     @property
+    def signs(self) -> npt.NDArray[np.int8]:
+        """Labels as metrics take them: (N, K), 1 present, -1 absent, 0 left out."""
+        if not self.multi_label:
+            present = self.targets[:, None] == np.arange(len(self.classes))
+            return np.where(present, np.int8(1), np.int8(-1))
+        by_target = np.array([-1, 1, 0], np.int8)  # absent, present; ignored is the last one
+        return np.asarray(by_target[self.targets])
+
+    @property
     def scored(self) -> Positions:
         """Positions of the classes that the metric's mean is taken over, int64."""
         names = enumerate(self.classes)

@@ -91,6 +91,10 @@ class Protocol:
     published: tuple[Published, ...] = ()
     caveat: str = ""
 
+    def scales_for(self, input_size: int) -> tuple[int, ...]:
+        """Return the scales for a network whose input is not 224 pixels, in proportion to it."""
+        return tuple(round(side * input_size / 224) for side in self.scales)
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values, without the splits' rule, which is the dataset's."""
         return {

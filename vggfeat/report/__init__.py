@@ -1,7 +1,8 @@
 """Pages to look at: self-contained HTML files with embedded pictures, and nothing from elsewhere.
 
 One file a page; each page takes small frozen values, so that it can be made from anything that
-has them: :func:`search_page`, :func:`probe_page`, :func:`demo_page`. :func:`thumbnail`,
+has them: :func:`search_page`, :func:`probe_page`, :func:`evaluation_page`,
+:func:`demo_page`. :func:`thumbnail`,
 :func:`confusion_matrix` and :func:`sweep_figure` make the pictures. Nothing here imports torch.
 """
 
@@ -17,6 +18,7 @@ from vggfeat.report.demo import (
     SweepBlock,
     demo_page,
 )
+from vggfeat.report.evaluation import evaluation_page
 from vggfeat.report.facts import Facts, deciding_facts, happened_facts
 from vggfeat.report.page import destination
 from vggfeat.report.probe import probe_page
@@ -39,6 +41,7 @@ __all__ = [
     "deciding_facts",
     "demo_page",
     "destination",
+    "evaluation_page",
     "happened_facts",
     "ordered_layers",
     "originals",

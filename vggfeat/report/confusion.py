@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vggfeat.report.text import shortened, shown
+from vggfeat.report.thumbnails import png_uri
 
 _COLOURS = {
     False: ("#f3f1ea", "#cfdfe6", "#78aac0", "#2b6d8c", "#123d55"),
@@ -93,6 +94,20 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, dark: bool = 
             facecolor=paper, metadata={"Software": None},
         )  # fmt: skip
     return file.getvalue()
+
+
+def confusion_view(matrix: ArrayLike, classes: Sequence[str]) -> dict[str, Any]:
+    """Return both pictures of a confusion matrix and what it shows, as templates take them."""
+    light = confusion_matrix(matrix, classes)
+    # A PNG's size stands in its header: big-endian, 4 bytes each.
+    width, height = (int.from_bytes(light[at : at + 4]) // DENSITY for at in (16, 20))
+    return {
+        "light": png_uri(light),
+        "dark": png_uri(confusion_matrix(matrix, classes, dark=True)),
+        "width": width,
+        "height": height,
+        "alt": describe_confusion(matrix, classes),
+    }
 
 
 def shares(matrix: ArrayLike) -> NDArray[np.float64]:

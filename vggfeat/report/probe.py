@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vggfeat.report.confusion import DENSITY, confusion_matrix, describe_confusion
+from vggfeat.report.confusion import confusion_view
 from vggfeat.report.facts import Facts
 from vggfeat.report.page import write_page
 from vggfeat.report.text import shown
-from vggfeat.report.thumbnails import ImageSource, picture, png_uri
+from vggfeat.report.thumbnails import ImageSource, picture
 
 if TYPE_CHECKING:
     from vggfeat.probe import ProbeResult
@@ -66,9 +66,6 @@ def probe_view(
     """Return a result with its pictures drawn, as templates take it."""
     confusion, classes = result.confusion, result.classes
     many = len(classes) > 20
-    light = confusion_matrix(confusion, classes)
-    # A PNG's size stands in its header: big-endian, 4 bytes each.
-    width, height = (int.from_bytes(light[at : at + 4]) // DENSITY for at in (16, 20))
     bars: list[dict[str, Any]] = [
         {"name": name, "share": float(share), "right": int(row[k]), "total": int(row.sum())}
         for k, (name, share, row) in enumerate(zip(classes, result.recall, confusion, strict=True))
@@ -78,13 +75,7 @@ def probe_view(
     return {
         "result": result,
         "classifier": CLASSIFIERS.get(result.classifier, result.classifier),
-        "confusion": {
-            "light": png_uri(light),
-            "dark": png_uri(confusion_matrix(confusion, classes, dark=True)),
-            "width": width,
-            "height": height,
-            "alt": describe_confusion(confusion, classes),
-        },
+        "confusion": confusion_view(confusion, classes),
         "bars": bars,
         "sorted": many,
         "widest_name": min(18, max(len(shown(name)) for name in classes)) + 1,

@@ -1,0 +1,258 @@
+"""The paper's protocols on labelled datasets (Simonyan & Zisserman, arXiv 1409.1556, appendix B).
+
+Descriptors are L2-normalised and classified by linear SVMs, one class against the rest; C is
+chosen on held-out training images, then all training images train; the test images are touched
+once. Images of one class are scored by mean class recall over the splits, others by mean average
+precision.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import ProbeError
+from vggfeat.evaluation.comparing import Answers, compared
+from vggfeat.evaluation.departures import departures_of
+from vggfeat.evaluation.descriptors import Descriptors, Part, Positions, Selection
+from vggfeat.evaluation.memory import available_memory
+from vggfeat.evaluation.outcome import Evaluation, Mistake, Outcome, SplitScore
+from vggfeat.evaluation.rules import Rules, metric_name, rules_of
+from vggfeat.evaluation.scoring import (
+    confusion,
+    mistakes,
+    most_confident,
+    score_many,
+    score_one,
+)
+from vggfeat.probe import LinearProbe, indicator
+
+if TYPE_CHECKING:
+    from vggfeat.datasets import Dataset, Split
+    from vggfeat.store import FeatureStore
+
+_SHARE_OF_MEMORY = 0.4  # that training descriptors may take before they are read block by block
+
+Array = npt.NDArray[np.float64]
+_log = logging.getLogger(__name__)
+
+
+def evaluate_dataset(
+    dataset: Dataset,
+    stores: Mapping[str, FeatureStore],
+    *,
+    boxes: Mapping[str, FeatureStore] | None = None,
+    layer: str | None = None,
+    stack: bool = True,
+    rules: Rules | None = None,
+    on_split: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Run a dataset's protocol on features that were extracted from it.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        From :func:`vggfeat.datasets.open_dataset`.
+    stores : mapping of str to FeatureStore
+        Network to the store of ``dataset.source()``.
+    boxes : mapping of str to FeatureStore, optional
+        Network to the store of ``dataset.source(boxes=True)``: rows follow in which features of
+        the box are stacked with those of the image.
+    layer : str, optional
+        A layer of all stores; may be left out where each has one only.
+    stack : bool
+        Whether a row follows in which all networks' features are stacked.
+    rules : Rules, optional
+        By default those of the dataset's protocol.
+    on_split : callable, optional
+        Called with a row's name after each of its splits.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    ProbeError
+        A split has too few images with features, or features are not finite.
+    LayerError
+        A store has no such layer.
+    SourceError
+        Classes are too small for the splits' rule.
+
+    Examples
+    --------
+    >>> from vggfeat import FeatureExtractor, FeatureStore
+    >>> from vggfeat.datasets import open_dataset
+    >>> dataset = open_dataset("caltech101", "data")                   # doctest: +SKIP
+    >>> dense = dict(view="dense", scales=(256, 384, 512), flip=True, combine="stack")
+    >>> FeatureExtractor("vgg16", **dense).extract(dataset.source(), "c.h5")  # doctest: +SKIP
+    >>> with FeatureStore("c.h5") as store:                            # doctest: +SKIP
+    ...     evaluate_dataset(dataset, {"vgg16": store}).rows[0].score
+    """
+    rules = rules or rules_of(dataset)
+    splits = dataset.splits(rules.seed)
+    rows: list[Outcome] = []
+    answers: list[Answers] = []
+    plans = _plans(dataset, stores, boxes or {}, layer, stack)
+    for networks, descriptors in plans:
+        row, said = _row(descriptors, networks, splits, rules, on_split)
+        rows.append(row)
+        answers.append(said)
+    every = [part for _, descriptors in plans for part in descriptors.parts]
+    failed = int((~np.all([d.usable for _, d in plans], axis=0)).sum())
+    return Evaluation(
+        dataset=dataset.to_json(),
+        metric=metric_name(dataset, rules),
+        classes=tuple(dataset.classes[k] for k in dataset.scored),
+        rows=tuple(rows),
+        paired=tuple(compared(rows, answers)),
+        settings=_settings(dataset, every, rules, splits, failed),
+        departures=departures_of(dataset, every, rules, failed),
+    )
+
+
+def _plans(
+    dataset: Dataset,
+    stores: Mapping[str, FeatureStore],
+    boxes: Mapping[str, FeatureStore],
+    layer: str | None,
+    stack: bool,
+) -> list[tuple[tuple[str, ...], Descriptors]]:
+    """List what is classified: each network, and all of them; images, and images with boxes."""
+    groups: list[tuple[str, ...]] = [(name,) for name in stores]
+    if stack and len(stores) > 1:
+        groups.append(tuple(stores))
+    plans = [(group, [_part(stores[name], layer) for name in group]) for group in groups]
+    for group in groups if boxes else []:
+        parts = [_part(stores[name], layer) for name in group]
+        parts += [_part(boxes[name], layer, boxes=True) for name in group]
+        plans.append((group, parts))
+    return [(group, Descriptors(dataset, parts)) for group, parts in plans]
+
+
+def _part(store: FeatureStore, layer: str | None, *, boxes: bool = False) -> Part:
+    if layer is None and len(store.layers) > 1:
+        raise ProbeError(f"{store.path} has {', '.join(store.layers)}; say which layer to take.")
+    return Part(store, store.layer(layer or store.layers[0]), boxes)
+
+
+def _row(
+    descriptors: Descriptors,
+    networks: tuple[str, ...],
+    splits: Sequence[Split],
+    rules: Rules,
+    on_split: Callable[[str], None] | None,
+) -> tuple[Outcome, Answers]:
+    began, dataset = perf_counter(), descriptors.dataset
+    boxes = any(part.boxes for part in descriptors.parts)
+    name = " + ".join(networks) + (", image and box" if boxes else "")
+    scores: list[SplitScore] = []
+    wrong: list[Mistake] = []
+    examples, decisions = [], []
+    for number, split in enumerate(splits):
+        train, test = (_usable(descriptors, part) for part in (split.train, split.test))
+        probe = _trained(descriptors, train, rules)
+        decided = _scores(descriptors, test, probe)
+        score = score_many if dataset.multi_label else score_one
+        scores.append(score(dataset, test, decided, rules, probe, len(train)))
+        wrong += mistakes(descriptors, boxes, test, decided, number)
+        examples.append(test)
+        decisions.append(decided)
+        if on_split is not None:
+            on_split(name)
+    published = next(
+        (
+            number
+            for number in dataset.protocol.published
+            if set(number.networks) == set(networks) and number.boxes == boxes
+        ),
+        None,
+    )
+    row = Outcome(
+        networks=networks,
+        boxes=boxes,
+        dimension=descriptors.dimension,
+        splits=tuple(scores),
+        confusion=None if dataset.multi_label else confusion(dataset, examples, decisions),
+        mistakes=most_confident(wrong),
+        published=published,
+        seconds=perf_counter() - began,
+    )
+    return row, Answers(dataset, rules.ap, examples, decisions)
+
+
+def _usable(descriptors: Descriptors, examples: Positions) -> Positions:
+    found = examples[descriptors.usable[examples]]
+    if not len(found):
+        stores = ", ".join(str(part.store.path) for part in descriptors.parts)
+        raise ProbeError(
+            f"None of the {len(examples):,} images of a split has features in {stores}. Extract "
+            "the dataset first; `vggfeat info` tells which images failed."
+        )
+    return found
+
+
+def _trained(descriptors: Descriptors, train: Positions, rules: Rules) -> LinearProbe:
+    dataset, chosen = descriptors.dataset, descriptors.of(train)
+    probe = LinearProbe(rules.classifier, validation=rules.validation, seed=rules.seed)
+    y = (
+        indicator(dataset.signs[train][:, dataset.scored])
+        if dataset.multi_label
+        else (dataset.targets[train])
+    )
+    try:
+        if _fits(chosen):
+            return probe.fit(chosen[:], y)
+        _log.info("Training descriptors are read block by block, as memory is short.")
+        return probe.fit_reader(chosen, y)
+    except ProbeError as error:
+        raise ProbeError(f"{dataset.name}, {len(train):,} training images: {error}") from error
+
+
+def _fits(chosen: Selection) -> bool:
+    free = available_memory()
+    return free is None or chosen.nbytes <= _SHARE_OF_MEMORY * free
+
+
+def _scores(descriptors: Descriptors, test: Positions, probe: LinearProbe) -> Array:
+    """Return the score of each scored class for each test image, (n, K)."""
+    dataset, chosen = descriptors.dataset, descriptors.of(test)
+    parts = [np.asarray(probe.class_scores(block)) for block in chosen.blocks()]
+    found = np.concatenate(parts)
+    if dataset.multi_label:
+        return found
+    # A class whose training images all failed was never learnt.
+    every = np.full((len(test), len(dataset.classes)), -np.inf)
+    every[:, probe.classes_] = found
+    return every
+
+
+def _settings(
+    dataset: Dataset, parts: Sequence[Part], rules: Rules, splits: Sequence[Split], failed: int
+) -> dict[str, Any]:
+    stores = {str(part.store.path): part for part in parts}
+    return {
+        "classifier": rules.classifier,
+        "validation": rules.validation,
+        "ap": rules.ap if dataset.multi_label else None,
+        "seed": rules.seed,
+        "splits": len(splits),
+        "normalize": True,
+        "without_features": failed,
+        "stores": [
+            {
+                "path": path,
+                "layer": part.layer,
+                "boxes": part.boxes,
+                "weights": part.store.latest.weights,
+                **part.store.provenance.deciding.to_json(),
+            }
+            for path, part in stores.items()
+        ],
+    }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from contextlib import closing
+from itertools import count
 
 import pytest
 from hypothesis import given, settings
@@ -40,6 +42,27 @@ def test_leaving_early_stops_the_workers():
     with closing(prefetch(lambda i: i, range(10_000), workers=4, ahead=8)) as results:
         assert next(results) == 0
     assert threading.active_count() == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals by a timer are POSIX's")
+def test_an_interruption_at_any_moment_ends_the_work():
+    before = threading.active_count()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in range(300):
+            with pytest.raises(KeyboardInterrupt):  # noqa: PT012 (wherever it comes)
+                signal.setitimer(signal.ITIMER_REAL, 0.0002 + 0.00001 * number)
+                with closing(prefetch(lambda i: i, count(), workers=3, ahead=6)) as results:
+                    for _ in results:
+                        pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert threading.active_count() <= before + 3  # one start may have been cut short
 
 
 def test_what_a_worker_raises_arrives():

@@ -8,9 +8,9 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar, cast
 
 _log = logging.getLogger(__name__)
 
@@ -46,17 +46,58 @@ def prefetch(
     Result
         In the order of the items; what the function raises is raised here.
     """
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="vggfeat-decode")
-    waiting: deque[Future[Result]] = deque()
+    # Not ThreadPoolExecutor: Ctrl-C inside its submit() leaves a lock taken that its threads then
+    # wait for. A SimpleQueue is used in one step that no signal can divide.
+    tasks: SimpleQueue[_Task[Item, Result] | None] = SimpleQueue()
+    stopped = threading.Event()
+
+    def work() -> None:
+        while (task := tasks.get()) is not None:
+            if not stopped.is_set():
+                task.run(function)
+
+    threads = [
+        threading.Thread(target=work, name=f"vggfeat-decode-{number}", daemon=True)
+        for number in range(workers)
+    ]
+    waiting: deque[_Task[Item, Result]] = deque()
     try:
+        for thread in threads:
+            thread.start()
         for item in items:
-            waiting.append(executor.submit(function, item))
+            waiting.append(_Task(item))
+            tasks.put(waiting[-1])
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        stopped.set()
+        for _ in threads:
+            tasks.put(None)
+        for thread in threads:
+            if thread.ident is not None:  # an interruption may come before it was started
+                thread.join()
+
+
+class _Task(Generic[Item, Result]):
+    """An item on its way through a thread."""
+
+    def __init__(self, item: Item) -> None:
+        self._item = item
+        self._answer: SimpleQueue[tuple[Result, None] | tuple[None, BaseException]] = SimpleQueue()
+
+    def run(self, function: Callable[[Item], Result]) -> None:
+        try:
+            self._answer.put((function(self._item), None))
+        except BaseException as error:  # raised again where the caller is
+            self._answer.put((None, error))
+
+    def result(self) -> Result:
+        result, error = self._answer.get()
+        if error is not None:
+            raise error
+        return cast("Result", result)
 
 
 class Background:

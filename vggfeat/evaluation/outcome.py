@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ class Outcome:
     @property
     def name(self) -> str:
         """What a person calls it, such as ``"vgg16 + vgg19, image and box"``."""
-        return " + ".join(self.networks) + (", image and box" if self.boxes else "")
+        return row_name(self.networks, self.boxes)
 
     @property
     def score(self) -> float:
@@ -128,7 +129,11 @@ class Outcome:
     @property
     def by_class(self) -> Array:
         """Mean over the splits of each scored class's recall or average precision, (K,)."""
-        return np.asarray(np.nanmean([split.by_class for split in self.splits], axis=0))
+        each = np.array([split.by_class for split in self.splits])
+        known = ~np.isnan(each)
+        total = np.where(known, each, 0).sum(axis=0)
+        unknown = np.full(each.shape[1], np.nan)  # no test image in any split
+        return np.asarray(np.divide(total, known.sum(axis=0), out=unknown, where=known.any(axis=0)))
 
     @property
     def difference(self) -> float | None:
@@ -223,6 +228,11 @@ class Evaluation:
             "settings": self.settings,
             "departures": list(self.departures),
         }
+
+
+def row_name(networks: Sequence[str], boxes: bool) -> str:
+    """Name a kind of descriptor as a person would."""
+    return " + ".join(networks) + (", image and box" if boxes else "")
 
 
 def _split_json(split: SplitScore) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from vggfeat.evaluation.comparing import Answers, compared
 from vggfeat.evaluation.departures import departures_of
 from vggfeat.evaluation.descriptors import Descriptors, Part, Positions, Selection
 from vggfeat.evaluation.memory import available_memory
-from vggfeat.evaluation.outcome import Evaluation, Mistake, Outcome, SplitScore
+from vggfeat.evaluation.outcome import Evaluation, Mistake, Outcome, SplitScore, row_name
 from vggfeat.evaluation.rules import Rules, metric_name, rules_of
 from vggfeat.evaluation.scoring import (
     confusion,
@@ -151,7 +151,6 @@ def _row(
 ) -> tuple[Outcome, Answers]:
     began, dataset = perf_counter(), descriptors.dataset
     boxes = any(part.boxes for part in descriptors.parts)
-    name = " + ".join(networks) + (", image and box" if boxes else "")
     scores: list[SplitScore] = []
     wrong: list[Mistake] = []
     examples, decisions = [], []
@@ -165,7 +164,7 @@ def _row(
         examples.append(test)
         decisions.append(decided)
         if on_split is not None:
-            on_split(name)
+            on_split(row_name(networks, boxes))
     published = next(
         (
             number
@@ -201,11 +200,9 @@ def _usable(descriptors: Descriptors, examples: Positions) -> Positions:
 def _trained(descriptors: Descriptors, train: Positions, rules: Rules) -> LinearProbe:
     dataset, chosen = descriptors.dataset, descriptors.of(train)
     probe = LinearProbe(rules.classifier, validation=rules.validation, seed=rules.seed)
-    y = (
-        indicator(dataset.signs[train][:, dataset.scored])
-        if dataset.multi_label
-        else (dataset.targets[train])
-    )
+    y = dataset.targets[train]
+    if dataset.multi_label:
+        y = indicator(dataset.signs[train][:, dataset.scored])
     try:
         if _fits(chosen):
             return probe.fit(chosen[:], y)

@@ -20,7 +20,7 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
 from vggfeat.errors import LayerError, ProbeError
-from vggfeat.evaluation import Comparison, LayerScore, compare, knn, knn_accuracy, memory, sweep
+from vggfeat.evaluation import Comparison, LayerScore, compare, knn_accuracy, memory, nearest, sweep
 from vggfeat.probe import evaluate
 from vggfeat.report import ordered_layers, sweep_figure
 from vggfeat.store import FeatureStore, StoreWriter
@@ -113,7 +113,7 @@ def test_small_blocks_give_the_same_answer(monkeypatch):
     X, Q = rng.integers(-2, 3, (83, 6)), rng.integers(-2, 3, (41, 6))
     y, true = rng.integers(0, 4, 83), rng.integers(0, 4, 41)
     whole = [knn_accuracy(X, y, Q, true, k=k) for k in (1, 5, 60)]
-    monkeypatch.setattr(knn, "_BLOCK", 7 * 6)
+    monkeypatch.setattr(nearest, "_BLOCK", 7 * 6)
     assert [knn_accuracy(X, y, Q, true, k=k) for k in (1, 5, 60)] == whole
 
 
@@ -136,7 +136,7 @@ def test_of_equally_near_rows_the_first_ones_vote():
 def test_the_cosine_does_not_see_lengths_and_the_inner_product_does():
     X, y = [[10.0, 9.0], [1.0, 0.0]], [0, 1]
     assert knn_accuracy(X, y, [[1.0, 0.0]], [1], k=1) == 1
-    assert knn_accuracy(X, y, [[1.0, 0.0]], [0], k=1, normalize=False) == 1
+    assert knn_accuracy(X, y, [[1.0, 0.0]], [0], k=1, metric="inner") == 1
     assert knn_accuracy(np.array(X) * 1e200, y, [[1e-200, 0.0]], [1], k=1) == 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.output import json_option, print_json, printable, show_progress, table
+from vggfeat.cli.output import json_option, print_json, printable, progress_bar, table
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import Comparison, LayerScore
@@ -75,7 +74,7 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
       vggfeat sweep trained.h5 random.h5 --layers pool3,pool5,relu7
     """
     from vggfeat.evaluation import compare
-    from vggfeat.evaluation.sweep import asked_layers
+    from vggfeat.evaluation.asked import asked_layers
     from vggfeat.report import destination
     from vggfeat.store import FeatureStore
 
@@ -88,7 +87,7 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     with ExitStack() as stack:
         opened = [stack.enter_context(FeatureStore(path)) for path in stores]
         names = [asked_layers(store, asked) for store in opened]
-        bar = stack.enter_context(_bar(sum(map(len, names))))
+        bar = stack.enter_context(progress_bar("sweep", "layer", sum(map(len, names))))
 
         def on_layer(score: LayerScore) -> None:
             bar.set_postfix_str(score.layer, refresh=False)
@@ -117,15 +116,6 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     click.echo("* the best of its column")
     if picture:
         click.echo(f"Picture: {printable(picture)}")
-
-
-def _bar(total: int) -> Any:
-    from tqdm import tqdm
-
-    disable = None if show_progress() is None else True
-    return tqdm(
-        desc="sweep", total=total, unit="layer", file=sys.stderr, disable=disable, leave=False
-    )
 
 
 def _store(store: FeatureStore, asked: list[str], scores: Sequence[LayerScore]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -65,6 +66,38 @@ class Images:
         order = np.argsort(own)
         X = data.features(self.store, own[order])[1]  # read in the file's order
         return X[np.argsort(order)]
+
+    def reader(self, layer: str, positions: Positions) -> LayerRows:
+        """Return some images' features as rows that are read when they are asked for."""
+        return LayerRows(self, layer, positions)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerRows:
+    """Features of some images, read from their store block by block.
+
+    Attributes
+    ----------
+    images : Images
+        Where they are.
+    layer : str
+        Canonical name.
+    positions : ndarray of int64, shape (m,)
+        Which of the images, ascending.
+    """
+
+    images: Images
+    layer: str
+    positions: Positions
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape, (m, d)."""
+        return len(self.positions), math.prod(self.images.store[self.layer].shape[1:])
+
+    def __getitem__(self, rows: slice, /) -> npt.NDArray[np.float32]:
+        """Read rows; errors are those of :meth:`Images.features`."""
+        return self.images.features(self.layer, self.positions[rows])
 
 
 def shared_images(stores: Sequence[FeatureStore]) -> list[Images]:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.errors import LayerError, ProbeError
+from vggfeat.errors import ProbeError
+from vggfeat.evaluation.asked import asked_layers
 from vggfeat.evaluation.images import Images, shared_images
 from vggfeat.evaluation.knn import knn_accuracy
 from vggfeat.evaluation.memory import check_memory
-from vggfeat.layers import ARCHITECTURES
 from vggfeat.metrics import mean_class_recall
 from vggfeat.probe import LinearProbe, stratified_split
 from vggfeat.probe.targets import Classifier
@@ -214,33 +214,6 @@ def compare(
         majority=float(np.mean(y[test] == np.bincount(y[train]).argmax())),
         scores=tuple(found),
     )
-
-
-def asked_layers(store: FeatureStore, layers: Iterable[str] | None) -> list[str]:
-    """Return the canonical names of the layers asked for, in the order they run.
-
-    Parameters
-    ----------
-    store : FeatureStore
-        That must have them.
-    layers : iterable of str, optional
-        Names or aliases, also in one text with commas between; all of the store by default.
-
-    Raises
-    ------
-    LayerError
-        The store has no such layer, or none is named.
-    """
-    network = ARCHITECTURES.get(store.provenance.deciding.model)
-    depth = {name: at for at, name in enumerate(network.names if network else store.layers)}
-    held = sorted(store.layers, key=lambda name: depth.get(name, len(depth)))
-    if layers is None:
-        return held
-    texts = layers.split(",") if isinstance(layers, str) else layers
-    wanted = {store.layer(name) for name in texts if name.strip()}
-    if not wanted:
-        raise LayerError(f"No layer was asked for. {store.path} has {', '.join(held)}.")
-    return [name for name in held if name in wanted]
 
 
 def _score(

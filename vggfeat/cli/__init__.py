@@ -29,6 +29,7 @@ COMMANDS = {
     "probe": ("vggfeat.cli.probe:probe", "Train and score a linear classifier on a layer."),
     "predict": ("vggfeat.cli.probe:predict", "Label new images with a saved probe."),
     "knn": ("vggfeat.cli.knn:knn", "Score layers by the vote of nearest neighbours."),
+    "lowshot": ("vggfeat.cli.lowshot:lowshot", "Score layers by how few images suffice."),
     "sweep": ("vggfeat.cli.sweep:sweep", "Score every layer of a store, side by side."),
     "index": ("vggfeat.cli.search:index", "Build and look at indexes for similarity search."),
     "search": ("vggfeat.cli.search:search", "Find the images most like a query."),

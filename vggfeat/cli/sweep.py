@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -179,9 +178,7 @@ def _column(layers: list[str], scores: dict[str, dict[str, Any]], name: str) -> 
 
 
 def _draw(compared: Comparison, stores: Sequence[str], picture: str) -> None:
-    from vggfeat.report import sweep_figure
+    from vggfeat.report import short_names, sweep_figure, write_bytes
 
-    stems = [Path(path).stem for path in stores]
-    names = stems if len(set(stems)) == len(stems) else stores
-    series = dict(zip(names, compared.scores, strict=True))
-    Path(picture).write_bytes(sweep_figure(series, compared.chance))
+    series = dict(zip(short_names(stores), compared.scores, strict=True))
+    write_bytes(picture, sweep_figure(series, compared.chance))

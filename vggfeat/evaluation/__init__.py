@@ -7,6 +7,7 @@ images; :func:`score_neighbours` names images by their neighbours,
 
 from __future__ import annotations
 
+from vggfeat.evaluation.differences import Versus
 from vggfeat.evaluation.knn import knn_accuracy, knn_answers
 from vggfeat.evaluation.lowshot import LowShot, LowShotScore, low_shot
 from vggfeat.evaluation.neighbours import Neighbourhoods, NeighbourScore, score_neighbours
@@ -19,6 +20,7 @@ __all__ = [
     "LowShotScore",
     "NeighbourScore",
     "Neighbourhoods",
+    "Versus",
     "compare",
     "knn_accuracy",
     "knn_answers",

@@ -201,7 +201,7 @@ class FeatureExtractor(Settings):
 
     def extract(
         self,
-        source: str | os.PathLike[str],
+        source: str | os.PathLike[str] | Source,
         store: str | os.PathLike[str],
         *,
         labels: str | os.PathLike[str] = "auto",
@@ -214,7 +214,7 @@ class FeatureExtractor(Settings):
 
         Parameters
         ----------
-        source : path
+        source : path or Source
             A folder, an image, a ``.txt`` or ``.csv`` list, or ``.tar`` shards.
         store : path
             The HDF5 file. If it exists it is resumed: rows done stay, new images are appended,

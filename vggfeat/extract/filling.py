@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 def extract(
     extractor: FeatureExtractor,
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Source,
     store: str | os.PathLike[str],
     *,
     labels: str | os.PathLike[str],

@@ -104,10 +104,10 @@ def test_a_grid_search_over_layers_decodes_each_image_once_a_layer(tmp_path, pic
 def test_parallel_searches_fill_one_cache_without_harm(tmp_path, pictures):
     classes = np.arange(16) % 2
     scores = []
-    for cache in (None, tmp_path / "cache"):
+    for cache, jobs in ((None, 1), (tmp_path / "cache", 2)):
         pipeline = Pipeline([("vgg", features(cache)), ("probe", LinearProbe(C=1.0))])
         search = GridSearchCV(
-            pipeline, {"vgg__layer": ["pool2", "relu7"]}, cv=4, n_jobs=2, error_score="raise"
+            pipeline, {"vgg__layer": ["pool2", "relu7"]}, cv=4, n_jobs=jobs, error_score="raise"
         )
         scores.append(search.fit(pictures, classes).cv_results_["mean_test_score"].tolist())
     assert scores[0] == scores[1]

@@ -116,11 +116,17 @@ def shared_images(stores: Sequence[FeatureStore]) -> list[Images]:
     Raises
     ------
     ProbeError
-        The stores' labelled images differ, or :class:`~vggfeat.probe.labelled.Labelled` finds
-        fault with one.
+        The stores' labelled images differ, images have several labels, or
+        :class:`~vggfeat.probe.labelled.Labelled` finds fault with one.
     """
     if not stores:
         raise ProbeError("No store was given. Name at least one.")
+    for store in stores:
+        if store.has_labels and store.labels.ndim != 1:
+            raise ProbeError(
+                f"Images in {store.path} have several labels each; only stores of one label an "
+                "image are scored by knn, lowshot and sweep."
+            )
     found = [Labelled.of(store, store.layers[0]) for store in stores]
     first = found[0]
     labels = _labels(stores[0], first)

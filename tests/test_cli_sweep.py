@@ -39,10 +39,11 @@ def test_a_sweep_prints_every_layer_with_the_best_values_marked(work):
     assert rows["pool5"][1:3] == ["none", "36"]
     assert rows["relu7"][1:3] == ["-", "64"]
     for column in (3, 4, 5):
-        shares = {layer: float(row[column].rstrip("%*")) for layer, row in rows.items()}
+        shares = {layer: float(row[column].rstrip("%*~")) for layer, row in rows.items()}
         best = max(shares.values())
         for layer, row in rows.items():
             assert row[column].endswith("*") == (shares[layer] == best)
+    assert "~ not told apart from it by 6 test images" in done.stdout
 
 
 def test_a_sweep_s_numbers_are_those_of_the_probe(work):
@@ -61,6 +62,7 @@ def test_a_sweep_s_numbers_are_those_of_the_probe(work):
         assert told[name] == probe[name], name
     assert (store["model"], store["weights"], store["left_out"]) == ("vgg16", "random:0", [])
     assert (told["k"], told["train_per_class"]) == (10, 5)
+    assert store["from_best"] == []
     assert 0 <= score["knn_accuracy"] <= 1
 
 
@@ -73,7 +75,9 @@ def test_several_stores_stand_side_by_side_with_a_picture(work):
     assert "accuracy(1)  kNN(1)  accuracy(2)  kNN(2)" in re.sub("  +", "  ", done.stdout)
     row = next(line.split() for line in done.stdout.splitlines() if line.startswith("relu7"))
     assert row[1:3] == row[3:5], "the same features score alike"
+    assert row[5] == "1", "nor is their difference more than chance"
     assert f"Picture: {picture}" in done.stdout
+    assert [path.name for path in work.iterdir() if "sweep.png" in path.name] == ["sweep.png"]
     with Image.open(picture) as image:
         image.load()
         assert image.format == "PNG"
@@ -111,6 +115,7 @@ def test_a_damaged_layer_is_named_and_the_others_are_scored(work, tmp_path):
     assert re.search(r"^relu7 +- +64 +\d", done.stdout, re.MULTILINE)
     done = cli("sweep", damaged, work / "one.h5", "--json")
     first, second = json.loads(done.stdout)["stores"]
+    assert [pair["layer"] for pair in second["from_first"]] == ["relu7", "relu7"]
     assert first["left_out"] == ["pool5"]
     assert [score["layer"] for score in second["layers"]] == ["pool5", "relu7"]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
 from vggfeat.errors import LayerError, ProbeError
-from vggfeat.evaluation import Comparison, LayerScore, compare, knn, knn_accuracy, memory, sweep
-from vggfeat.probe import evaluate
+from vggfeat.evaluation import Comparison, LayerScore, compare, knn_accuracy, memory, nearest, sweep
+from vggfeat.metrics import compare_answers
+from vggfeat.probe import LinearProbe, evaluate
 from vggfeat.report import ordered_layers, sweep_figure
 from vggfeat.store import FeatureStore, StoreWriter
 
@@ -113,7 +116,7 @@ def test_small_blocks_give_the_same_answer(monkeypatch):
     X, Q = rng.integers(-2, 3, (83, 6)), rng.integers(-2, 3, (41, 6))
     y, true = rng.integers(0, 4, 83), rng.integers(0, 4, 41)
     whole = [knn_accuracy(X, y, Q, true, k=k) for k in (1, 5, 60)]
-    monkeypatch.setattr(knn, "_BLOCK", 7 * 6)
+    monkeypatch.setattr(nearest, "_BLOCK", 7 * 6)
     assert [knn_accuracy(X, y, Q, true, k=k) for k in (1, 5, 60)] == whole
 
 
@@ -136,7 +139,7 @@ def test_of_equally_near_rows_the_first_ones_vote():
 def test_the_cosine_does_not_see_lengths_and_the_inner_product_does():
     X, y = [[10.0, 9.0], [1.0, 0.0]], [0, 1]
     assert knn_accuracy(X, y, [[1.0, 0.0]], [1], k=1) == 1
-    assert knn_accuracy(X, y, [[1.0, 0.0]], [0], k=1, normalize=False) == 1
+    assert knn_accuracy(X, y, [[1.0, 0.0]], [0], k=1, metric="inner") == 1
     assert knn_accuracy(np.array(X) * 1e200, y, [[1e-200, 0.0]], [1], k=1) == 1
 
 
@@ -298,6 +301,50 @@ def test_stores_of_the_same_images_are_compared_on_the_same_split_in_whatever_or
     assert compared.classes == CLASSES
     assert compared.chance == compared.majority == pytest.approx(1 / 3)
     assert (compared.n_train, compared.n_test) == (45, 15)
+
+
+def test_layers_are_told_apart_only_where_more_than_chance_differs(tmp_path):
+    layers = {
+        "conv1_1": clusters(150, 9, seed=1),
+        "relu6": clusters(150, 0.25, seed=2),
+        "relu7": clusters(150, 0.3, seed=3),
+    }
+    worse = layers | {"relu7": clusters(150, 9, seed=4)}
+    paths = make_store(tmp_path / "a.h5", layers), make_store(tmp_path / "b.h5", worse)
+    with FeatureStore(paths[0]) as first, FeatureStore(paths[1]) as second:
+        compared = compare([first, second])
+        answers = {
+            layer: [one.predicted for one in evaluate(first, layer).predictions] for layer in layers
+        }
+        true = [one.true for one in evaluate(first, "relu7").predictions]
+    pairs = {(pair.judge, pair.layer): pair for pair in compared.from_best[0]}
+    best = max(compared.scores[0], key=lambda score: score.accuracy).layer
+    assert {layer for judge, layer in pairs if judge == "probe"} == layers.keys() - {best}
+    assert pairs["probe", "conv1_1"].beyond_chance
+    other = next(pair for (judge, layer), pair in pairs.items() if layer != "conv1_1")
+    assert not other.beyond_chance
+    for pair in compared.from_best[0]:
+        if pair.judge == "probe":
+            exact = compare_answers(true, answers[pair.layer], answers[pair.other])
+            assert (pair.p, pair.difference) == (exact.p, exact.difference)
+            assert (pair.only_layer, pair.only_other) == (exact.only_first, exact.only_second)
+            assert pair.adjusted >= pair.p
+    (between,) = compared.from_first
+    told = {(pair.judge, pair.layer): pair for pair in between}
+    assert len(told) == 6
+    assert told["probe", "relu6"].p == told["kNN", "relu6"].p == 1
+    assert told["probe", "relu7"].beyond_chance
+    assert told["probe", "relu7"].difference > 0.3
+
+
+def test_a_probe_that_does_not_settle_says_in_which_layer(tmp_path, caplog, monkeypatch):
+    module = "vggfeat.evaluation.sweep"
+    monkeypatch.setattr(sys.modules[module], "LinearProbe", partial(LinearProbe, max_iter=1))
+    store = FeatureStore(make_store(tmp_path / "s.h5", {"relu7": clusters(60, 2.0)}))
+    with store, caplog.at_level(logging.WARNING, "vggfeat"):
+        sweep(store)
+    (message,) = caplog.messages
+    assert message.startswith(f"relu7 of {tmp_path / 's.h5'}: The svm did not settle")
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,16 @@ def test_search_an_archive(scenes, tmp_path):
     assert all("flower/" in line for line in lines[1:])
 
 
+def test_choose_a_layer(scenes, tmp_path):
+    classes = shutil.copytree(scenes, tmp_path / "classes")
+    lines = run("choose_a_layer.py", classes, "--folds", 2).splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == [
+        "pool4", "pool5:max", "pool5:gem", "relu6", "relu7",
+    ]  # fmt: skip
+    assert all(float(line.split()[1].rstrip("%")) > 80 for line in lines[:-1])
+    assert len(list((tmp_path / "classes.features").glob("*.h5"))) == 5
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_an_example_is_short_enough_to_read(path):
     assert len(path.read_text().splitlines()) <= 60

@@ -372,3 +372,63 @@ def test_scores_need_no_network_nor_learning_library():
     code = "import sys, vggfeat.metrics; print({'torch', 'sklearn', 'scipy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [(0, 10, 0, 0.2775), (10, 10, 0.7225, 1), (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605)],
+)
+def test_a_share_s_interval_is_wilson_s(right, n, low, high):
+    """The last two are worked in Newcombe, Statistics in Medicine 17 (1998), table I."""
+    assert metrics.wilson(right, n) == pytest.approx((low, high), abs=5e-5)
+    theirs = scipy.stats.binomtest(right, n).proportion_ci(0.9, method="wilson")
+    assert metrics.wilson(right, n, 0.9) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_accuracy_and_recall_come_with_their_intervals():
+    y = np.repeat([0, 1, 2], [10, 20, 40])
+    told = y.copy()
+    told[[0, 1, 12, 13, 14, 30, 31]] = 3
+    share = metrics.accuracy_interval(y, told)
+    assert (share.value, share.n, share.level) == (63 / 70, 70, 0.95)
+    assert (share.low, share.high) == metrics.wilson(63, 70)
+    recall = metrics.recall_interval(y, told, 0.8)
+    limits = [metrics.wilson(right, n, 0.8) for right, n in ((8, 10), (17, 20), (38, 40))]
+    rates = [8 / 10, 17 / 20, 38 / 40]
+    below = math.sqrt(sum((r - low) ** 2 for r, (low, _) in zip(rates, limits, strict=True))) / 3
+    above = math.sqrt(sum((high - r) ** 2 for r, (_, high) in zip(rates, limits, strict=True))) / 3
+    assert recall.value == pytest.approx(np.mean(rates))
+    assert (recall.low, recall.high) == pytest.approx((recall.value - below, recall.value + above))
+    # Of one class it is the class's own, and where all is right it ends at 1.
+    one = metrics.recall_interval([5] * 9, [5] * 9)
+    assert (one.low, one.high) == pytest.approx(metrics.wilson(9, 9))
+
+
+def test_intervals_of_mean_recall_hold_the_truth_about_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    rates, counts = np.array([0.95, 0.7, 0.5, 0.9]), np.array([12, 30, 8, 20])
+    y = np.repeat(np.arange(4), counts)
+    held = 0
+    for _ in range(400):
+        told = np.where(rng.random(len(y)) < rates[y], y, -1)
+        share = metrics.recall_interval(y, told, 0.9)
+        held += share.low <= rates.mean() <= share.high
+    assert 0.85 < held / 400 < 0.95
+
+
+def test_several_tests_raise_p_values_as_holm_says():
+    assert metrics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert metrics.holm([0.9, 0.8]).tolist() == [1, 1]
+    assert metrics.holm([0.02]).tolist() == [0.02]
+    assert metrics.holm([]).tolist() == []
+    for wrong in ([1.2], [-0.1], [math.nan], [[0.1]]):
+        with pytest.raises(ProbeError, match="p-values"):
+            metrics.holm(wrong)
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "level"), [(3, 2, 0.9), (-1, 2, 0.9), (0, 0, 0.9), (1, 2, 1)]
+)
+def test_senseless_shares_are_refused(right, n, level):
+    with pytest.raises(ProbeError, match=r"answers are right|level"):
+        metrics.wilson(right, n, level)

@@ -32,6 +32,7 @@ from vggfeat.report import (
     probe_page,
     search_page,
     thumbnail,
+    write_bytes,
 )
 from vggfeat.report.confusion import describe_confusion
 from vggfeat.report.text import decimals, duration, shortened, shown
@@ -263,6 +264,28 @@ def test_where_a_page_cannot_go_is_said_before_it_is_made(tmp_path: Path) -> Non
         destination(tmp_path / "no" / "a.html")
     with pytest.raises(VggfeatError, match="is a folder"):
         destination(tmp_path)
+
+
+def test_a_folder_that_takes_no_files_is_told_before_the_work(tmp_path: Path) -> None:
+    folder = tmp_path / "full"
+    folder.mkdir(mode=0o555)
+    try:
+        (folder / "probe").touch()
+    except OSError:
+        pass
+    else:  # an administrator may write anywhere, but not among processes
+        folder = Path("/proc/self")
+    if not folder.is_dir():
+        pytest.skip("no folder here refuses files")
+    with pytest.raises(VggfeatError, match=r"a\.png cannot be written"):
+        destination(folder / "a.png")
+
+
+def test_bytes_replace_what_is_there_whole_and_leave_nothing_beside(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"old")
+    assert write_bytes(tmp_path / "a.png", b"new") == tmp_path / "a.png"
+    assert (tmp_path / "a.png").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 @given(st.text(max_size=60), st.integers(3, 30))

@@ -56,6 +56,14 @@ def test_the_contract_s_example_reads_features_and_labels_lazily(tmp_path: Path)
         assert store.layers == ("relu7", "pool5")
 
 
+def test_writing_no_row_changes_nothing(tmp_path: Path) -> None:
+    with writer(tmp_path / "photos.h5") as store:
+        assert store.write([], features([])) == {}
+        assert len(store.pending()) == 10
+        fill(store)
+    check_with_plain_h5py(tmp_path / "photos.h5")
+
+
 def test_every_layer_shape_and_dtype_comes_back_bit_for_bit(tmp_path: Path) -> None:
     for dtype in ("float32", "float16"):
         path = tmp_path / f"{dtype}.h5"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from vggfeat.errors import LayerError
 from vggfeat.extract import PRECISIONS, FeatureExtractor
@@ -65,3 +66,63 @@ def extractor_like(provenance: Provenance, options: dict[str, Any]) -> FeatureEx
     """Return the extractor that a probe or index needs, by the options of `query_options`."""
     chosen = {name: options[name] for name in ("weights", "device", "precision")}
     return FeatureExtractor.like(provenance, **chosen)
+
+
+def whole_numbers(_ctx: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, ...]:
+    """Read whole numbers from 1 on with commas between, as an option's callback.
+
+    Returns
+    -------
+    tuple of int
+        Ascending, each once.
+
+    Raises
+    ------
+    click.BadParameter
+        There is none, or something else.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isascii() and word.isdigit() and int(word) for word in words):
+        raise click.BadParameter(f"{text!r} is no list of whole numbers from 1 on, such as 1,5,10.")
+    return tuple(sorted({int(word) for word in words}))
+
+
+layers_option = click.option(
+    "--layer",
+    "layers",
+    metavar="NAME,...",
+    help="Score these layers only.  [default: all that the store holds]",
+)
+
+
+def split_options(command: Function) -> Function:
+    """Add the options that say which images are for the test, as `vggfeat probe` has them."""
+    for option in (
+        click.option(
+            "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of splits.",
+        ),
+        click.option(
+            "--train-per-class", type=click.IntRange(min=1),
+            help="Train on so many images of each class and test on all others, instead.",
+        ),
+        click.option(
+            "--test-size", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            default=0.25, show_default=True, help="Share of each class's images to test on.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def refuse_given(names: Sequence[str], why: str) -> None:
+    """Refuse options of this command that were given and would have no effect.
+
+    Raises
+    ------
+    click.UsageError
+        One of `names`, parameters of the command, was given.
+    """
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} has no effect with {why}.")

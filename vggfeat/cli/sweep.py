@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.output import json_option, print_json, printable, show_progress, table
+from vggfeat.cli.output import json_option, print_json, printable, progress_bar, table
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation import Comparison, LayerScore
+    from vggfeat.evaluation import Comparison, LayerScore, Versus
     from vggfeat.store import FeatureStore
+
+Alike = dict[str, set[str]]
 
 
 @click.command()
@@ -66,6 +66,9 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     probe`, and by the vote of the k training images that are most similar by the cosine, which
     takes no training at all.
 
+    A layer marked ~ may be as good as the best: on these test images the difference is no larger
+    than chance makes it.
+
     Several stores of the same images, of other weights or networks, are compared on the same
     training and test images. `vggfeat extract --layers all` makes a store of every layer.
 
@@ -75,7 +78,7 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
       vggfeat sweep trained.h5 random.h5 --layers pool3,pool5,relu7
     """
     from vggfeat.evaluation import compare
-    from vggfeat.evaluation.sweep import asked_layers
+    from vggfeat.evaluation.asked import asked_layers
     from vggfeat.report import destination
     from vggfeat.store import FeatureStore
 
@@ -88,7 +91,7 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     with ExitStack() as stack:
         opened = [stack.enter_context(FeatureStore(path)) for path in stores]
         names = [asked_layers(store, asked) for store in opened]
-        bar = stack.enter_context(_bar(sum(map(len, names))))
+        bar = stack.enter_context(progress_bar("sweep", "layer", sum(map(len, names))))
 
         def on_layer(score: LayerScore) -> None:
             bar.set_postfix_str(score.layer, refresh=False)
@@ -97,6 +100,10 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
         compared = compare(opened, asked, on_layer=on_layer, **options)
         found = zip(opened, names, compared.scores, strict=True)
         told = [_store(store, layers, scores) for store, layers, scores in found]
+    for one, versus in zip(told, compared.from_best, strict=True):
+        one["from_best"] = [asdict(pair) for pair in versus]
+    for one, versus in zip(told[1:], compared.from_first, strict=True):
+        one["from_first"] = [asdict(pair) for pair in versus]
     if picture:
         _draw(compared, stores, picture)
     if as_json:
@@ -113,19 +120,21 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     for number, one in enumerate(told, start=1):
         prefix = f"({number}) " if len(told) > 1 else ""
         click.echo(f"{prefix}{printable(one['store'])}: {one['model']}, weights {one['weights']}")
-    click.echo("\n" + (_single(told[0], names[0]) if len(told) == 1 else _beside(told, names)))
-    click.echo("* the best of its column")
+    single = len(told) == 1
+    alike = _alike(compared.from_best[0])
+    click.echo(
+        "\n" + (_single(told[0], names[0], alike) if single else _beside(compared, told, names))
+    )
+    click.echo(
+        f"* the best of its column; ~ not told apart from it by {compared.n_test:,} test images "
+        "(exact McNemar test, Holm over layers, p >= 0.05)"
+    )
+    if not single:
+        click.echo(
+            "p(n): how often chance alone would set accuracy(n) so far from accuracy(1), likewise"
+        )
     if picture:
         click.echo(f"Picture: {printable(picture)}")
-
-
-def _bar(total: int) -> Any:
-    from tqdm import tqdm
-
-    disable = None if show_progress() is None else True
-    return tqdm(
-        desc="sweep", total=total, unit="layer", file=sys.stderr, disable=disable, leave=False
-    )
 
 
 def _store(store: FeatureStore, asked: list[str], scores: Sequence[LayerScore]) -> dict[str, Any]:
@@ -150,48 +159,64 @@ def _protocol(compared: Comparison, options: dict[str, Any]) -> str:
     )
 
 
-def _single(told: dict[str, Any], layers: list[str]) -> str:
+def _single(told: dict[str, Any], layers: list[str], alike: Alike) -> str:
     scores = {score["layer"]: score for score in told["layers"]}
-    values = {"accuracy": "accuracy", "recall": "mean_class_recall", "kNN": "knn_accuracy"}
-    columns = [_column(layers, scores, name) for name in values.values()]
+    columns = [
+        _column(layers, scores, "accuracy", alike["probe"]),
+        _column(layers, scores, "mean_class_recall", set()),
+        _column(layers, scores, "knn_accuracy", alike["kNN"]),
+    ]
     rows = []
     for layer, *marked in zip(layers, *columns, strict=True):
         score = scores.get(layer)
         rest = [f"{score['C']:.3g}", f"{score['seconds']:.1f}"] if score else ["-", "-"]
         made = [score["pooling"] or "-", f"{score['dimension']:,}"] if score else ["-", "-"]
         rows.append([layer, *made, *marked, *rest])
-    header = ["layer", "pooling", "dimension", *values, "C", "seconds"]
+    header = ["layer", "pooling", "dimension", "accuracy", "recall", "kNN", "C", "seconds"]
     return table(rows, header, right=" ".join(header[2:]))
 
 
-def _beside(told: list[dict[str, Any]], asked: list[list[str]]) -> str:
+def _beside(compared: Comparison, told: list[dict[str, Any]], asked: list[list[str]]) -> str:
     from vggfeat.report import ordered_layers
 
     layers = ordered_layers(asked)
     columns: dict[str, list[str]] = {}
-    for number, one in enumerate(told, start=1):
-        scores = {score["layer"]: score for score in one["layers"]}
-        columns[f"accuracy({number})"] = _column(layers, scores, "accuracy")
-        columns[f"kNN({number})"] = _column(layers, scores, "knn_accuracy")
+    for number, (one, versus) in enumerate(zip(told, compared.from_best, strict=True), start=1):
+        scores, alike = {score["layer"]: score for score in one["layers"]}, _alike(versus)
+        columns[f"accuracy({number})"] = _column(layers, scores, "accuracy", alike["probe"])
+        columns[f"kNN({number})"] = _column(layers, scores, "knn_accuracy", alike["kNN"])
+    for number, versus in enumerate(compared.from_first, start=2):
+        p = {pair.layer: f"{pair.adjusted:.2g}" for pair in versus if pair.judge == "probe"}
+        columns[f"p({number})"] = [p.get(layer, "-") for layer in layers]
     rows = [list(row) for row in zip(layers, *columns.values(), strict=True)]
     return table(rows, ["layer", *columns], right=" ".join(columns))
 
 
-def _column(layers: list[str], scores: dict[str, dict[str, Any]], name: str) -> list[str]:
-    """Write shares as percent, with a star at the best; a dash where there is none."""
+def _alike(versus: Sequence[Versus]) -> Alike:
+    """Return by judge the layers that may well be as good as the best."""
+    found: Alike = {"probe": set(), "kNN": set()}
+    for pair in versus:
+        if not pair.beyond_chance:
+            found[pair.judge].add(pair.layer)
+    return found
+
+
+def _column(
+    layers: list[str], scores: dict[str, dict[str, Any]], name: str, alike: set[str]
+) -> list[str]:
+    """Write shares as percent with their marks; a dash where there is none."""
     best = max(score[name] for score in scores.values())
+
+    def mark(layer: str) -> str:
+        return "*" if scores[layer][name] == best else "~" if layer in alike else " "
+
     return [
-        f"{scores[layer][name]:.2%}{'*' if scores[layer][name] == best else ' '}"
-        if layer in scores
-        else "- "
-        for layer in layers
+        f"{scores[layer][name]:.2%}{mark(layer)}" if layer in scores else "- " for layer in layers
     ]
 
 
 def _draw(compared: Comparison, stores: Sequence[str], picture: str) -> None:
-    from vggfeat.report import sweep_figure
+    from vggfeat.report import short_names, sweep_figure, write_bytes
 
-    stems = [Path(path).stem for path in stores]
-    names = stems if len(set(stems)) == len(stems) else stores
-    series = dict(zip(names, compared.scores, strict=True))
-    Path(picture).write_bytes(sweep_figure(series, compared.chance))
+    series = dict(zip(short_names(stores), compared.scores, strict=True))
+    write_bytes(picture, sweep_figure(series, compared.chance))

@@ -1,14 +1,17 @@
 """Protocols: probes and neighbours put together into answers about whole networks.
 
 :func:`evaluate_dataset` runs the paper's protocols; :func:`sweep` scores every layer of a store,
-:func:`compare` those of several stores on the same images; :mod:`~vggfeat.evaluation.knn` names
-images by their neighbours. Nothing here imports torch.
+:func:`compare` those of several stores on the same images; :func:`score_neighbours` names images by
+their neighbours, :func:`low_shot` asks how few images a class suffice. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 from vggfeat.evaluation.descriptors import Descriptors, Part
-from vggfeat.evaluation.knn import knn_accuracy
+from vggfeat.evaluation.differences import Versus
+from vggfeat.evaluation.knn import knn_accuracy, knn_answers
+from vggfeat.evaluation.lowshot import LowShot, LowShotScore, low_shot
+from vggfeat.evaluation.neighbours import Neighbourhoods, NeighbourScore, score_neighbours
 from vggfeat.evaluation.outcome import Evaluation, Mistake, Outcome, Paired, SplitScore
 from vggfeat.evaluation.protocol import evaluate_dataset
 from vggfeat.evaluation.rules import Rules, rules_of
@@ -19,15 +22,23 @@ __all__ = [
     "Descriptors",
     "Evaluation",
     "LayerScore",
+    "LowShot",
+    "LowShotScore",
     "Mistake",
+    "NeighbourScore",
+    "Neighbourhoods",
     "Outcome",
     "Paired",
     "Part",
     "Rules",
     "SplitScore",
+    "Versus",
     "compare",
     "evaluate_dataset",
     "knn_accuracy",
+    "knn_answers",
+    "low_shot",
     "rules_of",
+    "score_neighbours",
     "sweep",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -66,6 +67,38 @@ class Images:
         X = data.features(self.store, own[order])[1]  # read in the file's order
         return X[np.argsort(order)]
 
+    def reader(self, layer: str, positions: Positions) -> LayerRows:
+        """Return some images' features as rows that are read when they are asked for."""
+        return LayerRows(self, layer, positions)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerRows:
+    """Features of some images, read from their store block by block.
+
+    Attributes
+    ----------
+    images : Images
+        Where they are.
+    layer : str
+        Canonical name.
+    positions : ndarray of int64, shape (m,)
+        Which of the images, ascending.
+    """
+
+    images: Images
+    layer: str
+    positions: Positions
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape, (m, d)."""
+        return len(self.positions), math.prod(self.images.store[self.layer].shape[1:])
+
+    def __getitem__(self, rows: slice, /) -> npt.NDArray[np.float32]:
+        """Read rows; errors are those of :meth:`Images.features`."""
+        return self.images.features(self.layer, self.positions[rows])
+
 
 def shared_images(stores: Sequence[FeatureStore]) -> list[Images]:
     """Find the labelled images of stores that hold the same ones.
@@ -83,11 +116,17 @@ def shared_images(stores: Sequence[FeatureStore]) -> list[Images]:
     Raises
     ------
     ProbeError
-        The stores' labelled images differ, or :class:`~vggfeat.probe.labelled.Labelled` finds
-        fault with one.
+        The stores' labelled images differ, images have several labels, or
+        :class:`~vggfeat.probe.labelled.Labelled` finds fault with one.
     """
     if not stores:
         raise ProbeError("No store was given. Name at least one.")
+    for store in stores:
+        if store.has_labels and store.labels.ndim != 1:
+            raise ProbeError(
+                f"Images in {store.path} have several labels each; only stores of one label an "
+                "image are scored by knn, lowshot and sweep."
+            )
     found = [Labelled.of(store, store.layers[0]) for store in stores]
     first = found[0]
     labels = _labels(stores[0], first)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.errors import LayerError, ProbeError
+from vggfeat.errors import ProbeError
+from vggfeat.evaluation.asked import asked_layers
+from vggfeat.evaluation.differences import JUDGES, Answers, Versus, between, from_best
 from vggfeat.evaluation.images import Images, shared_images
-from vggfeat.evaluation.knn import knn_accuracy
+from vggfeat.evaluation.knn import knn_answers
 from vggfeat.evaluation.memory import check_memory
-from vggfeat.layers import ARCHITECTURES
-from vggfeat.metrics import mean_class_recall
+from vggfeat.evaluation.naming import naming
+from vggfeat.metrics import accuracy, mean_class_recall
 from vggfeat.probe import LinearProbe, stratified_split
 from vggfeat.probe.targets import Classifier
 
@@ -75,6 +77,10 @@ class Comparison:
         naming that one.
     scores : tuple of tuple of LayerScore
         Those of each store, in the order its layers run.
+    from_best : tuple of tuple of Versus
+        For each store, how its layers differ from its best one.
+    from_first : tuple of tuple of Versus
+        For each store but the first, how the first's layers differ from the same ones of it.
     """
 
     classes: tuple[str, ...]
@@ -82,6 +88,8 @@ class Comparison:
     n_test: int
     majority: float
     scores: tuple[tuple[LayerScore, ...], ...]
+    from_best: tuple[tuple[Versus, ...], ...] = ()
+    from_first: tuple[tuple[Versus, ...], ...] = ()
 
     @property
     def chance(self) -> float:
@@ -192,10 +200,14 @@ def compare(
         for layer in names:
             check_memory(part.store, layer, len(train), len(test))
     found: list[tuple[LayerScore, ...]] = []
+    answers: list[Answers] = []
     for part, names in zip(images, asked, strict=True):
         scores: list[LayerScore] = []
+        told: Answers = {judge: {} for judge in JUDGES}
         for layer in names:
-            score = _score(part, layer, train, test, LinearProbe(classifier, seed=seed), k)
+            with naming(f"{layer} of {part.store.path}"):
+                probe = LinearProbe(classifier, seed=seed)
+                score = _score(part, layer, train, test, probe, k, told)
             if score is not None:
                 scores.append(score)
                 if on_layer is not None:
@@ -206,6 +218,7 @@ def compare(
                 "`vggfeat verify` lists damaged rows."
             )
         found.append(tuple(scores))
+        answers.append(told)
     y = images[0].y
     return Comparison(
         classes=images[0].classes,
@@ -213,39 +226,21 @@ def compare(
         n_test=len(test),
         majority=float(np.mean(y[test] == np.bincount(y[train]).argmax())),
         scores=tuple(found),
+        from_best=tuple(from_best(y[test], named) for named in answers),
+        from_first=tuple(between(y[test], answers[0], named) for named in answers[1:]),
     )
 
 
-def asked_layers(store: FeatureStore, layers: Iterable[str] | None) -> list[str]:
-    """Return the canonical names of the layers asked for, in the order they run.
-
-    Parameters
-    ----------
-    store : FeatureStore
-        That must have them.
-    layers : iterable of str, optional
-        Names or aliases, also in one text with commas between; all of the store by default.
-
-    Raises
-    ------
-    LayerError
-        The store has no such layer, or none is named.
-    """
-    network = ARCHITECTURES.get(store.provenance.deciding.model)
-    depth = {name: at for at, name in enumerate(network.names if network else store.layers)}
-    held = sorted(store.layers, key=lambda name: depth.get(name, len(depth)))
-    if layers is None:
-        return held
-    texts = layers.split(",") if isinstance(layers, str) else layers
-    wanted = {store.layer(name) for name in texts if name.strip()}
-    if not wanted:
-        raise LayerError(f"No layer was asked for. {store.path} has {', '.join(held)}.")
-    return [name for name in held if name in wanted]
-
-
 def _score(
-    images: Images, layer: str, train: Positions, test: Positions, probe: LinearProbe, k: int
+    images: Images,
+    layer: str,
+    train: Positions,
+    test: Positions,
+    probe: LinearProbe,
+    k: int,
+    told: Answers,
 ) -> LayerScore | None:
+    """Score a layer, and add what it named the test images to `told`."""
     began = perf_counter()
     try:
         X_train, X_test = images.features(layer, train), images.features(layer, test)
@@ -260,12 +255,14 @@ def _score(
         )
     y_train, y_test = images.y[train], images.y[test]
     named = probe.fit(X_train, y_train).predict(X_test)
+    (voted,) = knn_answers(X_train, y_train, X_test, k=[k])
+    told["probe"][layer], told["kNN"][layer] = named, voted
     return LayerScore(
         layer=layer,
         dimension=X_train.shape[1],
-        accuracy=float(np.mean(named == y_test)),
+        accuracy=accuracy(y_test, named),
         mean_class_recall=mean_class_recall(y_test, named),
-        knn_accuracy=knn_accuracy(X_train, y_train, X_test, y_test, k=k),
+        knn_accuracy=accuracy(y_test, voted),
         n_train=len(train),
         n_test=len(test),
         C=float(probe.C_),

@@ -2,7 +2,8 @@
 
 :mod:`~vggfeat.extract.settings` says what is to be made, :mod:`~vggfeat.extract.extractor` is what
 users hold, :mod:`~vggfeat.extract.stream` leads images
-through the network, :mod:`~vggfeat.extract.filling` from a source into a store, and
+through the network, :mod:`~vggfeat.extract.filling` from a source into a store,
+:mod:`~vggfeat.extract.caching` keeps features between calls, and
 :mod:`~vggfeat.extract.summary` tells what a run did.
 """
 
@@ -13,4 +14,12 @@ from vggfeat.extract.settings import DTYPES, PRECISIONS
 from vggfeat.extract.stream import Batch, Failure
 from vggfeat.extract.summary import ExtractSummary
 
-__all__ = ["DTYPES", "PRECISIONS", "Batch", "ExtractSummary", "Failure", "FeatureExtractor"]
+__all__ = [
+    "DTYPES",
+    "PRECISIONS",
+    "Batch",
+    "CachedFeatures",
+    "ExtractSummary",
+    "Failure",
+    "FeatureExtractor",
+]

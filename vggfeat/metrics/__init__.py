@@ -1,9 +1,9 @@
 """How good scores and answers are, and how sure one may be of that.
 
 Average precision ranks the images of one class (``ranking``), recall and accuracy count right
-answers (``answers``), and intervals and paired comparisons say what a difference is worth
-(``certainty``). NumPy alone is needed. All scores are shares in 0..1; where entries have equal
-scores, results never depend on their order.
+answers (``answers``), and intervals and paired comparisons say what a number (``shares``) or a
+difference (``certainty``) is worth. NumPy alone is needed. All scores are shares in 0..1; where
+entries have equal scores, results never depend on their order.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from vggfeat.metrics.ranking import (
     average_precisions,
     mean_average_precision,
 )
+from vggfeat.metrics.shares import Share, accuracy_interval, holm, recall_interval, wilson
 
 __all__ = [
     "KINDS",
@@ -33,14 +34,19 @@ __all__ = [
     "Interval",
     "Kind",
     "Ranking",
+    "Share",
     "accuracy",
+    "accuracy_interval",
     "average_precision",
     "average_precisions",
     "class_recalls",
     "compare_answers",
     "compare_rankings",
+    "holm",
     "mean_average_precision",
     "mean_class_recall",
     "mean_interval",
+    "recall_interval",
     "top_k_accuracy",
+    "wilson",
 ]

@@ -1,9 +1,9 @@
 """Pages to look at: self-contained HTML files with embedded pictures, and nothing from elsewhere.
 
 One file a page; each page takes small frozen values, so that it can be made from anything that
-has them: :func:`search_page`, :func:`probe_page`, :func:`evaluation_page`,
-:func:`demo_page`. :func:`thumbnail`,
-:func:`confusion_matrix` and :func:`sweep_figure` make the pictures. Nothing here imports torch.
+has them: :func:`search_page`, :func:`probe_page`, :func:`evaluation_page`, :func:`demo_page`.
+:func:`thumbnail`, :func:`confusion_matrix`, :func:`sweep_figure` and :func:`lowshot_figure` make the
+pictures. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from vggfeat.report.demo import (
 )
 from vggfeat.report.evaluation import evaluation_page
 from vggfeat.report.facts import Facts, deciding_facts, happened_facts
-from vggfeat.report.page import destination
+from vggfeat.report.lowshot import lowshot_figure
+from vggfeat.report.page import destination, write_bytes
 from vggfeat.report.probe import probe_page
 from vggfeat.report.search import NeighbourResult, QueryResult, search_page
 from vggfeat.report.sweep import ordered_layers, sweep_figure
+from vggfeat.report.text import short_names
 from vggfeat.report.thumbnails import ImageSource, originals, thumbnail
 
 __all__ = [
@@ -43,10 +45,13 @@ __all__ = [
     "destination",
     "evaluation_page",
     "happened_facts",
+    "lowshot_figure",
     "ordered_layers",
     "originals",
     "probe_page",
     "search_page",
+    "short_names",
     "sweep_figure",
     "thumbnail",
+    "write_bytes",
 ]

@@ -7,6 +7,7 @@ import secrets
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -23,13 +24,50 @@ def destination(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     VggfeatError
-        Its folder does not exist, or the path is a folder.
+        Its folder does not exist or takes no files, or the path is a folder.
     """
     target = Path(path)
     if target.is_dir():
         raise VggfeatError(f"{target} is a folder. Give the name of a file, as report.html.")
     if not target.parent.is_dir():
         raise VggfeatError(f"{target}: the folder {target.parent} does not exist. Make it first.")
+    try:
+        TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    return target
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write a file that is there whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The file to make or replace.
+    data : bytes
+        All of it.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    VggfeatError
+        The file cannot be written; what was there stays.
+    """
+    target = destination(path)
+    temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name[-100:]}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(target)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
     return target
 
 
@@ -63,19 +101,14 @@ def write_page(path: str | os.PathLike[str], template: str, **values: Any) -> Pa
             **values, version=__version__, made=now().replace("T", " ").replace("+00:00", " UTC")
         )
     )
-    temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name[-100:]}.tmp")
-    try:
-        # A file name's lone surrogates have no UTF-8; they are shown by their numbers.
-        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
-        temporary.replace(target)
-    except OSError as error:
-        raise VggfeatError(
-            f"{target} cannot be written: {error.strerror or error}. Give another place."
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-    return target
+    # A file name's lone surrogates have no UTF-8; they are shown by their numbers.
+    return write_bytes(target, page.encode("utf-8", "backslashreplace"))
+
+
+def _unwritable(target: Path, error: OSError) -> VggfeatError:
+    return VggfeatError(
+        f"{target} cannot be written: {error.strerror or error}. Give another place."
+    )
 
 
 @cache

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import io
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
-from vggfeat.report.confusion import DENSITY
+from vggfeat.report.canvas import (
+    COLOURS,
+    INCH,
+    INK,
+    PAPER,
+    canvas,
+    guessing,
+    legend,
+    png,
+    shares_upwards,
+)
 from vggfeat.report.text import percent, shortened
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import LayerScore
 
-_PAPER = {False: "#ffffff", True: "#1b1f23"}
-_INK = {False: "#4c555e", True: "#b3bcc4"}
 _BAND = {False: "#f5f3ee", True: "#22272c"}
-_COLOURS = {  # told apart also with the common kinds of colour blindness
-    False: ("#2b6d8c", "#c2571a", "#7a4fa0", "#3d8043", "#8a6d00", "#b03a63"),
-    True: ("#67b2cf", "#f0935a", "#b694dd", "#7dc184", "#d8b63c", "#ec86a8"),
-}
 _LINES: dict[str, dict[str, Any]] = {
     "probe": {"linestyle": "-", "marker": "o"},
     "kNN": {"linestyle": (0, (4, 2)), "marker": "s"},
 }
-_INCH = 100  # of the page's pixels
 
 
 def sweep_figure(
@@ -58,46 +59,27 @@ def sweep_figure(
     ValueError
         There is no score to draw.
     """
-    # Not pyplot: it would touch the state of a program that draws figures of its own.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     layers = ordered_layers([[score.layer for score in scores] for scores in series.values()])
     if not layers:
         raise ValueError("a picture of a sweep needs one score or more")
-    ink = _INK[dark]
-    width = min(max(420, 150 + 22 * len(layers)), 1300) / _INCH
-    figure = Figure(figsize=(width, 4.3), facecolor=_PAPER[dark])
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1), facecolor=_PAPER[dark])
+    ink = INK[dark]
+    width = min(max(420, 150 + 22 * len(layers)), 1300) / INCH
+    axes = canvas(width, 4.3, dark=dark)
     _bands(axes, layers, _BAND[dark])
-    _guessing(axes, chance, ink)
+    guessing(axes, chance, dark=dark)
     for number, (name, scores) in enumerate(series.items()):
-        colour = _COLOURS[dark][number % len(_COLOURS[dark])]
+        colour = COLOURS[dark][number % len(COLOURS[dark])]
         prefix = f"{shortened(name, 28)}: " if len(series) > 1 else ""
         for judge in _LINES:
             values = {score.layer: _accuracy(score, judge) for score in scores}
-            _line(axes, layers, values, f"{prefix}{judge}", colour, _LINES[judge], _PAPER[dark])
+            _line(axes, layers, values, f"{prefix}{judge}", colour, _LINES[judge], PAPER[dark])
     _axes(axes, layers, ink)
     lines, labels = axes.get_legend_handles_labels()
     columns = 2 if width > 6.5 else 1  # probes in one, neighbours in the other
     if columns == 2:
         lines, labels = lines[::2] + lines[1::2], labels[::2] + labels[1::2]
-    legend = axes.legend(
-        lines, labels, loc="lower left", bbox_to_anchor=(-0.01, 1.01), ncols=columns,
-        frameon=False, fontsize=9, labelcolor=ink, handlelength=2.6, columnspacing=2.4,
-    )  # fmt: skip
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-
-    file = io.BytesIO()
-    with warnings.catch_warnings():  # a name in a script that the font lacks
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(
-            file, format="png", dpi=_INCH * DENSITY, bbox_inches="tight", pad_inches=0.12,
-            facecolor=_PAPER[dark], metadata={"Software": None},
-        )  # fmt: skip
-    return file.getvalue()
+    legend(axes, lines, labels, columns=columns, dark=dark)
+    return png(axes, dark=dark)
 
 
 def ordered_layers(sequences: Sequence[Sequence[str]]) -> list[str]:
@@ -150,14 +132,6 @@ def _line(
     axes.plot([layers.index(best)], [100 * values[best]], markersize=9, markeredgewidth=1.6, **mark)
 
 
-def _guessing(axes: Any, chance: float, ink: str) -> None:
-    axes.axhline(100 * chance, color=ink, linewidth=0.9, linestyle=(0, (1, 2)))
-    axes.annotate(
-        f"guessing\n{percent(chance)}", (1, 100 * chance), (6, 0), ha="left", va="center",
-        xycoords=axes.get_yaxis_transform(), textcoords="offset points", fontsize=8, color=ink,
-    )  # fmt: skip
-
-
 def _bands(axes: Any, layers: Sequence[str], colour: str) -> None:
     """Lay a band under every other block: conv1_1 to pool1, conv2_1 to pool2, ..., the head."""
     starts = [0]
@@ -175,12 +149,5 @@ def _block(layer: str) -> str:
 
 def _axes(axes: Any, layers: Sequence[str], ink: str) -> None:
     axes.set_xlim(-0.6, len(layers) - 0.4)
-    axes.set_ylim(0, 102)
     axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=8.5, color=ink)
-    axes.set_yticks(range(0, 101, 20), [f"{share} %" for share in range(0, 101, 20)], color=ink)
-    axes.set_ylabel("test images named rightly", color=ink, fontsize=9.5, labelpad=8)
-    axes.grid(axis="y", color=ink, alpha=0.18, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=8.5)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    shares_upwards(axes, "test images named rightly", ink)

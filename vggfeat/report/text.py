@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 _JOINER = "\u200d"  # holds emoji of several parts together
 
@@ -24,6 +25,12 @@ def shortened(text: str, length: int) -> str:
         return whole
     head = (length - 1) // 2
     return f"{whole[:head]}…{whole[len(whole) - (length - 1 - head) :]}"
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """Return file names without folder and ending, or the paths where these are not unique."""
+    stems = [Path(path).stem for path in paths]
+    return stems if len(set(stems)) == len(stems) else list(paths)
 
 
 def percent(share: float) -> str:

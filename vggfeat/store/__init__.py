@@ -9,6 +9,7 @@ from __future__ import annotations
 from vggfeat.store.contents import DONE, FAILED, FORMAT, FORMAT_VERSION, PENDING
 from vggfeat.store.exporting import export
 from vggfeat.store.following import redo
+from vggfeat.store.lookup import fresh_rows
 from vggfeat.store.merging import MergeReport, merge
 from vggfeat.store.reader import FeatureStore
 from vggfeat.store.verification import Problem, VerifyReport
@@ -26,6 +27,7 @@ __all__ = [
     "StoreWriter",
     "VerifyReport",
     "export",
+    "fresh_rows",
     "merge",
     "redo",
 ]

@@ -174,7 +174,7 @@ class StoreWriter:
         Parameters
         ----------
         rows : sequence of int, shape (n,)
-            Row numbers, each once, in any order.
+            Row numbers, each once, in any order; none is allowed.
         features : dict of str to ndarray, shape (n, D) or (n, C, H, W)
             Every layer of the store.
 
@@ -271,7 +271,7 @@ def _fit(
     """Convert to the stored type; give reasons by position for rows that do not fit."""
     with np.errstate(over="ignore", invalid="ignore"):
         cast = np.ascontiguousarray(values, dtype=dtype)
-    finite = np.isfinite(cast).reshape(len(cast), -1).all(axis=1)
+    finite = np.isfinite(cast).all(axis=tuple(range(1, cast.ndim)))
     reasons = {}
     for i in np.flatnonzero(~finite).tolist():
         row = values[i]

@@ -1,0 +1,175 @@
+"""``vggfeat knn``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vggfeat.cli.choices import layers_option, refuse_given, split_options, whole_numbers
+from vggfeat.cli.output import json_option, print_json, printable, progress_bar, table
+
+if TYPE_CHECKING:
+    from vggfeat.evaluation import Neighbourhoods, NeighbourScore
+    from vggfeat.store import FeatureStore
+
+
+@click.command()
+@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=click.Path())
+@layers_option
+@click.option(
+    "-k",
+    callback=whole_numbers,
+    default="1,5,10,20",
+    show_default=True,
+    metavar="N,...",
+    help="How many nearest images vote; several numbers cost no more than one.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["cosine", "euclidean", "inner"]),
+    default="cosine",
+    show_default=True,
+    help="What makes images near: the cosine, Euclidean distance, or the inner product.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="T",
+    help="Weigh votes by exp(cosine / T), as DINO does with 0.07.  [default: equal votes]",
+)
+@click.option(
+    "--leave-one-out",
+    is_flag=True,
+    help="Name every image by all the others, instead of dividing the store.",
+)
+@split_options
+@json_option
+def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Score layers of STORE by the vote of nearest neighbours, which takes no training.
+
+    The k most similar images vote on an image's class. By default a part of the store is named by
+    the rest, on the split of `vggfeat probe`; with --leave-one-out every image is named by all the
+    others. The search is exact.
+
+    The brackets are 95 % confidence intervals for other test images of the same kind. Several
+    stores of the same images, of other weights or networks, are named on the same split.
+
+    \b
+    Example:
+      vggfeat knn photos.h5 --layer relu7
+      vggfeat knn photos.h5 --leave-one-out -k 20 --temperature 0.07
+    """
+    from vggfeat.evaluation import score_neighbours
+    from vggfeat.evaluation.asked import asked_layers
+    from vggfeat.store import FeatureStore
+
+    if len(set(stores)) < len(stores):
+        raise click.UsageError("A store is named twice; name each once.")
+    if options["leave_one_out"]:
+        refuse_given(["test_size", "train_per_class", "seed"], "--leave-one-out")
+    layers = options.pop("layers")
+    with ExitStack() as stack:
+        opened = [stack.enter_context(FeatureStore(path)) for path in stores]
+        names = [asked_layers(store, layers) for store in opened]
+        bar = stack.enter_context(progress_bar("knn", "img"))
+
+        def on_rows(layer: str, count: int, of: int) -> None:
+            bar.total = of * sum(map(len, names))
+            bar.set_postfix_str(layer, refresh=False)
+            bar.update(count)
+
+        scored = score_neighbours(opened, layers, on_rows=on_rows, **options)
+        found = zip(opened, names, scored.scores, strict=True)
+        told = [_store(store, asked, scores) for store, asked, scores in found]
+    if as_json:
+        protocol = _used(options) | {
+            "classes": list(scored.classes),
+            "n_train": scored.n_train,
+            "n_test": scored.n_test,
+            "chance": scored.chance,
+            "majority": scored.majority,
+            "seconds": scored.seconds,
+        }
+        print_json(protocol | {"stores": told})
+        return
+    click.echo(_protocol(scored, options))
+    for number, one in enumerate(told, start=1):
+        prefix = f"({number}) " if len(told) > 1 else ""
+        click.echo(f"{prefix}{printable(one['store'])}: {one['model']}, weights {one['weights']}")
+        if one["left_out"]:
+            click.echo(f"left out: {', '.join(one['left_out'])}")
+    click.echo("\n" + _table(scored.scores, options["k"]))
+    click.echo(
+        "* the best of its column; best: the best k, its accuracy and mean class recall in %, with "
+        "95 % intervals"
+    )
+
+
+def _used(options: dict[str, Any]) -> dict[str, Any]:
+    split = ("test_size", "train_per_class", "seed")
+    return {
+        name: list(value) if name == "k" else value
+        for name, value in options.items()
+        if not (options["leave_one_out"] and name in split)
+    }
+
+
+def _store(
+    store: FeatureStore, asked: list[str], scores: tuple[NeighbourScore, ...]
+) -> dict[str, Any]:
+    """Return a store's scores as JSON-ready values; layers that could not be scored are named."""
+    pools = store.provenance.deciding.layers
+    scored = {score.layer for score in scores}
+    return {
+        "store": str(store.path),
+        "model": store.provenance.deciding.model,
+        "weights": store.latest.weights,
+        "layers": [{**asdict(score), "pooling": pools[score.layer]} for score in scores],
+        "left_out": [layer for layer in asked if layer not in scored],
+    }
+
+
+def _protocol(scored: Neighbourhoods, options: dict[str, Any]) -> str:
+    images = (
+        f"{scored.n_test:,} images, each named by the {scored.n_train:,} others"
+        if options["leave_one_out"]
+        else f"{scored.n_train:,} images vote, {scored.n_test:,} are named"
+    )
+    vote = options["metric"]
+    if options["temperature"] is not None:
+        vote += f", votes of exp(cosine / {options['temperature']:g})"
+    seed = "" if options["leave_one_out"] else f", seed {options['seed']}"
+    return (
+        f"{images}, {len(scored.classes)} classes; {vote}{seed}\n"
+        f"guessing: {scored.chance:.2%}, always the commonest class: {scored.majority:.2%}"
+    )
+
+
+def _table(stores: tuple[tuple[NeighbourScore, ...], ...], k: tuple[int, ...]) -> str:
+    """Lay out one line a layer, with the accuracy of each k and what the best of them is worth."""
+    columns = {
+        voters: [s.accuracy.value for own in stores for s in own if s.k == voters] for voters in k
+    }
+    rows = []
+    for number, scores in enumerate(stores, start=1):
+        by_layer: dict[str, dict[int, NeighbourScore]] = {}
+        for score in scores:
+            by_layer.setdefault(score.layer, {})[score.k] = score
+        for layer, found in by_layer.items():
+            shares = {voters: found[voters].accuracy.value for voters in k}
+            marks = {n: "*" if shares[n] == max(columns[n]) else " " for n in k}
+            best = found[max(k, key=lambda n: shares[n])]
+            name = f"({number}) {layer}" if len(stores) > 1 else layer
+            rows.append([
+                name, f"{best.dimension:,}", *(f"{shares[n]:.2%}{marks[n]}" for n in k),
+                str(best.k), _interval(best.accuracy), _interval(best.mean_class_recall),
+            ])  # fmt: skip
+    header = ["layer", "dimension", *(f"k={n}" for n in k), "best", "accuracy", "recall"]
+    return table(rows, header, right=" ".join(header[1:]))
+
+
+def _interval(share: Any) -> str:
+    return f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"

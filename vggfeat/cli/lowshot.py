@@ -1,0 +1,175 @@
+"""``vggfeat lowshot``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vggfeat.cli.choices import layers_option, whole_numbers
+from vggfeat.cli.output import json_option, print_json, printable, progress_bar, table
+
+if TYPE_CHECKING:
+    from vggfeat.evaluation import LowShot, LowShotScore
+    from vggfeat.store import FeatureStore
+
+_JUDGES = ("svm", "logreg", "mean", "nearest")
+
+
+@click.command()
+@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=click.Path())
+@layers_option
+@click.option(
+    "--shots",
+    callback=whole_numbers,
+    default="1,2,4,8,16,32",
+    show_default=True,
+    metavar="N,...",
+    help="Images of each class to learn from.",
+)
+@click.option(
+    "--classifier",
+    "judges",
+    type=click.Choice(_JUDGES),
+    multiple=True,
+    default=("svm", "mean"),
+    show_default=True,
+    help="A linear SVM, logistic regression, the nearest class mean, or the nearest image; "
+    "may be given several times.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=2),
+    default=10,
+    show_default=True,
+    help="How often images to learn from are drawn.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of draws.")
+@click.option(
+    "--png",
+    type=click.Path(dir_okay=False),
+    metavar="PICTURE",
+    help="Draw the curves, with a standard deviation to either side.",
+)
+@json_option
+def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Score layers of STORE by how few images of each class suffice.
+
+    Classifiers learn from 1, 2, 4, ... images of each class, drawn anew in each repetition, and
+    are tested on all images that no number of shots of the repetition learns from, so that all
+    points of a curve have the same test. The images of fewer shots are among those of more. C is
+    chosen within the few images. Shots that the smallest class cannot give are left out.
+
+    The score is mean class recall, with its standard deviation over the repetitions. Several
+    stores of the same images, of other weights or networks, learn from the same ones.
+
+    \b
+    Example:
+      vggfeat lowshot photos.h5 --layer pool5,relu7 --png photos-lowshot.png
+    """
+    from vggfeat.evaluation import low_shot
+    from vggfeat.evaluation.asked import asked_layers
+    from vggfeat.report import destination
+    from vggfeat.store import FeatureStore
+
+    if len(set(stores)) < len(stores):
+        raise click.UsageError("A store is named twice; name each once.")
+    picture = options.pop("png")
+    if picture:
+        destination(picture)  # refused now rather than after the work
+    layers = options.pop("layers")
+    options["judges"] = tuple(dict.fromkeys(options["judges"]))
+    with ExitStack() as stack:
+        opened = [stack.enter_context(FeatureStore(path)) for path in stores]
+        count = sum(len(asked_layers(store, layers)) for store in opened) * options["repeats"]
+        bar = stack.enter_context(progress_bar("lowshot", "draw", count))
+
+        def on_repeat(layer: str) -> None:
+            bar.set_postfix_str(layer, refresh=False)
+            bar.update()
+
+        result = low_shot(opened, layers, on_repeat=on_repeat, **options)
+        told = [_store(store, scores) for store, scores in zip(opened, result.scores, strict=True)]
+    if picture:
+        _draw(result, stores, picture)
+    if result.too_many:
+        name, size = result.smallest
+        click.echo(
+            f"Left out: {', '.join(map(str, result.too_many))} shots, since the smallest class, "
+            f"{printable(repr(name))}, has {size} images, and one must be left to test on.",
+            err=True,
+        )
+    if as_json:
+        protocol = {
+            "classes": list(result.classes),
+            "shots": list(result.shots),
+            "left_out_shots": list(result.too_many),
+            "classifiers": list(options["judges"]),
+            "repeats": result.repeats,
+            "seed": result.seed,
+            "n_test": result.n_test,
+            "chance": result.chance,
+        }
+        print_json(protocol | {"stores": told} | ({"png": picture} if picture else {}))
+        return
+    click.echo(
+        f"{result.n_test:,} images to test, {len(result.classes)} classes; {result.repeats} "
+        f"repetitions, seed {result.seed}; guessing: {result.chance:.2%}"
+    )
+    for number, one in enumerate(told, start=1):
+        prefix = f"({number}) " if len(told) > 1 else ""
+        click.echo(f"{prefix}{printable(one['store'])}: {one['model']}, weights {one['weights']}")
+    click.echo("\n" + _table(result))
+    click.echo("mean class recall in %, mean ± standard deviation; * the best of its column")
+    if picture:
+        click.echo(f"Picture: {printable(picture)}")
+
+
+def _store(store: FeatureStore, scores: tuple[LowShotScore, ...]) -> dict[str, Any]:
+    pools = store.provenance.deciding.layers
+    return {
+        "store": str(store.path),
+        "model": store.provenance.deciding.model,
+        "weights": store.latest.weights,
+        "scores": [
+            {
+                "layer": score.layer,
+                "pooling": pools[score.layer],
+                "classifier": score.judge,
+                "shots": score.shots,
+                "mean_class_recall": asdict(score.mean_class_recall),
+                "accuracy": asdict(score.accuracy),
+                "recalls": list(score.recalls),
+                "accuracies": list(score.accuracies),
+            }
+            for score in scores
+        ],
+    }
+
+
+def _table(result: LowShot) -> str:
+    """Lay out one line a curve, one column a number of shots."""
+    every = [score for scores in result.scores for score in scores]
+    best = {
+        count: max(score.mean_class_recall.mean for score in every if score.shots == count)
+        for count in result.shots
+    }
+    rows: dict[tuple[str, str], list[str]] = {}
+    for number, scores in enumerate(result.scores, start=1):
+        for score in scores:
+            name = f"({number}) {score.layer}" if len(result.scores) > 1 else score.layer
+            span = score.mean_class_recall
+            mark = "*" if span.mean == best[score.shots] else " "
+            cell = f"{100 * span.mean:.1f} ± {100 * span.sd:.1f}{mark}"
+            rows.setdefault((name, score.judge), [name, score.judge]).append(cell)
+    header = ["layer", "classifier", *map(str, result.shots)]
+    return table(list(rows.values()), header, right=" ".join(header[2:]))
+
+
+def _draw(result: LowShot, stores: tuple[str, ...], picture: str) -> None:
+    from vggfeat.report import lowshot_figure, short_names, write_bytes
+
+    series = dict(zip(short_names(stores), result.scores, strict=True))
+    write_bytes(picture, lowshot_figure(series, result.chance))

@@ -1,0 +1,108 @@
+"""Whether layers differ by more than chance in how well they name the same test images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.metrics import compare_answers, holm
+
+Judge = Literal["probe", "kNN"]
+JUDGES: tuple[Judge, ...] = get_args(Judge)
+"""Who names images: the linear probe, and nearest neighbours."""
+
+LIKELY = 0.05
+"""Adjusted p-values from here on leave open whether there is a difference at all."""
+
+Answers = dict[Judge, dict[str, npt.NDArray[np.int64]]]
+"""By judge and layer, the class that each test image was given, (m,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Versus:
+    """Two layers, named by one judge, on the same test images.
+
+    Attributes
+    ----------
+    judge : {"probe", "kNN"}
+    layer, other : str
+        Canonical names.
+    difference : float
+        The layer's accuracy less the other's.
+    only_layer, only_other : int
+        Test images that only the layer, or only the other, names rightly.
+    p : float
+        Of the exact McNemar test, see :func:`~vggfeat.metrics.compare_answers`.
+    adjusted : float
+        The same, allowing for all pairs that were compared beside this one, by
+        :func:`~vggfeat.metrics.holm`.
+    """
+
+    judge: Judge
+    layer: str
+    other: str
+    difference: float
+    only_layer: int
+    only_other: int
+    p: float
+    adjusted: float
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the layers surely differ, at the level of 5 %."""
+        return self.adjusted < LIKELY
+
+
+def from_best(y: npt.NDArray[np.int64], answers: Answers) -> tuple[Versus, ...]:
+    """Compare each layer with the one of highest accuracy, the first of several.
+
+    That the best was picked for being the best makes it look better than it is, so that
+    differences that might be chance are called such a little too seldom.
+
+    Parameters
+    ----------
+    y : ndarray of int64, shape (m,)
+        True classes.
+    answers : dict
+        See :data:`Answers`.
+
+    Returns
+    -------
+    tuple of Versus
+        By judge, for all layers but the best.
+    """
+    found: list[Versus] = []
+    for judge, named in answers.items():
+        best = max(named, key=lambda layer: np.count_nonzero(named[layer] == y))
+        pairs = [(layer, named[layer], best, named[best]) for layer in named if layer != best]
+        found += _compared(y, judge, pairs)
+    return tuple(found)
+
+
+def between(y: npt.NDArray[np.int64], first: Answers, second: Answers) -> tuple[Versus, ...]:
+    """Compare the layers that two stores share, the first store's with the second's.
+
+    Parameters and returns are as for :func:`from_best`.
+    """
+    found: list[Versus] = []
+    for judge, named in first.items():
+        theirs = second[judge]
+        pairs = [(layer, named[layer], layer, theirs[layer]) for layer in named if layer in theirs]
+        found += _compared(y, judge, pairs)
+    return tuple(found)
+
+
+def _compared(
+    y: npt.NDArray[np.int64],
+    judge: Judge,
+    pairs: list[tuple[str, npt.NDArray[np.int64], str, npt.NDArray[np.int64]]],
+) -> list[Versus]:
+    found = [compare_answers(y, ours, theirs) for _, ours, _, theirs in pairs]
+    adjusted = holm([one.p for one in found]).tolist()
+    return [
+        Versus(judge, layer, other, one.difference, one.only_first, one.only_second, one.p, p)
+        for (layer, _, other, _), one, p in zip(pairs, found, adjusted, strict=True)
+    ]

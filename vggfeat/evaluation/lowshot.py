@@ -1,0 +1,302 @@
+"""How few images a class suffice: classifiers trained on one, two, four, ... of each.
+
+The protocol. For each repetition the images of every class are put into an order drawn from the
+seed. With S the largest number of shots, the first S of each class are there to be learnt from,
+and all others of the repetition are its test part, the same for every number of shots, layer,
+classifier and store. Trained with s shots, a classifier learns from the first s of each class: the
+images of few shots are among those of more, so that a curve rises for the number of images and not
+for which ones were drawn.
+
+A class needs one image more than the largest number of shots. Numbers that the smallest class
+cannot give are left out, rather than the class, so that all points of a curve tell the same classes
+apart.
+
+Linear classifiers choose their C within the few images they learn from: by as many folds as there
+are shots, at most five, scored by mean class recall. A single image a class leaves none to choose
+with; C then is 1 over the rows' variance, the middle of the grid
+(:class:`~vggfeat.probe.LinearProbe`). Nothing is ever chosen on test images.
+
+Scores are means over repetitions with Student's t interval, which says what other draws of
+training images from this data set would change; test images are mostly shared among repetitions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import ProbeError
+from vggfeat.evaluation.asked import asked_layers
+from vggfeat.evaluation.images import Images, shared_images
+from vggfeat.evaluation.knn import knn_answers
+from vggfeat.evaluation.memory import check_memory
+from vggfeat.evaluation.naming import naming
+from vggfeat.metrics import Interval, accuracy, mean_class_recall, mean_interval
+from vggfeat.probe import LinearProbe
+from vggfeat.probe.rows import unit_length
+
+if TYPE_CHECKING:
+    from vggfeat.store import FeatureStore
+
+Floats = npt.NDArray[np.float32]
+Positions = npt.NDArray[np.int64]
+Judge = Literal["svm", "logreg", "mean", "nearest"]
+JUDGES: tuple[Judge, ...] = get_args(Judge)
+"""What learns from the few images.
+
+``"svm"`` and ``"logreg"`` are :class:`LinearProbe`'s. ``"mean"`` takes the class whose mean of
+L2-normalised features is nearest to the normalised feature (Snell et al., "Prototypical Networks
+for Few-shot Learning", NeurIPS 2017; normalised as by Wang et al., "SimpleShot", arXiv 1911.04623).
+``"nearest"`` takes the class of the image that is most similar by the cosine."""
+
+SHOTS = (1, 2, 4, 8, 16, 32)
+"""Usual numbers of images a class."""
+
+_MOST_FOLDS = 5
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LowShotScore:
+    """One point of a curve.
+
+    Attributes
+    ----------
+    layer : str
+        Canonical name.
+    judge : str
+        One of :data:`JUDGES`.
+    shots : int
+        Images of each class that it learnt from.
+    recalls, accuracies : tuple of float
+        Mean class recall and accuracy on the test part of each repetition, in 0..1.
+    """
+
+    layer: str
+    judge: Judge
+    shots: int
+    recalls: tuple[float, ...]
+    accuracies: tuple[float, ...]
+
+    @property
+    def mean_class_recall(self) -> Interval:
+        """Over the repetitions, with a 95 % interval."""
+        return mean_interval(self.recalls)
+
+    @property
+    def accuracy(self) -> Interval:
+        """Over the repetitions, with a 95 % interval."""
+        return mean_interval(self.accuracies)
+
+
+@dataclass(frozen=True, slots=True)
+class LowShot:
+    """Curves of one or more stores, all on the same images.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the K classes.
+    shots, too_many : tuple of int
+        Numbers of images a class that were used, and those that the smallest class cannot give.
+    smallest : tuple of (str, int)
+        The smallest class and its number of images.
+    n_test : int
+        Test images of each repetition.
+    repeats, seed : int
+        How often training images were drawn, and from which seed.
+    scores : tuple of tuple of LowShotScore
+        Those of each store: by layer in the order they run, judge and shots.
+    """
+
+    classes: tuple[str, ...]
+    shots: tuple[int, ...]
+    too_many: tuple[int, ...]
+    smallest: tuple[str, int]
+    n_test: int
+    repeats: int
+    seed: int
+    scores: tuple[tuple[LowShotScore, ...], ...]
+
+    @property
+    def chance(self) -> float:
+        """Mean class recall of guessing: 1 / K."""
+        return 1 / len(self.classes)
+
+
+def low_shot(
+    stores: Sequence[FeatureStore],
+    layers: Iterable[str] | None = None,
+    *,
+    shots: Sequence[int] = SHOTS,
+    judges: Sequence[Judge] = ("svm", "mean"),
+    repeats: int = 10,
+    seed: int = 0,
+    on_repeat: Callable[[str], None] | None = None,
+) -> LowShot:
+    """Train on few images of each class and test on all that no training draw has touched.
+
+    The head of this module says how images are divided and C is chosen.
+
+    Parameters
+    ----------
+    stores : sequence of FeatureStore
+        Of the same images, with one label each; the first gives the order.
+    layers : iterable of str, optional
+        Names or aliases; all layers of each store by default.
+    shots : sequence of int
+        Images of each class to learn from, each at least 1.
+    judges : sequence of str
+        Of :data:`JUDGES`.
+    repeats : int
+        How often training images are drawn, at least 2.
+    seed : int
+        Repetition r draws with the seed (`seed`, r): more repetitions keep the first ones.
+    on_repeat : callable, optional
+        Told the layer after each repetition of it.
+
+    Returns
+    -------
+    LowShot
+
+    Raises
+    ------
+    ProbeError
+        Labels are missing or of several classes an image, the stores' images differ, a parameter
+        is out of its range, no number of shots is left, a layer does not fit into memory or holds
+        values that are not finite.
+    LayerError
+        A store has no such layer.
+    """
+    _check(shots, judges, repeats)
+    asked = [asked_layers(store, layers) for store in stores]
+    images = shared_images(stores)
+    y, classes = images[0].y, images[0].classes
+    sizes = np.bincount(y)
+    usable, too_many, smallest = _usable(sorted(set(shots)), sizes, classes)
+    for part, names in zip(images, asked, strict=True):
+        for layer in names:
+            check_memory(part.store, layer, usable[-1] * len(classes), len(y))
+    draws = [Draw.of(y, usable[-1], (seed, number)) for number in range(repeats)]
+    found = tuple(
+        tuple(
+            score
+            for layer in names
+            for score in _curves(part, layer, draws, usable, judges, seed, on_repeat)
+        )
+        for part, names in zip(images, asked, strict=True)
+    )
+    return LowShot(
+        classes=classes,
+        shots=usable,
+        too_many=too_many,
+        smallest=smallest,
+        n_test=len(draws[0].test),
+        repeats=repeats,
+        seed=seed,
+        scores=found,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draw:
+    """One repetition's images.
+
+    Attributes
+    ----------
+    order : ndarray of int64, shape (K, S)
+        The S images of each class to learn from, in the order they are taken.
+    test : ndarray of int64
+        All others, ascending.
+    """
+
+    order: Positions
+    test: Positions
+
+    @classmethod
+    def of(cls, y: Positions, most: int, seed: int | Sequence[int]) -> Draw:
+        """Draw `most` images of each class, 0..K-1, which must have more."""
+        permuted = np.random.default_rng(seed).permutation(len(y))
+        # Stable, so that the images of each class keep their drawn order.
+        by_class = permuted[np.argsort(y[permuted], kind="stable")]
+        starts = np.concatenate([[0], np.cumsum(np.bincount(y))[:-1]])
+        order = by_class[starts[:, None] + np.arange(most)]  # (K, S)
+        return cls(order, np.setdiff1d(np.arange(len(y)), order))
+
+    def train(self, shots: int) -> Positions:
+        """Return the images to learn from, ascending."""
+        return np.sort(self.order[:, :shots], axis=None)
+
+
+def _curves(
+    images: Images,
+    layer: str,
+    draws: Sequence[Draw],
+    shots: Sequence[int],
+    judges: Sequence[Judge],
+    seed: int,
+    on_repeat: Callable[[str], None] | None,
+) -> Iterator[LowShotScore]:
+    y = images.y
+    X = unit_length(images.features(layer, np.arange(len(y))))
+    found: dict[tuple[Judge, int], list[tuple[float, float]]] = {
+        (judge, count): [] for judge in judges for count in shots
+    }
+    for draw in draws:
+        X_test, y_test = X[draw.test], y[draw.test]
+        for (judge, count), values in found.items():
+            train = draw.train(count)
+            with naming(f"{layer}, {count} shots", quiet=count == 1):
+                named = _answers(judge, X[train], y[train], X_test, count, seed)
+            values.append((mean_class_recall(y_test, named), accuracy(y_test, named)))
+        if on_repeat is not None:
+            on_repeat(layer)
+    for (judge, count), values in found.items():
+        recalls, accuracies = zip(*values, strict=True)
+        yield LowShotScore(layer, judge, count, recalls, accuracies)
+
+
+def _answers(
+    judge: Judge, X: Any, y: Positions, X_test: Any, shots: int, seed: int
+) -> npt.NDArray[Any]:
+    if judge == "nearest":
+        return np.asarray(knn_answers(X, y, X_test, k=[1])[0])
+    if judge == "mean":
+        means = np.stack([X[y == k].mean(axis=0, dtype=np.float64) for k in range(y.max() + 1)])
+        # Distances less the length of the row itself, which is the same for all means.
+        return np.asarray((np.square(means).sum(axis=1) - 2 * X_test @ means.T).argmin(axis=1))
+    folds = min(max(shots, 2), _MOST_FOLDS)
+    return LinearProbe(judge, validation=folds, seed=seed).fit(X, y).predict(X_test)
+
+
+def _usable(
+    shots: Sequence[int], sizes: npt.NDArray[np.int64], classes: Sequence[str]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[str, int]]:
+    """Divide numbers of shots into those that every class can give, and others."""
+    at = int(sizes.argmin())
+    smallest = classes[at], int(sizes[at])
+    usable = tuple(count for count in shots if count < sizes[at])
+    too_many = tuple(count for count in shots if count >= sizes[at])
+    if not usable:
+        raise ProbeError(
+            f"The smallest class, {smallest[0]!r}, has {smallest[1]} images; with one left to test "
+            f"on it gives up to {smallest[1] - 1} to learn from, and the fewest asked for are "
+            f"{shots[0]}. Ask for fewer shots, or add images of it."
+        )
+    return usable, too_many, smallest
+
+
+def _check(shots: Sequence[int], judges: Sequence[str], repeats: int) -> None:
+    if not shots or min(shots) < 1:
+        raise ProbeError(
+            f"Shots are {list(shots)}; give numbers of images a class from 1 on, such as 1, 2, 4."
+        )
+    if not judges or not set(judges) <= set(JUDGES):
+        raise ProbeError(f"Judges are {list(judges)}; known ones: {', '.join(JUDGES)}.")
+    if repeats < 2:
+        raise ProbeError(f"{repeats} repetitions; a mean and its deviation need at least 2.")

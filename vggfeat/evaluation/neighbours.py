@@ -1,0 +1,214 @@
+"""How well nearest neighbours tell a store's classes apart, layer by layer."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import ProbeError
+from vggfeat.evaluation.asked import asked_layers
+from vggfeat.evaluation.images import Images, shared_images
+from vggfeat.evaluation.knn import check_vote, knn_answers
+from vggfeat.evaluation.memory import available_memory
+from vggfeat.evaluation.nearest import Metric
+from vggfeat.metrics import Share, accuracy_interval, recall_interval
+from vggfeat.probe import stratified_split
+from vggfeat.probe.rows import Reader
+
+if TYPE_CHECKING:
+    from vggfeat.store import FeatureStore
+
+Positions = npt.NDArray[np.int64]
+OnRows = Callable[[str, int, int], None]
+_log = logging.getLogger(__name__)
+
+
+class _Vote(NamedTuple):
+    k: tuple[int, ...]
+    metric: Metric
+    temperature: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourScore:
+    """How well the neighbours of images name them, in one layer.
+
+    Attributes
+    ----------
+    layer : str
+        Canonical name.
+    dimension : int
+        Length of a feature vector, maps flattened.
+    k : int
+        How many neighbours voted.
+    accuracy, mean_class_recall : Share
+        Of the images that were named, with their confidence intervals.
+    """
+
+    layer: str
+    dimension: int
+    k: int
+    accuracy: Share
+    mean_class_recall: Share
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhoods:
+    """Scores of one or more stores, all on the same images.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the K classes.
+    n_train, n_test : int
+        How many images could vote, and how many were named.
+    majority : float
+        Share of the named images that are of the commonest class: the accuracy of always naming
+        that one.
+    scores : tuple of tuple of NeighbourScore
+        Those of each store: its layers in the order they run, for each the values of k in the
+        order given.
+    seconds : float
+        Reading and searching took so long.
+    """
+
+    classes: tuple[str, ...]
+    n_train: int
+    n_test: int
+    majority: float
+    scores: tuple[tuple[NeighbourScore, ...], ...]
+    seconds: float
+
+    @property
+    def chance(self) -> float:
+        """Accuracy, and mean class recall, of guessing: 1 / K."""
+        return 1 / len(self.classes)
+
+
+def score_neighbours(
+    stores: Sequence[FeatureStore],
+    layers: Iterable[str] | None = None,
+    *,
+    k: Sequence[int] = (1, 5, 10, 20),
+    metric: Metric = "cosine",
+    temperature: float | None = None,
+    leave_one_out: bool = False,
+    test_size: float = 0.25,
+    train_per_class: int | None = None,
+    seed: int = 0,
+    level: float = 0.95,
+    on_rows: OnRows | None = None,
+) -> Neighbourhoods:
+    """Name images by the vote of their nearest neighbours, in each layer of one or more stores.
+
+    Rows that are done and labelled take part, as in :func:`vggfeat.probe.evaluate`, whose split
+    is the default. A layer with NaN or infinite features is left out with a warning. Layers that
+    do not fit into half of the free memory are read from the file again and again.
+
+    Parameters
+    ----------
+    stores : sequence of FeatureStore
+        Of the same images, with one label each. The images of the first are divided; those of
+        the others follow by their paths.
+    layers : iterable of str, optional
+        Names or aliases; all layers of each store by default.
+    k, metric, temperature :
+        See :func:`~vggfeat.evaluation.knn.knn_answers`.
+    leave_one_out : bool
+        Name every image by all the others, instead of those of a test part by those of a
+        training part. Nothing is drawn; near-duplicates within a store make it easier.
+    test_size, train_per_class, seed :
+        See :func:`~vggfeat.probe.stratified_split`; of no effect with `leave_one_out`.
+    level : float
+        Of the confidence intervals, above 0 and below 1.
+    on_rows : callable, optional
+        Told, after each block, the layer, how many images were named just now, and how many
+        there are.
+
+    Returns
+    -------
+    Neighbourhoods
+
+    Raises
+    ------
+    ProbeError
+        Labels are missing or of several classes an image, fewer than two classes are left, the
+        stores' images differ, a parameter is out of its range, or no layer has finite features.
+    LayerError
+        A store has no such layer.
+    """
+    began = perf_counter()
+    check_vote(k, metric, temperature)
+    asked = [asked_layers(store, layers) for store in stores]
+    images = shared_images(stores)
+    y = images[0].y
+    train, test = stratified_split(
+        y, test_size=test_size, train_per_class=train_per_class, seed=seed
+    )
+    if leave_one_out:
+        train = test = np.arange(len(y))
+    vote = _Vote(tuple(k), metric, temperature)
+    found: list[tuple[NeighbourScore, ...]] = []
+    for part, names in zip(images, asked, strict=True):
+        scores: list[NeighbourScore] = []
+        for layer in names:
+            told = None if on_rows is None else partial(_tell, on_rows, layer, len(test))
+            try:
+                named, dimension = _named(part, layer, train, test, vote, told)
+            except ProbeError as error:  # not finite
+                _log.warning("%s is left out: %s", layer, error)
+                continue
+            for voters, answers in zip(k, named, strict=True):
+                accuracy = accuracy_interval(y[test], answers, level)
+                recall = recall_interval(y[test], answers, level)
+                scores.append(NeighbourScore(layer, dimension, voters, accuracy, recall))
+        if not scores:
+            raise ProbeError(
+                f"No layer of {part.store.path} has finite features: {', '.join(names)}. "
+                "`vggfeat verify` lists damaged rows."
+            )
+        found.append(tuple(scores))
+    return Neighbourhoods(
+        classes=images[0].classes,
+        n_train=len(train) - leave_one_out,
+        n_test=len(test),
+        majority=float(np.mean(y[test] == np.bincount(y[train]).argmax())),
+        scores=tuple(found),
+        seconds=perf_counter() - began,
+    )
+
+
+def _tell(on_rows: OnRows, layer: str, of: int, count: int) -> None:
+    on_rows(layer, count, of)
+
+
+def _named(
+    images: Images,
+    layer: str,
+    train: Positions,
+    test: Positions,
+    vote: _Vote,
+    told: Callable[[int], None] | None,
+) -> tuple[npt.NDArray[np.int64], int]:
+    """Return the answers for `test`, (k, m), and the length of a vector."""
+    X_train = _rows(images, layer, train)
+    X_test = None if test is train else _rows(images, layer, test)
+    named = knn_answers(X_train, images.y[train], X_test, on_rows=told, **vote._asdict())
+    return named, X_train.shape[1]
+
+
+def _rows(images: Images, layer: str, positions: Positions) -> Reader:
+    """Return rows from memory where they fit well, else from the file."""
+    free = available_memory()
+    width = math.prod(images.store[layer].shape[1:])
+    if free is not None and 4 * len(positions) * width > free // 2:
+        return images.reader(layer, positions)
+    return images.features(layer, positions)

@@ -1,0 +1,148 @@
+"""How far shares of right answers, counted on one set of test images, can be trusted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import ProbeError
+from vggfeat.metrics.answers import class_recalls, right_answers
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of right answers and its confidence interval.
+
+    It tells what other test images of the same kind would change, not what other training images
+    would; for that take several splits and :func:`mean_interval`.
+
+    Attributes
+    ----------
+    value : float
+        The share, in 0..1.
+    low, high : float
+        Confidence interval, within 0..1.
+    level : float
+        Its level, such as 0.95.
+    n : int
+        Number of answers.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    n: int
+
+
+def accuracy_interval(y: npt.ArrayLike, predicted: npt.ArrayLike, level: float = 0.95) -> Share:
+    """Return the share of right answers with its :func:`wilson` interval.
+
+    Parameters
+    ----------
+    y, predicted : array_like of shape (n,)
+        True and predicted classes; n is at least 1.
+    level : float
+        Above 0 and below 1.
+
+    Returns
+    -------
+    Share
+
+    Raises
+    ------
+    ProbeError
+        The shapes differ, there is no answer, or the level is out of its range.
+    """
+    right = right_answers(y, predicted)
+    low, high = wilson(int(right.sum()), len(right), level)
+    return Share(float(right.mean()), low, high, level, len(right))
+
+
+def recall_interval(y: npt.ArrayLike, predicted: npt.ArrayLike, level: float = 0.95) -> Share:
+    """Return the mean class recall with an interval that joins the classes' own.
+
+    The limits are m - sqrt(sum((r_k - l_k)^2)) / K and m + sqrt(sum((u_k - r_k)^2)) / K for the
+    mean m of K recalls r_k with :func:`wilson` intervals from l_k to u_k: Zou, Huang and Zhang,
+    "A note on confidence interval estimation for a linear function of binomial proportions",
+    Computational Statistics and Data Analysis 53 (2009). Parameters and errors are those of
+    :func:`accuracy_interval`.
+    """
+    recalls = class_recalls(y, predicted)
+    _, counts = np.unique(np.asarray(y), return_counts=True)
+    limits = np.array(
+        [wilson(round(r * n), n, level) for r, n in zip(recalls, counts.tolist(), strict=True)]
+    )
+    mean, size = float(recalls.mean()), len(recalls)
+    low = mean - float(np.linalg.norm(recalls - limits[:, 0])) / size
+    high = mean + float(np.linalg.norm(limits[:, 1] - recalls)) / size
+    return Share(mean, max(low, 0.0), min(high, 1.0), level, int(counts.sum()))
+
+
+def wilson(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the limits of Wilson's interval for a share.
+
+    It stays within 0..1 and is of use also where no or all answers are right (Wilson, "Probable
+    Inference, the Law of Succession, and Statistical Inference", JASA 22, 1927).
+
+    Parameters
+    ----------
+    right, n : int
+        Right answers among n, which is at least 1.
+    level : float
+        Above 0 and below 1.
+
+    Returns
+    -------
+    low, high : float
+
+    Raises
+    ------
+    ProbeError
+        A parameter is out of its range.
+    """
+    if not 0 <= right <= n or n < 1:
+        raise ProbeError(f"{right} of {n} answers are right; give 0 to n of 1 or more.")
+    if not 0 < level < 1:
+        raise ProbeError(f"The level is {level}; give a number above 0 and below 1, such as 0.95.")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    middle = (right + z * z / 2) / (n + z * z)
+    reach = z * math.sqrt(right * (n - right) / n + z * z / 4) / (n + z * z)
+    low = 0.0 if right == 0 else middle - reach
+    return low, 1.0 if right == n else middle + reach
+
+
+def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return p-values that allow for there being several.
+
+    That any true null hypothesis has one below 0.05 is then no likelier than 5 %, however many
+    were tested and however they depend on one another (Holm, "A Simple Sequentially Rejective
+    Multiple Test Procedure", Scandinavian Journal of Statistics 6, 1979).
+
+    Parameters
+    ----------
+    p : array_like of shape (n,)
+        In 0..1.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        In the same order, none below its `p`, at most 1.
+
+    Raises
+    ------
+    ProbeError
+        A value is out of its range.
+    """
+    values = np.asarray(p, np.float64)
+    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
+        raise ProbeError(f"p-values are {values.tolist()}; give a list of numbers in 0..1.")
+    order = np.argsort(values, kind="stable")
+    steps = values[order] * np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted

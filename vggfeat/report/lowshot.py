@@ -1,0 +1,135 @@
+"""Low-shot curves as a picture: images a class from left to right, recall upwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vggfeat.report.canvas import (
+    COLOURS,
+    INK,
+    PAPER,
+    canvas,
+    guessing,
+    legend,
+    png,
+    shares_upwards,
+)
+from vggfeat.report.text import percent, shortened
+
+if TYPE_CHECKING:
+    from vggfeat.evaluation import LowShotScore
+
+_LINES: dict[str, dict[str, Any]] = {
+    "svm": {"linestyle": "-", "marker": "o"},
+    "logreg": {"linestyle": (0, (6, 1.5, 1.2, 1.5)), "marker": "D"},
+    "mean": {"linestyle": (0, (4, 2)), "marker": "s"},
+    "nearest": {"linestyle": (0, (1.2, 1.5)), "marker": "^"},
+}
+
+
+def lowshot_figure(
+    series: Mapping[str, Sequence[LowShotScore]], chance: float, *, dark: bool = False
+) -> bytes:
+    """Draw mean class recall over the number of images a class, on a scale of doublings.
+
+    A colour is a layer of a store, a kind of line a classifier; of more than six layers the six
+    best with most shots are drawn. The band around a line is one standard deviation over the
+    repetitions to either side.
+
+    Parameters
+    ----------
+    series : mapping of str to sequence of LowShotScore
+        Scores by the name that the legend shows where there are several, as of
+        :func:`vggfeat.evaluation.low_shot`.
+    chance : float
+        Mean class recall of guessing, in 0..1, drawn as a line.
+    dark : bool
+        Light on dark instead of dark on light. The picture has a ground of its own.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+
+    Raises
+    ------
+    ValueError
+        There is no score to draw.
+    """
+    curves = _curves(series)
+    if not curves:
+        raise ValueError("a picture of low-shot scores needs one score or more")
+    axes = canvas(6.4, 4.3, dark=dark)
+    guessing(axes, chance, dark=dark)
+    every = list(dict.fromkeys((name, layer) for name, layer, _ in curves))
+    colours = _best(curves, len(COLOURS[dark]))
+    for (name, layer, judge), scores in curves.items():
+        if (name, layer) not in colours:
+            continue
+        colour = COLOURS[dark][colours.index((name, layer))]
+        prefix = f"{shortened(name, 28)}: " if len(series) > 1 else ""
+        _curve(axes, scores, f"{prefix}{layer}, {judge}", colour, _LINES[judge], PAPER[dark])
+    _axes(axes, sorted({score.shots for scores in curves.values() for score in scores}), INK[dark])
+    if len(colours) < len(every):
+        note = f"the best {len(colours)} of {len(every)} layers"
+        axes.annotate(
+            note, (1, 0), (-4, 6), xycoords="axes fraction", textcoords="offset points",
+            ha="right", fontsize=8, color=INK[dark],
+        )  # fmt: skip
+    lines, labels = axes.get_legend_handles_labels()
+    columns = 2 if len(labels) > 3 and max(map(len, labels)) < 40 else 1
+    legend(axes, lines, labels, columns=columns, dark=dark)
+    return png(axes, dark=dark)
+
+
+def _best(
+    curves: Mapping[tuple[str, str, str], Sequence[LowShotScore]], most: int
+) -> list[tuple[str, str]]:
+    """Return the layers of highest recall with most shots by any classifier, in their order."""
+    heights: dict[tuple[str, str], float] = {}
+    for (name, layer, _), scores in curves.items():
+        recall = scores[-1].mean_class_recall.mean
+        heights[name, layer] = max(recall, heights.get((name, layer), 0.0))
+    chosen = sorted(heights, key=lambda key: -heights[key])[:most]
+    return [key for key in heights if key in chosen]
+
+
+def _curves(
+    series: Mapping[str, Sequence[LowShotScore]],
+) -> dict[tuple[str, str, str], list[LowShotScore]]:
+    found: dict[tuple[str, str, str], list[LowShotScore]] = {}
+    for name, scores in series.items():
+        for score in scores:
+            found.setdefault((name, score.layer, score.judge), []).append(score)
+    return {key: sorted(scores, key=lambda score: score.shots) for key, scores in found.items()}
+
+
+def _curve(
+    axes: Any,
+    scores: Sequence[LowShotScore],
+    label: str,
+    colour: str,
+    style: Mapping[str, Any],
+    paper: str,
+) -> None:
+    shots = [score.shots for score in scores]
+    spans = [score.mean_class_recall for score in scores]
+    heights = [100 * span.mean for span in spans]
+    below = [100 * max(0.0, span.mean - span.sd) for span in spans]
+    above = [100 * min(1.0, span.mean + span.sd) for span in spans]
+    axes.fill_between(shots, below, above, color=colour, alpha=0.13, linewidth=0)
+    axes.plot(
+        shots, heights, **style, color=colour, linewidth=1.6, markersize=4.5,
+        markerfacecolor=colour if style["linestyle"] == "-" else paper,
+        label=f"{label}: {percent(spans[-1].mean)} from {shots[-1]}",
+    )  # fmt: skip
+
+
+def _axes(axes: Any, shots: Sequence[int], ink: str) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(shots[0] / 1.15, shots[-1] * 1.15)
+    axes.set_xticks(shots, [str(count) for count in shots], color=ink)
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("images of each class to learn from", color=ink, fontsize=9.5, labelpad=8)
+    shares_upwards(axes, "mean class recall", ink)

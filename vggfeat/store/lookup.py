@@ -1,0 +1,63 @@
+"""Rows of a store that are still those of their images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.store.contents import DONE
+from vggfeat.store.failures import reading
+from vggfeat.store.planning import EntryLike
+from vggfeat.store.reader import FeatureStore
+from vggfeat.store.vectors import read_rows
+from vggfeat.store.verification import checksums
+
+
+def fresh_rows(
+    store: FeatureStore, layer: str, entries: Sequence[EntryLike]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Read the features of images that are done and whose files have not changed since.
+
+    Also while the store is being written: a row counts only if it fits its checksum.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        Opened store.
+    layer : str
+        Name or alias.
+    entries : sequence of entries
+        Images, each once; `path`, `size` and `mtime_ns` as a source says them now.
+
+    Returns
+    -------
+    X : ndarray of float32, shape (n, D)
+        Features, maps (C, H, W) flattened; of no meaning where `fresh` is False.
+    fresh : ndarray of bool, shape (n,)
+        Whether the store has the image, done and unchanged.
+
+    Raises
+    ------
+    StoreError
+        The store is damaged.
+    LayerError
+        It has no such layer.
+    """
+    dataset = store[layer]
+    place = {path: row for row, path in enumerate(store.paths.tolist())}
+    rows = np.array([place.get(entry.path, -1) for entry in entries], np.int64)
+    files = np.array([(entry.size, entry.mtime_ns) for entry in entries], np.int64).reshape(-1, 2)
+    X = np.zeros((len(entries), math.prod(dataset.shape[1:])), np.float32)
+    with reading(store.path):
+        known = np.stack([dataset.file[f"images/{name}"][:] for name in ("size", "mtime_ns")], 1)
+        fresh = (rows >= 0) & (store.status[rows] == DONE) & (known[rows] == files).all(axis=1)
+        if fresh.any():
+            found = np.empty((int(fresh.sum()), X.shape[1]), np.float32)
+            read_rows(dataset, rows[fresh], found)
+            X[fresh] = found
+            sums = store.checksums(layer)[:][rows[fresh]]
+            fresh[fresh] = checksums(found.astype(dataset.dtype)) == sums
+    return X, fresh

@@ -29,6 +29,7 @@ COMMANDS = {
     "probe": ("vggfeat.cli.probe:probe", "Train and score a linear classifier on a layer."),
     "predict": ("vggfeat.cli.probe:predict", "Label new images with a saved probe."),
     "sweep": ("vggfeat.cli.sweep:sweep", "Score every layer of a store, side by side."),
+    "plot": ("vggfeat.cli.plot:plot", "Draw maps of images, feature maps, what units respond to."),
     "index": ("vggfeat.cli.search:index", "Build and look at indexes for similarity search."),
     "search": ("vggfeat.cli.search:search", "Find the images most like a query."),
     "demo": ("vggfeat.cli.demo:demo", "Show the whole chain, offline, on embedded images."),

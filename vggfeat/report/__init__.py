@@ -2,11 +2,14 @@
 
 One file a page; each page takes small frozen values, so that it can be made from anything that
 has them: :func:`search_page`, :func:`probe_page`, :func:`demo_page`. :func:`thumbnail`,
-:func:`confusion_matrix` and :func:`sweep_figure` make the pictures. Nothing here imports torch.
+:func:`confusion_matrix` and :func:`sweep_figure` make the pictures. :func:`plot_map`,
+:func:`plot_units` and :func:`plot_feature_maps` write pictures of their own. Nothing here imports
+torch.
 """
 
 from __future__ import annotations
 
+from vggfeat.report.canvas import picture_destination
 from vggfeat.report.confusion import confusion_matrix
 from vggfeat.report.demo import (
     DemoReport,
@@ -18,14 +21,19 @@ from vggfeat.report.demo import (
     demo_page,
 )
 from vggfeat.report.facts import Facts, deciding_facts, happened_facts
-from vggfeat.report.page import destination
+from vggfeat.report.feature_maps import DrawnChannel, plot_feature_maps
+from vggfeat.report.image_map import DrawnMap, plot_map
+from vggfeat.report.page import destination, write_whole
 from vggfeat.report.probe import probe_page
 from vggfeat.report.search import NeighbourResult, QueryResult, search_page
 from vggfeat.report.sweep import ordered_layers, sweep_figure
 from vggfeat.report.thumbnails import ImageSource, originals, thumbnail
+from vggfeat.report.units import plot_units
 
 __all__ = [
     "DemoReport",
+    "DrawnChannel",
+    "DrawnMap",
     "Extraction",
     "Facts",
     "Guess",
@@ -42,8 +50,13 @@ __all__ = [
     "happened_facts",
     "ordered_layers",
     "originals",
+    "picture_destination",
+    "plot_feature_maps",
+    "plot_map",
+    "plot_units",
     "probe_page",
     "search_page",
     "sweep_figure",
     "thumbnail",
+    "write_whole",
 ]

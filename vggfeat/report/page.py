@@ -1,4 +1,4 @@
-"""From a template to a file that is there whole or not at all."""
+"""From a template, or bytes, to a file that is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -63,10 +63,34 @@ def write_page(path: str | os.PathLike[str], template: str, **values: Any) -> Pa
             **values, version=__version__, made=now().replace("T", " ").replace("+00:00", " UTC")
         )
     )
+    # A file name's lone surrogates have no UTF-8; they are shown by their numbers.
+    return write_whole(target, page.encode("utf-8", "backslashreplace"))
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write a file that is there whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The file to make or replace.
+    data : bytes
+        What will be in it.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    VggfeatError
+        It cannot be written; what was there stays.
+    """
+    target = destination(path)
     temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name[-100:]}.tmp")
     try:
-        # A file name's lone surrogates have no UTF-8; they are shown by their numbers.
-        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
+        temporary.write_bytes(data)
         temporary.replace(target)
     except OSError as error:
         raise VggfeatError(

@@ -32,7 +32,7 @@ from vggfeat.report import (
     probe_page,
     search_page,
     thumbnail,
-    write_bytes,
+    write_whole,
 )
 from vggfeat.report.confusion import describe_confusion
 from vggfeat.report.text import decimals, duration, shortened, shown
@@ -283,7 +283,7 @@ def test_a_folder_that_takes_no_files_is_told_before_the_work(tmp_path: Path) ->
 
 def test_bytes_replace_what_is_there_whole_and_leave_nothing_beside(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"old")
-    assert write_bytes(tmp_path / "a.png", b"new") == tmp_path / "a.png"
+    assert write_whole(tmp_path / "a.png", b"new") == tmp_path / "a.png"
     assert (tmp_path / "a.png").read_bytes() == b"new"
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 

@@ -49,3 +49,7 @@ class ProbeError(VggfeatError, ValueError):
 
 class SearchError(VggfeatError, ValueError):
     """An index cannot be built, read or searched."""
+
+
+class PlotError(VggfeatError, ValueError):
+    """A picture cannot be drawn from what it was given."""

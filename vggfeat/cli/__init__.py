@@ -35,6 +35,7 @@ COMMANDS = {
         "vggfeat.cli.evaluate:evaluate",
         "Run the paper's protocol on a dataset, our number beside the paper's.",
     ),
+    "plot": ("vggfeat.cli.plot:plot", "Draw maps of images, feature maps, what units respond to."),
     "index": ("vggfeat.cli.search:index", "Build and look at indexes for similarity search."),
     "search": ("vggfeat.cli.search:search", "Find the images most like a query."),
     "demo": ("vggfeat.cli.demo:demo", "Show the whole chain, offline, on embedded images."),

@@ -169,7 +169,7 @@ def _table(result: LowShot) -> str:
 
 
 def _draw(result: LowShot, stores: tuple[str, ...], picture: str) -> None:
-    from vggfeat.report import lowshot_figure, short_names, write_bytes
+    from vggfeat.report import lowshot_figure, short_names, write_whole
 
     series = dict(zip(short_names(stores), result.scores, strict=True))
-    write_bytes(picture, lowshot_figure(series, result.chance))
+    write_whole(picture, lowshot_figure(series, result.chance))

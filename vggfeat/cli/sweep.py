@@ -216,7 +216,7 @@ def _column(
 
 
 def _draw(compared: Comparison, stores: Sequence[str], picture: str) -> None:
-    from vggfeat.report import short_names, sweep_figure, write_bytes
+    from vggfeat.report import short_names, sweep_figure, write_whole
 
     series = dict(zip(short_names(stores), compared.scores, strict=True))
-    write_bytes(picture, sweep_figure(series, compared.chance))
+    write_whole(picture, sweep_figure(series, compared.chance))

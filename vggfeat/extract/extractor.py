@@ -132,6 +132,27 @@ class FeatureExtractor(Settings):
                     parts[name].append(array.astype(self.dtype))
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
+    def inputs(self, image: Any) -> list[NDArray[np.uint8]]:
+        """Return what the network sees of an image, but for mirror images that `flip` asks for.
+
+        Parameters
+        ----------
+        image : path, PIL image, array or tensor
+            As for :meth:`__call__`.
+
+        Returns
+        -------
+        list of ndarray of uint8, (H, W, 3)
+            Scale by scale, crop by crop; one for the views center and squash. RGB, 0..255.
+
+        Raises
+        ------
+        ImageError
+            The image cannot be decoded.
+        """
+        with self.held(image) as whole:
+            return self.resolved_view.inputs(whole, self.resolved_weights.preprocessing)
+
     def over(
         self, source: str | os.PathLike[str] | Source
     ) -> Iterator[Batch[Entry] | Failure[Entry]]:

@@ -2,12 +2,14 @@
 
 One file a page; each page takes small frozen values, so that it can be made from anything that
 has them: :func:`search_page`, :func:`probe_page`, :func:`evaluation_page`, :func:`demo_page`.
-:func:`thumbnail`, :func:`confusion_matrix`, :func:`sweep_figure` and :func:`lowshot_figure` make the
-pictures. Nothing here imports torch.
+:func:`thumbnail`, :func:`confusion_matrix`, :func:`sweep_figure` and :func:`lowshot_figure` make
+pictures for them; :func:`plot_map`, :func:`plot_units` and :func:`plot_feature_maps` write pictures
+of their own. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
+from vggfeat.report.canvas import picture_destination
 from vggfeat.report.confusion import confusion_matrix
 from vggfeat.report.demo import (
     DemoReport,
@@ -20,16 +22,21 @@ from vggfeat.report.demo import (
 )
 from vggfeat.report.evaluation import evaluation_page
 from vggfeat.report.facts import Facts, deciding_facts, happened_facts
+from vggfeat.report.feature_maps import DrawnChannel, plot_feature_maps
+from vggfeat.report.image_map import DrawnMap, plot_map
 from vggfeat.report.lowshot import lowshot_figure
-from vggfeat.report.page import destination, write_bytes
+from vggfeat.report.page import destination, write_whole
 from vggfeat.report.probe import probe_page
 from vggfeat.report.search import NeighbourResult, QueryResult, search_page
 from vggfeat.report.sweep import ordered_layers, sweep_figure
 from vggfeat.report.text import short_names
 from vggfeat.report.thumbnails import ImageSource, originals, thumbnail
+from vggfeat.report.units import plot_units
 
 __all__ = [
     "DemoReport",
+    "DrawnChannel",
+    "DrawnMap",
     "Extraction",
     "Facts",
     "Guess",
@@ -48,10 +55,14 @@ __all__ = [
     "lowshot_figure",
     "ordered_layers",
     "originals",
+    "picture_destination",
+    "plot_feature_maps",
+    "plot_map",
+    "plot_units",
     "probe_page",
     "search_page",
     "short_names",
     "sweep_figure",
     "thumbnail",
-    "write_bytes",
+    "write_whole",
 ]

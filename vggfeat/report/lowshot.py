@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vggfeat.report.canvas import (
+from vggfeat.report.score_axes import (
     COLOURS,
     INK,
     PAPER,

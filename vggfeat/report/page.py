@@ -1,4 +1,4 @@
-"""From a template to a file that is there whole or not at all."""
+"""From a template, or bytes, to a file that is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def destination(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+def write_whole(path: str | os.PathLike[str], data: bytes) -> Path:
     """Write a file that is there whole or not at all.
 
     Parameters
@@ -102,7 +102,7 @@ def write_page(path: str | os.PathLike[str], template: str, **values: Any) -> Pa
         )
     )
     # A file name's lone surrogates have no UTF-8; they are shown by their numbers.
-    return write_bytes(target, page.encode("utf-8", "backslashreplace"))
+    return write_whole(target, page.encode("utf-8", "backslashreplace"))
 
 
 def _unwritable(target: Path, error: OSError) -> VggfeatError:

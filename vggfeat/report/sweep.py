@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
-from vggfeat.report.canvas import (
+from vggfeat.report.score_axes import (
     COLOURS,
     INCH,
     INK,

@@ -68,10 +68,10 @@ def thumbnail(image: ImageSource, side: int = SIDE) -> str:
 def picture(image: ImageSource, side: int = SIDE) -> Picture:
     """As :func:`thumbnail`, with its size and whether the original was there."""
     try:
-        small = _shrunk(image, side)
+        small = shrunk(image, side)
     except Exception as error:  # whatever happened to an original, a page is made
         _log.debug("No thumbnail: %s", error)
-        return _missing(side)
+        return Picture(_jpeg_uri(missing_tile(side)), side, side, missing=True)
     return Picture(_jpeg_uri(small), *small.size)
 
 
@@ -86,7 +86,8 @@ def originals(root: str) -> Callable[[str], ImageSource]:
     return lambda path: partial(open_stored, root, path)
 
 
-def _shrunk(source: ImageSource, side: int) -> Image.Image:
+def shrunk(source: ImageSource, side: int) -> Image.Image:
+    """Return an image made small, as :func:`thumbnail` does; whatever is wrong with it raises."""
     with ExitStack() as stack:
         value: Any = source
         if callable(source):
@@ -103,7 +104,7 @@ def _shrunk(source: ImageSource, side: int) -> Image.Image:
 
 
 @lru_cache(maxsize=8)
-def _missing(side: int) -> Picture:
+def missing_tile(side: int) -> Image.Image:
     """Draw a grey tile with a crossed-out landscape, for light and dark pages alike."""
     scale = 4  # drawn larger and reduced, since Pillow's lines have no soft edges
     unit = side * scale / 100
@@ -120,8 +121,7 @@ def _missing(side: int) -> Picture:
     draw.line(at((29, 63), (42, 48), (51, 58), (57, 52), (71, 64)), line, width, joint="curve")
     draw.line(at((24, 74), (76, 26)), (138, 143, 148), round(7 * unit))
     draw.line(at((26, 75), (74, 27)), line, width)
-    small = tile.resize((side, side), Image.Resampling.LANCZOS)
-    return Picture(_jpeg_uri(small), side, side, missing=True)
+    return tile.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def png_picture(png: bytes, density: int) -> Picture:

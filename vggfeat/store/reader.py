@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -119,8 +120,10 @@ class FeatureStore:
         if key not in self.layers and network is not None:
             key = network.aliases.get(key.lower(), key.lower())
         if key not in self.layers:
+            near = difflib.get_close_matches(key, self.layers, n=1)
+            hint = f"Did you mean {near[0]}? " if near else ""
             raise LayerError(
-                f"{self.path} has no layer {name!r}; it has {', '.join(self.layers)}. "
+                f"{self.path} has no layer {name!r}; it has {', '.join(self.layers)}. {hint}"
                 "Take one of these, or extract a store with --layers."
             )
         return key

@@ -1,0 +1,234 @@
+"""The three kinds of pictures that ``vggfeat plot`` draws, and what it prints about them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vggfeat.cli.choices import only_layer
+from vggfeat.cli.output import print_json, printable, show_progress, table
+
+if TYPE_CHECKING:
+    from vggfeat.evaluation import ImageMap, UnitsReport
+    from vggfeat.report import DrawnChannel, DrawnMap
+
+
+def draw_map(
+    path: str, layer: str | None, options: dict[str, Any], *, out: str, dark: bool, as_json: bool
+) -> None:
+    """Draw and describe a map of a store's images."""
+    from vggfeat.evaluation import image_map
+    from vggfeat.report import originals, plot_map
+    from vggfeat.report.image_map import NAMES
+    from vggfeat.store import FeatureStore
+
+    with FeatureStore(path) as store, _bar() as bar:
+        found = image_map(
+            store,
+            only_layer(store, layer),
+            method=options["method"],
+            seed=options["seed"],
+            max_images=options["max_images"],
+            on_step=lambda step: bar.set_description_str(NAMES.get(step, step)),
+        )
+        bar.set_description_str("thumbnails")
+        drawn = plot_map(
+            out,
+            found,
+            images=originals(store.latest.source),
+            title=_title(path, store.provenance.deciding.model, store.latest.weights),
+            thumbnails=options["thumbnails"],
+            size=options["size"],
+            dark=dark,
+            on_thumbnail=lambda done, of: _advance(bar, done, of),
+        )
+        model, source = store.provenance.deciding.model, store.latest.source
+    if options["csv"]:
+        _write_csv(options["csv"], found)
+    told = _map_json(path, model, found, drawn) | {"picture": out, "csv": options["csv"]}
+    if as_json:
+        print_json(told)
+        return
+    click.echo(
+        f"{printable(path)}: {found.layer} of {model}, {NAMES[options['method']]} of "
+        f"{drawn.images:,} images, seed {options['seed']}"
+    )
+    if found.projection.explained:
+        shares = " and ".join(f"{share:.1%}" for share in found.projection.explained)
+        click.echo(f"{shares} of the variance along x and y")
+    if drawn.unreadable:
+        moved = "" if drawn.thumbnails else f"; were they moved from {printable(source)}?"
+        click.echo(f"{drawn.unreadable:,} images could not be read again and are dots{moved}")
+    counts = [f"{n:,} {why.replace('_', ' ')}" for why, n in told["left_out"].items() if n]
+    if counts:
+        click.echo(f"left out: {', '.join(counts)}")
+    click.echo(f"Picture: {printable(out)} ({drawn.thumbnails:,} thumbnails)")
+    if options["csv"]:
+        click.echo(f"Coordinates: {printable(options['csv'])}")
+
+
+def _map_json(path: str, model: str, found: ImageMap, drawn: DrawnMap) -> dict[str, Any]:
+    return {
+        "store": path,
+        "model": model,
+        "layer": found.layer,
+        "method": found.projection.method,
+        "settings": found.projection.settings,
+        "seed": found.projection.seed,
+        "explained_variance": list(found.projection.explained) or None,
+        "images": drawn.images,
+        "thumbnails": drawn.thumbnails,
+        "unreadable": drawn.unreadable,
+        "left_out": asdict(found.left_out),
+        "groups": drawn.groups,
+    }
+
+
+def _write_csv(path: str, found: ImageMap) -> None:
+    from vggfeat.report import write_whole
+
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "class", "x", "y"])
+    for name, labels, (x, y) in zip(
+        found.paths, found.labels, found.coordinates.tolist(), strict=True
+    ):
+        writer.writerow([name, "|".join(labels), x, y])
+    write_whole(path, text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def draw_units(
+    path: str, layer: str | None, options: dict[str, Any], *, out: str, dark: bool, as_json: bool
+) -> None:
+    """Draw and describe what units of a store's layer respond to."""
+    from vggfeat.evaluation import unit_responses
+    from vggfeat.report import originals, plot_units
+    from vggfeat.store import FeatureStore
+
+    with FeatureStore(path) as store, _bar() as bar:
+        bar.set_description_str("reading")
+        found = unit_responses(
+            store,
+            only_layer(store, layer),
+            list(options["unit"]) or options["units"],
+            interest=options["interest"],
+            seed=options["seed"],
+            progress=lambda done, of: _advance(bar, done, of),
+        )
+        bar.set_description_str("thumbnails")
+        plot_units(
+            out,
+            found,
+            images=originals(store.latest.source),
+            title=_title(path, store.provenance.deciding.model, store.latest.weights),
+            dark=dark,
+            on_thumbnail=lambda done, of: _advance(bar, done, of),
+        )
+        model = store.provenance.deciding.model
+    if as_json:
+        print_json({"store": path, "model": model} | asdict(found) | {"picture": out})
+        return
+    click.echo(
+        f"{printable(path)}: {found.layer} of {model}, {len(found.units):,} of {found.total:,} "
+        f"units over {found.images:,} images\n"
+    )
+    click.echo(_units_table(found))
+    click.echo(f"\nPicture: {printable(out)}")
+
+
+def _units_table(found: UnitsReport) -> str:
+    header = ["unit", "mean", "deviation", "above 0", "largest", "for"]
+    rows = [
+        [
+            str(unit.number),
+            f"{unit.mean:.4g}",
+            f"{unit.deviation:.4g}",
+            f"{unit.positive:.1%}",
+            f"{unit.most[0].value:.4g}",
+            unit.most[0].path,
+        ]
+        for unit in found.units
+    ]
+    return table(rows, header, right="unit mean deviation largest")
+
+
+def draw_feature_maps(
+    image: str, layer: str, options: dict[str, Any], *, out: str, dark: bool, as_json: bool
+) -> None:
+    """Draw and describe what a layer makes of one image."""
+    from vggfeat.extract import FeatureExtractor
+    from vggfeat.layers import architecture
+    from vggfeat.report import plot_feature_maps
+    from vggfeat.weights.class_names import class_names
+
+    known = architecture(options["model"]).layer(layer)
+    chosen = {name: options[name] for name in ("model", "weights", "view", "device")}
+    asked = f"{known.name}:none" if known.spatial else known.name
+    extractor = FeatureExtractor(layers=asked, **chosen)
+    values = extractor(image)[known.name][0]
+    (seen,) = extractor.inputs(image)
+    names = known.name in ("fc8", "prob")
+    drawn = plot_feature_maps(
+        out,
+        values,
+        seen,
+        known.name,
+        channels=options["channels"],
+        names=class_names(extractor.resolved_weights, extractor.architecture) if names else (),
+        title=_title(image, extractor.model, extractor.resolved_weights.spec),
+        dark=dark,
+    )
+    told = {
+        "image": image,
+        "model": extractor.model,
+        "weights": extractor.resolved_weights.spec,
+        "view": extractor.view,
+        "layer": known.name,
+        "shape": list(values.shape),
+    }
+    if as_json:
+        print_json(told | {"channels": [asdict(one) for one in drawn], "picture": out})
+        return
+    shape = " x ".join(map(str, values.shape))
+    click.echo(
+        f"{printable(image)}: {known.name} of {extractor.model}, weights "
+        f"{printable(extractor.resolved_weights.spec)}, {shape} values\n"
+    )
+    click.echo(_channels_table(drawn, maps=values.ndim == 3))
+    click.echo(f"\nPicture: {printable(out)}")
+
+
+def _channels_table(drawn: list[DrawnChannel], *, maps: bool) -> str:
+    if maps:
+        header = ["channel", "strength", "largest", "smallest"]
+        rows = [
+            [str(one.number), *(f"{v:.4g}" for v in (one.strength, one.largest, one.smallest))]
+            for one in drawn
+        ]
+        return table(rows, header, right=" ".join(header))
+    named = any(one.name for one in drawn)
+    header = ["unit", "value", *["class"] * named]
+    rows = [[str(one.number), f"{one.strength:.4g}", *[one.name] * named] for one in drawn]
+    return table(rows, header, right="unit value")
+
+
+def _title(path: str, model: str, weights: str) -> str:
+    return f"{Path(path).name}, {model} with {Path(weights).name} weights"
+
+
+def _bar() -> Any:
+    from tqdm import tqdm
+
+    disable = None if show_progress() is None else True
+    return tqdm(desc="plot", total=0, file=sys.stderr, disable=disable, leave=False)
+
+
+def _advance(bar: Any, done: int, of: int) -> None:
+    bar.total = of
+    bar.update(done - bar.n)

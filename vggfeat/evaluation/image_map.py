@@ -1,0 +1,201 @@
+"""The images of a store as points of a plane."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import PlotError
+from vggfeat.evaluation.projection import METHODS, Method, Projection, project
+from vggfeat.probe.rows import unit_length
+from vggfeat.store.targets import Targets
+
+if TYPE_CHECKING:
+    from vggfeat.store import FeatureStore
+
+MOST_IMAGES: dict[Method, int] = {"pca": 50_000, "tsne": 10_000, "umap": 20_000}
+"""Images on a map by default, so that each method ends in a minute or two."""
+
+MOST_NUMBERS = 1 << 27
+"""Features of a map, all images together: 512 MiB."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NotDrawn:
+    """How many of a store's images are not on a map, and why.
+
+    Attributes
+    ----------
+    not_done : int
+        Pending or failed: they have no features.
+    not_finite : int
+        Their features hold NaN or infinity.
+    not_sampled : int
+        There were more images than the map takes; it shows a random sample.
+    """
+
+    not_done: int
+    not_finite: int
+    not_sampled: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageMap:
+    """Images as points of a plane.
+
+    Attributes
+    ----------
+    layer : str
+        Canonical name.
+    projection : Projection
+        Where each image is.
+    rows : ndarray of int64, shape (n,)
+        Rows of the store, ascending.
+    paths : tuple of str
+        Of the n images.
+    labels : tuple of tuple of str
+        Class names of the n images; empty where none is known.
+    multi : bool
+        Whether an image may have several classes.
+    left_out : NotDrawn
+        Images that are not on the map.
+    """
+
+    layer: str
+    projection: Projection
+    rows: npt.NDArray[np.int64]
+    paths: tuple[str, ...]
+    labels: tuple[tuple[str, ...], ...]
+    multi: bool
+    left_out: NotDrawn
+
+    @property
+    def coordinates(self) -> npt.NDArray[np.float64]:
+        """Points of the n images, (n, 2)."""
+        return self.projection.coordinates
+
+
+def image_map(
+    store: FeatureStore,
+    layer: str,
+    *,
+    method: Method = "tsne",
+    seed: int = 0,
+    max_images: int | None = None,
+    on_step: Callable[[str], None] | None = None,
+) -> ImageMap:
+    """Lay the images of a store out in a plane, near where their features are alike.
+
+    Features are scaled to length 1, so that distances go by the angle between them, as in probes
+    and searches. Where there are more images than `max_images`, or their features would take more
+    than 512 MiB, a random sample of them is taken, with a message.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        With or without labels.
+    layer : str
+        Name or alias; maps (C, H, W) are taken as vectors.
+    method : {"pca", "tsne", "umap"}
+        See :func:`~vggfeat.evaluation.projection.project`.
+    seed : int
+        Decides the sample and every random choice of the method.
+    max_images : int, optional
+        At most so many images; by default 50,000 for PCA, 10,000 for t-SNE and 20,000 for UMAP.
+    on_step : callable, optional
+        Called with what is being done, before it is.
+
+    Returns
+    -------
+    ImageMap
+
+    Raises
+    ------
+    PlotError
+        No image has finite features, too few have for the method, or UMAP is not installed.
+    LayerError
+        The store has no such layer.
+    """
+    tell = on_step or (lambda _step: None)
+    name = store.layer(layer)
+    if method not in METHODS:
+        raise PlotError(f"Unknown method {method!r}. Known methods: {', '.join(METHODS)}.")
+    if max_images is not None and max_images < 1:
+        raise PlotError(f"A map of {max_images} images; give 1 or more.")
+    done = np.flatnonzero(store.done).astype(np.int64)
+    if not len(done):
+        raise PlotError(
+            f"{store.path} has no image that is done. Run `vggfeat extract` again, or see "
+            f"`vggfeat info {store.path} --failed`."
+        )
+    most = MOST_IMAGES[method] if max_images is None else max_images
+    rows = _sample(store, name, done, most, seed)
+    tell("reading")
+    kept, X = _unit_rows(store, name, rows)
+    if not len(kept):
+        raise PlotError(
+            f"No image of {store.path} has finite features in {name}. `vggfeat verify "
+            f"{store.path}` lists damaged rows; or choose another layer."
+        )
+    if len(kept) < len(rows):
+        _log.warning(
+            "%d images are left out: their features in %s are not finite.",
+            len(rows) - len(kept), name,
+        )  # fmt: skip
+    tell(method)
+    projection = project(X, method=method, seed=seed)
+    labels, multi = label_names(store, kept)
+    left_out = NotDrawn(len(store) - len(done), len(rows) - len(kept), len(done) - len(rows))
+    return ImageMap(name, projection, kept, tuple(store.paths[kept]), labels, multi, left_out)
+
+
+def _sample(
+    store: FeatureStore, layer: str, rows: npt.NDArray[np.int64], most: int, seed: int
+) -> npt.NDArray[np.int64]:
+    width = int(np.prod(store[layer].shape[1:]))
+    fitting = max(1, MOST_NUMBERS // width)
+    count = min(most, fitting)
+    if len(rows) <= count:
+        return rows
+    why = (
+        f"the features of more would not fit into memory; pooled ones, as of {layer}:avg, would"
+        if fitting < most
+        else "--max-images (max_images in Python) takes more"
+    )
+    _log.info("A random %s of %s images are drawn: %s.", f"{count:,}", f"{len(rows):,}", why)
+    chosen = np.random.default_rng(seed).choice(len(rows), count, replace=False)
+    return rows[np.sort(chosen)]
+
+
+def _unit_rows(
+    store: FeatureStore, layer: str, rows: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Read rows at length 1; those that are not finite are left out."""
+    width = int(np.prod(store[layer].shape[1:]))
+    X = np.empty((len(rows), width), np.float32)
+    kept = np.empty(len(rows), np.int64)
+    count = 0
+    for numbers, block in store.blocks(layer, rows):
+        finite = np.isfinite(block).all(axis=1)
+        end = count + int(finite.sum())
+        X[count:end] = unit_length(block[finite])
+        kept[count:end] = numbers[finite]
+        count = end
+    return kept[:count], X[:count]
+
+
+def label_names(
+    store: FeatureStore, rows: npt.NDArray[np.int64]
+) -> tuple[tuple[tuple[str, ...], ...], bool]:
+    """Return the class names of each of `rows`, and whether an image may have several."""
+    if not store.has_labels:
+        return ((),) * len(rows), False
+    targets = Targets(tuple(store.classes), store.labels[:][rows])
+    return tuple(targets.names(row) for row in range(len(rows))), targets.multi

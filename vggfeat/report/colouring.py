@@ -1,0 +1,93 @@
+"""Which class gets which colour, where there are more classes than colours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_COLOURS = {
+    # Chosen by search for the largest least difference of any two, and to grey, to normal sight
+    # and to three kinds of colour blindness; a test in tests/test_plot.py measures it.
+    False: (
+        *("#176e99", "#b2341b", "#75cc1f", "#581799", "#f7866f"),
+        *("#da4af7", "#805a53", "#6b25f7", "#660f49", "#e9a1f7"),
+    ),
+    True: (
+        *("#4af7f7", "#f72525", "#e6e622", "#3674b2", "#f7afa1"),
+        *("#1bb24d", "#b125f7", "#806953", "#a6e667", "#f76ff7"),
+    ),
+}
+_SHAPES = ("o", "s", "^", "D", "v", "P", "p", "X", "<", "h")
+_GREY = {False: "#9aa2a9", True: "#7d868e"}
+
+MOST = len(_SHAPES)
+"""Classes with a colour of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Images that share a colour.
+
+    Attributes
+    ----------
+    name : str
+        A class, or what the others are.
+    colour : str
+        As ``"#rrggbb"``.
+    shape : str
+        matplotlib's marker: colours are never the only difference.
+    members : tuple of int
+        Positions of the images, ascending.
+    is_class : bool
+        Whether `name` is a class's.
+    """
+
+    name: str
+    colour: str
+    shape: str
+    members: tuple[int, ...]
+    is_class: bool
+
+
+def groups(
+    labels: Sequence[Sequence[str]], *, multi: bool = False, dark: bool = False
+) -> list[Group]:
+    """Share images out among colours.
+
+    The :data:`MOST` commonest classes have colours, the others are grey together. An image of
+    several classes has the colour of the rarest of its coloured ones, which says most about it.
+
+    Parameters
+    ----------
+    labels : sequence of sequence of str
+        Class names of each image.
+    multi : bool
+        Whether images may have several: then one without is known, or not, to show none.
+    dark : bool
+        For a dark ground.
+
+    Returns
+    -------
+    list of Group
+        Commonest first, then "others", then images without a class; no group is empty.
+    """
+    sizes = Counter(name for names in labels for name in names)
+    order = sorted(sizes, key=lambda name: (-sizes[name], name))
+    coloured = order[:MOST]
+    rest = f"{len(order) - MOST} other class{'es' if len(order) > MOST + 1 else ''}"
+    members: dict[str | int, list[int]] = {1: [], 0: []}
+    members |= {name: [] for name in coloured}
+    for position, names in enumerate(labels):
+        own = [name for name in coloured if name in names]  # commonest first
+        members[own[-1] if own else min(len(names), 1)].append(position)
+    found = [
+        Group(name, colour, shape, tuple(members[name]), True)
+        for name, colour, shape in zip(coloured, _COLOURS[dark], _SHAPES, strict=False)
+    ]
+    found.append(Group(rest, _GREY[dark], "o", tuple(members[1]), False))
+    none = "no class" if multi else "no label" if sizes else "images"
+    # Without any labels all images are of one kind, and deserve a colour.
+    colour = _GREY[dark] if sizes else _COLOURS[dark][0]
+    found.append(Group(none, colour, "o", tuple(members[0]), False))
+    return [group for group in found if group.members]

@@ -2,8 +2,9 @@
 
 :func:`evaluate_dataset` runs the paper's protocols; :func:`sweep` scores every layer of a store,
 :func:`compare` those of several stores on the same images; :func:`score_neighbours` names images by
-their neighbours, :func:`low_shot` asks how few images a class suffice; :func:`image_map` lays images
-out in a plane, :func:`unit_responses` finds what excites single units. Nothing here imports torch.
+their neighbours, :func:`low_shot` asks how few images a class suffice; :func:`image_map` lays
+images out in a plane, :func:`unit_responses` finds what excites single units. Nothing here imports
+torch.
 """
 
 from __future__ import annotations

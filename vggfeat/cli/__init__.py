@@ -27,7 +27,7 @@ COMMANDS = {
     "merge": ("vggfeat.cli.stores:merge", "Unite stores that were made in the same way."),
     "export": ("vggfeat.cli.stores:export", "Write a layer as .npy, .npz, .csv or .parquet."),
     "probe": ("vggfeat.cli.probe:probe", "Train and score a linear classifier on a layer."),
-    "predict": ("vggfeat.cli.probe:predict", "Label new images with a saved probe."),
+    "predict": ("vggfeat.cli.predict:predict", "Label new images with a saved probe."),
     "sweep": ("vggfeat.cli.sweep:sweep", "Score every layer of a store, side by side."),
     "index": ("vggfeat.cli.search:index", "Build and look at indexes for similarity search."),
     "search": ("vggfeat.cli.search:search", "Find the images most like a query."),

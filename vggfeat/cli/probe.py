@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,16 +140,21 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
     divided = {name: options[name] for name in ("test_size", "train_per_class")}
     divided["ap"] = KINDS[options["ap"]]
     told: dict[str, Any] = {"store": store}
-    with FeatureStore(store) as opened:
+    path, _, rival = (options["against"] or "").rpartition(":")
+    with ExitStack() as stack:
+        opened = stack.enter_context(FeatureStore(store))
         layer = only_layer(opened, options["layer"])
+        other = stack.enter_context(FeatureStore(path)) if path else opened
+        if rival:
+            other.layer(rival)
         results = [
             _evaluate(opened, layer, **chosen | divided | {"seed": options["seed"] + number})
             for number in range(options["splits"])
         ]
         lines = [describe_splits(results) if len(results) > 1 else describe(results[0])]
-        if options["against"]:
-            more, line = _against(opened, results[0], options["against"], chosen | divided)
-            told["against"] = more
+        if rival:
+            second = _evaluate(other, rival, **chosen | divided)
+            told["against"], line = _against(results[0], second, path)
             lines.append(line)
         if options["save"]:
             with _progress(f"training {layer}") as progress:
@@ -177,46 +184,30 @@ def _evaluate(store: FeatureStore, layer: str, **options: Any) -> ProbeResult | 
         return evaluate(store, layer, progress=progress, **options)
 
 
-class _progress:
-    """A bar of the work's share, shown where it takes longer than a moment."""
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[float], object]]:
+    """Show a bar of the work's share, where it takes longer than a moment."""
+    from tqdm import tqdm
 
-    def __init__(self, what: str) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(
-            desc=what,
-            total=1,
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}",
-            file=sys.stderr,
-            disable=None if show_progress() is None else True,
-            leave=False,
-            delay=1,
-        )
-
-    def __enter__(self) -> Any:
-        return self._bar.update
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
+    with tqdm(
+        desc=what,
+        total=1,
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}",
+        file=sys.stderr,
+        disable=None if show_progress() is None else True,
+        leave=False,
+        delay=1,
+    ) as bar:
+        yield bar.update
 
 
-def _against(
-    store: FeatureStore, first: Any, text: str, options: dict[str, Any]
-) -> tuple[dict[str, Any], str]:
-    """Score another layer on the same split; return the comparison as values and as text."""
-    from contextlib import ExitStack
-
-    from vggfeat.store import FeatureStore
-
-    path, _, layer = text.rpartition(":")
-    with ExitStack() as stack:
-        other = stack.enter_context(FeatureStore(path)) if path else store
-        second: Any = _evaluate(other, layer, **options)
+def _against(first: Any, second: Any, store: str) -> tuple[dict[str, Any], str]:
+    """Compare two scores; return the comparison as values and as text."""
     compared = first.against(second)
     told = {"layer": second.layer, "C": second.C, **second.measures, **asdict(compared)}
-    if path:
-        told["store"] = path
-    return told, describe_against(first, second, compared, path)
+    return told | ({"store": store} if store else {}), describe_against(
+        first, second, compared, store
+    )
 
 
 def _write_page(store: FeatureStore, result: Any, path: str) -> None:

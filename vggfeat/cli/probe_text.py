@@ -48,7 +48,8 @@ def describe_splits(results: Sequence[ProbeResult | MultiLabelResult]) -> str:
         found = over_splits(results, name)
         lines.append(
             f"{title}: {found.mean:.2%} +- {found.sd:.2%}, "
-            f"{found.level:.0%} interval of the mean {found.low:.2%} to {found.high:.2%}"
+            f"{found.level:.0%} interval of the mean {found.low:.2%} to {found.high:.2%} "
+            "(Nadeau and Bengio: splits share images)"
         )
     return "\n".join([*lines, *_left_out(first)])
 
@@ -77,7 +78,7 @@ def describe_against(
             f"{compared.only_first:,} images are named rightly by {first.layer} alone, "
             f"{compared.only_second:,} by {other} alone)"
         )
-    return f"\nagainst {other}, C = {second.C_text}: {scores}\n{first.layer} is ahead by {told}"
+    return f"\nagainst {other}, C = {second.C_text}: {scores}\ndifference: {told}"
 
 
 def _numbers(result: ProbeResult | MultiLabelResult) -> str:
@@ -136,10 +137,8 @@ def _precisions(result: MultiLabelResult) -> list[str]:
     for name, precision, present, C in zip(
         result.classes, result.average_precision, result.present, result.C, strict=True
     ):
-        worst = next(iter(result.mistakes_of(name)), None)
-        told = (
-            "-" if worst is None else f"{'misses' if worst.present else 'sees it in'} {worst.path}"
-        )
-        rows.append([name, f"{precision:.1%}", str(present), f"{C:.3g}", told])
-    header = ["class", "AP", "images", "C", "most confident mistake"]
+        both = (result.mistakes_of(name, present=shown)[:1] for shown in (True, False))
+        worst = [found[0].path if found else "-" for found in both]
+        rows.append([name, f"{precision:.1%}", str(present), f"{C:.3g}", *worst])
+    header = ["class", "AP", "images", "C", "worst miss", "worst false alarm"]
     return ["", table(rows, header, right="AP images C")]

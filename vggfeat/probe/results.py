@@ -293,9 +293,9 @@ class MultiLabelResult(HeldOut):
         ]
         return tuple(sorted(found, key=lambda one: (-one.margin, one.path, one.label)))
 
-    def mistakes_of(self, label: str) -> tuple[Mistake, ...]:
-        """Return those of :attr:`mistakes` that concern one class."""
-        return tuple(one for one in self.mistakes if one.label == label)
+    def mistakes_of(self, label: str, *, present: bool) -> tuple[Mistake, ...]:
+        """Return those of :attr:`mistakes` about one class, in images that show it or do not."""
+        return tuple(one for one in self.mistakes if (one.label, one.present) == (label, present))
 
     def to_json(self, *, mistakes: int = 5, predictions: bool = False) -> dict[str, Any]:
         """Return JSON-ready values.
@@ -303,7 +303,8 @@ class MultiLabelResult(HeldOut):
         Parameters
         ----------
         mistakes : int
-            At most so many of each class's :attr:`mistakes`.
+            At most so many of each class's :attr:`mistakes`, in images that show it as in
+            images that do not.
         predictions : bool
             Whether the scores of every test image are told.
         """
@@ -315,7 +316,8 @@ class MultiLabelResult(HeldOut):
             "mistakes": {
                 name: [
                     {"path": one.path, "present": one.present, "margin": one.margin}
-                    for one in self.mistakes_of(name)[:mistakes]
+                    for present in (True, False)
+                    for one in self.mistakes_of(name, present=present)[:mistakes]
                 ]
                 for name in self.classes
             },

@@ -129,7 +129,8 @@ def _several_view(
             "name": bar["name"],
             "found": [
                 {"path": one.path, "present": one.present, "picture": picture(images(one.path))}
-                for one in result.mistakes_of(bar["name"])[:mistakes]
+                for present in (True, False)
+                for one in result.mistakes_of(bar["name"], present=present)[: mistakes // 2]
             ],
         }
         for bar in bars

@@ -280,7 +280,7 @@ def test_maps_are_read_as_vectors_and_aliases_are_understood(store_path):
         ({}, "sub-folder a class.*--labels FILE.csv"),
         (dict.fromkeys(range(8), ("ant",)), "only 'ant'"),
         ({0: ("ant",), 1: ("bee",)}, "none among its 2 done and labelled"),
-        ({0: ("ant", "bee"), 1: ("bee",)}, "several labels each"),
+        ({0: ("ant", "bee"), 1: ("bee",)}, "at least two classes that some images show"),
     ],
 )
 def test_a_store_that_cannot_train_says_why(tmp_path, labels, reason):

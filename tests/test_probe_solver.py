@@ -14,7 +14,7 @@ from sklearn.svm import LinearSVC
 
 from vggfeat.errors import ProbeError
 from vggfeat.probe import LinearProbe, indicator, stratified_folds
-from vggfeat.probe.choosing import GRID, by_precision, by_recall, chosen, parts_of, rarest
+from vggfeat.probe.choosing import GRID, by_precision, by_recall, chosen, parts_of
 from vggfeat.probe.conjugate import conjugate_gradients
 from vggfeat.probe.deflation import Deflation
 from vggfeat.probe.factors import Factors
@@ -22,6 +22,7 @@ from vggfeat.probe.losses import Logistic, Multinomial, SquaredHinge
 from vggfeat.probe.newton import minimise
 from vggfeat.probe.rows import Rows, unit_length
 from vggfeat.probe.spaces import Features, Gram, gram
+from vggfeat.probe.split import rarest
 from vggfeat.probe.targets import multi_label, single_label
 from vggfeat.probe.training import Training
 
@@ -283,7 +284,7 @@ def test_each_label_has_the_c_of_the_best_average_precision():
     X, y = several()
     targets = multi_label(y, None)
     training = Training(Rows(X), "svm", targets, seed=0, most_steps=100)
-    parts = parts_of(rarest(targets), 3, 0)
+    parts = parts_of(rarest(targets.present), 3, 0)
     best = chosen(training, parts, by_precision(targets))
     values = np.array(GRID) / training.spread
     for k in range(4):

@@ -27,9 +27,9 @@ COMMANDS = {
     "merge": ("vggfeat.cli.stores:merge", "Unite stores that were made in the same way."),
     "export": ("vggfeat.cli.stores:export", "Write a layer as .npy, .npz, .csv or .parquet."),
     "probe": ("vggfeat.cli.probe:probe", "Train and score a linear classifier on a layer."),
-    "predict": ("vggfeat.cli.probe:predict", "Label new images with a saved probe."),
     "knn": ("vggfeat.cli.knn:knn", "Score layers by the vote of nearest neighbours."),
     "lowshot": ("vggfeat.cli.lowshot:lowshot", "Score layers by how few images suffice."),
+    "predict": ("vggfeat.cli.predict:predict", "Label new images with a saved probe."),
     "sweep": ("vggfeat.cli.sweep:sweep", "Score every layer of a store, side by side."),
     "evaluate": (
         "vggfeat.cli.evaluate:evaluate",

@@ -1,20 +1,38 @@
-"""``vggfeat probe`` and ``vggfeat predict``."""
+"""``vggfeat probe``."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import extractor_like, layer_option, only_layer, query_options
-from vggfeat.cli.output import json_option, print_json, printable, table
+from vggfeat.cli.choices import layer_option, only_layer
+from vggfeat.cli.output import json_option, print_json, printable, show_progress
+from vggfeat.cli.probe_text import describe, describe_against, describe_splits
 
 if TYPE_CHECKING:
-    from vggfeat.probe import ProbeResult
+    from vggfeat.probe import MultiLabelResult, ProbeResult
     from vggfeat.store import FeatureStore
 
-_WIDEST = 20  # classes up to which the confusion matrix is printed
+KINDS = {"all-point": "all", "11-point": "11-point"}
+"""Kinds of average precision, as they are asked for and as :mod:`vggfeat.metrics` calls them."""
+
+
+def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1
+    if 0 < number < 1:
+        return number
+    if number >= 2 and number.is_integer():
+        return int(number)
+    raise click.BadParameter(f"{value!r}: give a share above 0 and below 1, or 2 or more folds.")
 
 
 @click.command()
@@ -25,13 +43,28 @@ _WIDEST = 20  # classes up to which the confusion matrix is printed
     type=click.Choice(["svm", "logreg"]),
     default="svm",
     show_default=True,
-    help="A linear SVM, as in the paper, or multinomial logistic regression.",
+    help="A linear SVM, as in the paper, or logistic regression.",
 )
 @click.option(
+    "-C",
     "--C",
+    "--c",
     "c",
     type=click.FloatRange(min=0, min_open=True),
     help="Inverse strength of regularisation.  [default: chosen on held-out training images]",
+)
+@click.option(
+    "--validation",
+    callback=_validation,
+    metavar="SHARE|FOLDS",
+    default="0.2",
+    show_default=True,
+    help="Training images that choose C: a share of them, or in how many folds all take turns.",
+)
+@click.option(
+    "--class-weight",
+    type=click.Choice(["balanced"]),
+    help="Let every class count the same in training, however many images it has.",
 )
 @click.option(
     "--test-size",
@@ -47,6 +80,25 @@ _WIDEST = 20  # classes up to which the confusion matrix is printed
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of splits.")
 @click.option(
+    "--splits",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Repeat with so many seeds, for a mean with its confidence interval.",
+)
+@click.option(
+    "--ap",
+    type=click.Choice(list(KINDS)),
+    default="all-point",
+    show_default=True,
+    help="Average precision of several labels an image: VOC's since 2010, or before.",
+)
+@click.option(
+    "--against",
+    metavar="[STORE:]LAYER",
+    help="Compare with another layer, of STORE or of another store of the same images.",
+)
+@click.option(
     "--save",
     type=click.Path(dir_okay=False),
     metavar="PROBE",
@@ -56,7 +108,7 @@ _WIDEST = 20  # classes up to which the confusion matrix is printed
     "--html",
     type=click.Path(dir_okay=False),
     metavar="REPORT",
-    help="Write a page with the confusion matrix and the most confident mistakes.",
+    help="Write a page with the score of every class and the most confident mistakes.",
 )
 @json_option
 def probe(store: str, as_json: bool, **options: Any) -> None:
@@ -65,78 +117,103 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
     The labelled images are divided class by class into a training and a test part; C is chosen
     within the training part; the test part is touched once. Features are L2-normalised.
 
+    Where images have one label each, the score is accuracy and mean class recall. Where they have
+    several, each class has a classifier of its own, and the score is the mean of the classes'
+    average precision; images are divided by their rarest class, and where a class is marked as
+    difficult or unknown they are left out of it.
+
     \b
     Example:
       vggfeat probe photos.h5 --layer relu7 --save photos.probe
+      vggfeat probe photos.h5 --layer relu7 --against fc6
     """
-    from vggfeat.probe import evaluate, train
+    from vggfeat.probe import train
     from vggfeat.report import destination
     from vggfeat.store import FeatureStore
 
+    if options["against"] and options["splits"] > 1:
+        raise click.UsageError("--against compares on one split; leave out --splits.")
     if options["html"]:
         destination(options["html"])  # refused now rather than after the work
-    with FeatureStore(store) as opened:
+    chosen = {name: options[name] for name in ("classifier", "class_weight", "validation", "seed")}
+    chosen["C"] = options["c"]
+    divided = {name: options[name] for name in ("test_size", "train_per_class")}
+    divided["ap"] = KINDS[options["ap"]]
+    told: dict[str, Any] = {"store": store}
+    path, _, rival = (options["against"] or "").rpartition(":")
+    with ExitStack() as stack:
+        opened = stack.enter_context(FeatureStore(store))
         layer = only_layer(opened, options["layer"])
-        chosen = {"classifier": options["classifier"], "C": options["c"], "seed": options["seed"]}
-        result = evaluate(
-            opened,
-            layer,
-            test_size=options["test_size"],
-            train_per_class=options["train_per_class"],
-            **chosen,
-        )
-        if options["save"]:
-            train(opened, layer, held_out=result, **chosen).save(options["save"])
-        if options["html"]:
-            _write_page(opened, result, options["html"])
-    told = {"store": store} | {name: value for name in ("save", "html") if (value := options[name])}
-    if as_json:
-        print_json(result.to_json() | told)
-        return
-    click.echo(describe(result))
-    for name, what in (("save", "Probe"), ("html", "Report")):
-        if name in told:
-            click.echo(f"{what}: {told[name]}")
-
-
-def describe(result: ProbeResult) -> str:
-    """Return a score as a few lines and a table of the classes."""
-    lines = [
-        f"{result.layer}, {result.classifier}, C = {result.C:g}, seed {result.seed}: "
-        f"{result.n_train:,} images to train, {result.n_test:,} to test, "
-        f"{len(result.classes)} classes",
-        f"accuracy           {result.accuracy:7.2%}   (always the commonest class: "
-        f"{result.majority:.2%})",
-        f"mean class recall  {result.mean_class_recall:7.2%}   (guessing: {result.chance:.2%})",
-    ]
-    left_out = {
-        "not done": result.left_out.not_done,
-        "without a label": result.left_out.unlabelled,
-        "alone in their class": result.left_out.alone,
-    }
-    if any(left_out.values()):
-        counts = ", ".join(f"{count:,} {why}" for why, count in left_out.items() if count)
-        lines.append(f"left out: {counts}")
-    if len(result.classes) <= _WIDEST:
-        numbers = [str(i) for i in range(len(result.classes))]
-        rows = [
-            [number, name, f"{recall:.1%}", *map(str, counts)]
-            for number, name, recall, counts in zip(
-                numbers, result.classes, result.recall, result.confusion.tolist(), strict=True
-            )
+        other = stack.enter_context(FeatureStore(path)) if path else opened
+        if rival:
+            other.layer(rival)
+        results = [
+            _evaluate(opened, layer, **chosen | divided | {"seed": options["seed"] + number})
+            for number in range(options["splits"])
         ]
-        lines += ["", "Named rightly, and what each class was taken for:"]
-        lines.append(
-            table(rows, ["", "class", "recall", *numbers], right=" ".join(["recall", *numbers]))
-        )
-    return "\n".join(lines)
+        lines = [describe_splits(results) if len(results) > 1 else describe(results[0])]
+        if rival:
+            second = _evaluate(other, rival, **chosen | divided)
+            told["against"], line = _against(results[0], second, path)
+            lines.append(line)
+        if options["save"]:
+            with _progress(f"training {layer}") as progress:
+                saved = train(opened, layer, held_out=results[0], progress=progress, **chosen)
+            saved.save(options["save"])
+            told["save"] = options["save"]
+            lines.append(f"Probe: {printable(options['save'])}")
+        if options["html"]:
+            _write_page(opened, results[0], options["html"])
+            told["html"] = options["html"]
+            lines.append(f"Report: {printable(options['html'])}")
+    if not as_json:
+        click.echo("\n".join(lines))
+    elif len(results) == 1:
+        print_json(results[0].to_json() | told)
+    else:
+        from vggfeat.probe import over_splits
+
+        summary = {name: asdict(over_splits(results, name)) for name in results[0].measures}
+        print_json(told | {"mean": summary, "splits": [one.to_json() for one in results]})
 
 
-def _write_page(store: FeatureStore, result: ProbeResult, path: str) -> None:
+def _evaluate(store: FeatureStore, layer: str, **options: Any) -> ProbeResult | MultiLabelResult:
+    from vggfeat.probe import evaluate
+
+    with _progress(f"choosing C for {layer}") as progress:
+        return evaluate(store, layer, progress=progress, **options)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[float], object]]:
+    """Show a bar of the work's share, where it takes longer than a moment."""
+    from tqdm import tqdm
+
+    with tqdm(
+        desc=what,
+        total=1,
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}",
+        file=sys.stderr,
+        disable=None if show_progress() is None else True,
+        leave=False,
+        delay=1,
+    ) as bar:
+        yield bar.update
+
+
+def _against(first: Any, second: Any, store: str) -> tuple[dict[str, Any], str]:
+    """Compare two scores; return the comparison as values and as text."""
+    compared = first.against(second)
+    told = {"layer": second.layer, "C": second.C, **second.measures, **asdict(compared)}
+    return told | ({"store": store} if store else {}), describe_against(
+        first, second, compared, store
+    )
+
+
+def _write_page(store: FeatureStore, result: Any, path: str) -> None:
     from vggfeat.report import deciding_facts, happened_facts, originals, probe_page
 
     provenance = store.provenance
-
     probe_page(
         path,
         result,
@@ -144,54 +221,3 @@ def _write_page(store: FeatureStore, result: ProbeResult, path: str) -> None:
         images=originals(store.latest.source),
         facts=deciding_facts(provenance.deciding, result.layer) | happened_facts(store.latest),
     )
-
-
-@click.command()
-@click.argument("probe", type=click.Path(dir_okay=False))
-@click.argument("source")
-@query_options
-@json_option
-def predict(probe: str, source: str, as_json: bool, **options: Any) -> None:
-    """Label the images of SOURCE with PROBE, a file that `vggfeat probe --save` made.
-
-    SOURCE is a folder, an image, a list or a tar archive, as for `extract`. The images go the way
-    of those the probe was trained on. The margin is by how much the named class's score is above
-    the next one's. Exit status 1 if no image could be labelled.
-
-    \b
-    Example:
-      vggfeat predict photos.probe new-photos/
-    """
-    from vggfeat.extract import Failure
-    from vggfeat.probe import SavedProbe
-    from vggfeat.sources import open_source
-
-    saved = SavedProbe.load(probe)
-    images = open_source(source)
-    extractor = extractor_like(saved.provenance, options)
-    saved.check(extractor.deciding)
-    found: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
-    for result in extractor.over(images):
-        if isinstance(result, Failure):
-            failed.append({"path": result.item.path, "reason": result.reason})
-            continue
-        features = result.arrays()[saved.layer].astype(extractor.dtype)
-        names, scores = saved.predict(features.reshape(len(features), -1))
-        ordered = scores.copy()
-        ordered.sort(axis=1)
-        margins = ordered[:, -1] - ordered[:, -2]
-        found += [
-            {"path": entry.path, "label": str(name), "margin": float(margin)}
-            for entry, name, margin in zip(result.items, names, margins, strict=True)
-        ]
-    if as_json:
-        print_json({"probe": probe, "layer": saved.layer, "images": found, "failed": failed})
-    elif found:
-        rows = [[one["path"], one["label"], f"{one['margin']:.3f}"] for one in found]
-        click.echo(table(rows, ["image", "label", "margin"], right="margin"))
-    if not as_json:
-        for one in failed:
-            click.echo(f"failed: {printable(one['path'])}: {one['reason']}", err=True)
-    if not found:
-        raise click.exceptions.Exit(1)

@@ -11,19 +11,22 @@ result.
 from __future__ import annotations
 
 from vggfeat.probe.classifier import CLASSIFIERS, LinearProbe
+from vggfeat.probe.results import MultiLabelResult, Prediction, ProbeResult, over_splits
 from vggfeat.probe.saved import SavedProbe, train
-from vggfeat.probe.scoring import Prediction, ProbeResult, evaluate
+from vggfeat.probe.scoring import evaluate
 from vggfeat.probe.split import stratified_folds, stratified_split
 from vggfeat.probe.targets import indicator
 
 __all__ = [
     "CLASSIFIERS",
     "LinearProbe",
+    "MultiLabelResult",
     "Prediction",
     "ProbeResult",
     "SavedProbe",
     "evaluate",
     "indicator",
+    "over_splits",
     "stratified_folds",
     "stratified_split",
     "train",

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score
 
 from vggfeat.errors import ProbeError
-from vggfeat.metrics import mean_class_recall
+from vggfeat.metrics import average_precision, mean_class_recall
 from vggfeat.probe.rows import Positions
 from vggfeat.probe.split import stratified_folds, stratified_split
 from vggfeat.probe.targets import Targets
-from vggfeat.probe.training import Training
+from vggfeat.probe.training import Progress, Training
 
 Array = npt.NDArray[np.float64]
 Parts = list[tuple[Positions, Positions]]
@@ -29,7 +28,9 @@ equally good ones that nearest to 1 wins, the smaller of two."""
 _log = logging.getLogger(__name__)
 
 
-def chosen(training: Training, parts: Parts, score: Score) -> Array:
+def chosen(
+    training: Training, parts: Parts, score: Score, progress: Progress | None = None
+) -> Array:
     """Return the best value of C, or one a column.
 
     Parameters
@@ -39,6 +40,8 @@ def chosen(training: Training, parts: Parts, score: Score) -> Array:
         Training and held-out rows. Where none is held out the first choice, 1, is taken.
     score : callable
         As for :meth:`Training.choose`; NaN where it cannot be told.
+    progress : callable, optional
+        As there.
 
     Returns
     -------
@@ -49,7 +52,7 @@ def chosen(training: Training, parts: Parts, score: Score) -> Array:
     if not any(len(held_out) for _, held_out in parts):
         _log.info("One row a class: none can be held out to choose C; %g is taken.", GRID[order[0]])
         return np.asarray(values[order[0]])
-    found = np.nan_to_num(training.choose(values, parts, score), nan=0.0)
+    found = np.nan_to_num(training.choose(values, parts, score, progress), nan=0.0)
     for C, one in zip(values, found, strict=True):
         _log.debug("C=%.3g: %.4f on held-out rows", C, np.mean(one))
     return np.asarray(values[order[found[order].argmax(axis=0)]])
@@ -75,17 +78,6 @@ def parts_of(keys: npt.NDArray[Any], validation: float, seed: int) -> Parts:
     return [stratified_split(keys, test_size=validation, seed=seed)]
 
 
-def rarest(targets: Targets) -> Positions:
-    """Return the rarest class that is present in each row, the number of classes where none is.
-
-    Rows divided by it have their share of every class, as far as rows of several allow.
-    """
-    present = (targets.y > 0) & (targets.weight > 0)
-    sizes = np.append(present.sum(axis=0), len(present) + 1)
-    options = np.column_stack([present, np.ones(len(present), bool)])
-    return np.asarray(np.where(options, sizes, len(present) + 2).argmin(axis=1))
-
-
 def by_recall(labels: npt.NDArray[Any], classes: npt.NDArray[Any]) -> Score:
     """Return a score of decision values: mean class recall."""
 
@@ -104,10 +96,7 @@ def by_precision(targets: Targets) -> Score:
 
     def score(rows: Positions, f: Array) -> Array:
         y, known = targets.y[rows] > 0, targets.weight[rows] > 0
-        found = np.full(f.shape[1], np.nan)
-        for k in range(f.shape[1]):
-            if y[known[:, k], k].any():
-                found[k] = average_precision_score(y[known[:, k], k], f[known[:, k], k])
-        return found
+        each = [(y[known[:, k], k], f[known[:, k], k]) for k in range(f.shape[1])]
+        return np.array([average_precision(*one) if one[0].any() else np.nan for one in each])
 
     return score

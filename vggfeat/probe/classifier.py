@@ -8,7 +8,6 @@ from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.extmath import softmax
 from sklearn.utils.metaestimators import available_if
@@ -16,13 +15,18 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from vggfeat.errors import ProbeError
-from vggfeat.probe.choosing import Score, by_precision, by_recall, chosen, parts_of, rarest
+from vggfeat.probe.choosing import Score, by_precision, by_recall, chosen, parts_of
+from vggfeat.probe.losses import sigmoid
 from vggfeat.probe.rows import Reader, Rows, moments, unit_length
+from vggfeat.probe.split import rarest
 from vggfeat.probe.targets import Classifier, ClassWeight, multi_label, single_label
-from vggfeat.probe.training import FINAL, Training
+from vggfeat.probe.training import FINAL, Progress, Training, part_of
 
 CLASSIFIERS: tuple[Classifier, ...] = ("svm", "logreg")
 """Known classifiers: a linear support vector machine, and logistic regression."""
+
+CHOOSING = 0.7
+"""Share of the work that choosing C is, more or less."""
 
 Array = npt.NDArray[np.float64]
 _log = logging.getLogger(__name__)
@@ -109,20 +113,28 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         cls,
         classifier: Classifier,
         *,
-        C: float,
+        C: float | Array,
         normalize: bool,
         classes: npt.NDArray[Any],
         coef: Array,
         intercept: Array,
+        multilabel: bool = False,
     ) -> Self:
         """Return a probe with given coefficients, as a file keeps them."""
         probe = cls(classifier, C=C, normalize=normalize)
         probe.C_, probe.classes_ = C, classes
         probe.coef_, probe.intercept_ = coef, intercept
-        probe.n_features_in_, probe.multilabel_ = coef.shape[1], False
+        probe.n_features_in_, probe.multilabel_ = coef.shape[1], multilabel
         return probe
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        name: str | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
         """Choose `C` where it is not given, then train on all rows.
 
         Parameters
@@ -133,6 +145,11 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             Classes: integers or strings, at least two different ones. Or K >= 2 columns of 1 where
             the class is present, 0 where it is absent, NaN where the row is left out of it; each
             with both present and absent rows.
+        name : str, optional
+            What warnings call these features, such as their layer.
+        progress : callable, optional
+            Called with the share of the work that was done since the last call; the shares sum
+            to 1. Calls may come from other threads.
 
         Raises
         ------
@@ -151,9 +168,17 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         else:
             rows, labels = validate_data(self, X, y, dtype=kinds)
             check_classification_targets(labels)
-        return self._fit(Rows(unit_length(rows) if self.normalize else rows), labels)
+        own = Rows(unit_length(rows) if self.normalize else rows)
+        return self._fit(own, labels, name, progress)
 
-    def fit_reader(self, X: Reader, y: npt.ArrayLike) -> Self:
+    def fit_reader(
+        self,
+        X: Reader,
+        y: npt.ArrayLike,
+        *,
+        name: str | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
         """Train as :meth:`fit` does, on rows that need not fit into memory.
 
         Parameters
@@ -161,13 +186,13 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         X : Reader of shape (n, d)
             Such as an :class:`h5py.Dataset` or :class:`numpy.memmap`. Finite rows are read in
             blocks of some 64 MiB, anew for each product where n > 3 d.
-        y : array_like
+        y, name, progress :
             As for :meth:`fit`.
         """
         self._check_parameters()
         check_consistent_length(np.empty((X.shape[0], 0)), y)
         self.n_features_in_ = X.shape[1]
-        return self._fit(Rows(X, normalize=self.normalize), np.asarray(y))
+        return self._fit(Rows(X, normalize=self.normalize), np.asarray(y), name, progress)
 
     def decision_function(self, X: npt.ArrayLike) -> Array:
         """Return how strongly each row speaks for each class.
@@ -228,7 +253,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             scores = np.column_stack([-scores if svm else np.zeros_like(scores), scores])
         if svm:
             return scores
-        return np.asarray(expit(scores) if self.multilabel_ else softmax(scores))
+        return np.asarray(sigmoid(scores) if self.multilabel_ else softmax(scores))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -244,13 +269,19 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         if not all(isinstance(C, Real) and 0 < float(C) < np.inf for C in given):
             raise ProbeError(f"C is {self.C!r}; give a number above 0, or None to choose it.")
 
-    def _fit(self, rows: Rows, y: npt.NDArray[Any]) -> Self:
+    def _fit(
+        self,
+        rows: Rows,
+        y: npt.NDArray[Any],
+        name: str | None,
+        progress: Progress | None,
+    ) -> Self:
         self.multilabel_ = y.ndim == 2 and y.shape[1] > 1
         if self.multilabel_:
             targets = multi_label(y, self.class_weight)
             self.classes_ = np.arange(y.shape[1])
             score: Score = by_precision(targets)
-            keys: npt.NDArray[Any] = rarest(targets)
+            keys: npt.NDArray[Any] = rarest(targets.present)
         else:
             keys = y.ravel()
             self.classes_ = np.unique(keys)
@@ -266,20 +297,24 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             rows, self.classifier, targets, seed=self.seed, most_steps=self.max_iter
         )
         if self.C is None:
-            C = chosen(training, parts_of(keys, self.validation, self.seed), score)
+            parts = parts_of(keys, self.validation, self.seed)
+            C = chosen(training, parts, score, part_of(progress, CHOOSING))
         else:
             C = np.asarray(self.C, np.float64) * rows.unit**2
             if C.shape not in ((), (len(self.classes_),) if self.multilabel_ else ()):
                 raise ProbeError(f"C has shape {C.shape}; give one number, or one a label.")
         every = np.broadcast_to(C, targets.groups(self.classifier))
-        coef, self.intercept_, solution = training.fit(every)
+        rest = 1 - CHOOSING if self.C is None else 1
+        coef, self.intercept_, solution = training.fit(every, part_of(progress, rest))
         self.coef_ = coef / rows.unit
-        self.C_ = C / rows.unit**2 if self.multilabel_ else float(C / rows.unit**2)
+        C_ = C / rows.unit**2
+        self.C_ = np.broadcast_to(C_, len(self.classes_)).copy() if self.multilabel_ else float(C_)
         self.n_iter_ = solution.steps
         if solution.change > FINAL:
             _log.warning(
-                "The %s did not settle within max_iter=%d Newton steps: the last one still changed "
-                "decision values by up to %.1g (C up to %.3g); raise max_iter or lower C.",
+                "%sthe %s did not settle within max_iter=%d Newton steps: the last one still "
+                "changed decision values by up to %.1g (C up to %.3g); lower C or raise max_iter.",
+                f"{name}: " if name else "",
                 self.classifier,
                 self.max_iter,
                 solution.change,

@@ -5,7 +5,7 @@ turns the step of d numbers into a system of |S|:
 
     d = -g' + X_S^T A^-1 (X_S g' - D_S^-1 r),    A = X_S X_S^T + D_S^-1.
 
-From one step to the next S changes by few rows. Until they are many, the first factor U^T U = A
+From one step to the next S changes by few rows. Until they are many, the first factor L L^T = A
 serves on: rows that came border A, and a multiplier for each row that left holds its weight at 0,
 
     [ A    B    E ] [ x_S   ]   [ r_S   ]
@@ -17,20 +17,21 @@ which takes |S|^2 multiply-adds for each row that came or left, and not |S|^3 / 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import lapack
 
+from vggfeat.probe.cholesky import Cholesky
 from vggfeat.probe.conjugate import FORCING
 from vggfeat.probe.deflation import Deflation
 from vggfeat.probe.losses import Diagonal
 from vggfeat.probe.rows import Floats, Positions
 from vggfeat.probe.spaces import Space
 
-HELD_BYTES = 256 << 20
-"""Factors kept for further steps take no more than this; others are made anew each time."""
+HELD_BYTES = 128 << 20
+"""Factors kept for further steps take no more than this in each thread; others are made anew."""
 
 _MOST_CHANGED = 0.2  # share of S that may come or leave until A is factorised anew
 
@@ -109,29 +110,29 @@ class Factors:
         factor = _Factor.of(self._space, S, inverse)
         if factor is None:
             return None
-        if sum(other.U.nbytes for other in self._held.values()) + factor.U.nbytes <= HELD_BYTES:
+        if sum(other.nbytes for other in self._held.values()) + factor.nbytes <= HELD_BYTES:
             self._held[name] = factor
         return factor.solve(self._space, S, inverse, right)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Factor:
-    """U of the rows S that were active when it was made."""
+    """The factor of the rows S that were active when it was made."""
 
     S: Positions
-    U: Floats
+    cholesky: Cholesky
+
+    @property
+    def nbytes(self) -> int:
+        return self.cholesky.L.nbytes
 
     @classmethod
     def of(cls, space: Space, S: Positions, inverse: Floats) -> _Factor | None:
-        kinds = [np.dtype(np.float64)]
-        for dtype in kinds if space.working == np.float64 else [space.working, *kinds]:
+        for dtype in dict.fromkeys((space.working, np.dtype(np.float64))):
             A = space.block(S, S, dtype)
             A[np.diag_indices(len(S))] += inverse
-            factorise = lapack.spotrf if dtype == np.float32 else lapack.dpotrf
-            # A.T is A in Fortran's order, so that it is overwritten and not copied
-            U, failed = factorise(A.T, lower=0, overwrite_a=1, clean=0) if len(S) else (A, 0)
-            if not failed:
-                return cls(S, U)
+            with suppress(np.linalg.LinAlgError):
+                return cls(S, Cholesky.of(A))
         return None
 
     def solve(self, space: Space, S: Positions, inverse: Floats, right: Floats) -> Floats | None:
@@ -141,16 +142,16 @@ class _Factor:
         changed = len(gone) + len(come)
         if changed > _MOST_CHANGED * len(self.S):
             return None
-        dtype = self.U.dtype
+        dtype = self.cholesky.L.dtype
         r = np.zeros(len(self.S), dtype)
         r[stays] = right[known]
-        half = self._triangular(r, transposed=True)
+        half = self.cholesky.forward(r)
         x = np.empty(len(S), dtype)
         if changed:
-            border = np.zeros((len(self.S), changed), dtype, order="F")
+            border = np.zeros((len(self.S), changed), dtype)
             border[:, : len(come)] = space.block(self.S, come, dtype)
             border[gone, np.arange(len(come), changed)] = 1
-            border = self._triangular(border, transposed=True)
+            border = self.cholesky.forward(border)
             corner = np.zeros((changed, changed), dtype)
             corner[: len(come), : len(come)] = space.block(come, come, dtype)
             corner[np.arange(len(come)), np.arange(len(come))] += inverse[~known]
@@ -162,11 +163,5 @@ class _Factor:
                 return None
             x[~known] = z[: len(come)]
             half -= border @ z
-        x[known] = self._triangular(half, transposed=False)[stays]
+        x[known] = self.cholesky.backward(half)[stays]
         return x.astype(right.dtype)
-
-    def _triangular(self, right: Floats, *, transposed: bool) -> Floats:
-        if not len(self.S):
-            return right
-        solve = lapack.strtrs if self.U.dtype == np.float32 else lapack.dtrtrs
-        return np.asarray(solve(self.U, right, lower=0, trans=int(transposed))[0])

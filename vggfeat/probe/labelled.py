@@ -1,15 +1,20 @@
-"""Which rows of a store can train a single-label classifier, and what keeps the others out."""
+"""Which rows of a store can train a classifier, and what keeps the others out."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
+from vggfeat.probe.reading import StoreRows
+from vggfeat.probe.rows import Positions
+from vggfeat.probe.split import rarest
+from vggfeat.probe.targets import indicator
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore
@@ -19,21 +24,25 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """How many rows took no part, and why.
+    """What took no part, and why.
 
     Attributes
     ----------
     not_done : int
-        Pending or failed: they have no features.
+        Rows that are pending or failed: they have no features.
     unlabelled : int
-        Done, but of unknown class.
+        Rows that are done, but of unknown class.
     alone : int
-        The only done image of its class: it cannot be both learnt from and tested on.
+        Rows that are the only done image of their class: it cannot be both learnt from and tested
+        on. Always 0 of several labels.
+    classes : tuple of str
+        Of several labels: classes that are not both present and absent in each part.
     """
 
     not_done: int
     unlabelled: int
     alone: int
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,29 +54,41 @@ class Labelled:
     layer : str
         Canonical name.
     rows : ndarray of int64, shape (n,)
-        Rows of the store, ascending: done, labelled, of a class with at least two such rows.
-    y : ndarray of int64, shape (n,)
-        Their classes, as positions in `classes`.
+        Rows of the store, ascending: done and labelled. Of one label each: only those of a class
+        with at least two such rows.
+    y : ndarray
+        One label a row: (n,) int64, positions in `classes`. Several: (n, K) int8, 1 present,
+        -1 absent, 0 left out.
     classes : tuple of str
         Names of the K classes that occur, in the store's order.
     left_out : LeftOut
-        Rows that took no part.
+        What took no part.
     """
 
     layer: str
-    rows: npt.NDArray[np.int64]
-    y: npt.NDArray[np.int64]
+    rows: Positions
+    y: npt.NDArray[Any]
     classes: tuple[str, ...]
     left_out: LeftOut
 
     @classmethod
-    def of(cls, store: FeatureStore, layer: str) -> Labelled:
+    def of(cls, store: FeatureStore, layer: str, *, several: bool = False) -> Labelled:
         """Find a store's rows for one of its layers.
+
+        Parameters
+        ----------
+        store : FeatureStore
+            With labels.
+        layer : str
+            Name or alias.
+        several : bool
+            Whether images may have several labels.
 
         Raises
         ------
         ProbeError
-            The store has no labels, several a row, or fewer than two classes to tell apart.
+            The store has no labels, several a row where one is wanted, or fewer than two classes
+            to tell apart.
         LayerError
             The store has no such layer.
         """
@@ -78,35 +99,89 @@ class Labelled:
                 "sub-folder a class, or give `vggfeat extract --labels FILE.csv`."
             )
         targets = store.labels[:]
-        if targets.ndim != 1:
+        if targets.ndim != 1 and not several:
             raise ProbeError(
-                f"Images in {store.path} have several labels each; the probe takes one a image "
-                "and does not support several yet."
+                f"Images in {store.path} have several labels each, and one is wanted here. "
+                "`vggfeat probe` scores such stores."
             )
         done = np.asarray(store.done)
-        known = done & (targets >= 0)
-        sizes = np.bincount(targets[known], minlength=len(store.classes))
+        known = done & (targets >= 0 if targets.ndim == 1 else (targets != 0).any(axis=1))
+        without = int((~done).sum()), int((done & ~known).sum())
+        if without[1]:
+            _log.info("Left out: %d images without a label.", without[1])
+        names = tuple(store.classes)
+        if targets.ndim != 1:
+            rows = np.flatnonzero(known)
+            found = cls(name, rows, targets[rows], names, LeftOut(*without, 0))
+            return found.learnable(np.arange(len(rows)))
+        sizes = np.bincount(targets[known], minlength=len(names))
         alone = known & (sizes[targets] == 1)  # -1 wraps, but is not known
-        left_out = LeftOut(int((~done).sum()), int((done & ~known).sum()), int(alone.sum()))
-        if left_out.unlabelled:
-            _log.info("Left out: %d images without a label.", left_out.unlabelled)
-        if left_out.alone:
-            names = [store.classes[k] for k in np.flatnonzero(sizes == 1)]
-            _log.info("Left out, with a single image each: %s.", _listed(names))
+        if alone.any():
+            lonely = [names[k] for k in np.flatnonzero(sizes == 1)]
+            _log.info("Left out, with a single image each: %s.", _listed(lonely))
         rows = np.flatnonzero(known & ~alone)
         used, y = np.unique(targets[rows], return_inverse=True)
         if len(used) < 2:
-            found = f"only {store.classes[used[0]]!r}" if len(used) else "none"
+            only = f"only {names[used[0]]!r}" if len(used) else "none"
             raise ProbeError(
                 f"A probe tells at least two classes of two images apart; {store.path} has "
-                f"{found} among its {int(known.sum())} done and labelled images."
+                f"{only} among its {int(known.sum())} done and labelled images."
             )
-        classes = tuple(str(store.classes[k]) for k in used)
-        return cls(name, rows, y.astype(np.int64), classes, left_out)
+        left_out = LeftOut(*without, int(alone.sum()))
+        return cls(name, rows, y.astype(np.int64), tuple(names[k] for k in used), left_out)
+
+    @property
+    def several(self) -> bool:
+        """Whether a row may have several labels."""
+        return self.y.ndim == 2
+
+    @property
+    def keys(self) -> npt.NDArray[np.int64]:
+        """What rows are divided by, (n,): their class, or the rarest of their classes."""
+        return rarest(self.y == 1) if self.several else self.y
+
+    def learnable(self, *parts: Positions) -> Labelled:
+        """Return it without classes that are not both present and absent in each part.
+
+        Rows of one label each lack no class in a part that :func:`stratified_split` made.
+
+        Raises
+        ------
+        ProbeError
+            Fewer than two classes are left.
+        """
+        if not self.several:
+            return self
+        both = [(self.y[part] == value).any(axis=0) for part in parts for value in (1, -1)]
+        kept = np.logical_and.reduce(both)
+        if kept.sum() < 2:
+            raise ProbeError(
+                "A probe of several labels needs at least two classes that some images show and "
+                f"others do not, in training and in test; there is {int(kept.sum())} of "
+                f"{len(kept)} among {len(self.y)} done and labelled images. Add images."
+            )
+        if lost := [self.classes[k] for k in np.flatnonzero(~kept)]:
+            _log.warning("Left out, not both present and absent in each part: %s.", _listed(lost))
+        return self.only([self.classes[k] for k in np.flatnonzero(kept)])
+
+    def only(self, classes: Sequence[str]) -> Labelled:
+        """Return it with some of the classes of several labels, in the order given."""
+        columns = [self.classes.index(name) for name in classes]
+        lost = tuple(name for name in self.classes if name not in classes)
+        left_out = replace(self.left_out, classes=(*self.left_out.classes, *lost))
+        return replace(self, y=self.y[:, columns], classes=tuple(classes), left_out=left_out)
+
+    def target(self, positions: Positions) -> npt.NDArray[Any]:
+        """Return the labels of some rows as :meth:`LinearProbe.fit` takes them."""
+        return indicator(self.y[positions]) if self.several else self.y[positions]
+
+    def reader(self, store: FeatureStore, positions: Positions) -> StoreRows:
+        """Return the features of some rows, which are read when they are sliced."""
+        return StoreRows(store, self.layer, self.rows[positions])
 
     def features(
-        self, store: FeatureStore, positions: npt.NDArray[np.int64] | None = None
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        self, store: FeatureStore, positions: Positions | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """Read features and classes.
 
         Parameters
@@ -118,7 +193,8 @@ class Labelled:
 
         Returns
         -------
-        y : ndarray of int64, shape (n,)
+        y : ndarray
+            Of :attr:`y`.
         X : ndarray of float32, shape (n, d)
             Maps (C, H, W) come as vectors of length C * H * W.
 
@@ -127,18 +203,10 @@ class Labelled:
         ProbeError
             A row marked done is not finite.
         """
-        chosen = slice(None) if positions is None else positions
-        rows, X = store.matrix(self.layer, self.rows[chosen])
-        finite = np.isfinite(X).all(axis=1)
-        if not finite.all():
-            path = store.paths[rows[~finite][0]]
-            raise ProbeError(
-                f"{int((~finite).sum())} rows of {self.layer} in {store.path} hold NaN or "
-                f"infinite values, the first for {path!r}. `vggfeat verify` lists damaged rows."
-            )
-        return self.y[chosen], X
+        chosen = np.arange(len(self.rows)) if positions is None else positions
+        return self.y[chosen], self.reader(store, chosen)[:]
 
 
-def _listed(names: list[str], most: int = 10) -> str:
+def _listed(names: Sequence[str], most: int = 10) -> str:
     shown = ", ".join(map(repr, names[:most]))
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

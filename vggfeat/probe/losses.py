@@ -140,11 +140,11 @@ class Logistic:
 
     def slope(self, f: Array) -> Array:
         """Return -C y / (1 + exp(y f))."""
-        return np.asarray(-self.C * self.y * _sigmoid(-self.y * f))
+        return np.asarray(-self.C * self.y * sigmoid(-self.y * f))
 
     def curvature(self, f: Array, dtype: np.dtype[Any]) -> Curvature:
         """Return C p (1 - p), with p = 1 / (1 + exp(-f))."""
-        return Diagonal((self.C * _sigmoid(f) * _sigmoid(-f)).astype(dtype))
+        return Diagonal((self.C * sigmoid(f) * sigmoid(-f)).astype(dtype))
 
     def take(self, groups: Groups) -> Logistic:
         """Return some of the columns."""
@@ -216,6 +216,7 @@ class _Coupled:
         return _Coupled(self.p[:, groups], self.C[:, groups])
 
 
-def _sigmoid(f: Array) -> Array:
+def sigmoid(f: Array) -> Array:
+    """Return 1 / (1 + exp(-f))."""
     with np.errstate(over="ignore"):  # exp may be infinite: 1 / inf is the 0 that is meant
         return np.asarray(1 / (1 + np.exp(-f)))

@@ -55,6 +55,11 @@ class Rows:
         self.unit = unit
         self.shape = (len(self.chosen), X.shape[1])
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading them costs next to nothing."""
+        return isinstance(self.X, np.ndarray) and not isinstance(self.X, np.memmap)
+
     def subset(self, positions: Positions) -> Rows:
         """Return the rows at `positions` among these, which must ascend."""
         return Rows(self.X, self.chosen[positions], normalize=self.normalize, unit=self.unit)

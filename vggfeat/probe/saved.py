@@ -4,6 +4,9 @@ Root attributes: ``format`` = ``"vggfeat-probe"``, ``format_version``, ``provena
 ``layer``, ``classifier``, ``C``, ``normalize``, ``n_train`` and ``sha256`` of all the rest.
 Datasets: ``coef`` (K, d) or (1, d) and ``intercept`` (K,) or (1,), float64; ``classes`` (K,)
 UTF-8; ``held_out``, the JSON text of :meth:`ProbeResult.to_json`, where the probe was scored.
+
+Version 1 names one class an image. Version 2, which is written for several, has ``C`` (K,), and
+each row of ``coef`` decides on its own class.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import h5py
 import numpy as np
@@ -22,7 +25,10 @@ import numpy.typing as npt
 from vggfeat.errors import ProbeError
 from vggfeat.probe.classifier import LinearProbe
 from vggfeat.probe.labelled import Labelled
-from vggfeat.probe.targets import Classifier
+from vggfeat.probe.results import MultiLabelResult, ProbeResult
+from vggfeat.probe.scoring import learn
+from vggfeat.probe.targets import Classifier, boundary
+from vggfeat.probe.training import Progress
 from vggfeat.provenance import Deciding, Provenance
 from vggfeat.store.failures import writing
 from vggfeat.store.locking import WriterLock
@@ -31,11 +37,11 @@ from vggfeat.store.replacing import destination, replacing
 if TYPE_CHECKING:
     import os
 
-    from vggfeat.probe.scoring import ProbeResult
     from vggfeat.store import FeatureStore
 
 FORMAT = "vggfeat-probe"
-FORMAT_VERSION = 1
+ONE, SEVERAL = 1, 2
+"""Versions of the format: one class an image, or several."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +63,8 @@ class SavedProbe:
     n_train : int
         Number of images it was trained on.
     held_out : dict or None
-        How :func:`evaluate` scored such a probe, as :meth:`ProbeResult.to_json` tells it.
+        How :func:`evaluate` scored such a probe, as :meth:`ProbeResult.to_json` or
+        :meth:`MultiLabelResult.to_json` tells it.
     """
 
     probe: LinearProbe
@@ -72,6 +79,11 @@ class SavedProbe:
         """Length d of the features it reads."""
         return int(self.probe.coef_.shape[1])
 
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several classes."""
+        return self.probe.multilabel_
+
     def check(self, deciding: Deciding) -> None:
         """Refuse features that were made in another way than those it was trained on.
 
@@ -83,7 +95,7 @@ class SavedProbe:
         self.provenance.deciding.check(deciding, self.layer, "probe")
 
     def predict(self, X: npt.ArrayLike) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float64]]:
-        """Name the class of each row.
+        """Name the class or the classes of each row.
 
         Parameters
         ----------
@@ -92,8 +104,9 @@ class SavedProbe:
 
         Returns
         -------
-        names : ndarray of str objects, shape (n,)
-            The class of the largest score.
+        names : ndarray of objects, shape (n,)
+            The class of the largest score, a str; with several classes an image, those that it
+            shows, a tuple of str with the likeliest first.
         scores : ndarray of float64, shape (n, K)
             See :meth:`LinearProbe.class_scores`.
 
@@ -118,7 +131,14 @@ class SavedProbe:
         if not len(X):
             return names[:0], np.empty((0, len(names)))
         scores = self.probe.class_scores(X)
-        return names[scores.argmax(axis=1)], scores
+        if not self.several:
+            return names[scores.argmax(axis=1)], scores
+        found = np.empty(len(X), dtype=object)
+        least = boundary(self.probe.classifier)
+        for i, row in enumerate(scores):
+            order = np.argsort(-row, kind="stable")
+            found[i] = tuple(names[k] for k in order if row[k] > least)
+        return found, scores
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, whole or not at all; a probe that is there already is replaced.
@@ -155,21 +175,23 @@ class SavedProbe:
             )
         try:
             with h5py.File(where) as file:
-                if (found := int(file.attrs["format_version"])) > FORMAT_VERSION:
+                if (version := int(file.attrs["format_version"])) > SEVERAL:
                     raise ProbeError(
-                        f"{path} was made by a newer vggfeat (format {found}; this one reads "
-                        f"up to {FORMAT_VERSION}). Upgrade vggfeat."
+                        f"{path} was made by a newer vggfeat (format {version}; this one reads "
+                        f"up to {SEVERAL}). Upgrade vggfeat."
                     )
+                several, C = version == SEVERAL, file.attrs["C"]
                 held_out = file["held_out"].asstr()[()] if "held_out" in file else None
                 names = tuple(name.decode() for name in file["classes"][:])
                 saved = cls(
                     LinearProbe.fitted(
                         str(file.attrs["classifier"]),  # type: ignore[arg-type]
-                        C=float(file.attrs["C"]),
+                        C=np.asarray(C, np.float64) if several else float(C),
                         normalize=bool(file.attrs["normalize"]),
                         classes=np.arange(len(names)),
                         coef=file["coef"][:],
                         intercept=file["intercept"][:],
+                        multilabel=several,
                     ),
                     names,
                     str(file.attrs["layer"]),
@@ -193,7 +215,7 @@ class SavedProbe:
         text = h5py.string_dtype("utf-8", classes.dtype.itemsize)
         with h5py.File(path, "x", libver=("earliest", "v110")) as file:
             file.attrs["format"] = FORMAT
-            file.attrs["format_version"] = FORMAT_VERSION
+            file.attrs["format_version"] = SEVERAL if self.several else ONE
             file.attrs["provenance"] = self.provenance.dumps()
             file.attrs["layer"] = self.layer
             file.attrs["classifier"] = self.probe.classifier
@@ -207,7 +229,8 @@ class SavedProbe:
                 file["held_out"] = json.dumps(self.held_out)
 
     def _content(self) -> str:
-        head = [self.provenance.dumps(), self.layer, self.probe.classifier, float(self.probe.C_)]
+        C = np.asarray(self.probe.C_, np.float64).tolist()
+        head: list[Any] = [self.provenance.dumps(), self.layer, self.probe.classifier, C]
         head += [bool(self.probe.normalize), self.n_train, self.classes, self.held_out]
         digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
         for array in (self.probe.coef_, self.probe.intercept_):
@@ -223,47 +246,65 @@ def train(
     classifier: Classifier = "svm",
     C: float | None = None,
     normalize: bool = True,
+    class_weight: Literal["balanced"] | None = None,
+    validation: float = 0.2,
     seed: int = 0,
     max_iter: int = 100,
-    held_out: ProbeResult | None = None,
+    held_out: ProbeResult | MultiLabelResult | None = None,
+    memory: int | None = None,
+    progress: Progress | None = None,
 ) -> SavedProbe:
     """Train a classifier on all of a store's labelled images, to be kept and applied.
 
-    The rows are those that :func:`evaluate` divides: done, labelled, of a class with at least
-    two of them.
+    The rows are those that :func:`evaluate` divides.
 
     Parameters
     ----------
-    store, layer, classifier, C, normalize, seed, max_iter :
+    store, layer, classifier, C, normalize, class_weight, validation, seed, max_iter, memory, \
+    progress :
         As for :func:`evaluate`.
-    held_out : ProbeResult, optional
-        The score of such a probe, to be kept with it. Its `C` is used where none is given.
+    held_out : ProbeResult or MultiLabelResult, optional
+        The score of such a probe, to be kept with it. Its `C` is used where none is given, and of
+        several labels its classes.
 
     Raises
     ------
     ProbeError
-        As :func:`evaluate`; or `held_out` is the score of another layer, classifier or
-        normalisation.
+        As :func:`evaluate`; or `held_out` is the score of another layer, classifier,
+        normalisation or class weight.
     """
-    data = Labelled.of(store, layer)
+    data = Labelled.of(store, layer, several=True)
+    chosen: npt.ArrayLike | None = C
     if held_out is not None:
-        asked, scored = (
-            (data.layer, classifier, normalize),
-            (held_out.layer, held_out.classifier, held_out.normalize),
+        asked = data.layer, classifier, normalize, class_weight
+        scored = (
+            held_out.layer,
+            held_out.classifier,
+            held_out.normalize,
+            held_out.class_weight,
         )
         if asked != scored:
             raise ProbeError(f"The score is of {scored}, and a probe of {asked} is to be trained.")
-        C = held_out.C if C is None else C
-    y, X = data.features(store)
-    probe = LinearProbe(classifier, C=C, normalize=normalize, seed=seed, max_iter=max_iter)
-    probe.fit(X, y)
+        chosen = held_out.C if C is None else C
+        if data.several:
+            data = data.only(held_out.classes)
+    probe = LinearProbe(
+        classifier,
+        C=chosen,
+        normalize=normalize,
+        class_weight=class_weight,
+        validation=validation,
+        seed=seed,
+        max_iter=max_iter,
+    )
+    learn(probe, data, store, np.arange(len(data.rows)), memory, progress)
     given = store.provenance
     return SavedProbe(
         probe,
         data.classes,
         data.layer,
         Provenance(given.deciding.for_layer(data.layer), store.latest),
-        len(y),
+        len(data.rows),
         None if held_out is None else held_out.to_json(),
     )
 

@@ -2,142 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.metrics import Kind
 from vggfeat.probe.classifier import LinearProbe
-from vggfeat.probe.labelled import Labelled, LeftOut
+from vggfeat.probe.labelled import Labelled
+from vggfeat.probe.reading import StoreRows
+from vggfeat.probe.results import MultiLabelResult, Prediction, ProbeResult
+from vggfeat.probe.rows import Rows
 from vggfeat.probe.split import stratified_split
 from vggfeat.probe.targets import Classifier
+from vggfeat.probe.training import Progress
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore
 
+Array = npt.NDArray[np.float64]
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the classifier said about one test image.
-
-    Attributes
-    ----------
-    path : str
-        The image, as its store names it.
-    true, predicted : str
-        Class names.
-    margin : float
-        By how much the predicted class's score is above the next one's, at least 0. Scores are
-        those of :meth:`LinearProbe.class_scores`.
-    """
-
-    path: str
-    true: str
-    predicted: str
-    margin: float
-
-
-@dataclass(frozen=True, eq=False)
-class ProbeResult:
-    """A layer's score under the protocol of :func:`evaluate`.
-
-    Attributes
-    ----------
-    layer : str
-        Canonical name.
-    classifier, normalize, C :
-        Of the :class:`LinearProbe` that was tested; `C` is the value chosen.
-    seed : int
-        Of the split and of the choice of `C`.
-    classes : tuple of str
-        Names of the K classes.
-    confusion : ndarray of int64, shape (K, K)
-        Number of test images by true class (row) and predicted class (column).
-    n_train, majority :
-        Number of training images, and the share of test images that are of the commonest
-        training class: the accuracy of always naming that one.
-    left_out : LeftOut
-        Rows of the store that took no part.
-    predictions : tuple of Prediction
-        One for each test image, in the store's order.
-    """
-
-    layer: str
-    classifier: Classifier
-    normalize: bool
-    C: float
-    seed: int
-    classes: tuple[str, ...]
-    confusion: npt.NDArray[np.int64]
-    n_train: int
-    majority: float
-    left_out: LeftOut
-    predictions: tuple[Prediction, ...]
-
-    @property
-    def n_test(self) -> int:
-        """Number of test images."""
-        return int(self.confusion.sum())
-
-    @property
-    def accuracy(self) -> float:
-        """Share of test images that are named rightly, in 0..1."""
-        return float(np.trace(self.confusion) / self.n_test)
-
-    @property
-    def recall(self) -> npt.NDArray[np.float64]:
-        """Share of each class's test images that are named rightly; (K,), in 0..1."""
-        return np.asarray(np.diag(self.confusion) / self.confusion.sum(axis=1))
-
-    @property
-    def mean_class_recall(self) -> float:
-        """Mean of :attr:`recall`, also known as balanced accuracy."""
-        return float(self.recall.mean())
-
-    @property
-    def chance(self) -> float:
-        """Mean class recall of guessing: 1 / K."""
-        return 1 / len(self.classes)
-
-    @cached_property
-    def mistakes(self) -> tuple[Prediction, ...]:
-        """Test images that were named wrongly, the most confident mistake first."""
-        wrong = (p for p in self.predictions if p.true != p.predicted)
-        return tuple(sorted(wrong, key=lambda p: (-p.margin, p.path)))
-
-    def to_json(self, *, mistakes: int = 20, predictions: bool = False) -> dict[str, Any]:
-        """Return JSON-ready values.
-
-        Parameters
-        ----------
-        mistakes : int
-            At most so many of :attr:`mistakes`.
-        predictions : bool
-            Whether the prediction for every test image is told.
-        """
-        told: dict[str, Any] = {
-            "layer": self.layer,
-            "classifier": self.classifier,
-            "normalize": self.normalize,
-            "C": self.C,
-            "seed": self.seed,
-            "n_train": self.n_train,
-            "n_test": self.n_test,
-            "accuracy": self.accuracy,
-            "mean_class_recall": self.mean_class_recall,
-            "chance": self.chance,
-            "majority": self.majority,
-            "classes": list(self.classes),
-            "recall": self.recall.tolist(),
-            "confusion": self.confusion.tolist(),
-            "left_out": asdict(self.left_out),
-            "mistakes": [asdict(p) for p in self.mistakes[:mistakes]],
-        }
-        if predictions:
-            told["predictions"] = [asdict(p) for p in self.predictions]
-        return told
+_log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -147,24 +34,34 @@ def evaluate(
     classifier: Classifier = "svm",
     C: float | None = None,
     normalize: bool = True,
+    class_weight: Literal["balanced"] | None = None,
+    validation: float = 0.2,
     test_size: float = 0.25,
     train_per_class: int | None = None,
     seed: int = 0,
     max_iter: int = 100,
-) -> ProbeResult:
+    ap: Kind = "all",
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> ProbeResult | MultiLabelResult:
     """Train a linear classifier on part of a store's labelled images and test it on the others.
 
     Rows that are done and labelled take part, except those of a class with a single such row.
-    They are divided class by class; `C` is chosen within the training part, on rows held out
-    from it (see :class:`LinearProbe`), so that the test part is touched once, at the end.
+    They are divided class by class, those of several labels by their rarest one; `C` is chosen
+    within the training part, on rows held out from it (see :class:`LinearProbe`), so that the
+    test part is touched once, at the end.
+
+    Of several labels an image, a class counts whose test and training images all have both: some
+    that show it and some that do not. Images of which a class is not known are left out of that
+    class alone, in training and in scoring.
 
     Parameters
     ----------
     store : FeatureStore
-        With one label an image.
+        With labels.
     layer : str
         A layer of the store, by name or alias; maps are read as vectors.
-    classifier, C, normalize, max_iter :
+    classifier, C, normalize, class_weight, validation, max_iter :
         See :class:`LinearProbe`.
     test_size : float
         Share of each class to test on, above 0 and below 1.
@@ -172,52 +69,109 @@ def evaluate(
         Instead of `test_size`: images of each class to train on, all others being for the test.
     seed : int
         The same seed divides the same store in the same way.
+    ap : str
+        Of several labels: which average precision, see :func:`vggfeat.metrics.average_precision`.
+    memory : int, optional
+        Bytes that training may take for features; half of what is free by default. Where they
+        are more, they are read block by block, again and again; the result is the same.
+    progress : callable, optional
+        See :meth:`LinearProbe.fit`.
 
     Returns
     -------
-    ProbeResult
+    ProbeResult, or MultiLabelResult where images have several labels
 
     Raises
     ------
     ProbeError
-        Labels are missing or of several classes an image, fewer than two classes are left, a
-        parameter is out of its range, or features are not finite.
+        Labels are missing, fewer than two classes are left, a parameter is out of its range, or
+        features are not finite.
     LayerError
         The store has no such layer.
     """
-    data = Labelled.of(store, layer)
+    data = Labelled.of(store, layer, several=True)
     train, test = stratified_split(
-        data.y, test_size=test_size, train_per_class=train_per_class, seed=seed
+        data.keys, test_size=test_size, train_per_class=train_per_class, seed=seed
     )
-    y, X = data.features(store, train)
-    probe = LinearProbe(classifier, C=C, normalize=normalize, seed=seed, max_iter=max_iter)
-    probe.fit(X, y)
-    commonest = np.bincount(y).argmax()
-    n_train = len(y)
+    data = data.learnable(train, test)
+    probe = LinearProbe(
+        classifier,
+        C=C,
+        normalize=normalize,
+        validation=validation,
+        class_weight=class_weight,
+        seed=seed,
+        max_iter=max_iter,
+    )
+    learn(probe, data, store, train, memory, progress)
+    rows = Rows(data.reader(store, test))
+    scores = np.concatenate([probe.class_scores(block) for _, block in rows.blocks(np.float32)])
+    paths = tuple(map(str, store.paths[data.rows[test]]))
+    told: dict[str, Any] = {
+        "layer": data.layer,
+        "classifier": classifier,
+        "normalize": normalize,
+        "class_weight": class_weight,
+        "validation": validation,
+        "seed": seed,
+        "classes": data.classes,
+        "n_train": len(train),
+        "left_out": data.left_out,
+    }
+    if data.several:
+        each = tuple(np.asarray(probe.C_).tolist())
+        return MultiLabelResult(**told, C=each, paths=paths, y=data.y[test], scores=scores, kind=ap)
+    return ProbeResult(**told, C=float(probe.C_), **_answers(data, train, test, paths, scores))
 
-    y, X = data.features(store, test)
-    scores = probe.class_scores(X)
+
+def learn(
+    probe: LinearProbe,
+    data: Labelled,
+    store: FeatureStore,
+    positions: npt.NDArray[np.int64],
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Train on some rows of a store, in memory or, where they do not fit, block by block.
+
+    Parameters
+    ----------
+    probe : LinearProbe
+        To be trained.
+    data : Labelled
+        The rows and their labels.
+    store : FeatureStore
+        With the features.
+    positions : ndarray of int64, shape (n,)
+        Which of the rows, ascending.
+    memory, progress : as for :func:`evaluate`
+    """
+    X: StoreRows = data.reader(store, positions)
+    fit: Callable[..., object] = probe.fit
+    rows: Any = X[:] if X.fits(memory) else X
+    if rows is X:
+        _log.info("%s does not fit into memory and is read block by block.", data.layer)
+        fit = probe.fit_reader
+    fit(rows, data.target(positions), name=data.layer, progress=progress)
+
+
+def _answers(
+    data: Labelled,
+    train: npt.NDArray[np.int64],
+    test: npt.NDArray[np.int64],
+    paths: tuple[str, ...],
+    scores: Array,
+) -> dict[str, Any]:
+    """Return what a score of one label an image tells beyond any other."""
+    y, names = data.y[test], data.classes
     named = scores.argmax(axis=1)
     best_two = np.partition(scores, -2, axis=1)[:, -2:]
-    confusion = np.zeros((len(data.classes),) * 2, np.int64)
+    confusion = np.zeros((len(names),) * 2, np.int64)
     np.add.at(confusion, (y, named), 1)
-    names = data.classes
     predictions = tuple(
-        Prediction(str(path), names[true], names[told], float(high - low))
-        for path, true, told, (low, high) in zip(
-            store.paths[data.rows[test]], y, named, best_two, strict=True
-        )
+        Prediction(path, names[true], names[told], float(high - low))
+        for path, true, told, (low, high) in zip(paths, y, named, best_two, strict=True)
     )
-    return ProbeResult(
-        layer=data.layer,
-        classifier=classifier,
-        normalize=normalize,
-        C=float(probe.C_),
-        seed=seed,
-        classes=names,
-        confusion=confusion,
-        n_train=n_train,
-        majority=float(np.mean(y == commonest)),
-        left_out=data.left_out,
-        predictions=predictions,
-    )
+    commonest = np.bincount(data.y[train]).argmax()
+    majority = float(np.mean(y == commonest))
+    return {"confusion": confusion, "majority": majority, "predictions": predictions}

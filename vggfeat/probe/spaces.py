@@ -149,7 +149,7 @@ class Gram:
     def block(self, rows: Positions, others: Positions, dtype: npt.DTypeLike) -> Floats:
         """Return inner products of some rows."""
         if np.dtype(dtype) == self.working:
-            found = self._K[rows][:, others]
+            found = self._K.take(rows, axis=0).take(others, axis=1)  # without Python's lock
         else:
             found = self.G[self.rows[rows]][:, self.rows[others]].astype(dtype, copy=False)
         found += found.dtype.type(1)

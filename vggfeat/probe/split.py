@@ -56,6 +56,27 @@ def stratified_split(
     return np.flatnonzero(~in_test), np.flatnonzero(in_test)
 
 
+def rarest(present: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Return what to divide rows of several classes by: the rarest class of each row.
+
+    So each part has its share of every class, as far as rows of several allow.
+
+    Parameters
+    ----------
+    present : ndarray of bool, shape (n, K)
+        Which classes each row is of.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        K where a row is of none.
+    """
+    n, K = present.shape
+    sizes = np.where(present, present.sum(axis=0), n + 1)
+    found = sizes.argmin(axis=1) if K else np.zeros(n, np.int64)
+    return np.asarray(np.where(present.any(axis=1), found, K), np.int64)
+
+
 def stratified_folds(
     y: npt.ArrayLike, folds: int, *, seed: int = 0
 ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:

@@ -19,6 +19,11 @@ Classifier = Literal["svm", "logreg"]
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 
 
+def boundary(classifier: Classifier) -> float:
+    """Return the class score above which one of several classes is said to be present."""
+    return 0.0 if classifier == "svm" else 0.5
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Targets:
     """The columns of all rows.
@@ -36,6 +41,11 @@ class Targets:
     y: Array
     weight: Array
     together: bool
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Whether each row is known to be of each column's class, (n, m)."""
+        return (self.y > 0) & (self.weight > 0)
 
     def groups(self, classifier: Classifier) -> int:
         """Return how many values of C can differ."""

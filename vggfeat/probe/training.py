@@ -9,19 +9,27 @@ training part uses in the working precision, 12 n^2 bytes in all; or, for more r
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from vggfeat.probe.deflation import Deflation
-from vggfeat.probe.newton import Solution, minimise
+from vggfeat.probe.newton import Solution, joined, minimise
 from vggfeat.probe.rows import Positions, Rows, moments
 from vggfeat.probe.spaces import Features, Gram, Space, gram
 from vggfeat.probe.targets import Classifier, Targets
 
 Array = npt.NDArray[np.float64]
+Progress = Callable[[float], object]
+"""Called with the share of the work that was done since the last call, also by other threads."""
+
+Stage = tuple[Array, float]
+"""C of each group, and by how much the last Newton step may change a decision value."""
 
 MOST_GRAM_ROWS = 16_384
 """Rows up to which a Gram matrix may be made, whatever d is: 2 GiB."""
@@ -64,7 +72,13 @@ class Training:
             gram(rows, centred=not self._penalised) if n <= min(3 * d, MOST_GRAM_ROWS) else None
         )
 
-    def choose(self, grid: Array, parts: Sequence[tuple[Positions, Positions]], score: Any) -> Any:
+    def choose(
+        self,
+        grid: Array,
+        parts: Sequence[tuple[Positions, Positions]],
+        score: Any,
+        progress: Progress | None = None,
+    ) -> Any:
         """Score values of C on held-out rows.
 
         Parameters
@@ -76,25 +90,31 @@ class Training:
         score : callable
             ``score(rows, f)`` scores decision values `f` of held-out `rows`: a number, or an
             array of one a column.
+        progress : callable, optional
+            Told the share of the work that is done.
 
         Returns
         -------
         ndarray of shape (c,) or (c, columns)
             Means over the parts.
         """
+        groups = self.targets.groups(self.classifier)
+        stages = [(np.full(groups, C), SEARCH) for C in grid]
         found = []
         for part, held_out in parts:
             space = self._space(part, float(grid[-1]))
-            solutions = self._path(space, part, grid[:, None])
+            solutions = self._path(space, part, stages, part_of(progress, 1 / len(parts)))
             found.append([score(held_out, self._scores(space, held_out, s.V)) for s in solutions])
         return np.mean(found, axis=0)
 
-    def fit(self, C: Array) -> tuple[Array, Array, Solution]:
+    def fit(self, C: Array, progress: Progress | None = None) -> tuple[Array, Array, Solution]:
         """Train on all rows.
 
         Parameters
         ----------
         C : ndarray of shape (groups,)
+        progress : callable, optional
+            Told the share of the work that is done.
 
         Returns
         -------
@@ -105,39 +125,61 @@ class Training:
         """
         everything = np.arange(self.rows.shape[0])
         space = self._space(everything, float(C.max()))
-        deflation = Deflation(space, self.seed)
-        for nearly in self._path(space, everything, C * np.array([[0.01], [0.1], [1]]), deflation):
-            solution = nearly
-        solution = minimise(
-            space,
-            self.targets.loss(self.classifier, everything, C),
-            start=solution,
-            deflation=deflation,
-            tolerance=FINAL,
-            most_steps=self.most_steps,
-        )
+        warm = [(C * share, SEARCH) for share in (0.01, 0.1, 1)]
+        solution = self._path(space, everything, [*warm, (C, FINAL)], progress)[-1]
         coef = self._weights(solution.V)
         return coef, self._anchored(solution.V)[-1] - coef @ self._mean, solution
 
     def _path(
-        self, space: Space, rows: Positions, values: Array, deflation: Deflation | None = None
-    ) -> Iterator[Solution]:
-        """Yield the solutions for rising values of C, (c, 1) or (c, groups)."""
-        deflation = deflation or Deflation(space, self.seed)
+        self,
+        space: Space,
+        rows: Positions,
+        stages: Sequence[Stage],
+        progress: Progress | None,
+    ) -> list[Solution]:
+        """Return the solutions for rising values of C, each from the one before.
+
+        Columns that know nothing of each other are divided among threads. Each then has BLAS to
+        itself, as numpy and scipy bring one of their own each, whose threads get in each other's
+        way.
+        """
+        deflation = Deflation(space, self.seed)
         groups = self.targets.groups(self.classifier)
-        solution: Solution | None = None
-        for C in values:
-            solution = minimise(
-                space,
-                self.targets.loss(self.classifier, rows, np.broadcast_to(C, groups)),
-                start=solution,
-                deflation=deflation,
-                tolerance=SEARCH,
-                most_steps=self.most_steps,
-                exact=space.working == np.float64,
-            )
-            _log.debug("C up to %.3g: %d Newton steps", C.max(), solution.steps)
-            yield solution
+        stopped = Event()
+
+        def solve(some: Positions) -> list[Solution]:
+            found: list[Solution] = []
+            for C, tolerance in stages:
+                if stopped.is_set():
+                    break
+                loss = self.targets.loss(self.classifier, rows, C).take(some)
+                solution = minimise(
+                    space,
+                    loss,
+                    start=found[-1] if found else None,
+                    deflation=deflation,
+                    tolerance=tolerance,
+                    most_steps=self.most_steps,
+                    exact=tolerance == FINAL or space.working == np.float64,
+                )
+                _log.debug("C up to %.3g: %d Newton steps", C.max(), solution.steps)
+                found.append(solution)
+                if progress is not None:
+                    progress(len(some) / groups / len(stages))
+            return found
+
+        if groups == 1 and self.classifier == "logreg":
+            return solve(np.arange(1))
+        # rows in a file would be read by each thread
+        threads = blas_threads() if self._gram is not None or self.rows.in_memory else 1
+        shares = [np.arange(first, groups, threads) for first in range(min(threads, groups))]
+        order = np.argsort(np.concatenate(shares))
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(len(shares)) as pool:
+            try:
+                found = list(pool.map(solve, shares))
+            finally:
+                stopped.set()  # after an interruption the threads go no further
+        return [joined(parts, order) for parts in zip(*found, strict=True)]
 
     def _space(self, rows: Positions, largest_C: float) -> Space:
         """Return coordinates, in single precision unless the problem is too ill-conditioned."""
@@ -170,3 +212,16 @@ class Training:
         for where, block in self.rows.blocks():
             total += V[where].T @ block
         return np.asarray(total)
+
+
+def part_of(progress: Progress | None, share: float) -> Progress | None:
+    """Return what to call with shares of a part of the work, itself a share of the whole."""
+    return None if progress is None else lambda done: progress(done * share)
+
+
+def blas_threads() -> int:
+    """Return with how many threads linear algebra runs, as the user or the machine sets it."""
+    used = [
+        library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
+    ]
+    return max(used, default=1)

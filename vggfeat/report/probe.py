@@ -14,20 +14,23 @@ from vggfeat.report.text import shown
 from vggfeat.report.thumbnails import ImageSource, picture
 
 if TYPE_CHECKING:
-    from vggfeat.probe import ProbeResult
+    from vggfeat.probe import MultiLabelResult, ProbeResult
 
 CLASSIFIERS = {"svm": "linear SVM", "logreg": "logistic regression"}
 """Names that a person knows the classifiers by."""
 
+KINDS = {"all": "all-point", "11-point": "11-point", "step": "step-wise"}
+"""Names that a person knows the kinds of average precision by."""
+
 
 def probe_page(
     path: str | os.PathLike[str],
-    result: ProbeResult,
+    result: ProbeResult | MultiLabelResult,
     *,
     store: str,
     images: Callable[[str], ImageSource] = lambda _path: None,
     facts: Facts | None = None,
-    mistakes: int = 24,
+    mistakes: int | None = None,
 ) -> Path:
     """Write the page of a probe.
 
@@ -35,7 +38,7 @@ def probe_page(
     ----------
     path : path
         The HTML file to make or replace.
-    result : ProbeResult
+    result : ProbeResult or MultiLabelResult
         From :func:`vggfeat.probe.evaluate`.
     store : str
         Name of the store it was trained on.
@@ -43,18 +46,25 @@ def probe_page(
         Gives the original of a stored path, see :func:`~vggfeat.report.originals`.
     facts : mapping of str to str, optional
         What decided the features, see :func:`~vggfeat.report.deciding_facts`.
-    mistakes : int
-        At most so many of the most confident mistakes are shown.
+    mistakes : int, optional
+        At most so many of the most confident mistakes are shown: 24, or 6 of each of several
+        labels.
 
     Returns
     -------
     Path
         The file.
     """
+    from vggfeat.probe import ProbeResult
+
+    if isinstance(result, ProbeResult):
+        template, view = "probe.html", probe_view(result, images, mistakes or 24)
+    else:
+        template, view = "multilabel.html", _several_view(result, images, mistakes or 6)
     return write_page(
         path,
-        "probe.html",
-        probe=probe_view(result, images, mistakes),
+        template,
+        probe=view,
         store=store,
         facts=protocol_facts(result) | dict(facts or {}),
     )
@@ -92,7 +102,42 @@ def probe_view(
     }
 
 
-def protocol_facts(result: ProbeResult) -> dict[str, str]:
+def _several_view(
+    result: MultiLabelResult, images: Callable[[str], ImageSource], mistakes: int
+) -> dict[str, Any]:
+    known = (result.y != 0).sum(axis=0)
+    bars: list[dict[str, Any]] = [
+        {"name": name, "share": float(share), "total": int(total), "chance": float(total / of)}
+        for name, share, total, of in zip(
+            result.classes, result.average_precision, result.present, known, strict=True
+        )
+    ]
+    many = len(bars) > 20
+    if many:
+        bars.sort(key=lambda bar: bar["share"])
+    shots = [
+        {
+            "name": bar["name"],
+            "found": [
+                {"path": one.path, "present": one.present, "picture": picture(images(one.path))}
+                for present in (True, False)
+                for one in result.mistakes_of(bar["name"], present=present)[: mistakes // 2]
+            ],
+        }
+        for bar in bars
+    ]
+    return {
+        "result": result,
+        "classifier": CLASSIFIERS.get(result.classifier, result.classifier),
+        "kind": KINDS[result.kind],
+        "bars": bars,
+        "sorted": many,
+        "widest_name": min(18, max(len(shown(name)) for name in result.classes)) + 1,
+        "mistakes": [shot for shot in shots if shot["found"]],
+    }
+
+
+def protocol_facts(result: ProbeResult | MultiLabelResult) -> dict[str, str]:
     """Name what decided a probe's number beyond the features themselves."""
     left = result.left_out
     reasons = {
@@ -101,10 +146,13 @@ def protocol_facts(result: ProbeResult) -> dict[str, str]:
         "alone in their class": left.alone,
     }
     out = ", ".join(f"{count:,} {why}" for why, count in reasons.items() if count)
+    if left.classes:
+        out += ("; " if out else "") + f"classes {', '.join(left.classes)}"
     return {
         "classifier": CLASSIFIERS.get(result.classifier, result.classifier)
-        + (", rows L2-normalised" if result.normalize else ""),
-        "C": f"{result.C:.4g}",
+        + (", rows L2-normalised" if result.normalize else "")
+        + (", classes weighed alike" if result.class_weight else ""),
+        "C": result.C_text,
         "images": f"{result.n_train:,} to train, {result.n_test:,} to test",
         "left out": out or "none",
         "seed": str(result.seed),

@@ -1,0 +1,144 @@
+"""Scores of ``vggfeat probe`` as lines and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from vggfeat.cli.output import printable, table
+
+if TYPE_CHECKING:
+    from vggfeat.metrics import Difference, Disagreement
+    from vggfeat.probe import MultiLabelResult, ProbeResult
+
+_WIDEST = 20  # classes up to which the confusion matrix is printed
+_NAMES = {
+    "mean_class_recall": "mean class recall",
+    "accuracy": "accuracy",
+    "mean_average_precision": "mean average precision",
+}
+
+
+def describe(result: ProbeResult | MultiLabelResult) -> str:
+    """Return a score as a few lines and a table of the classes."""
+    from vggfeat.probe import ProbeResult
+
+    about = f"{result.layer}, {result.classifier}, C = {result.C_text}, seed {result.seed}: "
+    if isinstance(result, ProbeResult):
+        score, classes = _one_label(result), _confusion(result)
+    else:
+        score, classes = _several(result), _precisions(result)
+    return "\n".join([about + _numbers(result), *score, *_left_out(result), *classes])
+
+
+def describe_splits(results: Sequence[ProbeResult | MultiLabelResult]) -> str:
+    """Return the scores of several splits as a table, with their means."""
+    from vggfeat.probe import over_splits
+
+    first = results[0]
+    names = list(first.measures)
+    rows = [
+        [str(one.seed), *(f"{one.measures[name]:.2%}" for name in names), one.C_text]
+        for one in results
+    ]
+    titles = [_NAMES[name] for name in names]
+    lines = [f"{first.layer}, {first.classifier}: {_numbers(first)}, {len(results)} splits"]
+    lines += ["", table(rows, ["seed", *titles, "C"]), ""]
+    for name, title in zip(names, titles, strict=True):
+        found = over_splits(results, name)
+        lines.append(
+            f"{title}: {found.mean:.2%} +- {found.sd:.2%}, "
+            f"{found.level:.0%} interval of the mean {found.low:.2%} to {found.high:.2%} "
+            "(Nadeau and Bengio: splits share images)"
+        )
+    return "\n".join([*lines, *_left_out(first)])
+
+
+def describe_against(
+    first: ProbeResult | MultiLabelResult,
+    second: ProbeResult | MultiLabelResult,
+    compared: Disagreement | Difference,
+    store: str,
+) -> str:
+    """Return a paired comparison as two lines."""
+    from vggfeat.metrics import Difference
+
+    scores = ", ".join(f"{_NAMES[name]} {value:.2%}" for name, value in second.measures.items())
+    other = printable(f"{store}:{second.layer}" if store else second.layer)
+    points = f"{100 * compared.difference:+.2f} points"
+    if isinstance(compared, Difference):
+        told = (
+            f"{points} of mean average precision, {compared.level:.0%} interval "
+            f"{100 * compared.low:+.2f} to {100 * compared.high:+.2f}, p = {compared.p:.2g} "
+            f"(paired bootstrap, {compared.samples:,} samples of the test images)"
+        )
+    else:
+        told = (
+            f"{points} of accuracy, p = {compared.p:.2g} (McNemar's exact test: "
+            f"{compared.only_first:,} images are named rightly by {first.layer} alone, "
+            f"{compared.only_second:,} by {other} alone)"
+        )
+    return f"\nagainst {other}, C = {second.C_text}: {scores}\ndifference: {told}"
+
+
+def _numbers(result: ProbeResult | MultiLabelResult) -> str:
+    return (
+        f"{result.n_train:,} images to train, {result.n_test:,} to test, "
+        f"{len(result.classes)} classes"
+    )
+
+
+def _one_label(result: ProbeResult) -> list[str]:
+    return [
+        f"accuracy           {result.accuracy:7.2%}   (always the commonest class: "
+        f"{result.majority:.2%})",
+        f"mean class recall  {result.mean_class_recall:7.2%}   (guessing: {result.chance:.2%})",
+    ]
+
+
+def _several(result: MultiLabelResult) -> list[str]:
+    from vggfeat.report.probe import KINDS
+
+    return [
+        f"mean average precision  {result.mean_average_precision:7.2%}   "
+        f"({KINDS[result.kind]}; scores that tell nothing: {result.chance:.2%})"
+    ]
+
+
+def _left_out(result: ProbeResult | MultiLabelResult) -> list[str]:
+    counts = {
+        "not done": result.left_out.not_done,
+        "without a label": result.left_out.unlabelled,
+        "alone in their class": result.left_out.alone,
+    }
+    told = [f"{count:,} {why}" for why, count in counts.items() if count]
+    if result.left_out.classes:
+        told.append("the classes " + ", ".join(map(printable, result.left_out.classes)))
+    return [f"left out: {', '.join(told)}"] if told else []
+
+
+def _confusion(result: ProbeResult) -> list[str]:
+    if len(result.classes) > _WIDEST:
+        return []
+    numbers = [str(i) for i in range(len(result.classes))]
+    rows = [
+        [number, name, f"{recall:.1%}", *map(str, counts)]
+        for number, name, recall, counts in zip(
+            numbers, result.classes, result.recall, result.confusion.tolist(), strict=True
+        )
+    ]
+    header = ["", "class", "recall", *numbers]
+    shown = table(rows, header, right=" ".join(["recall", *numbers]))
+    return ["", "Named rightly, and what each class was taken for:", shown]
+
+
+def _precisions(result: MultiLabelResult) -> list[str]:
+    rows: list[list[Any]] = []
+    for name, precision, present, C in zip(
+        result.classes, result.average_precision, result.present, result.C, strict=True
+    ):
+        both = (result.mistakes_of(name, present=shown)[:1] for shown in (True, False))
+        worst = [found[0].path if found else "-" for found in both]
+        rows.append([name, f"{precision:.1%}", str(present), f"{C:.3g}", *worst])
+    header = ["class", "AP", "images", "C", "worst miss", "worst false alarm"]
+    return ["", table(rows, header, right="AP images C")]

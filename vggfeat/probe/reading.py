@@ -1,0 +1,89 @@
+"""Features of a store as the solver reads them, at once or, where they are too many, in blocks."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import ProbeError
+from vggfeat.probe.rows import Positions
+
+if TYPE_CHECKING:
+    from vggfeat.store import FeatureStore
+
+_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
+_FREE = Path("/proc/meminfo")
+
+
+class StoreRows:
+    """Rows of a layer as vectors, a :class:`~vggfeat.probe.rows.Reader`.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        Open as long as this is read.
+    layer : str
+        Canonical name.
+    rows : ndarray of int64, shape (n,)
+        Rows of the store, ascending.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        (n, d); maps (C, H, W) are vectors of length C * H * W.
+    """
+
+    def __init__(self, store: FeatureStore, layer: str, rows: Positions) -> None:
+        self.store, self.layer, self.rows = store, layer, rows
+        self.shape = len(rows), math.prod(store[layer].shape[1:])
+
+    def __getitem__(self, where: slice) -> npt.NDArray[np.float32]:
+        """Read rows as float32.
+
+        Raises
+        ------
+        ProbeError
+            One of them is not finite.
+        """
+        rows, X = self.store.matrix(self.layer, self.rows[where])
+        finite = np.isfinite(X).all(axis=1)
+        if not finite.all():
+            path = self.store.paths[rows[~finite][0]]
+            raise ProbeError(
+                f"{int((~finite).sum())} rows of {self.layer} in {self.store.path} hold NaN or "
+                f"infinite values, the first for {path!r}. `vggfeat verify` lists damaged rows."
+            )
+        return X
+
+    def fits(self, memory: int | None = None) -> bool:
+        """Tell whether training may hold the rows in memory.
+
+        Parameters
+        ----------
+        memory : int, optional
+            Bytes that there are; half of what is free by default. Training holds them twice.
+        """
+        if memory is None:
+            free = available_memory()
+            memory = None if free is None else free // 2
+        return memory is None or 2 * 4 * math.prod(self.shape) <= memory
+
+
+def available_memory() -> int | None:
+    """Return how many bytes of memory a program can still take; None where that is unknown."""
+    known = []
+    with suppress(OSError, ValueError, KeyError):
+        lines = dict(line.split(":") for line in _FREE.read_text().splitlines())
+        known.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    with suppress(OSError, ValueError):  # "max" where there is none
+        known.append(int(_LIMIT.read_text()))
+    if not known:
+        with suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
+            known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(known, default=None)

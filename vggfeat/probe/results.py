@@ -1,0 +1,377 @@
+"""What a probe scored on images held out: of one label an image, or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import ProbeError
+from vggfeat.metrics import (
+    Difference,
+    Disagreement,
+    Interval,
+    Kind,
+    average_precisions,
+    compare_answers,
+    compare_rankings,
+    mean_interval,
+)
+from vggfeat.probe.labelled import LeftOut
+from vggfeat.probe.targets import Classifier, boundary
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the classifier said about one test image.
+
+    Attributes
+    ----------
+    path : str
+        The image, as its store names it.
+    true, predicted : str
+        Class names.
+    margin : float
+        By how much the predicted class's score is above the next one's, at least 0. Scores are
+        those of :meth:`LinearProbe.class_scores`.
+    """
+
+    path: str
+    true: str
+    predicted: str
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A test image that falls on the wrong side of one of its several labels.
+
+    Attributes
+    ----------
+    path : str
+        The image, as its store names it.
+    label : str
+        The class.
+    present : bool
+        Whether the image shows it; the classifier said the opposite.
+    margin : float
+        By how much its score is on the wrong side, above 0.
+    """
+
+    path: str
+    label: str
+    present: bool
+    margin: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeldOut:
+    """What every score of :func:`evaluate` tells.
+
+    Attributes
+    ----------
+    layer : str
+        Canonical name.
+    classifier, normalize, class_weight, validation :
+        Of the :class:`LinearProbe` that was tested.
+    C : float, or tuple of float
+        The value chosen; of several labels, one a class.
+    seed : int
+        Of the split and of the choice of `C`.
+    classes : tuple of str
+        Names of the K classes.
+    n_train : int
+        Number of training images.
+    left_out : LeftOut
+        What took no part.
+    """
+
+    layer: str
+    classifier: Classifier
+    normalize: bool
+    C: float | tuple[float, ...]
+    seed: int
+    classes: tuple[str, ...]
+    n_train: int
+    left_out: LeftOut
+    class_weight: Literal["balanced"] | None = None
+    validation: float = 0.2
+
+    @property
+    def n_test(self) -> int:
+        """Number of test images."""
+        raise NotImplementedError
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """What is measured, by name, in 0..1; what matters most comes first."""
+        raise NotImplementedError
+
+    @property
+    def C_text(self) -> str:
+        """The value chosen, or the range of those of several labels."""
+        values = np.atleast_1d(self.C)
+        low, high = f"{values.min():.4g}", f"{values.max():.4g}"
+        return low if low == high else f"{low} to {high}, one a class"
+
+    def _protocol(self) -> dict[str, Any]:
+        return {
+            "layer": self.layer,
+            "classifier": self.classifier,
+            "normalize": self.normalize,
+            "class_weight": self.class_weight,
+            "validation": self.validation,
+            "C": np.asarray(self.C).tolist(),
+            "seed": self.seed,
+            "n_train": self.n_train,
+            "n_test": self.n_test,
+            "classes": list(self.classes),
+            "left_out": asdict(self.left_out) | {"classes": list(self.left_out.classes)},
+            **self.measures,
+        }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ProbeResult(HeldOut):
+    """A layer's score where images have one label each.
+
+    Attributes
+    ----------
+    C : float
+        The value chosen.
+    confusion : ndarray of int64, shape (K, K)
+        Number of test images by true class (row) and predicted class (column).
+    majority : float
+        Share of test images that are of the commonest training class: the accuracy of always
+        naming that one.
+    predictions : tuple of Prediction
+        One for each test image, in the store's order.
+    """
+
+    C: float
+    confusion: npt.NDArray[np.int64]
+    majority: float
+    predictions: tuple[Prediction, ...]
+
+    @property
+    def n_test(self) -> int:
+        """Number of test images."""
+        return int(self.confusion.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of test images that are named rightly, in 0..1."""
+        return float(np.trace(self.confusion) / self.n_test)
+
+    @property
+    def recall(self) -> npt.NDArray[np.float64]:
+        """Share of each class's test images that are named rightly; (K,), in 0..1."""
+        return np.asarray(np.diag(self.confusion) / self.confusion.sum(axis=1))
+
+    @property
+    def mean_class_recall(self) -> float:
+        """Mean of :attr:`recall`, also known as balanced accuracy."""
+        return float(self.recall.mean())
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """Mean class recall and accuracy."""
+        return {"mean_class_recall": self.mean_class_recall, "accuracy": self.accuracy}
+
+    @property
+    def chance(self) -> float:
+        """Mean class recall of guessing: 1 / K."""
+        return 1 / len(self.classes)
+
+    @cached_property
+    def mistakes(self) -> tuple[Prediction, ...]:
+        """Test images that were named wrongly, the most confident mistake first."""
+        wrong = (p for p in self.predictions if p.true != p.predicted)
+        return tuple(sorted(wrong, key=lambda p: (-p.margin, p.path)))
+
+    def to_json(self, *, mistakes: int = 20, predictions: bool = False) -> dict[str, Any]:
+        """Return JSON-ready values.
+
+        Parameters
+        ----------
+        mistakes : int
+            At most so many of :attr:`mistakes`.
+        predictions : bool
+            Whether the prediction for every test image is told.
+        """
+        told = self._protocol() | {
+            "chance": self.chance,
+            "majority": self.majority,
+            "recall": self.recall.tolist(),
+            "confusion": self.confusion.tolist(),
+            "mistakes": [asdict(p) for p in self.mistakes[:mistakes]],
+        }
+        if predictions:
+            told["predictions"] = [asdict(p) for p in self.predictions]
+        return told
+
+    def against(self, other: ProbeResult) -> Disagreement:
+        """Compare with another layer's or network's score, this one being the first.
+
+        Raises
+        ------
+        ProbeError
+            The test images differ.
+        """
+        ours, theirs = ([(p.path, p.true) for p in one.predictions] for one in (self, other))
+        _check_same(ours == theirs)
+        true = [p.true for p in self.predictions]
+        first, second = ([p.predicted for p in one.predictions] for one in (self, other))
+        return compare_answers(true, first, second)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MultiLabelResult(HeldOut):
+    """A layer's score where images have several labels.
+
+    Attributes
+    ----------
+    C : tuple of float
+        The value chosen for each class.
+    paths : tuple of str
+        The test images, as the store names them.
+    y : ndarray of int8, shape (n_test, K)
+        Their labels: 1 present, -1 absent, 0 left out.
+    scores : ndarray of float64, shape (n_test, K)
+        See :meth:`LinearProbe.class_scores`.
+    kind : str
+        Of average precision, see :func:`vggfeat.metrics.average_precision`.
+    """
+
+    C: tuple[float, ...]
+    paths: tuple[str, ...]
+    y: npt.NDArray[np.int8]
+    scores: npt.NDArray[np.float64]
+    kind: Kind = "all"
+
+    @property
+    def n_test(self) -> int:
+        """Number of test images."""
+        return len(self.paths)
+
+    @cached_property
+    def average_precision(self) -> npt.NDArray[np.float64]:
+        """Average precision of each class; (K,), in 0..1."""
+        return average_precisions(self.y, self.scores, self.kind)
+
+    @property
+    def mean_average_precision(self) -> float:
+        """Mean of :attr:`average_precision`, known as mAP."""
+        return float(self.average_precision.mean())
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """Mean average precision."""
+        return {"mean_average_precision": self.mean_average_precision}
+
+    @property
+    def present(self) -> npt.NDArray[np.int64]:
+        """Number of test images that show each class; (K,)."""
+        return np.asarray((self.y == 1).sum(axis=0))
+
+    @property
+    def chance(self) -> float:
+        """Mean average precision of scores that tell nothing: the share of images that show it."""
+        return float(np.mean(self.present / (self.y != 0).sum(axis=0)))
+
+    @cached_property
+    def mistakes(self) -> tuple[Mistake, ...]:
+        """Test images on the wrong side of a class, the most confident mistake first."""
+        beyond = (boundary(self.classifier) - self.scores) * self.y  # above 0: the wrong side
+        found = [
+            Mistake(self.paths[i], self.classes[k], bool(self.y[i, k] > 0), float(beyond[i, k]))
+            for i, k in zip(*np.nonzero(beyond > 0), strict=True)
+        ]
+        return tuple(sorted(found, key=lambda one: (-one.margin, one.path, one.label)))
+
+    def mistakes_of(self, label: str, *, present: bool) -> tuple[Mistake, ...]:
+        """Return those of :attr:`mistakes` about one class, in images that show it or do not."""
+        return tuple(one for one in self.mistakes if (one.label, one.present) == (label, present))
+
+    def to_json(self, *, mistakes: int = 5, predictions: bool = False) -> dict[str, Any]:
+        """Return JSON-ready values.
+
+        Parameters
+        ----------
+        mistakes : int
+            At most so many of each class's :attr:`mistakes`, in images that show it as in
+            images that do not.
+        predictions : bool
+            Whether the scores of every test image are told.
+        """
+        told = self._protocol() | {
+            "ap": self.kind,
+            "chance": self.chance,
+            "average_precision": self.average_precision.tolist(),
+            "present": self.present.tolist(),
+            "mistakes": {
+                name: [
+                    {"path": one.path, "present": one.present, "margin": one.margin}
+                    for present in (True, False)
+                    for one in self.mistakes_of(name, present=present)[:mistakes]
+                ]
+                for name in self.classes
+            },
+        }
+        if predictions:
+            rows = zip(self.paths, self.y.tolist(), self.scores.tolist(), strict=True)
+            told["predictions"] = [
+                {"path": path, "labels": labels, "scores": scores} for path, labels, scores in rows
+            ]
+        return told
+
+    def against(self, other: MultiLabelResult) -> Difference:
+        """Compare with another layer's or network's score, this one being the first.
+
+        Raises
+        ------
+        ProbeError
+            The test images differ.
+        """
+        _check_same(
+            (self.paths, self.classes) == (other.paths, other.classes)
+            and np.array_equal(self.y, other.y)
+        )
+        return compare_rankings(self.y, self.scores, other.scores, self.kind, seed=self.seed)
+
+
+def over_splits(
+    results: Sequence[ProbeResult | MultiLabelResult], measure: str, level: float = 0.95
+) -> Interval:
+    """Return the mean of a score over random splits of one store, and how far it can be trusted.
+
+    Parameters
+    ----------
+    results : sequence of ProbeResult or MultiLabelResult
+        Two or more, of different seeds.
+    measure : str
+        One of their :attr:`~HeldOut.measures`.
+    level : float
+        Of the confidence interval, which allows for what the splits share: it takes the test
+        images per training image into account, see :func:`vggfeat.metrics.mean_interval`.
+
+    Raises
+    ------
+    ProbeError
+        There are fewer than two results.
+    """
+    share = float(np.mean([one.n_test / one.n_train for one in results])) if results else 0.0
+    values = [one.measures[measure] for one in results]
+    return mean_interval(values, level, test_to_train=share)
+
+
+def _check_same(same: bool) -> None:
+    if not same:
+        raise ProbeError(
+            "The scores cannot be compared: their labelled test images differ. Extract both from "
+            "the same source with the same --labels; `vggfeat info` tells which images failed."
+        )

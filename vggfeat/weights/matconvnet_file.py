@@ -134,8 +134,12 @@ def _told(told: dict[str, Any]) -> Preprocessing:
 
 def _loaded(path: Path, names: list[str]) -> dict[str, Any]:
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
-    found: dict[str, Any] = loadmat(path, variable_names=names)
+    try:
+        found: dict[str, Any] = loadmat(path, variable_names=names)
+    except MatReadError as error:
+        raise ValueError(str(error)) from error
     return {name: value for name, value in found.items() if name in names}
 
 

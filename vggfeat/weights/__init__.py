@@ -15,13 +15,19 @@ from numpy.typing import NDArray
 
 from vggfeat.errors import WeightsError
 from vggfeat.layers import Architecture
-from vggfeat.preprocessing import Preprocessing
+from vggfeat.preprocessing import PRESETS, Preprocessing
 from vggfeat.weights import builtin, imagenet, pairing, seeded
 from vggfeat.weights.digests import digest
 from vggfeat.weights.formats import FORMATS, allowed, format_of, open_file
 from vggfeat.weights.inspection import Inspection, inspect
 from vggfeat.weights.known import Published, published
-from vggfeat.weights.pairing import PREPROCESSING_KEY, Pairing, standard_preprocessing
+from vggfeat.weights.pairing import (
+    AUTO,
+    CHOICES,
+    PREPROCESSING_KEY,
+    Pairing,
+    standard_preprocessing,
+)
 from vggfeat.weights.state import check, located, names, shapes
 from vggfeat.weights.tensor_file import TensorFile
 
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "AUTO",
+    "CHOICES",
     "FORMATS",
     "PREPROCESSING_KEY",
     "Inspection",
@@ -112,9 +120,7 @@ def usual(network: Architecture) -> str:
     return "builtin" if network.name in builtin.FILES else "imagenet"
 
 
-def resolve(
-    spec: str, network: Architecture, preprocessing: str | Preprocessing = pairing.AUTO
-) -> Weights:
+def resolve(spec: str, network: Architecture, preprocessing: str | Preprocessing = AUTO) -> Weights:
     """Find weights and identify them, downloading where that is asked for.
 
     Parameters
@@ -138,7 +144,8 @@ def resolve(
     """
     if spec == "random" or spec.startswith("random:"):
         seed = seeded.seed_of(spec)
-        own = Pairing(standard_preprocessing(network), "random weights had no training", sure=False)
+        standard = standard_preprocessing(network)
+        own = Pairing(standard, "random weights had no training", preprocessing not in PRESETS)
         found = pairing.chosen(own, preprocessing, network, spec)
         sha256 = seeded.fingerprint(network, seed)
         return Weights(f"random:{seed}", sha256, found.preprocessing, why=found.why)

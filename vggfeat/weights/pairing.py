@@ -121,6 +121,8 @@ def chosen(
             f"--preprocessing {', '.join(PRESETS)}; `vggfeat weights check` measures which fits."
         )
     if choice in (AUTO, STRICT):
+        if not found.sure:
+            _log.info("%s: %s. --preprocessing says otherwise.", name, found.why)
         return found
     if choice not in PRESETS:
         raise WeightsError(f"Unknown preprocessing {choice!r}. Allowed are {', '.join(CHOICES)}.")

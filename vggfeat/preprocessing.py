@@ -40,6 +40,14 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
+    def __str__(self) -> str:
+        scale = f"1/{round(1 / self.scale)}" if self.scale < 1 else f"{self.scale:g}"
+        return (
+            f"smaller side to {self.resize} ({self.interpolation}), crop {self.crop}, "
+            f"{self.channels} x {scale}, mean {' '.join(f'{value:g}' for value in self.mean)}, "
+            f"std {' '.join(f'{value:.4g}' for value in self.std)}"
+        )
+
     def sized(self, side: int) -> Self:
         """Return the same for a network of another input size.
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from vggfeat.network import Check
     from vggfeat.weights import Inspection, Published
 
+_DIGITS = len("sha256:") + 8  # of a digest, in a table
+
 _file = click.argument("file", type=click.Path(dir_okay=False))
 _model = click.option(
     "--model",
@@ -53,19 +55,25 @@ def list_(as_json: bool) -> None:
     if as_json:
         print_json([_published(one) for one in rows])
         return
-    header = ("file", "model", "publisher", "--weights", "MB", "licence", "preprocessing", "here")
+    header = (
+        *("file", "model", "publisher", "--weights", "MB", "licence", "preprocessing"),
+        *("digest", "here"),
+    )
     cells = [
         [
             one.file, one.model, one.publisher, one.spec,
             "-" if one.megabytes is None else f"{one.megabytes:g}",
-            one.licence, one.preprocessing,
-            str(one.place) if one.place and one.place.exists() else "-",
+            one.licence, one.preprocessing, one.digest[:_DIGITS] or "-",
+            "-" if one.place is None else "yes" if one.place.exists() else "no",
         ]
         for one in rows
     ]  # fmt: skip
     click.echo(table(cells, header, right="MB"))
     caches = dict.fromkeys(str(one.cache) for one in rows if one.cache and one.digest)
-    click.echo(f"\nLooked for in {', '.join(map(printable, caches))}.")
+    click.echo(
+        f"\nLooked for in {', '.join(map(printable, caches))}.\n"
+        "Digests are as published; none was verified with the file at hand."
+    )
 
 
 def _published(one: Published) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from vggfeat.network.figures import FIGURES
 from vggfeat.network.running import Network
 from vggfeat.network.synthetic import synthetic
 from vggfeat.preprocessing import PRESETS
-from vggfeat.weights import AUTO, Weights, inspect, resolve
+from vggfeat.weights import AUTO, STRICT, Weights, inspect, resolve
 
 FIGURES_KEY = "vggfeat.figures"
 """Where a safetensors file's metadata may hold what its layers put out, as JSON."""
@@ -121,8 +121,9 @@ def check(
     (for weights in the package, and in files that :func:`~vggfeat.network.convert` wrote) those.
     The scale of the logits tells whether the preprocessing can be right: where weights for 0..255
     get inputs of about -2..2, it is off by a factor of up to 60. That is evidence against
-    a preprocessing, not for one: the networks of the package, which were trained with batch
-    normalisation, hardly change the scale of their logits.
+    a preprocessing, not for one: networks trained with batch normalisation, as that in the
+    package, hardly change the scale of their logits. It counts where the preprocessing is assumed
+    or chosen, not where the file is known.
 
     Parameters
     ----------
@@ -154,7 +155,8 @@ def check(
     )
     problems += _problems(layers, outputs)
     spread = _spread(loaded, network) if "fc8" in outputs else {}
-    if suggested := _suggested(spread):
+    certain = found.pairing.sure and preprocessing in (AUTO, STRICT)
+    if not certain and (suggested := _suggested(spread)):
         problems.append(
             f"an image moves the logits by {spread['own']:.3g}, where {_USUAL_SPREAD:g} is usual; "
             f"with --preprocessing {suggested} by {spread[suggested]:.3g}"

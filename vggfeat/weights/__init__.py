@@ -25,6 +25,7 @@ from vggfeat.weights.pairing import (
     AUTO,
     CHOICES,
     PREPROCESSING_KEY,
+    STRICT,
     Pairing,
     standard_preprocessing,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "CHOICES",
     "FORMATS",
     "PREPROCESSING_KEY",
+    "STRICT",
     "Inspection",
     "Pairing",
     "Published",

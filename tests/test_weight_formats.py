@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -13,6 +15,7 @@ import pytest
 import torch
 import torchvision
 import weight_writers
+from conftest import PEAK_MEMORY, needs_proc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -308,3 +311,80 @@ def test_presets_are_those_of_their_publishers():
     theirs = torchvision.models.VGG16_Weights.IMAGENET1K_V1.transforms()
     assert (list(TORCHVISION.mean), list(TORCHVISION.std)) == (theirs.mean, theirs.std)
     assert CAFFE.mean == PRESETS["caffe-rgb"].mean[::-1] == (103.939, 116.779, 123.68)
+
+
+def varint(value: int) -> bytes:
+    made = b""
+    while value > 0x7F:
+        made += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return made + bytes([value])
+
+
+def field(number: int, content: bytes, hole: int = 0) -> bytes:
+    """Return a length-delimited field whose content ends in so many bytes that are not there."""
+    return varint(number << 3 | 2) + varint(len(content) + hole) + content
+
+
+def large_caffemodel(path: Path) -> None:
+    """Write a VGG-16 of zeros whose fully connected layers are holes in the file."""
+    with path.open("wb") as file:
+        for layer in architecture("vgg16").layers:
+            if not layer.parameters:
+                continue
+            conv = layer.kind == "conv"
+            dims = (layer.outputs, layer.inputs, *([3, 3] if conv else []))
+            values = np.zeros(layer.outputs, np.float32).tobytes()
+            bias = field(7, field(7, field(1, varint(layer.outputs))) + field(5, values))
+            size = 4 * int(np.prod(dims))
+            data = varint(5 << 3 | 2) + varint(size)
+            blob = field(7, field(1, b"".join(map(varint, dims)))) + data
+            head = field(1, layer.name.encode()) + bias + field(7, blob, size)
+            file.write(field(100, head, size))
+            file.seek(size, 1)
+        file.truncate()
+
+
+def large_keras(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        names = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
+        layers = []
+        for layer in architecture("vgg16").layers:
+            if layer.parameters:
+                own = names.get(layer.name, layer.name.replace("conv", "block"))
+                own = own.replace("_", "_conv")
+                shape = (3, 3) if layer.kind == "conv" else ()
+                group = file.create_group(own)
+                group.create_dataset("kernel", (*shape, layer.inputs, layer.outputs), "<f4")
+                group.create_dataset("bias", (layer.outputs,), "<f4")
+                group.attrs["weight_names"] = np.array([b"kernel", b"bias"])
+                layers.append(own.encode())
+        file.attrs["layer_names"] = np.array(layers)
+
+
+LOAD = """
+import sys, torch, h5py
+from vggfeat.layers import architecture
+from vggfeat.weights import names, resolve
+net = architecture("vgg16")
+resolve(sys.argv[1], net)
+before = peak()
+resolve(sys.argv[1], net).load(net, names(net.upto([sys.argv[2]])))
+print(peak() - before)
+"""
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    ("writer", "name"), [(large_caffemodel, "w.caffemodel"), (large_keras, "w.h5")]
+)
+def test_only_the_layers_that_run_are_read_and_memory_stays_near_one_copy(tmp_path, writer, name):
+    writer(tmp_path / name)
+    for deepest, weights in (("conv5_3", 56), ("fc8", 528)):  # MiB
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK_MEMORY + LOAD, str(tmp_path / name), deepest],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert float(done.stdout) < 1.2 * weights + 30

@@ -339,9 +339,10 @@ def large_caffemodel(path: Path) -> None:
             size = 4 * int(np.prod(dims))
             data = varint(5 << 3 | 2) + varint(size)
             blob = field(7, field(1, b"".join(map(varint, dims)))) + data
-            head = field(1, layer.name.encode()) + bias + field(7, blob, size)
-            file.write(field(100, head, size))
+            head = field(1, layer.name.encode()) + field(7, blob, size)
+            file.write(field(100, head, size + len(bias)))
             file.seek(size, 1)
+            file.write(bias)
         file.truncate()
 
 

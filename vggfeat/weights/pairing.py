@@ -139,8 +139,7 @@ def standard_preprocessing(network: Architecture) -> Preprocessing:
 
 def name_of(spec: Preprocessing) -> str:
     """Return the name of a preprocessing whatever its size, or an empty text."""
-    sized = (name for name, known_ in _BY_NAME.items() if known_.sized(spec.crop) == spec)
-    return next(sized, "")
+    return next((name for name, one in _BY_NAME.items() if one.sized(spec.crop) == spec), "")
 
 
 def whose(path: Path, network: Architecture) -> tuple[first_filters.Filters, float] | None:

@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-Values = "NDArray[Any] | Tensor"
-"""What a file gives: arrays, or tensors of types that numpy lacks (bfloat16)."""
-
 
 class TensorFile(Protocol):
     """Names and shapes now, tensors when asked, each read from its place in the file.
@@ -28,4 +25,4 @@ class TensorFile(Protocol):
         """Shape of every tensor by name."""
 
     def read(self, name: str) -> NDArray[Any] | Tensor:
-        """Return one tensor, in memory of its own."""
+        """Return one tensor, in memory of its own; an array where numpy has its type."""

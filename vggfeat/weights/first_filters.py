@@ -1,8 +1,8 @@
 """Whose filters these are, and in which order they see the channels: told by their values.
 
-Networks cannot be told apart by the scale of their first layer: the authors' filters, which see
-0..255, and torchvision's, which see about -2..2, both have weights of about 0.3 (compare the values
-below), and the difference of 60 is spread over the layers that follow. But values of the first
+The scale of the first layer does not tell networks apart, as far as printed values show: the
+authors' filters, which see 0..255, and torchvision's, which see about -2..2, both have weights of
+about 0.3, and the difference of 60 is spread over the layers that follow. But values of the first
 filter have been printed in public often enough to know these networks by them, in whatever format,
 precision and company they come; and as the authors' filter was printed in both orders of the
 channels, so is the order.

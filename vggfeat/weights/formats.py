@@ -32,7 +32,7 @@ class Format:
     preprocessing : Preprocessing
         Of files that say nothing themselves, and in which nothing is recognised.
     usual : str
-        What that is, for people.
+        Who or what needs that, with the verb: the end of a clause for people.
     """
 
     name: str
@@ -45,19 +45,19 @@ class Format:
 FORMATS: Mapping[str, Format] = {
     row.suffixes[0]: row
     for row in (
-        Format("PyTorch", "torch_file", (".pth", ".pt"), TORCHVISION, "as torchvision trains"),
+        Format("PyTorch", "torch_file", (".pth", ".pt"), TORCHVISION, "torchvision trains"),
         Format(
             "safetensors", "safetensors_file", (".safetensors",), TORCHVISION,
-            "as torchvision trains",
+            "torchvision trains",
         ),
-        Format("Caffe", "caffe_file", (".caffemodel",), CAFFE, "as the authors' Caffe release"),
+        Format("Caffe", "caffe_file", (".caffemodel",), CAFFE, "the authors' Caffe release needs"),
         Format(
             "Keras", "keras_file", (".h5", ".hdf5"), CAFFE,
-            "as Keras's applications, which port the authors' Caffe release",
+            "Keras's applications need, which port the authors' Caffe release",
         ),
         Format(
             "MatConvNet", "matconvnet_file", (".mat",), CAFFE_RGB,
-            "as MatConvNet's ports of the authors' release",
+            "MatConvNet's ports of the authors' release need",
         ),
     )
 }  # fmt: skip

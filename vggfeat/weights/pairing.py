@@ -87,7 +87,7 @@ def decided(path: Path, sha256: str, network: Architecture, md5: str = "") -> Pa
     form = format_of(path)
     return Pairing(
         form.preprocessing.sized(network.input_size),
-        f"nothing in the file says so; it is assumed to be prepared for {form.usual}",
+        f"nothing in the file says so; assumed, as {form.usual}",
         sure=False,
     )
 

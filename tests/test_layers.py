@@ -40,6 +40,7 @@ def test_a_miniature_is_its_original_with_a_quarter_of_the_channels(model):
 def test_every_layer_is_the_torchvision_module_it_names(pair):
     table, network = pair
     kinds = {"conv": nn.Conv2d, "relu": nn.ReLU, "pool": nn.MaxPool2d, "linear": nn.Linear}
+    kinds["bn"] = nn.BatchNorm2d
     named = [layer for layer in table.layers if layer.module]
     for layer in named:
         module = network.get_submodule(layer.module)

@@ -33,7 +33,7 @@ from vggfeat.report.colouring import MOST, groups
 from vggfeat.report.placing import Places
 from vggfeat.store import StoreWriter
 from vggfeat.weights import resolve
-from vggfeat.weights.class_names import class_names
+from vggfeat.weights.categories import categories
 
 
 @dataclass(frozen=True)
@@ -564,10 +564,9 @@ def test_feature_maps_are_the_extractor_s_and_strongest_first(cli, scenes, tmp_p
 def test_classes_of_the_last_layers_have_names_only_where_they_are_known(cli, scenes, tmp_path):
     photo = next(scenes.rglob("*.jpg"))
     network = architecture("vgg16-tiny")
-    names = class_names(resolve("builtin", network), network)
+    names = categories(resolve("builtin", network), network)
     assert len(names) == 200
     assert names[0] == "goldfish"
-    assert class_names(resolve("random:1", network), network) == ()
     values = FeatureExtractor("vgg16-tiny", layers="prob", device="cpu")(photo)["prob"][0]
     for weights, known in (("builtin", names), ("random:1", None)):
         done = cli(

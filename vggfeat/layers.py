@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Literal
 
 from vggfeat.errors import LayerError
 
-Kind = Literal["conv", "relu", "pool", "flatten", "linear", "softmax"]
+Kind = Literal["conv", "bn", "relu", "pool", "flatten", "linear", "softmax"]
 Shape = tuple[int, ...]
 
 
@@ -26,12 +26,13 @@ class Layer:
     ----------
     name : str
         Canonical name. ``convX_Y``, ``fc6``, ``fc7``, ``fc8`` are linear outputs, before any
-        ReLU; ``reluX_Y``, ``relu6``, ``relu7`` come after it.
+        ReLU; ``reluX_Y``, ``relu6``, ``relu7`` come after it. In networks with batch
+        normalisation ``convX_Y`` is the convolution's own output, ``bnX_Y`` the normalised one.
     module : str
         torchvision's dotted path, such as ``"features.28"``; empty where torchvision computes
         the layer without a module of its own (``flatten``, ``prob``).
     kind : str
-        ``conv``, ``relu``, ``pool``, ``flatten``, ``linear`` or ``softmax``.
+        ``conv``, ``bn``, ``relu``, ``pool``, ``flatten``, ``linear`` or ``softmax``.
     inputs, outputs : int
         Channels, or units, that go in and come out.
     kernel, stride, padding : int
@@ -52,15 +53,17 @@ class Layer:
 
     @property
     def parameters(self) -> int:
-        """Number of weights and biases."""
+        """Number of weights and biases; running statistics are not counted."""
         if self.kind == "conv":
             return self.outputs * (self.inputs * self.kernel**2 + 1)
+        if self.kind == "bn":
+            return 2 * self.outputs
         return self.outputs * (self.inputs + 1) if self.kind == "linear" else 0
 
     @property
     def spatial(self) -> bool:
         """Whether the activation is a map (C, H, W), which pooling makes a vector of."""
-        return self.kind in ("conv", "pool") or (self.kind == "relu" and "_" in self.name)
+        return self.kind in ("conv", "bn", "pool") or (self.kind == "relu" and "_" in self.name)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class Architecture:
         Side in pixels of the square input.
     grid : int
         Side of the map that ``flatten`` sees; the head resamples to it whatever the input size.
+    batch_norm : bool
+        Whether each convolution is followed by batch normalisation.
     """
 
     name: str
@@ -92,6 +97,7 @@ class Architecture:
     classes: int = 1000
     input_size: int = 224
     grid: int = 7
+    batch_norm: bool = False
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -102,14 +108,7 @@ class Architecture:
             zip(self.convolutions, self.widths, strict=True), start=1
         ):
             for number in range(1, count + 1):
-                at, suffix = len(rows), f"{block}_{number}"
-                relu = f"relu{suffix}"
-                rows += [
-                    Layer(
-                        f"conv{suffix}", f"features.{at}", "conv", channels, width, 3, 1, 1, relu
-                    ),
-                    Layer(relu, f"features.{at + 1}", "relu", width, width),
-                ]
+                rows += self._convolution(len(rows), f"{block}_{number}", channels, width)
                 channels = width
             rows.append(Layer(f"pool{block}", f"features.{len(rows)}", "pool", width, width, 2, 2))
         flat, units = channels * self.grid**2, self.units
@@ -123,6 +122,17 @@ class Architecture:
             Layer("prob", "", "softmax", self.classes, self.classes),
         ]
         return tuple(rows)
+
+    def _convolution(self, at: int, suffix: str, inputs: int, width: int) -> list[Layer]:
+        """Return a convolution's rows, the first of which is torchvision's ``features.{at}``."""
+        relu = f"relu{suffix}"
+        rows = [Layer(f"conv{suffix}", f"features.{at}", "conv", inputs, width, 3, 1, 1, relu)]
+        if self.batch_norm:
+            rows = [
+                replace(rows[0], activation=""),
+                Layer(f"bn{suffix}", f"features.{at + 1}", "bn", width, width, activation=relu),
+            ]
+        return [*rows, Layer(relu, f"features.{at + len(rows)}", "relu", width, width)]
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -238,6 +248,10 @@ ARCHITECTURES = {
     "vgg13": Architecture("vgg13", (2, 2, 2, 2, 2)),
     "vgg16": Architecture("vgg16", (2, 2, 3, 3, 3)),
     "vgg19": Architecture("vgg19", (2, 2, 4, 4, 4)),
+    "vgg11_bn": Architecture("vgg11_bn", (1, 1, 2, 2, 2), batch_norm=True),
+    "vgg13_bn": Architecture("vgg13_bn", (2, 2, 2, 2, 2), batch_norm=True),
+    "vgg16_bn": Architecture("vgg16_bn", (2, 2, 3, 3, 3), batch_norm=True),
+    "vgg19_bn": Architecture("vgg19_bn", (2, 2, 4, 4, 4), batch_norm=True),
     "vgg16-tiny": Architecture(
         "vgg16-tiny",
         (2, 2, 3, 3, 3),
@@ -248,8 +262,9 @@ ARCHITECTURES = {
         grid=2,
     ),
 }
-"""Known networks: the paper's configurations A, B, D and E, and D in miniature: a quarter of its
-channels and units for images of 64 pixels (docs/vgg16-tiny.md)."""
+"""Known networks: the paper's configurations A, B, D and E, the same with batch normalisation as
+torchvision has them, and D in miniature: a quarter of its channels and units for images of 64
+pixels (docs/vgg16-tiny.md)."""
 
 
 @cache

@@ -132,6 +132,9 @@ class Happened:
         ISO 8601 with seconds, UTC; `end` is blank until a run reaches its end.
     versions : dict of str to str
         Versions of Python and of the packages that touch the numbers.
+    preprocessing : str
+        Why the pixels were prepared as they were: what the weight file says, or that somebody
+        chose it. Empty in stores made before that was written down.
     """
 
     source: str
@@ -141,6 +144,7 @@ class Happened:
     start: str
     end: str = NEVER
     versions: dict[str, str] = field(default_factory=dict)
+    preprocessing: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""

@@ -30,7 +30,7 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
     ----------
     layer : str
         Name or alias of a layer, optionally with its pooling, as ``"conv5_3:max"``.
-    model, weights, view, scales, flip, combine, pool, batch_size, device, precision
+    model, weights, view, scales, flip, combine, pool, batch_size, device, precision, preprocessing
         As for :class:`vggfeat.extract.FeatureExtractor`.
     cache : path, optional
         A folder in which features are kept, in stores that ``vggfeat info`` and all else can
@@ -69,6 +69,7 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
         device: str = "auto",
         precision: str = "float32",
         cache: str | os.PathLike[str] | None = None,
+        preprocessing: str = "auto",
     ) -> None:
         self.layer = layer
         self.model = model
@@ -82,6 +83,7 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
         self.device = device
         self.precision = precision
         self.cache = cache
+        self.preprocessing = preprocessing
 
     def fit(self, X: Iterable[Any], y: Any = None) -> Self:  # noqa: ARG002 (scikit-learn's)
         """Check the parameters; nothing is learnt from the images, and no network is built yet.

@@ -38,6 +38,8 @@ COMMANDS = {
     "plot": ("vggfeat.cli.plot:plot", "Draw maps of images, feature maps, what units respond to."),
     "index": ("vggfeat.cli.search:index", "Build and look at indexes for similarity search."),
     "search": ("vggfeat.cli.search:search", "Find the images most like a query."),
+    "weights": ("vggfeat.cli.weights:weights", "Look into, convert and check weight files."),
+    "classify": ("vggfeat.cli.classify:classify", "Name the network's own classes of images."),
     "demo": ("vggfeat.cli.demo:demo", "Show the whole chain, offline, on embedded images."),
 }
 """Commands in the order of a day's work: where each is defined, and its line in ``--help``,

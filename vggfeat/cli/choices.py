@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-WEIGHTS = "imagenet|builtin|PATH|random[:SEED]"
+WEIGHTS = "imagenet|imagenet-features|builtin|PATH|random[:SEED]"
 """What `--weights` takes."""
 
 layer_option = click.option(

@@ -15,6 +15,7 @@ from vggfeat.extract import DTYPES, PRECISIONS, ExtractSummary, FeatureExtractor
 from vggfeat.layers import ARCHITECTURES
 from vggfeat.pooling import POOLINGS, canonical
 from vggfeat.views import COMBINATIONS, VIEWS
+from vggfeat.weights import CHOICES
 
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(FeatureExtractor)}
 _NAMED = 20  # failures named in the summary
@@ -53,8 +54,16 @@ def _pooling(_context: click.Context, _option: click.Parameter, value: str) -> s
     default=DEFAULTS["weights"],
     show_default="imagenet; builtin for vgg16-tiny",
     metavar=WEIGHTS,
-    help="torchvision's ImageNet weights, those in the package, a .pth, .pt or .safetensors file, "
-    "or random ones.",
+    help="torchvision's ImageNet weights, those in the package, a file of PyTorch, safetensors, "
+    "Caffe, Keras or MatConvNet, or random ones; `vggfeat weights list` names those published.",
+)
+@click.option(
+    "--preprocessing",
+    type=click.Choice(CHOICES),
+    default=DEFAULTS["preprocessing"],
+    show_default=True,
+    help="What the pixels go through: what belongs to the weights (strict refuses files of which "
+    "that is only assumed), or another, with a warning where the file contradicts it.",
 )
 @click.option(
     "--layers",

@@ -34,8 +34,9 @@ def layers(model: str, size: int | None, as_json: bool) -> None:
 
     The names in the columns "layer" and "activation" are what --layers takes elsewhere:
     conv5_3 and fc7 are linear outputs, relu5_3 and relu7 come after the ReLU. (What Caffe's
-    users, and most papers, call fc7 is relu7 here.) torchvision's paths (features.28) and
-    ordinals (conv13, fc2) are understood too.
+    users, and most papers, call fc7 is relu7 here.) In networks with batch normalisation,
+    conv5_3 is the convolution's own output and bn5_3 the normalised one. torchvision's paths
+    (features.28) and ordinals (conv13, fc2) are understood too.
 
     \b
     Example:

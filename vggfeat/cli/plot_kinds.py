@@ -165,7 +165,7 @@ def draw_feature_maps(
     from vggfeat.extract import FeatureExtractor
     from vggfeat.layers import architecture
     from vggfeat.report import plot_feature_maps
-    from vggfeat.weights.class_names import class_names
+    from vggfeat.weights.categories import categories
 
     known = architecture(options["model"]).layer(layer)
     chosen = {name: options[name] for name in ("model", "weights", "view", "device")}
@@ -173,14 +173,15 @@ def draw_feature_maps(
     extractor = FeatureExtractor(layers=asked, **chosen)
     values = extractor(image)[known.name][0]
     (seen,) = extractor.inputs(image)
-    names = known.name in ("fc8", "prob")
+    # Units of random weights stand for no class.
+    named = known.name in ("fc8", "prob") and extractor.resolved_weights.path
     drawn = plot_feature_maps(
         out,
         values,
         seen,
         known.name,
         channels=options["channels"],
-        names=class_names(extractor.resolved_weights, extractor.architecture) if names else (),
+        names=categories(extractor.resolved_weights, extractor.architecture) if named else (),
         title=_title(image, extractor.model, extractor.resolved_weights.spec),
         dark=dark,
     )

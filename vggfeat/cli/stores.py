@@ -188,6 +188,8 @@ def _page(facts: dict[str, Any]) -> str:
     deciding |= facts["deciding"]["preprocessing"]
     rows = [["store", facts["store"]], ["images", images], ["labels", _labels(facts["labels"])]]
     rows += [[key, _plain(value)] for key, value in deciding.items()]
+    if why := facts["happened"]["preprocessing"]:
+        rows.append(["prepared so because", why])
     layers = [
         [
             layer["layer"],

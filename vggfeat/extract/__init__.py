@@ -4,11 +4,13 @@
 users hold, :mod:`~vggfeat.extract.stream` leads images
 through the network, :mod:`~vggfeat.extract.filling` from a source into a store,
 :mod:`~vggfeat.extract.caching` keeps features between calls, and
-:mod:`~vggfeat.extract.summary` tells what a run did.
+:mod:`~vggfeat.extract.summary` tells what a run did. :mod:`~vggfeat.extract.classifying` names
+the network's own classes instead.
 """
 
 from __future__ import annotations
 
+from vggfeat.extract.classifying import Answer, Guess, classify
 from vggfeat.extract.extractor import FeatureExtractor
 from vggfeat.extract.settings import DTYPES, PRECISIONS
 from vggfeat.extract.stream import Batch, Failure
@@ -17,9 +19,11 @@ from vggfeat.extract.summary import ExtractSummary
 __all__ = [
     "DTYPES",
     "PRECISIONS",
+    "Answer",
     "Batch",
-    "CachedFeatures",
     "ExtractSummary",
     "Failure",
     "FeatureExtractor",
+    "Guess",
+    "classify",
 ]

@@ -38,11 +38,11 @@ class FeatureExtractor(Settings):
     Parameters
     ----------
     model : str
-        ``"vgg11"``, ``"vgg13"``, ``"vgg16"``, ``"vgg19"`` or ``"vgg16-tiny"``.
+        A name of :data:`vggfeat.layers.ARCHITECTURES`, such as ``"vgg16"`` or ``"vgg19_bn"``.
     weights : str or path, optional
-        ``"imagenet"``, ``"builtin"``, a ``.pth``/``.pt``/``.safetensors`` file, or
-        ``"random[:SEED]"``; by default :func:`~vggfeat.weights.usual` for the model: imagenet,
-        and builtin for vgg16-tiny.
+        ``"imagenet"``, ``"imagenet-features"``, ``"builtin"``, a file in any of
+        :data:`vggfeat.weights.FORMATS`, or ``"random[:SEED]"``; by default
+        :func:`~vggfeat.weights.usual` for the model: imagenet, and builtin for vgg16-tiny.
     layers : str or sequence of str
         Names or aliases, each optionally with its pooling, as ``"conv5_3:max"``.
     view : str
@@ -69,6 +69,10 @@ class FeatureExtractor(Settings):
         Type the network runs in: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
     dtype : str
         Type of the features: ``"float32"`` or ``"float16"``.
+    preprocessing : str or Preprocessing
+        ``"auto"`` for what belongs to the weights, ``"strict"`` for the same or a refusal where
+        that is only assumed, a name of :data:`vggfeat.preprocessing.PRESETS`, or the
+        preprocessing itself.
     max_pixels : int
         Images with more pixels are refused.
 

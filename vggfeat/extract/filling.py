@@ -130,6 +130,7 @@ def _happened(extractor: FeatureExtractor, images: Source) -> Happened:
         precision=extractor.precision,
         start=now(),
         versions=versions(),
+        preprocessing=extractor.resolved_weights.why,
     )
 
 

@@ -12,9 +12,10 @@ from vggfeat.errors import DeviceError
 from vggfeat.images import MAX_PIXELS
 from vggfeat.layers import Architecture, architecture
 from vggfeat.pooling import feature_shape, parse_layers
+from vggfeat.preprocessing import Preprocessing
 from vggfeat.provenance import Deciding, Provenance
 from vggfeat.views import View, parse_view
-from vggfeat.weights import Weights, resolve, usual
+from vggfeat.weights import AUTO, Weights, resolve, usual
 
 DTYPES = ("float32", "float16")
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -49,6 +50,7 @@ class Settings:
     device: str = "auto"
     precision: str = "float32"
     dtype: str = "float32"
+    preprocessing: str | Preprocessing = AUTO
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
@@ -92,6 +94,7 @@ class Settings:
             flip=deciding.flip,
             combine=deciding.combine,
             dtype=deciding.dtype,
+            preprocessing=_stored(deciding.preprocessing),
             **options,
         )
 
@@ -123,7 +126,7 @@ class Settings:
     def resolved_weights(self) -> Weights:
         """The weights, found (downloaded, if need be) and identified."""
         spec = usual(self.architecture) if self.weights is None else os.fspath(self.weights)
-        return resolve(spec, self.architecture)
+        return resolve(spec, self.architecture, self.preprocessing)
 
     @cached_property
     def deciding(self) -> Deciding:
@@ -140,3 +143,11 @@ class Settings:
             flip=view.flip,
             combine=view.combine,
         )
+
+
+def _stored(told: dict[str, Any]) -> str | Preprocessing:
+    """Return a store's preprocessing, or what belongs to its weights where it is another's."""
+    try:
+        return Preprocessing.from_json(told)
+    except ValueError:
+        return AUTO

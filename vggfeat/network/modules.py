@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vggfeat.layers import Architecture, Layer
+from vggfeat.network.folding import Aside, folded, source
 from vggfeat.weights import Weights
+from vggfeat.weights.state import layer_shapes, names
 
 
 def build(network: Architecture, weights: Weights, layers: Mapping[str, str]) -> nn.ModuleDict:
@@ -19,6 +21,11 @@ def build(network: Architecture, weights: Weights, layers: Mapping[str, str]) ->
     The modules are those of torchvision's VGG (tests compare the two), for any network of the
     table. They are made on the meta device, which holds shapes only, and then given the tensors
     that will be used, so that nothing is allocated twice, or for deeper layers.
+
+    Batch normalisation is folded into the convolution before it
+    (:mod:`vggfeat.network.folding`): the folded convolution goes by the name ``bnX_Y``, whose
+    output it computes. ``convX_Y``, the convolution's own output, is computed beside it where it
+    is asked for; no other layer's numbers depend on that.
 
     Parameters
     ----------
@@ -35,19 +42,30 @@ def build(network: Architecture, weights: Weights, layers: Mapping[str, str]) ->
         Canonical name to module, in the order they run, in evaluation mode. Dropout is left out.
     """
     wanted = network.upto(layers)
-    names = [f"{at.module}.{kind}" for at in wanted if at.parameters for kind in ("weight", "bias")]
-    tensors = weights.load(network, names)
+    tensors = weights.load(network, names(wanted))
     modules = nn.ModuleDict()
+    conv, waiting = None, {}
     for layer in wanted:
-        with torch.device("meta"):
-            modules[layer.name] = _module(layer, network)
-        if layer.parameters:
-            own = {kind: tensors.pop(f"{layer.module}.{kind}") for kind in ("weight", "bias")}
-            modules[layer.name].load_state_dict(own, assign=True)
+        own = {kind: tensors.pop(f"{layer.module}.{kind}") for kind in layer_shapes(layer)}
+        if layer.kind == "conv" and network.batch_norm:
+            conv, waiting = layer, own
+            if layer.name in layers:
+                modules[layer.name] = Aside(_module(layer, network, own))
+        elif layer.kind == "bn" and conv:
+            modules[layer.name] = _module(conv, network, folded(waiting, own))
+        else:
+            modules[layer.name] = _module(layer, network, own)
     return modules.eval().requires_grad_(False)
 
 
-def _module(layer: Layer, network: Architecture) -> nn.Module:
+def _module(layer: Layer, network: Architecture, tensors: Mapping[str, Tensor]) -> nn.Module:
+    with torch.device("meta"):
+        module = _empty(layer, network)
+    module.load_state_dict(dict(tensors), assign=True)
+    return module
+
+
+def _empty(layer: Layer, network: Architecture) -> nn.Module:
     match layer.kind:
         case "conv":
             return nn.Conv2d(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
@@ -61,6 +79,8 @@ def _module(layer: Layer, network: Architecture) -> nn.Module:
             return nn.Linear(layer.inputs, layer.outputs)
         case "softmax":
             return nn.Softmax(dim=1)
+        case "bn":
+            raise ValueError("batch normalisation is never built, but folded")
 
 
 @contextmanager
@@ -89,7 +109,7 @@ def capture(
 
     with ExitStack() as undo:
         for name in layers:
-            handle = modules[name].register_forward_hook(partial(listen, name))
+            handle = source(modules[name]).register_forward_hook(partial(listen, name))
             undo.callback(handle.remove)
             after = names.index(name) + 1
             follower = modules[names[after]] if after < len(names) else None

@@ -57,6 +57,9 @@ def happened_facts(happened: Happened) -> dict[str, str]:
         "weights": shown(weights),
         "source": shown(happened.source),
         "computed on": f"{happened.device} in {happened.precision}",
+        **(
+            {"prepared so because": shown(happened.preprocessing)} if happened.preprocessing else {}
+        ),
         "begun": happened.start.replace("T", " ").replace("+00:00", " UTC"),
         "versions": ", ".join(f"{name} {found}" for name, found in happened.versions.items()),
     }

@@ -122,7 +122,12 @@ def run_slot(happened: Happened, width: int) -> bytes:
     """Return a run as it fills one slot of ``/runs``, `width` bytes wide, padded with NUL."""
     values = happened.to_json()
     text = json.dumps(values).encode()
-    for key in ("versions", "source", "weights"):  # a slot of an older run may be too narrow
+    for key in (
+        "versions",
+        "preprocessing",
+        "source",
+        "weights",
+    ):  # a slot of an older run may be too narrow
         if len(text) > width:
             values[key] = {} if key == "versions" else "..."
             text = json.dumps(values).encode()

@@ -1,4 +1,4 @@
-"""torchvision's ``IMAGENET1K_V1`` files: their names, their cache and their download."""
+"""torchvision's weight files: their names, their cache and their download."""
 
 from __future__ import annotations
 
@@ -14,13 +14,28 @@ FILES = {
     "vgg13": "vgg13-19584684.pth",
     "vgg16": "vgg16-397923af.pth",
     "vgg19": "vgg19-dcbb9e9d.pth",
+    "vgg11_bn": "vgg11_bn-6002323d.pth",
+    "vgg13_bn": "vgg13_bn-abd245e5.pth",
+    "vgg16_bn": "vgg16_bn-6c64b313.pth",
+    "vgg19_bn": "vgg19_bn-c79401a0.pth",
 }
-"""torchvision's file names; the part after the hyphen begins the file's SHA-256."""
+"""torchvision's file names of ``IMAGENET1K_V1``; the part after the last hyphen begins the file's
+SHA-256."""
+
+FEATURES = {"vgg16": "vgg16_features-amdegroot-88682ab5.pth"}
+"""The same of ``IMAGENET1K_FEATURES``: the authors' Caffe convolutions, and fully connected layers
+that hold nothing but NaN."""
+
+SPECS = {
+    "imagenet": ("IMAGENET1K_V1", FILES),
+    "imagenet-features": ("IMAGENET1K_FEATURES", FEATURES),
+}
+"""What `--weights` takes, with torchvision's name of it and the files."""
 
 
-FEATURES_SHA256 = "88682ab5"
-"""How the SHA-256 of torchvision's ``IMAGENET1K_FEATURES`` of vgg16 begins, by its file name
-(not verified with the file at hand)."""
+def digest_of(file: str) -> str:
+    """Return how a file's SHA-256 begins, by its name."""
+    return file.rpartition("-")[2].partition(".")[0]
 
 
 def cache_folder() -> Path:
@@ -34,8 +49,15 @@ def cache_folder() -> Path:
     return Path(home).expanduser() / "hub" / "checkpoints"
 
 
-def cached_or_downloaded(model: str) -> Path:
+def cached_or_downloaded(model: str, spec: str = "imagenet") -> Path:
     """Return the path of a model's weight file, downloading it when the cache lacks it.
+
+    Parameters
+    ----------
+    model : str
+        Canonical name of the network.
+    spec : str
+        One of :data:`SPECS`.
 
     Raises
     ------
@@ -43,17 +65,18 @@ def cached_or_downloaded(model: str) -> Path:
         torchvision has no such weights, or the download failed; the message says where to put
         which file by hand.
     """
-    if model not in FILES:
+    name, files = SPECS[spec]
+    if model not in files:
         raise WeightsError(
-            f"torchvision has no ImageNet weights for {model}. "
-            f"It has them for {', '.join(FILES)}; for others give --weights PATH or random, and "
+            f"torchvision has no weights {name} for {model}. "
+            f"It has them for {', '.join(files)}; for others give --weights PATH or random, and "
             "for vgg16-tiny --weights builtin."
         )
-    path = cache_folder() / FILES[model]
+    path = cache_folder() / files[model]
     if not path.exists():
         from torchvision.models import get_model_weights
 
-        download(get_model_weights(model)["IMAGENET1K_V1"].url, path, FILES[model])
+        download(get_model_weights(model)[name].url, path, files[model])
     return path
 
 
@@ -70,7 +93,7 @@ def download(url: str, path: Path, name: str) -> None:
     """
     import torch
 
-    prefix = name.rpartition("-")[2].partition(".")[0]
+    prefix = digest_of(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), prefix, progress=sys.stderr.isatty())
@@ -83,9 +106,9 @@ def download(url: str, path: Path, name: str) -> None:
         ) from error
 
 
-def check_digest(model: str, path: Path, sha256: str) -> None:
+def check_digest(path: Path, sha256: str) -> None:
     """Raise :class:`WeightsError` unless a cached file's SHA-256 begins as its name says."""
-    prefix = FILES[model].rpartition("-")[2].partition(".")[0]
+    prefix = digest_of(path.name)
     if not sha256.startswith(prefix):
         raise WeightsError(
             f"{path} is damaged: its SHA-256 begins with {sha256[:8]}, not {prefix}. "

@@ -1,4 +1,4 @@
-"""``.safetensors`` files."""
+"""``.safetensors`` files, with torchvision's or timm's names."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from vggfeat.errors import WeightsError
+from vggfeat.weights.torch_names import Translated
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_NUMPY = ("F16", "F32", "F64", "I64", "I32", "I16", "I8", "U8")
 
 
 def _open(path: Path, framework: str) -> Any:  # the library's handle has no types
@@ -34,23 +38,27 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 class SafetensorsFile:
-    """An open file; tensors are read from the mapped file one by one."""
+    """An open file; tensors are read from their places one by one."""
 
     def __init__(self, path: Path) -> None:
-        self._file = _open(path, "pt")
+        self._path = path
+        self._file = _open(path, "numpy")
         self.shapes = {
             name: tuple(self._file.get_slice(name).get_shape())
             for name in self._file.keys()  # noqa: SIM118 (no mapping)
         }
 
-    def read(self, name: str) -> Tensor:
-        """Return one tensor."""
-        tensor: Tensor = self._file.get_tensor(name).clone()  # not the mapped file
+    def read(self, name: str) -> NDArray[Any] | Tensor:
+        """Return one tensor; by torch only where numpy lacks the type."""
+        if self._file.get_slice(name).get_dtype() in _NUMPY:
+            array: NDArray[Any] = self._file.get_tensor(name)
+            return array
+        tensor: Tensor = _open(self._path, "pt").get_tensor(name).clone()  # not the mapped file
         return tensor
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[SafetensorsFile]:
+def open_file(path: Path) -> Iterator[Translated]:
     """Open a file for reading.
 
     Raises
@@ -62,7 +70,7 @@ def open_file(path: Path) -> Iterator[SafetensorsFile]:
         file = SafetensorsFile(path)
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
-    yield file
+    yield Translated(file)
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:

@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggfeat.errors import WeightsError
-from vggfeat.layers import Architecture
+from vggfeat.layers import Architecture, Layer
+from vggfeat.weights.state import layer_shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _RECIPE = "he-uniform philox4x64 v1"
+_SPREAD = 0.25
 _BLOCK = 1 << 22  # values made at a time, so that memory stays near one copy
 
 
@@ -51,7 +53,8 @@ def tensors(network: Architecture, seed: int, names: list[str]) -> dict[str, Ten
 
     Weights are uniform with variance 2 / fan_in, which keeps the scale of activations through
     ReLU layers (He et al. 2015, "Delving Deep into Rectifiers", equation 10); biases are uniform
-    in +-1 / sqrt(fan_in), as torch initialises them.
+    in +-1 / sqrt(fan_in), as torch initialises them. Batch normalisation gets weights and
+    variances about 1, biases and means about 0, each within 0.25.
 
     Returns
     -------
@@ -62,18 +65,23 @@ def tensors(network: Architecture, seed: int, names: list[str]) -> dict[str, Ten
 
     made: dict[str, Tensor] = {}
     for layer in network.layers:
-        window = (layer.kernel, layer.kernel) if layer.kind == "conv" else ()
-        fan_in = layer.inputs * math.prod(window)
-        for kind, shape, bound in (
-            ("weight", (layer.outputs, layer.inputs, *window), math.sqrt(6 / fan_in)),
-            ("bias", (layer.outputs,), math.sqrt(1 / fan_in)),
-        ):
+        for kind, shape in layer_shapes(layer).items():
             name = f"{layer.module}.{kind}"
-            if layer.parameters and name in names:
+            if name in names:
                 key = f"{_RECIPE} {network.name} {seed} {name}"
+                middle, bound = _range(layer, kind)
                 values = _uniform(key, math.prod(shape), bound)
+                values += np.float32(middle)
                 made[name] = torch.from_numpy(values.reshape(shape))
     return made
+
+
+def _range(layer: Layer, kind: str) -> tuple[float, float]:
+    """Return the middle of a tensor's values, and how far they go from it."""
+    if layer.kind == "bn":
+        return (1.0 if kind in ("weight", "running_var") else 0.0, _SPREAD)
+    fan_in = layer.inputs * max(1, layer.kernel) ** 2
+    return 0.0, math.sqrt((6 if kind == "weight" else 1) / fan_in)
 
 
 def _uniform(key: str, count: int, bound: float) -> NDArray[np.float32]:

@@ -1,5 +1,7 @@
 """``.pth`` and ``.pt`` files, in both of torch's formats, reading only what is asked for.
 
+A file holds a state dict, torchvision's or timm's, alone or inside a checkpoint.
+
 Files of the present format (a zip archive) are mapped by ``torch.load(weights_only=True)``. The
 format before torch 1.6, in which torchvision still serves ``vgg16-397923af.pth``, cannot be
 mapped by torch, and loading it whole would take the 494 MB of the fully connected layers even
@@ -23,6 +25,7 @@ import torch
 from torch import Tensor
 
 from vggfeat.errors import WeightsError
+from vggfeat.weights.torch_names import Translated, unwrapped
 
 # What unpicklers raise over damaged files.
 _BROKEN = (
@@ -34,20 +37,21 @@ _PROTOCOL = 1001
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[MappedFile | LegacyFile]:
+def open_file(path: Path) -> Iterator[Translated]:
     """Open a file of either format for reading.
 
     Raises
     ------
     WeightsError
-        The file is neither, is truncated, or holds more than a flat dictionary of tensors.
+        The file is neither, is truncated, holds no dictionary of tensors, or holds anything
+        beside tensors and plain values, which might run code.
     """
     try:
         if zipfile.is_zipfile(path):
-            yield MappedFile(path)
+            yield Translated(MappedFile(path))
         else:
             with path.open("rb") as file:
-                yield LegacyFile(file)
+                yield Translated(LegacyFile(file))
     except _BROKEN as error:
         reason = str(error).strip().partition("\n")[0]
         raise WeightsError(
@@ -60,13 +64,9 @@ class MappedFile:
     """A file of torch's zip format, mapped into memory."""
 
     def __init__(self, path: Path) -> None:
-        state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        if not isinstance(state, Mapping) or not all(
-            isinstance(value, Tensor) for value in state.values()
-        ):
-            raise ValueError("it holds something else than tensors by name.")
-        self._state: Mapping[str, Tensor] = state
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        held = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        self._state: Mapping[str, Tensor] = unwrapped(held, Tensor)
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in self._state.items()}
 
     def read(self, name: str) -> Tensor:
         """Return a copy of one tensor, so that the mapping can go."""
@@ -86,12 +86,8 @@ class LegacyFile:
             raise ValueError("it is not a file written by torch.save.")
         _Unpickler(file).load()  # byte order and type sizes of the writer
         unpickler = _Unpickler(file)
-        state = unpickler.load()
+        state: Mapping[str, _Tensor] = unwrapped(unpickler.load(), _Tensor)
         keys = _Unpickler(file).load()
-        if not isinstance(state, Mapping) or not all(
-            isinstance(value, _Tensor) for value in state.values()
-        ):
-            raise ValueError("it holds something else than tensors by name.")
         self._offsets: dict[str, int] = {}
         for key in keys:
             storage = unpickler.storages[key]
@@ -99,7 +95,7 @@ class LegacyFile:
             file.seek(8 + storage.count * storage.dtype.itemsize, io.SEEK_CUR)
         if file.tell() > file.seek(0, io.SEEK_END):
             raise ValueError("it is truncated.")
-        self._state: Mapping[str, _Tensor] = state
+        self._state = state
         self.shapes = {name: tensor.shape for name, tensor in state.items()}
 
     def read(self, name: str) -> Tensor:

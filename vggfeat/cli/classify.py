@@ -1,0 +1,116 @@
+"""``vggfeat classify``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vggfeat.cli.choices import WEIGHTS
+from vggfeat.cli.output import json_option, print_json, printable, table
+from vggfeat.extract import PRECISIONS, Failure, FeatureExtractor
+from vggfeat.layers import ARCHITECTURES
+from vggfeat.weights import CHOICES
+
+if TYPE_CHECKING:
+    from vggfeat.extract.classifying import Answer
+
+
+@click.command()
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option(
+    "--model",
+    type=click.Choice(list(ARCHITECTURES)),
+    default=FeatureExtractor.model,
+    show_default=True,
+    help="The network.",
+)
+@click.option(
+    "--weights",
+    metavar=WEIGHTS,
+    show_default="imagenet; builtin for vgg16-tiny",
+    help="As for `vggfeat extract`.",
+)
+@click.option(
+    "--preprocessing",
+    type=click.Choice(CHOICES),
+    default=FeatureExtractor.preprocessing,
+    show_default=True,
+    help="As for `vggfeat extract`.",
+)
+@click.option(
+    "--view",
+    type=click.Choice(["center", "squash"]),
+    default=FeatureExtractor.view,
+    show_default=True,
+    help="The square in the middle of the image, or the whole image as a square.",
+)
+@click.option(
+    "-k",
+    "top",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Classes named for each image.",
+)
+@click.option(
+    "--device",
+    default=FeatureExtractor.device,
+    show_default=True,
+    metavar="auto|cpu|cuda[:N]|mps",
+    help="Where the network runs.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=FeatureExtractor.precision,
+    show_default=True,
+    help="Type the network runs in.",
+)
+@json_option
+def classify(images: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Name the likeliest of the network's own classes for each IMAGE.
+
+    These are ImageNet's thousand classes, or those that the weight file names; what the network
+    was not trained on it still calls by one of them. `vggfeat probe` trains a classifier on
+    classes of your own. Exit status 1 if an image could not be read; the others are answered all
+    the same.
+
+    \b
+    Example:
+      vggfeat classify photo.jpg -k 3
+      vggfeat classify *.jpg --weights VGG_ILSVRC_16_layers.caffemodel --json
+    """
+    from vggfeat.extract import classify as answers_of
+
+    answers: dict[str, Answer] = {}
+    failed: dict[str, str] = {}
+    for result in answers_of(images, **options):
+        if isinstance(result, Failure):
+            failed[result.item] = result.reason
+        else:
+            answers[result.image] = result
+    if as_json:
+        told = [
+            {"image": image, "classes": [one.to_json() for one in answers[image].guesses]}
+            if image in answers
+            else {"image": image, "error": failed[image]}
+            for image in images
+        ]
+        print_json({"model": options["model"], "results": told})
+    else:
+        for image in images:
+            if image in answers:
+                click.echo(f"{printable(image)}\n{_table(answers[image])}\n")
+    for image, reason in failed.items():
+        click.echo(f"failed: {printable(image)}: {reason}", err=True)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _table(answer: Answer) -> str:
+    rows = [
+        [str(one.rank), f"{one.probability:.2%}", str(one.index), one.name]
+        for one in answer.guesses
+    ]
+    return table(rows, ["rank", "probability", "number", "class"], right="rank probability number")

@@ -1,0 +1,222 @@
+"""``vggfeat weights``: weight files known, looked into, converted and checked."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vggfeat.cli.output import json_option, print_json, printable, table
+from vggfeat.layers import ARCHITECTURES
+from vggfeat.weights import CHOICES
+
+if TYPE_CHECKING:
+    from vggfeat.network import Check
+    from vggfeat.weights import Inspection, Published
+
+_DIGITS = len("sha256:") + 8  # of a digest, in a table
+
+_file = click.argument("file", type=click.Path(dir_okay=False))
+_model = click.option(
+    "--model",
+    type=click.Choice(list(ARCHITECTURES)),
+    help="The network.  [default: the one whose convolutions the file has]",
+)
+_preprocessing = click.option(
+    "--preprocessing",
+    type=click.Choice(CHOICES),
+    default="auto",
+    show_default=True,
+    help="What the pixels go through, as for `vggfeat extract`.",
+)
+
+
+@click.group()
+def weights() -> None:
+    """Say which weights there are, and look into, convert and check files."""
+
+
+@weights.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the weight files that are known: size, licence, preprocessing, and where they lie.
+
+    Those with a name for --weights come by themselves; the others are fetched by hand, from
+    their publishers, and given by their path. Names, sizes and digests are as published.
+
+    \b
+    Example:
+      vggfeat weights list
+    """
+    from vggfeat.weights import published
+
+    rows = published()
+    if as_json:
+        print_json([_published(one) for one in rows])
+        return
+    header = (
+        *("file", "model", "publisher", "--weights", "MB", "licence", "preprocessing"),
+        *("digest", "here"),
+    )
+    cells = [
+        [
+            one.file, one.model, one.publisher, one.spec,
+            "-" if one.megabytes is None else f"{one.megabytes:g}",
+            one.licence, one.preprocessing, one.digest[:_DIGITS] or "-",
+            "-" if one.place is None else "yes" if one.place.exists() else "no",
+        ]
+        for one in rows
+    ]  # fmt: skip
+    click.echo(table(cells, header, right="MB"))
+    caches = dict.fromkeys(str(one.cache) for one in rows if one.cache and one.digest)
+    click.echo(
+        f"\nLooked for in {', '.join(map(printable, caches))}.\n"
+        "Digests are as published; none was verified with the file at hand."
+    )
+
+
+def _published(one: Published) -> dict[str, Any]:
+    place = one.place
+    return asdict(one) | {
+        "cache": str(one.cache) if one.cache else None,
+        "path": str(place) if place else None,
+        "here": bool(place and place.exists()),
+        "verified": False,
+    }
+
+
+@weights.command()
+@_file
+@_model
+@json_option
+def inspect(file: str, model: str | None, as_json: bool) -> None:
+    """Say what FILE is: format, layers, fingerprint, preprocessing and why.
+
+    Little more than names and shapes is read, and nothing in it is run.
+
+    \b
+    Example:
+      vggfeat weights inspect VGG_ILSVRC_16_layers.caffemodel
+    """
+    from vggfeat.weights import inspect as inspected
+
+    found = inspected(file, model)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        click.echo(describe(found))
+
+
+def describe(found: Inspection) -> str:
+    """Return what a file is as two tables."""
+    from vggfeat.weights.pairing import name_of
+
+    spec = found.pairing.preprocessing
+    known = found.published
+    rows = [
+        ["file", str(found.path)],
+        ["format", f"{found.format}, {found.size:,} bytes"],
+        ["SHA-256", found.sha256],
+        ["published as", f"{known.file} ({known.publisher})" if known else "nothing that is known"],
+        ["network", found.network.name],
+        ["classes", "no last layer" if found.classes is None else f"{found.classes:,}"],
+        ["goes as far as", found.deepest or "nowhere: the first layer is missing"],
+        ["parameters", f"{found.parameters:,}"],
+        ["first filter", found.filters or "nobody's that is known"],
+        ["preprocessing", f"{name_of(spec) or 'of its own'}: {spec}"],
+        ["because", found.pairing.why],
+    ]
+    if found.others:
+        rows.append(["of no layer", ", ".join(found.others)])
+    layers = [
+        [layer.name, " x ".join(map(str, layer.shape)) or "-", f"{layer.parameters:,}"]
+        for layer in found.layers
+    ]
+    shapes = table(layers, ["layer", "weights", "parameters"], right="parameters")
+    return f"{table(rows, ['what', 'value'])}\n\n{shapes}"
+
+
+@weights.command()
+@_file
+@click.argument("out", type=click.Path(dir_okay=False))
+@_model
+@_preprocessing
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Type of the values written; float16 halves the file.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the file OUT.")
+@json_option
+def convert(file: str, out: str, as_json: bool, **options: Any) -> None:
+    """Write FILE anew as OUT.safetensors, which carries its preprocessing.
+
+    OUT also says what it was made of, and what its layers put out for a synthetic image, so that
+    `vggfeat weights check OUT` can compare.
+
+    \b
+    Example:
+      vggfeat weights convert VGG_ILSVRC_16_layers.caffemodel vgg16-caffe.safetensors
+    """
+    from vggfeat.network import convert as converted
+
+    made = converted(file, out, **options)
+    if as_json:
+        print_json(asdict(made) | {"path": str(made.path)})
+        return
+    click.echo(
+        f"{printable(str(made.path))}: {made.model} as far as {made.deepest}, {made.size:,} bytes\n"
+        f"preprocessing: {made.why}"
+    )
+    if made.left_out:
+        click.echo(f"left out: {', '.join(map(printable, made.left_out))}")
+
+
+@weights.command()
+@_file
+@_model
+@_preprocessing
+@json_option
+def check(file: str, as_json: bool, **options: Any) -> None:
+    """Load FILE, and try the network on a synthetic image.
+
+    Every layer must put out finite numbers that are not all the same; where it is known what they
+    should be, they are compared. Exit status 1 if something is wrong.
+
+    \b
+    Example:
+      vggfeat weights check my-vgg16.pth
+    """
+    from vggfeat.network import check as checked
+
+    found = checked(file, **options)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        click.echo(_report(found))
+    if not found.ok:
+        raise click.exceptions.Exit(1)
+
+
+def _report(found: Check) -> str:
+    rows = [
+        [
+            layer.name,
+            f"{layer.rms:.6g}",
+            "-" if layer.expected is None else f"{layer.expected:.6g}",
+            f"{layer.silent:.1%}",
+        ]
+        for layer in found.layers
+    ]
+    parts = [table(rows, ["layer", "rms", "known", "silent"], right="rms known silent")]
+    if found.spread:
+        spread = ", ".join(f"{value:.3g} {name}" for name, value in found.spread.items())
+        parts.append(f"An image moves the logits by, with each preprocessing: {spread}.")
+    known = "the figures are those known" if found.compared else "no figures are known of it"
+    parts += [f"wrong: {problem}" for problem in found.problems]
+    if found.ok:
+        parts.append(f"{found.model}: all layers are alive and finite; {known}.")
+    return "\n".join(parts)

@@ -1,0 +1,151 @@
+"""``.caffemodel`` files: Caffe's ``NetParameter``, of both generations of layer messages.
+
+Of ``caffe.proto`` these fields count (number: name):
+
+========================  =============================================================
+``NetParameter``          2: layers (``V1LayerParameter``), 100: layer (``LayerParameter``)
+``V1LayerParameter``      4: name, 6: blobs
+``LayerParameter``        1: name, 7: blobs
+``BlobProto``             1 2 3 4: num channels height width (before ``shape`` came), 5: data,
+                          7: shape, 8: double_data
+``BlobShape``             1: dim
+========================  =============================================================
+
+The file is mapped and walked (:mod:`vggfeat.weights.wire`), and a blob's values are read from
+their place: the protobuf library would copy every layer's message, of which fc6's takes 411 MB,
+also where conv5_3 alone is wanted.
+
+A convolution's weights lie as (outputs, inputs, height, width), and a matrix has the map that it
+sees flattened as (channel, row, column), as torch has both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggfeat.errors import WeightsError
+from vggfeat.weights.wire import Buffer, Field, fields, varints
+
+_GENERATIONS = {2: (4, 6), 100: (1, 7)}  # a layer's field in NetParameter: its name's and blobs'
+_KINDS = ("weight", "bias")
+_DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[CaffeFile]:
+    """Open a file for reading.
+
+    Raises
+    ------
+    WeightsError
+        The file is no Caffe model with layers that have weights, or is damaged.
+    """
+    try:
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+            yield CaffeFile(data, file)
+    except (ValueError, OSError) as error:
+        raise WeightsError(f"{path} cannot be read as a Caffe model: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """An array in the file.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        As torch would have it.
+    dtype : str
+        Of the file's values, little-endian.
+    places : sequence of (int, int)
+        Byte ranges that hold them, one behind the other.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    places: Sequence[tuple[int, int]]
+
+
+class CaffeFile:
+    """An open file; blobs are read from their places one by one.
+
+    Parameters
+    ----------
+    data : bytes or mmap
+        All of it, to be walked.
+    file : binary file
+        The same, to be read from.
+    """
+
+    def __init__(self, data: Buffer, file: BinaryIO) -> None:
+        self._data, self._file = data, file
+        self._blobs: dict[str, Blob] = {}
+        for layer in fields(data, 0, len(data)):
+            if layer.number in _GENERATIONS and layer.value is None:
+                self._add(layer, *_GENERATIONS[layer.number])
+        if not self._blobs:
+            raise ValueError("it holds no layer with weights.")
+        self.shapes = {name: blob.shape for name, blob in self._blobs.items()}
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return one blob."""
+        blob, parts = self._blobs[name], []
+        for start, stop in blob.places:  # read, since pages of a mapping would count as memory
+            self._file.seek(start)
+            count = (stop - start) // np.dtype(blob.dtype).itemsize
+            parts.append(np.fromfile(self._file, blob.dtype, count))
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0)])
+        return whole.reshape(blob.shape)
+
+    def _add(self, layer: Field, name_field: int, blob_field: int) -> None:
+        name, blobs = "", []
+        for field in fields(self._data, layer.start, layer.stop):
+            if field.value is not None:
+                continue
+            if field.number == name_field:
+                name = bytes(self._data[field.start : field.stop]).decode("utf-8", "replace")
+            elif field.number == blob_field:
+                blobs.append(field)
+        for number, blob in enumerate(blobs):
+            kind = _KINDS[number] if number < len(_KINDS) else f"blob{number}"
+            self._blobs[f"{name}.{kind}"] = self._blob(blob, f"{name}.{kind}")
+
+    def _blob(self, blob: Field, name: str) -> Blob:
+        legacy, shape = [0, 0, 0, 0], None
+        places: dict[int, list[tuple[int, int]]] = {_DATA: [], _DOUBLE_DATA: []}
+        for field in fields(self._data, blob.start, blob.stop):
+            if field.value is not None and 1 <= field.number <= len(legacy):
+                legacy[field.number - 1] = field.value
+            elif field.value is None and field.number in places:
+                places[field.number].append((field.start, field.stop))
+            elif field.value is None and field.number == _SHAPE:
+                dims = fields(self._data, field.start, field.stop)
+                shape = [
+                    size for dim in dims if dim.number == 1 for size in varints(self._data, dim)
+                ]
+        dtype, at = ("<f8", _DOUBLE_DATA) if places[_DOUBLE_DATA] else ("<f4", _DATA)
+        found = _as_torch(legacy if shape is None else shape, name)
+        size = sum(stop - start for start, stop in places[at])
+        if size != math.prod(found) * np.dtype(dtype).itemsize:
+            raise ValueError(f"{name} of shape {found} has {size:,} bytes of values.")
+        return Blob(found, dtype, places[at])
+
+
+def _as_torch(shape: Sequence[int], name: str) -> tuple[int, ...]:
+    """Drop the ones that fill up legacy shapes; a convolution over a whole map is a matrix."""
+    if name.endswith(".bias"):
+        return (math.prod(shape),)
+    if len(shape) == 4 and shape[:2] == [1, 1]:
+        return tuple(shape[2:])  # (1, 1, outputs, inputs)
+    if len(shape) == 4 and name.startswith("fc"):
+        return (shape[0], math.prod(shape[1:]))  # (outputs, channel, row, column)
+    return tuple(shape)

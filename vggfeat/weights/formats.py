@@ -1,0 +1,101 @@
+"""The formats that weight files come in.
+
+To add one, write a module with ``open_file(path)``, a context manager that gives a
+:class:`~vggfeat.weights.tensor_file.TensorFile`, and add a row to :data:`FORMATS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vggfeat.errors import WeightsError
+from vggfeat.preprocessing import CAFFE, CAFFE_RGB, TORCHVISION, Preprocessing
+from vggfeat.weights.tensor_file import TensorFile
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format.
+
+    Attributes
+    ----------
+    name : str
+        For people.
+    module : str
+        Below ``vggfeat.weights``; imported when a file is opened.
+    suffixes : tuple of str
+        In lower case.
+    preprocessing : Preprocessing
+        Of files that say nothing themselves, and in which nothing is recognised.
+    usual : str
+        Who or what needs that, with the verb: the end of a clause for people.
+    """
+
+    name: str
+    module: str
+    suffixes: tuple[str, ...]
+    preprocessing: Preprocessing
+    usual: str
+
+
+FORMATS: Mapping[str, Format] = {
+    row.suffixes[0]: row
+    for row in (
+        Format("PyTorch", "torch_file", (".pth", ".pt"), TORCHVISION, "torchvision trains"),
+        Format(
+            "safetensors", "safetensors_file", (".safetensors",), TORCHVISION,
+            "torchvision trains",
+        ),
+        Format("Caffe", "caffe_file", (".caffemodel",), CAFFE, "the authors' Caffe release needs"),
+        Format(
+            "Keras", "keras_file", (".h5", ".hdf5"), CAFFE,
+            "Keras's applications need, which port the authors' Caffe release",
+        ),
+        Format(
+            "MatConvNet", "matconvnet_file", (".mat",), CAFFE_RGB,
+            "MatConvNet's ports of the authors' release need",
+        ),
+    )
+}  # fmt: skip
+"""Known formats by their first suffix."""
+
+SUFFIXES = {suffix: row for row in FORMATS.values() for suffix in row.suffixes}
+"""Known formats by every suffix."""
+
+
+def allowed() -> str:
+    """Return the known suffixes, for messages."""
+    return ", ".join(SUFFIXES)
+
+
+def format_of(path: Path) -> Format:
+    """Return a file's format, by its name.
+
+    Raises
+    ------
+    WeightsError
+        The suffix is unknown.
+    """
+    try:
+        return SUFFIXES[path.suffix.lower()]
+    except KeyError:
+        raise WeightsError(
+            f"{path}: unknown kind of weight file. Allowed are {allowed()}."
+        ) from None
+
+
+def open_file(path: Path) -> AbstractContextManager[TensorFile]:
+    """Open a weight file for reading.
+
+    Raises
+    ------
+    WeightsError
+        The suffix is unknown, or the file is not what it says.
+    """
+    module = importlib.import_module(f"vggfeat.weights.{format_of(path).module}")
+    opened: AbstractContextManager[TensorFile] = module.open_file(path)
+    return opened

@@ -1,0 +1,178 @@
+"""What a weight file is: format, network, layers, and how pixels are prepared for it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vggfeat.errors import WeightsError
+from vggfeat.layers import Architecture, architecture
+from vggfeat.weights import known, pairing
+from vggfeat.weights.digests import digest
+from vggfeat.weights.formats import allowed, format_of, open_file
+from vggfeat.weights.known import Published
+from vggfeat.weights.state import located, names, reach, recognised
+
+_WITH_MD5 = ("Keras", "MatConvNet")  # formats of which such digests were published
+_SHOWN = 8  # shapes in a message
+
+
+@dataclass(frozen=True)
+class Found:
+    """A layer of a network, as a file has it.
+
+    Attributes
+    ----------
+    name : str
+        Canonical name.
+    shape : tuple of int
+        Of its weights in torch's order; () where the file lacks them.
+    parameters : int
+        Values in the file, running statistics among them.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a weight file is.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    format : str
+        Name of its format.
+    size : int
+        In bytes.
+    sha256 : str
+        In hexadecimal.
+    network : Architecture
+        The network whose convolutions it has.
+    layers : tuple of Found
+        Every layer of the network that has weights.
+    deepest : str
+        The deepest layer that it serves; its values were not read, and may still be NaN.
+    others : tuple of str
+        Names of tensors that belong to no layer of the network.
+    published : Published or None
+        The published file with its digest.
+    filters : str
+        Whose its first filter is, and how far from the printed values; empty if nobody's known.
+    pairing : Pairing
+        The preprocessing that belongs to it, and why.
+    """
+
+    path: Path
+    format: str
+    size: int
+    sha256: str
+    network: Architecture
+    layers: tuple[Found, ...]
+    deepest: str
+    others: tuple[str, ...]
+    published: Published | None
+    filters: str
+    pairing: pairing.Pairing
+
+    @property
+    def parameters(self) -> int:
+        """Values of all layers in the file."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def classes(self) -> int | None:
+        """Classes that it tells apart; None where it has no last layer."""
+        shape = self.layers[-1].shape
+        return shape[0] if shape else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            "file": str(self.path),
+            "format": self.format,
+            "bytes": self.size,
+            "sha256": self.sha256,
+            "published": self.published.file if self.published else None,
+            "model": self.network.name,
+            "classes": self.classes,
+            "deepest": self.deepest,
+            "parameters": self.parameters,
+            "layers": [asdict(layer) | {"shape": list(layer.shape)} for layer in self.layers],
+            "others": list(self.others),
+            "first_filter": self.filters or None,
+            "preprocessing": self.pairing.preprocessing.to_json(),
+            "why": self.pairing.why,
+            "sure": self.pairing.sure,
+        }
+
+
+def inspect(path: str | os.PathLike[str], model: str | None = None) -> Inspection:
+    """Say what a weight file is, reading little more of it than names and shapes.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    model : str, optional
+        The network; by default the one whose convolutions the file has.
+
+    Raises
+    ------
+    WeightsError
+        There is no such file, or it is unreadable, or holds no network that is known.
+    LayerError
+        The model is unknown.
+    """
+    path = Path(path).expanduser().absolute()
+    if not path.is_file():
+        raise WeightsError(f"No weight file {str(path)!r}. Give a {allowed()} file.")
+    form = format_of(path)
+    with open_file(path) as file:
+        shapes = dict(file.shapes)
+    network = architecture(model) if model else recognised(shapes)
+    if network is None:
+        raise WeightsError(f"{path} holds no network that is known here: it has {_listed(shapes)}.")
+    sha256 = digest(path)
+    md5 = digest(path, "md5") if form.name in _WITH_MD5 else ""
+    whose = pairing.whose(path, network)
+    places = located(shapes, network)
+    return Inspection(
+        path=path,
+        format=form.name,
+        size=path.stat().st_size,
+        sha256=sha256,
+        network=network,
+        layers=_layers(network, shapes, places),
+        deepest=reach(shapes, network),
+        others=tuple(sorted(set(shapes) - set(places.values()))),
+        published=known.matching(sha256, md5),
+        filters=f"that of {whose[0].whose} (distance {whose[1]:.1e})" if whose else "",
+        pairing=pairing.decided(path, sha256, network, md5),
+    )
+
+
+def _layers(
+    network: Architecture, shapes: Mapping[str, tuple[int, ...]], places: Mapping[str, str]
+) -> tuple[Found, ...]:
+    found = []
+    for layer in network.layers:
+        own = names([layer])
+        if own:
+            held = [shapes[places[name]] for name in own if name in places]
+            shape = shapes[places[own[0]]] if own[0] in places else ()
+            found.append(Found(layer.name, shape, sum(map(math.prod, held))))
+    return tuple(found)
+
+
+def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    shown = [f"{name} {shape}" for name, shape in list(shapes.items())[:_SHOWN]]
+    more = f" and {len(shapes) - _SHOWN} more" if len(shapes) > _SHOWN else ""
+    return ", ".join(shown) + more if shown else "no tensors"

@@ -1,0 +1,205 @@
+"""Which preprocessing belongs to a weight file, and why.
+
+A file and its preprocessing are one thing: the wrong pairing gives plausible features that are
+wrong. In this order count: what the file says of itself, its digest, whose its first filters are,
+and at last its format, which is an assumption and called one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vggfeat.errors import WeightsError
+from vggfeat.layers import Architecture
+from vggfeat.preprocessing import (
+    PRESETS,
+    TORCHVISION,
+    TORCHVISION_FEATURES,
+    Preprocessing,
+)
+from vggfeat.weights import first_filters, known
+from vggfeat.weights.formats import format_of, open_file
+from vggfeat.weights.state import located
+
+PREPROCESSING_KEY = "vggfeat.preprocessing"
+"""Where a safetensors file's metadata may hold a :class:`Preprocessing` as JSON."""
+
+AUTO, STRICT = "auto", "strict"
+CHOICES = (AUTO, STRICT, *PRESETS)
+"""What may be asked for: what belongs to the file; the same, or a refusal where that is only
+assumed; or a preset whatever the file says."""
+
+_BY_NAME = PRESETS | {"torchvision-features": TORCHVISION_FEATURES}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """A preprocessing and the reason for it.
+
+    Attributes
+    ----------
+    preprocessing : Preprocessing
+        What the pixels go through.
+    why : str
+        One clause for people, without a full stop.
+    sure : bool
+        Whether that is known, rather than assumed.
+    """
+
+    preprocessing: Preprocessing
+    why: str
+    sure: bool = True
+
+
+def decided(path: Path, sha256: str, network: Architecture, md5: str = "") -> Pairing:
+    """Find out which preprocessing belongs to a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    sha256, md5 : str
+        Its digests in hexadecimal; the latter may be left out.
+    network : Architecture
+        Gives the input size.
+
+    Raises
+    ------
+    WeightsError
+        The file is unreadable, or what it says is no preprocessing, or one for inputs of another
+        size.
+    """
+    if (published := known.matching(sha256, md5)) is not None:
+        spec = _BY_NAME[published.preprocessing].sized(network.input_size)
+        return Pairing(spec, f"its digest is that of {published.file} ({published.publisher})")
+    if said := _said(path, network):
+        return said
+    if filters := whose(path, network):
+        spec = filters[0].preprocessing.sized(network.input_size)
+        return Pairing(spec, f"its first filter is that of {filters[0].whose}")
+    form = format_of(path)
+    return Pairing(
+        form.preprocessing.sized(network.input_size),
+        f"nothing in the file says so; assumed, as {form.usual}",
+        sure=False,
+    )
+
+
+def chosen(
+    found: Pairing, choice: str | Preprocessing, network: Architecture, name: str
+) -> Pairing:
+    """Return what was asked for, warning where it contradicts the file.
+
+    Parameters
+    ----------
+    found : Pairing
+        What belongs to the file, as :func:`decided` says.
+    choice : str or Preprocessing
+        One of :data:`CHOICES`, or a preprocessing itself, which is taken as it is.
+    network : Architecture
+        Gives the input size.
+    name : str
+        Of the file, for messages.
+
+    Raises
+    ------
+    WeightsError
+        The choice is unknown; or it is ``"strict"``, and what belongs to the file is assumed.
+    """
+    if isinstance(choice, Preprocessing):
+        return Pairing(choice, "as given")
+    if choice == STRICT and not found.sure:
+        raise WeightsError(
+            f"{name}: which preprocessing belongs to it is not known ({found.why}). Say which: "
+            f"--preprocessing {', '.join(PRESETS)}; `vggfeat weights check` measures which fits."
+        )
+    if choice in (AUTO, STRICT):
+        if not found.sure:
+            _log.info("%s: %s. --preprocessing says otherwise.", name, found.why)
+        return found
+    if choice not in PRESETS:
+        raise WeightsError(f"Unknown preprocessing {choice!r}. Allowed are {', '.join(CHOICES)}.")
+    wanted = PRESETS[choice].sized(network.input_size)
+    if found.sure and not _alike(wanted, found.preprocessing):
+        _log.warning("%s: preprocessing %s contradicts the file: %s.", name, choice, found.why)
+    return Pairing(wanted, f"chosen: {choice}")
+
+
+def standard_preprocessing(network: Architecture) -> Preprocessing:
+    """Return torchvision's preprocessing; for networks of another input size, to that size."""
+    return TORCHVISION.sized(network.input_size)
+
+
+def name_of(spec: Preprocessing) -> str:
+    """Return the name of a preprocessing whatever its size, or an empty text."""
+    return next((name for name, one in _BY_NAME.items() if one.sized(spec.crop) == spec), "")
+
+
+def whose(path: Path, network: Architecture) -> tuple[first_filters.Filters, float] | None:
+    """Tell whose a file's first filters are; None where nobody's that is known, or none is there.
+
+    Raises
+    ------
+    WeightsError
+        The file is unreadable.
+    """
+    with open_file(path) as file:
+        place = located(file.shapes, network).get("features.0.weight")
+        if place is None:
+            return None
+        values = file.read(place)
+    array = values if isinstance(values, np.ndarray) else values.double().numpy()
+    return first_filters.recognised(array)
+
+
+def _said(path: Path, network: Architecture) -> Pairing | None:
+    """Return what a file says of itself."""
+    match format_of(path).name:
+        case "safetensors":
+            from vggfeat.weights import safetensors_file
+
+            text = safetensors_file.metadata(path).get(PREPROCESSING_KEY)
+            spec, where = (_read(text, path) if text else None), f"metadata {PREPROCESSING_KEY!r}"
+        case "MatConvNet":
+            from vggfeat.weights import matconvnet_file
+
+            spec, where = matconvnet_file.preprocessing(path), "normalization"
+        case _:
+            return None
+    if spec is None:
+        return None
+    if spec.crop != network.input_size:
+        raise WeightsError(
+            f"{path} is for inputs of {spec.crop} pixels, but {network.name} takes "
+            f"{network.input_size}. Give the --model that it was made for."
+        )
+    return Pairing(spec, f"its own {where} says so")
+
+
+def _read(text: str, path: Path) -> Preprocessing:
+    try:
+        return Preprocessing.from_json(json.loads(text))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{path}: its metadata {PREPROCESSING_KEY!r} is no preprocessing: {error}."
+        ) from error
+
+
+def _alike(one: Preprocessing, other: Preprocessing) -> bool:
+    """Whether two differ by no more than the ways the authors' mean colour is written."""
+    scaled = []
+    for spec in (one, other):
+        gain = np.divide(spec.scale, spec.std)
+        offset = np.divide(spec.mean, spec.std)
+        order = slice(None, None, -1 if spec.channels == "BGR" else 1)
+        scaled.append((spec.channels, gain[order], offset[order] / gain[order]))
+    (a, gain_a, zero_a), (b, gain_b, zero_b) = scaled
+    close = np.allclose(gain_a, gain_b, rtol=0.01) and np.allclose(zero_a, zero_b, atol=2)
+    return a == b and bool(close)

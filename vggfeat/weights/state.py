@@ -1,0 +1,146 @@
+"""What a network's state consists of, where a file has it, and whether the two fit.
+
+The state is torchvision's state dict. A file may name its tensors as torchvision does or by the
+canonical names of layers; nothing else needs to know which.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from vggfeat.errors import WeightsError
+from vggfeat.layers import ARCHITECTURES, Architecture, Layer
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_LISTED = 6  # names of tensors shown in one message
+_CONVOLUTIONAL = re.compile(r"(features\.|conv\d|bn\d)")
+
+
+def layer_shapes(layer: Layer) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a layer's tensors: ``weight``, ``bias`` and running statistics."""
+    vector = (layer.outputs,)
+    match layer.kind:
+        case "conv":
+            return {"weight": (*vector, layer.inputs, *[layer.kernel] * 2), "bias": vector}
+        case "linear":
+            return {"weight": (*vector, layer.inputs), "bias": vector}
+        case "bn":
+            return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), vector)
+        case _:
+            return {}
+
+
+def shapes(network: Architecture) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor in torchvision's state dict of a network."""
+    return {
+        f"{layer.module}.{kind}": shape
+        for layer in network.layers
+        for kind, shape in layer_shapes(layer).items()
+    }
+
+
+def names(layers: Iterable[Layer]) -> list[str]:
+    """Return the names of some layers' tensors in torchvision's state dict."""
+    return [f"{layer.module}.{kind}" for layer in layers for kind in layer_shapes(layer)]
+
+
+def located(found: Shapes, network: Architecture) -> dict[str, str]:
+    """Return where a file has a network's tensors: torchvision's name to the file's.
+
+    Parameters
+    ----------
+    found : mapping of str to tuple of int
+        Shapes by the file's names; tensors that it lacks are left out.
+    network : Architecture
+        Which network.
+    """
+    places: dict[str, str] = {}
+    for layer in network.layers:
+        for kind in layer_shapes(layer):
+            name, canonical = f"{layer.module}.{kind}", f"{layer.name}.{kind}"
+            if name in found:
+                places[name] = name
+            elif canonical in found:
+                places[name] = canonical
+    return places
+
+
+def recognised(found: Shapes) -> Architecture | None:
+    """Return the network whose convolutions are those of a file, or None.
+
+    The fully connected layers may be missing, or tell other classes apart.
+    """
+    own = {name for name in found if _CONVOLUTIONAL.match(name)}
+    for network in ARCHITECTURES.values():
+        expected, places = shapes(network), located(found, network)
+        body = names(layer for layer in network.layers if layer.kind in ("conv", "bn"))
+        fitting = (name in places and found[places[name]] == expected[name] for name in body)
+        if all(fitting) and own == {places[name] for name in body}:
+            return network
+    return None
+
+
+def reach(found: Shapes, network: Architecture) -> str:
+    """Return the deepest layer that a file has everything for; empty where it is none."""
+    expected, places = shapes(network), located(found, network)
+    deepest = ""
+    for layer in network.layers:
+        for name in names([layer]):
+            if name not in places or found[places[name]] != expected[name]:
+                return deepest
+        deepest = layer.name
+    return deepest
+
+
+def check(found: Shapes, network: Architecture, asked: Iterable[str], path: Path) -> None:
+    """Refuse a file that is of another network, or lacks what was asked for.
+
+    What belongs to layers that were not asked for may be missing, or have other shapes: a network
+    trained for other classes, or without its fully connected layers, serves as far as it goes.
+
+    Parameters
+    ----------
+    found : mapping of str to tuple of int
+        Shapes by the file's names.
+    network : Architecture
+        What the file should be of.
+    asked : iterable of str
+        Names in torchvision's state dict.
+    path : Path
+        The file, for the message.
+
+    Raises
+    ------
+    WeightsError
+        The message lists what does not fit, and says what would.
+    """
+    asked = list(asked)
+    expected, places = shapes(network), located(found, network)
+    problems = [f"{name} is missing" for name in asked if name not in places]
+    problems += [
+        f"{name} has shape {found[places[name]]}, not {expected[name]}"
+        for name in asked
+        if name in places and found[places[name]] != expected[name]
+    ]
+    strange = sorted(set(found) - set(places.values()))
+    # A head of another make may stand in the file as long as nothing of it is asked for.
+    if problems or any(_CONVOLUTIONAL.match(name) for name in strange):
+        problems += [f"{name} is unknown" for name in strange]
+    if problems:
+        more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        raise WeightsError(
+            f"{path} does not fit {network.name}: {'; '.join(problems[:_LISTED])}{more}. "
+            f"{_remedy(found, network)}"
+        )
+
+
+def _remedy(found: Shapes, network: Architecture) -> str:
+    other = recognised(found)
+    if other and other.name != network.name:
+        return f"Its convolutions are those of {other.name}: give --model {other.name}."
+    if other and (deepest := reach(found, network)):
+        return f"It goes as far as {deepest}: ask for layers up to there, or give another file."
+    return f"Give a file of {network.name}, or another --model."

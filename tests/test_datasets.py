@@ -484,7 +484,7 @@ def test_a_result_can_say_which_dataset_it_is_of(name: str, tmp_path: Path) -> N
         dataset.targets[0] = 0
 
 
-@pytest.mark.parametrize("name", set(DATASETS) - {"folder"})
+@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"folder"}))
 def test_the_papers_numbers_stand_beside_each_protocol(name: str) -> None:
     protocol = PROTOCOLS[name]
     assert bool(protocol.train and protocol.test) != bool(protocol.rule)

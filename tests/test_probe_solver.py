@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import numpy.typing as npt
 import pytest
+from conftest import PEAK_MEMORY, needs_proc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
 from sklearn.svm import LinearSVC
+from test_probe import make_store
 
 from vggfeat.errors import ProbeError
-from vggfeat.probe import LinearProbe, indicator, stratified_folds
+from vggfeat.metrics import average_precision
+from vggfeat.probe import LinearProbe, evaluate, indicator, stratified_folds
+from vggfeat.probe.cholesky import Cholesky
 from vggfeat.probe.choosing import GRID, by_precision, by_recall, chosen, parts_of
 from vggfeat.probe.conjugate import conjugate_gradients
 from vggfeat.probe.deflation import Deflation
@@ -25,6 +31,7 @@ from vggfeat.probe.spaces import Features, Gram, gram
 from vggfeat.probe.split import rarest
 from vggfeat.probe.targets import multi_label, single_label
 from vggfeat.probe.training import Training
+from vggfeat.store import FeatureStore
 
 Array = npt.NDArray[np.float64]
 
@@ -293,7 +300,7 @@ def test_each_label_has_the_c_of_the_best_average_precision():
             train, held_out = (rows[~np.isnan(y[rows, k])] for rows in (train, held_out))
             table.append(
                 [
-                    average_precision_score(
+                    average_precision(
                         y[held_out, k],
                         LinearSVC(C=C, dual=False, tol=1e-9)
                         .fit(X[train], y[train, k])
@@ -407,3 +414,94 @@ def test_rows_of_a_file_are_read_where_they_are_asked_for(tmp_path):
             np.testing.assert_array_equal(
                 np.vstack([np.empty((0, 3)), *(block for _, block in rows.blocks())]), X[at] / 2
             )
+
+
+OUT_OF_CORE = (
+    PEAK_MEMORY
+    + """
+import sys
+import numpy as np
+from vggfeat.probe import rows, train
+from vggfeat.store import FeatureStore
+
+rows.BLOCK_BYTES = 8 << 20
+with FeatureStore(sys.argv[1]) as store:
+    before = peak()
+    saved = train(store, "relu7", memory=int(sys.argv[2]))
+    print(peak() - before)
+np.save(sys.argv[3], np.column_stack([saved.probe.coef_, saved.probe.intercept_]))
+"""
+)
+
+
+@needs_proc
+def test_a_store_larger_than_memory_is_learnt_block_by_block(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((500, 48_000), np.float32)
+    X[:, :40] *= 8
+    y = np.digitize(X[:, 0], [-5, 5])
+    make_store(tmp_path / "s.h5", X, {i: (f"c{k}",) for i, k in enumerate(y)})
+    size = X.nbytes / 2**20
+    grown = {}
+    for name, memory in (("little", 1 << 20), ("much", 1 << 40)):
+        arguments = [tmp_path / "s.h5", memory, tmp_path / f"{name}.npy"]
+        command = [sys.executable, "-c", OUT_OF_CORE, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        grown[name] = float(done.stdout)
+    assert grown["little"] < 0.5 * size < 2 * size < grown["much"]
+    little, much = (np.load(tmp_path / f"{name}.npy") for name in ("little", "much"))
+    np.testing.assert_allclose(little, much, atol=1e-6 * np.abs(much).max())
+
+
+def test_rows_of_a_store_are_read_as_a_classifier_takes_them(tmp_path):
+    X, y = draw(260, 20, 3)
+    path = make_store(tmp_path / "s.h5", np.float32(X), {i: (f"c{k}",) for i, k in enumerate(y)})
+    with FeatureStore(path) as store:
+        little, much = (evaluate(store, "pool5", memory=memory) for memory in (1, 1 << 40))
+    assert pytest.approx(much.C, rel=1e-6) == little.C
+    np.testing.assert_allclose(
+        [one.margin for one in little.predictions], [one.margin for one in much.predictions], 1e-4
+    )
+
+
+# What it tells meanwhile
+
+
+@pytest.mark.parametrize("C", [None, 3.0])
+@pytest.mark.parametrize("classifier", ["svm", "logreg"])
+def test_progress_sums_to_the_whole(classifier, C):
+    X, y = draw(60, 20, 3)
+    shares: list[float] = []
+    LinearProbe(classifier, C=C, validation=3).fit(X, y, progress=shares.append)
+    assert sum(shares) == pytest.approx(1)
+    assert min(shares) > 0
+
+
+def test_features_that_did_not_settle_are_named(caplog):
+    X, y = draw(90, 20, 3, spread=3)
+    LinearProbe(C=1e6, max_iter=1).fit(X, y, name="relu7")
+    assert "relu7: the svm did not settle" in caplog.text
+    assert "lower C" in caplog.text
+
+
+# A factor in blocks
+
+
+@pytest.mark.parametrize("size", [1, 95, 96, 97, 300])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_factor_in_blocks_is_the_cholesky_factor(size, dtype):
+    rng = np.random.default_rng(size)
+    A = rng.normal(size=(size, size + 5))
+    A = (A @ A.T / size + np.eye(size)).astype(dtype)
+    B = rng.normal(size=(size, 3)).astype(dtype)
+    factor = Cholesky.of(A.copy())
+    L = np.linalg.cholesky(A.astype(np.float64))
+    tolerance = 1e-4 if dtype == np.float32 else 1e-10
+    np.testing.assert_allclose(np.tril(factor.L), L, atol=tolerance)
+    np.testing.assert_allclose(factor.forward(B), np.linalg.solve(L, B), atol=tolerance)
+    np.testing.assert_allclose(
+        factor.backward(B[:, 0]), np.linalg.solve(L.T, B[:, 0]), atol=tolerance
+    )
+    A[-1, -1] = -1
+    with pytest.raises(np.linalg.LinAlgError):
+        Cholesky.of(A)

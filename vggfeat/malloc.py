@@ -1,8 +1,9 @@
-"""Keep the C library from returning activation memory to the system after every layer.
+"""Keep the C library from returning memory to the system that is soon wanted again.
 
-glibc maps blocks above 32 MiB afresh on each allocation, so that every layer of every batch pays
-for thousands of page faults (``benchmarks/extract.py`` measures what that costs). Keeping freed
-blocks for the next layer costs no extra peak memory. Other C libraries are left alone.
+glibc maps large blocks afresh on each allocation, so that every layer of every batch, and every
+matrix of a probe's solver, pays for thousands of page faults, during which other threads wait
+(``benchmarks/extract.py`` measures what that costs). Keeping freed blocks costs no extra peak
+memory. Other C libraries are left alone.
 """
 
 from __future__ import annotations

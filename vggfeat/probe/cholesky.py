@@ -1,8 +1,7 @@
 """A Cholesky factor made of blocks, by products of matrices alone.
 
 scipy has LAPACK's routines for this, but holds Python's lock meanwhile, so that threads wait for
-one another, and brings a BLAS of its own, whose threads and those of numpy's get in each other's
-way: products by numpy are twice as fast on two cores.
+one another, and brings a BLAS of its own, whose threads and numpy's get in each other's way.
 """
 
 from __future__ import annotations

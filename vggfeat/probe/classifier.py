@@ -149,7 +149,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             What warnings call these features, such as their layer.
         progress : callable, optional
             Called with the share of the work that was done since the last call; the shares sum
-            to 1. Calls may come from other threads.
+            to 1.
 
         Raises
         ------

@@ -45,7 +45,9 @@ class Deflation:
         wanted = min(DIRECTIONS, space.n, space.dimension)
         columns = min(wanted + _SPARE, space.n)
         rng = np.random.default_rng(seed)
-        image: Floats = rng.standard_normal((space.n, columns)).astype(space.working)
+        image: Floats = rng.standard_normal((space.n, columns), np.float32).astype(
+            space.working, copy=False
+        )
         for _ in range(_PASSES):
             basis, _triangle = np.linalg.qr(image)
             image = space.fast(space.pull(basis))

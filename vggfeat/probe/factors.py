@@ -17,11 +17,14 @@ which takes |S|^2 multiply-adds for each row that came or left, and not |S|^3 / 
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
 
 from vggfeat.probe.cholesky import Cholesky
 from vggfeat.probe.conjugate import FORCING
@@ -30,12 +33,17 @@ from vggfeat.probe.losses import Diagonal
 from vggfeat.probe.rows import Floats, Positions
 from vggfeat.probe.spaces import Space
 
-HELD_BYTES = 128 << 20
-"""Factors kept for further steps take no more than this in each thread; others are made anew."""
+HELD_BYTES = 256 << 20
+"""Factors kept for further steps take no more than this; others are made anew each time."""
 
 _MOST_CHANGED = 0.2  # share of S that may come or leave until A is factorised anew
 
 Active = npt.NDArray[np.bool_]
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 class Factors:
@@ -52,6 +60,8 @@ class Factors:
     def __init__(self, space: Space, deflation: Deflation) -> None:
         self._space, self._deflation = space, deflation
         self._held: dict[int, _Factor] = {}
+        used = [part["num_threads"] for part in _blas().info() if part["user_api"] == "blas"]
+        self._threads = max(used, default=1)
 
     def preferred(self, names: Positions, curvature: Diagonal) -> Active:
         """Tell for which columns a factorisation takes fewer multiply-adds than iterations.
@@ -70,6 +80,7 @@ class Factors:
         condition = 1 + curvature.scale * self._deflation.rest
         iterations = 3 * np.sqrt(condition) * np.log(2 / FORCING)
         held = np.array([name in self._held for name in names.tolist()], bool)
+        factor[8 * s**2 > HELD_BYTES] = np.inf
         return np.asarray(held | (factor < iterations * self._space.product_cost))
 
     def step(self, names: Positions, curvature: Diagonal, g: Floats) -> tuple[Floats, Active]:
@@ -91,15 +102,18 @@ class Factors:
         r, rest = self._space.split(g, active)
         right = self._space.fast(rest)
         weights = np.zeros_like(curvature.D)
-        done = np.ones(len(names), bool)
-        for j, name in enumerate(names.tolist()):
+
+        def solve(j: int) -> bool:
             S = np.flatnonzero(active[:, j])
             inverse = 1 / curvature.D[S, j]
-            solved = self._solve(name, S, inverse, right[S, j] - inverse * r[S, j])
-            if solved is None:
-                done[j] = False
-            else:
+            solved = self._solve(int(names[j]), S, inverse, right[S, j] - inverse * r[S, j])
+            if solved is not None:
                 weights[S, j] = solved
+            return solved is not None
+
+        # a thread a column, as the factors are too small to be shared among threads
+        with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(self._threads) as pool:
+            done = np.fromiter(pool.map(solve, range(len(names))), bool)
         return self._space.pull(weights) - rest, done
 
     def _solve(self, name: int, S: Positions, inverse: Floats, right: Floats) -> Floats | None:
@@ -110,7 +124,7 @@ class Factors:
         factor = _Factor.of(self._space, S, inverse)
         if factor is None:
             return None
-        if sum(other.nbytes for other in self._held.values()) + factor.nbytes <= HELD_BYTES:
+        if sum(other.nbytes for other in list(self._held.values())) + factor.nbytes <= HELD_BYTES:
             self._held[name] = factor
         return factor.solve(self._space, S, inverse, right)
 

@@ -18,7 +18,6 @@ step also is one of iterative refinement.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +27,7 @@ from vggfeat.probe.conjugate import columns_of, conjugate_gradients
 from vggfeat.probe.deflation import Deflation
 from vggfeat.probe.factors import Factors
 from vggfeat.probe.losses import Diagonal, Groups, Loss, SquaredHinge
-from vggfeat.probe.rows import Floats, Positions
+from vggfeat.probe.rows import Floats
 from vggfeat.probe.spaces import Space
 
 Array = npt.NDArray[np.float64]
@@ -54,16 +53,6 @@ class Solution:
     scores: Array
     steps: int
     change: float
-
-
-def joined(parts: Sequence[Solution], order: Positions) -> Solution:
-    """Return the solution of all columns from those of some each, put into an order."""
-    return Solution(
-        np.hstack([part.V for part in parts])[:, order],
-        np.hstack([part.scores for part in parts])[:, order],
-        max(part.steps for part in parts),
-        max(part.change for part in parts),
-    )
 
 
 def minimise(

@@ -55,11 +55,6 @@ class Rows:
         self.unit = unit
         self.shape = (len(self.chosen), X.shape[1])
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether reading them costs next to nothing."""
-        return isinstance(self.X, np.ndarray) and not isinstance(self.X, np.memmap)
-
     def subset(self, positions: Positions) -> Rows:
         """Return the rows at `positions` among these, which must ascend."""
         return Rows(self.X, self.chosen[positions], normalize=self.normalize, unit=self.unit)
@@ -83,8 +78,9 @@ class Rows:
         return self._read(self.chosen[positions], dtype)
 
     def _read(self, rows: Positions, dtype: npt.DTypeLike) -> Floats:
-        if isinstance(self.X, np.ndarray):
-            found = self.X[_as_slice(rows)]
+        where = _as_slice(rows)
+        if isinstance(self.X, np.ndarray) or isinstance(where, slice):
+            found = np.asarray(self.X[where])
         else:  # files read a span faster than single rows
             found = np.empty((len(rows), self.shape[1]), np.asarray(self.X[0:0]).dtype)
             step = max(1, BLOCK_BYTES // (8 * self.shape[1]))
@@ -121,6 +117,8 @@ def moments(rows: Rows) -> tuple[npt.NDArray[np.float64], float]:
 
 def _as_slice(rows: Positions) -> slice | Positions:
     """Return consecutive positions as a slice, which copies nothing."""
-    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+    if not len(rows):
+        return slice(0, 0)
+    if rows[-1] - rows[0] == len(rows) - 1:
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows

@@ -239,8 +239,9 @@ class Features:
         return np.asarray(found)
 
     def block_cost(self, s: Floats) -> Floats:
-        """Return what a block costs."""
-        return s**2 * float(self.dimension)
+        """Return what a block costs; it is out of the question where its rows are many."""
+        fits = 8 * s * self.dimension <= BLOCK_BYTES
+        return np.where(fits, s**2 * float(self.dimension), np.inf)
 
 
 def gram(rows: Rows, *, centred: bool = False) -> Array:

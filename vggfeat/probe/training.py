@@ -3,30 +3,28 @@
 Memory, for n rows of d features and m columns: the rows as they are given (or nothing, where they
 are in a file), and either, for n <= 3 d, their Gram matrix in float64 and the part of it that one
 training part uses in the working precision, 12 n^2 bytes in all; or, for more rows, some blocks of
-64 MiB. Beside these, a dozen arrays of m columns.
+64 MiB. Beside these, a dozen arrays of m columns, and half a dozen of 144.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_info, threadpool_limits
 
+from vggfeat.malloc import keep_freed_blocks
 from vggfeat.probe.deflation import Deflation
-from vggfeat.probe.newton import Solution, joined, minimise
+from vggfeat.probe.newton import Solution, minimise
 from vggfeat.probe.rows import Positions, Rows, moments
 from vggfeat.probe.spaces import Features, Gram, Space, gram
 from vggfeat.probe.targets import Classifier, Targets
 
 Array = npt.NDArray[np.float64]
 Progress = Callable[[float], object]
-"""Called with the share of the work that was done since the last call, also by other threads."""
+"""Called with the share of the work that was done since the last call."""
 
 Stage = tuple[Array, float]
 """C of each group, and by how much the last Newton step may change a decision value."""
@@ -61,6 +59,7 @@ class Training:
     def __init__(
         self, rows: Rows, classifier: Classifier, targets: Targets, *, seed: int, most_steps: int
     ) -> None:
+        keep_freed_blocks()
         self.rows, self.classifier, self.targets = rows, classifier, targets
         self.seed, self.most_steps = seed, most_steps
         mean, square = moments(rows)
@@ -137,49 +136,24 @@ class Training:
         stages: Sequence[Stage],
         progress: Progress | None,
     ) -> list[Solution]:
-        """Return the solutions for rising values of C, each from the one before.
-
-        Columns that know nothing of each other are divided among threads. Each then has BLAS to
-        itself, as numpy and scipy bring one of their own each, whose threads get in each other's
-        way.
-        """
+        """Return the solutions for rising values of C, each from the one before."""
         deflation = Deflation(space, self.seed)
-        groups = self.targets.groups(self.classifier)
-        stopped = Event()
-
-        def solve(some: Positions) -> list[Solution]:
-            found: list[Solution] = []
-            for C, tolerance in stages:
-                if stopped.is_set():
-                    break
-                loss = self.targets.loss(self.classifier, rows, C).take(some)
-                solution = minimise(
-                    space,
-                    loss,
-                    start=found[-1] if found else None,
-                    deflation=deflation,
-                    tolerance=tolerance,
-                    most_steps=self.most_steps,
-                    exact=tolerance == FINAL or space.working == np.float64,
-                )
-                _log.debug("C up to %.3g: %d Newton steps", C.max(), solution.steps)
-                found.append(solution)
-                if progress is not None:
-                    progress(len(some) / groups / len(stages))
-            return found
-
-        if groups == 1 and self.classifier == "logreg":
-            return solve(np.arange(1))
-        # rows in a file would be read by each thread
-        threads = blas_threads() if self._gram is not None or self.rows.in_memory else 1
-        shares = [np.arange(first, groups, threads) for first in range(min(threads, groups))]
-        order = np.argsort(np.concatenate(shares))
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(len(shares)) as pool:
-            try:
-                found = list(pool.map(solve, shares))
-            finally:
-                stopped.set()  # after an interruption the threads go no further
-        return [joined(parts, order) for parts in zip(*found, strict=True)]
+        found: list[Solution] = []
+        for C, tolerance in stages:
+            solution = minimise(
+                space,
+                self.targets.loss(self.classifier, rows, C),
+                start=found[-1] if found else None,
+                deflation=deflation,
+                tolerance=tolerance,
+                most_steps=self.most_steps,
+                exact=tolerance == FINAL or space.working == np.float64,
+            )
+            _log.debug("C up to %.3g: %d Newton steps", C.max(), solution.steps)
+            found.append(solution)
+            if progress is not None:
+                progress(1 / len(stages))
+        return found
 
     def _space(self, rows: Positions, largest_C: float) -> Space:
         """Return coordinates, in single precision unless the problem is too ill-conditioned."""
@@ -217,11 +191,3 @@ class Training:
 def part_of(progress: Progress | None, share: float) -> Progress | None:
     """Return what to call with shares of a part of the work, itself a share of the whole."""
     return None if progress is None else lambda done: progress(done * share)
-
-
-def blas_threads() -> int:
-    """Return with how many threads linear algebra runs, as the user or the machine sets it."""
-    used = [
-        library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
-    ]
-    return max(used, default=1)

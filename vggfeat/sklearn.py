@@ -20,7 +20,7 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
     ----------
     layer : str
         Name or alias of a layer, optionally with its pooling, as ``"conv5_3:max"``.
-    model, weights, view, scales, flip, combine, pool, batch_size, device, precision
+    model, weights, view, scales, flip, combine, pool, batch_size, device, precision, engine
         As for :class:`vggfeat.extract.FeatureExtractor`.
 
     Attributes
@@ -49,6 +49,7 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
         batch_size: int | None = None,
         device: str = "auto",
         precision: str = "float32",
+        engine: str = "auto",
     ) -> None:
         self.layer = layer
         self.model = model
@@ -61,6 +62,7 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
+        self.engine = engine
 
     def fit(self, X: Iterable[Any], y: Any = None) -> Self:  # noqa: ARG002 (scikit-learn's)
         """Build the network; nothing is learnt from the images.

@@ -1,0 +1,379 @@
+"""The plan: which kernels run on which memory to reach the layers that were asked for.
+
+A plan is made for one size of input, and says all that happens: :meth:`Plan.describe` prints it.
+ReLU and pooling are part of the convolution before them wherever nobody asked for the value in
+between. The first blocks of a network, whose maps are large and whose filters are small, run on a
+few images at a time, so that what one step writes is still near when the next one reads it; the
+last ones, whose filters are large, run on all images together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, prod
+
+from vggfeat.engine.memory import GUARD, Lifetime, placed
+from vggfeat.engine.packing import WHOLE, padded
+from vggfeat.engine.processor import second_level_cache
+from vggfeat.engine.transforms import ELEMENTS, OUTPUTS
+from vggfeat.layers import Architecture, Layer
+
+_GAP = 64  # bytes between the 36 matrices of V and M, as kernels have it
+_NEAR = 24 << 20
+"""Bytes of a step's inputs and outputs that are hoped to stay in the last-level cache."""
+_LARGE_FILTERS = 16 << 20
+"""Bytes of transformed filters from which on a layer runs on all images together."""
+_LEAST_TILES, _MOST_TILES = 48, 96
+"""Tiles of a block; fewer would read the filters too often, more would not stay near."""
+_SHARED_TILES = 48
+"""Tiles a thread below which threads share a convolution's phases, rather than its tiles."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel's run, or for few tiles that of its three phases.
+
+    Attributes
+    ----------
+    kind : str
+        ``"border"`` (copy the inputs into a border of zeros), ``"direct"``, ``"winograd"``,
+        ``"pool"`` or ``"rectify"`` (in place).
+    layers : tuple of str
+        Layers that it computes; the last one's activation is its output.
+    source, target : int
+        Buffers of :attr:`Plan.buffers`.
+    height, width, inputs : int
+        Of the map that goes in, channels as they are in memory.
+    outputs : int
+        Channels that come out, as they are in memory.
+    rectified, pooled : bool
+        Whether ReLU, and 2 x 2 max-pooling, are part of it.
+    captured : bool
+        Whether its output was asked for.
+    tiles : int
+        Of a block, for ``"winograd"``; 0 where threads share the phases instead.
+    """
+
+    kind: str
+    layers: tuple[str, ...]
+    source: int
+    target: int
+    height: int
+    width: int
+    inputs: int
+    outputs: int
+    rectified: bool = False
+    pooled: bool = False
+    captured: bool = False
+    tiles: int = 0
+
+    @property
+    def halved(self) -> bool:
+        """Whether the map that comes out has half the height and width."""
+        return self.pooled or self.kind == "pool"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the map that comes out, as they are in memory."""
+        if self.kind == "border":
+            return self.height + 2, self.width + 2, self.outputs
+        halves = 1 + self.halved
+        return self.height // halves, self.width // halves, self.outputs
+
+    def tiles_of(self, images: int) -> int:
+        """Return into how many tiles maps of this step are cut."""
+        return images * -(-self.height // OUTPUTS) * -(-self.width // OUTPUTS)
+
+    def scratch(self, images: int) -> tuple[int, int]:
+        """Return bytes of V and of M: a thread's own, or for all where they share the phases."""
+        if self.kind != "winograd":
+            return 0, 0
+        tiles = self.tiles or self.tiles_of(images)
+        v, m = (
+            ELEMENTS * (4 * tiles * channels + _GAP) for channels in (self.inputs, self.outputs)
+        )
+        return v, m
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory of a plan.
+
+    Attributes
+    ----------
+    name : str
+        What lies in it.
+    images : int
+        How many images' maps it holds; 1 for scratch memory.
+    values : int
+        float32 values of one image.
+    life : Lifetime
+        Bytes, with guards, and the steps during which it is alive.
+    offset : int
+        Where its values begin, in bytes.
+    """
+
+    name: str
+    images: int
+    values: int
+    life: Lifetime
+    offset: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Size without guards."""
+        return 4 * self.images * self.values
+
+
+@dataclass(frozen=True)
+class Section:
+    """Steps that run on `images` images at a time, one step after the other."""
+
+    images: int
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What :func:`compiled` makes.
+
+    Attributes
+    ----------
+    images, height, width : int
+        Inputs that it is for; fewer images may run.
+    threads : int
+        That it is for.
+    sections : tuple of Section
+        The first runs several times for each run of the next one.
+    buffers : tuple of Buffer
+        Maps, by the numbers that steps name; behind them V and M of each thread.
+    bytes : int
+        Memory in all.
+    guards : int
+        Bytes around each buffer that nothing may change.
+    """
+
+    images: int
+    height: int
+    width: int
+    threads: int
+    sections: tuple[Section, ...]
+    buffers: tuple[Buffer, ...]
+    bytes: int
+    guards: int = 0
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps, in the order they first run."""
+        return tuple(step for section in self.sections for step in section.steps)
+
+    def scratch(self, thread: int) -> tuple[Buffer, Buffer]:
+        """Return V and M of a thread."""
+        first = len(self.buffers) - 2 * self.threads + 2 * thread
+        return self.buffers[first], self.buffers[first + 1]
+
+    def describe(self) -> str:
+        """Return the plan as a table for people."""
+        lines = [
+            f"{self.images} x {self.height} x {self.width}, {self.threads} threads, "
+            f"{self.bytes / 2**20:.1f} MiB"
+        ]
+        for section in self.sections:
+            lines.append(f"{section.images} images at a time:")
+            for step in section.steps:
+                h, w, c = step.shape
+                how = f"blocks of {step.tiles} tiles" if step.tiles else ""
+                how = "phases shared by threads" if step.kind == "winograd" and not how else how
+                lines.append(
+                    f"  {step.kind:9}{' + '.join(step.layers):28}{h:4} x{w:4} x{c:4}  "
+                    f"{self._place(step.source)} -> {self._place(step.target)}"
+                    f"{'  ' + how if how else ''}{'  captured' if step.captured else ''}"
+                )
+        return "\n".join(lines)
+
+    def _place(self, number: int) -> str:
+        if number < 0:
+            return "inputs"
+        buffer = self.buffers[number]
+        return f"{buffer.offset / 2**20:.1f}..{(buffer.offset + buffer.bytes) / 2**20:.1f}"
+
+
+def compiled(
+    network: Architecture,
+    asked: Collection[str],
+    images: int,
+    height: int,
+    width: int,
+    *,
+    threads: int,
+    guarded: bool = False,
+) -> Plan:
+    """Plan how to reach layers.
+
+    Parameters
+    ----------
+    network : Architecture
+        Whose layers are named.
+    asked : collection of str
+        Canonical names of convolutions, ReLUs and poolings of the maps.
+    images, height, width : int
+        Inputs that run together.
+    threads : int
+        That run them.
+    guarded : bool
+        Whether each buffer gets guards.
+
+    Raises
+    ------
+    LayerError
+        The input is too small for the deepest layer.
+    """
+    layers = [layer for layer in network.upto(asked) if layer.spatial]
+    network.output_shape(layers[-1].name, height, width)  # raises for inputs that are too small
+    steps = list(_steps(layers, asked, height, width))
+    sections = _sections(steps, images, threads)
+    buffers = _buffers(sections, threads, GUARD if guarded else 0)
+    offsets, total = placed([buffer.life for buffer in buffers])
+    guards = GUARD if guarded else 0
+    settled = tuple(
+        Buffer(b.name, b.images, b.values, b.life, offset + guards)
+        for b, offset in zip(buffers, offsets, strict=True)
+    )
+    return Plan(images, height, width, threads, sections, settled, total, guards)
+
+
+def _steps(
+    layers: Sequence[Layer], asked: Collection[str], height: int, width: int
+) -> Iterator[Step]:
+    """Fuse layers to steps, each of which reads what the one before it wrote."""
+    channels = layers[0].inputs
+    yield Step("border", ("input",), -1, 0, height, width, channels, channels)
+    at = buffer = 0
+    while at < len(layers):
+        fused = _fused(layers[at:], asked)
+        layer, kinds = fused[0], [one.kind for one in fused]
+        kind = "pool" if "pool" in kinds else "rectify"
+        if layer.kind == "conv":
+            kind = "direct" if layer.inputs < WHOLE else "winograd"
+        target = buffer if kind == "rectify" else buffer + 1
+        step = Step(
+            kind=kind,
+            layers=tuple(one.name for one in fused),
+            source=buffer,
+            target=target,
+            height=height,
+            width=width,
+            inputs=layer.inputs if kind == "direct" else padded(layer.inputs),
+            outputs=padded(layer.outputs),
+            rectified="relu" in kinds,
+            pooled=kind == "winograd" and "pool" in kinds,
+            captured=fused[-1].name in asked,
+        )
+        yield step
+        if step.halved:
+            height, width = height // 2, width // 2
+        buffer, at = target, at + len(fused)
+
+
+def _fused(layers: Sequence[Layer], asked: Collection[str]) -> list[Layer]:
+    """Return the first layer and those behind it that one step computes together with it."""
+    fused = [layers[0]]
+    for behind in layers[1:3]:
+        last = fused[-1]
+        # The larger of maxima and 0 is the maximum of what is larger than 0. And the kernel for
+        # few input channels does not pool.
+        follows = (last.kind, behind.kind) in (("conv", "relu"), ("relu", "pool"))
+        if (
+            not follows
+            or last.name in asked
+            or (behind.kind == "pool" and layers[0].inputs < WHOLE)
+        ):
+            break
+        fused.append(behind)
+    return fused
+
+
+def _sections(steps: Sequence[Step], images: int, threads: int) -> tuple[Section, ...]:
+    """Group steps by how many images they run on at a time."""
+    blocks: list[list[Step]] = [[]]
+    for step in steps:
+        blocks[-1].append(step)
+        if step.halved:
+            blocks.append([])
+    found: list[tuple[int, list[Step]]] = []
+    least = 1
+    for block in filter(None, blocks):
+        least = max(least, min(images, _together(block, threads) or images))
+        if found and found[-1][0] == least:
+            found[-1][1].extend(block)
+        else:
+            found.append((least, block))
+    found[-1] = (images, found[-1][1])
+    if len(found) > 1 and found[-2][0] == images:
+        found[-2:] = [(images, [*found[-2][1], *found[-1][1]])]
+    return tuple(
+        Section(count, tuple(replace(s, tiles=_tiles(s, count, threads)) for s in own))
+        for count, own in found
+    )
+
+
+def _together(block: Sequence[Step], threads: int) -> int:
+    """Return how many images suit a block, a power of two, or 0 for all of them."""
+    convolutions = [step for step in block if step.kind == "winograd"]
+    if any(_filters(step) >= _LARGE_FILTERS for step in convolutions):
+        return 0
+    largest = max(4 * (s.height * s.width * s.inputs + prod(s.shape)) for s in block)
+    near = _NEAR // largest
+    busy = max((threads * _LEAST_TILES / s.tiles_of(1) for s in convolutions), default=1)
+    return 1 << max(0, max(near, ceil(busy)).bit_length() - 1)
+
+
+def _filters(step: Step) -> int:
+    return 4 * ELEMENTS * step.inputs * step.outputs
+
+
+def _tiles(step: Step, images: int, threads: int) -> int:
+    """Return how many tiles make a block, 0 where threads rather share the phases."""
+    if step.kind != "winograd":
+        return 0
+    tiles = step.tiles_of(images)
+    if tiles < threads * _SHARED_TILES and _filters(step) > second_level_cache():
+        return 0
+    fitting = second_level_cache() * 3 // 4 // (4 * ELEMENTS * (step.inputs + step.outputs))
+    jobs = -(-tiles // max(_LEAST_TILES, min(_MOST_TILES, fitting)))
+    if jobs < 4 * threads:  # few enough that one more or less would leave threads idle
+        jobs = -(-jobs // threads) * threads
+    each = -(-tiles // jobs)
+    return -(-each // 6) * 6 if each > 6 else each  # whole blocks of rows
+
+
+def _buffers(sections: Sequence[Section], threads: int, guards: int) -> list[Buffer]:
+    """Lay out what lives when: maps, and behind them V and M of each thread."""
+    steps = [(step, section) for section in sections for step in section.steps]
+    numbered = list(enumerate(steps))
+    found = []
+    for number in range(steps[-1][0].target + 1):
+        writing = [i for i, (step, _) in numbered if step.target == number]
+        using = [i for i, (step, _) in numbered if number in (step.source, step.target)]
+        home = numbered[max(using)][1][1]
+        # What leads from one section to the next waits while the sections before run again.
+        waits = any(section is not home for _, (_, section) in (numbered[i] for i in writing))
+        step = numbered[writing[0]][1][0]
+        values = prod(step.shape)
+        size = 4 * home.images * values + 2 * guards
+        life = Lifetime(size, 0 if waits else min(writing), max(using))
+        found.append(Buffer("+".join(step.layers), home.images, values, life))
+    scratch = [step.scratch(section.images) for step, section in steps]
+    for thread in range(threads):
+        for name, place in (("V", 0), ("M", 1)):
+            # For shared phases the first thread's is everybody's.
+            own = [
+                each[place]
+                for (step, _), each in zip(steps, scratch, strict=True)
+                if step.tiles or not thread
+            ]
+            size = max(own, default=0)
+            life = Lifetime(size + 2 * guards, 0, len(steps))
+            found.append(Buffer(f"{name} of thread {thread}", 1, size // 4, life))
+    return found

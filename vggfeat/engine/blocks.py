@@ -234,7 +234,8 @@ def product(_context, target, a, a_bytes, u, c, c_bytes, count, ahead):
     """Multiply ``target.rows`` rows of `count` numbers at `a` with a panel at `u`.
 
     The panel holds `count` rows of ``target.panel`` numbers, one behind the other. Sums go to `c`.
-    Rows of a and c are `a_bytes` and `c_bytes` apart. Brings `count` lines at `ahead` near.
+    Rows of a and c are `a_bytes` and `c_bytes` apart. Brings `count` cache lines at `ahead`
+    near, no faster than memory delivers them.
     """
     return _block(_product(None), 7, target)
 

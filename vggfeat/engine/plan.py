@@ -24,8 +24,9 @@ _NEAR = 24 << 20
 """Bytes of a step's inputs and outputs that are hoped to stay in the last-level cache."""
 _LARGE_FILTERS = 16 << 20
 """Bytes of transformed filters from which on a layer runs on all images together."""
-_LEAST_TILES, _MOST_TILES = 48, 96
+_LEAST_TILES, _MOST_TILES = 36, 96
 """Tiles of a block; fewer would read the filters too often, more would not stay near."""
+_LEAST_TILES_OF_LARGE = 48
 _SHARED_TILES = 48
 """Tiles a thread below which threads share a convolution's phases, rather than its tiles."""
 
@@ -341,11 +342,12 @@ def _tiles(step: Step, images: int, threads: int) -> int:
     if tiles < threads * _SHARED_TILES and _filters(step) > second_level_cache():
         return 0
     fitting = second_level_cache() * 3 // 4 // (4 * ELEMENTS * (step.inputs + step.outputs))
-    jobs = -(-tiles // max(_LEAST_TILES, min(_MOST_TILES, fitting)))
-    if jobs < 4 * threads:  # few enough that one more or less would leave threads idle
+    least = _LEAST_TILES_OF_LARGE if _filters(step) >= _LARGE_FILTERS else _LEAST_TILES
+    jobs = -(-tiles // max(least, min(_MOST_TILES, fitting)))
+    if jobs < 32 * threads:  # few enough that one more or less would leave threads idle
         jobs = -(-jobs // threads) * threads
     each = -(-tiles // jobs)
-    return -(-each // 6) * 6 if each > 6 else each  # whole blocks of rows
+    return each + each % 2 if each > 4 else each  # even numbers are whole blocks of rows
 
 
 def _buffers(sections: Sequence[Section], threads: int, guards: int) -> list[Buffer]:

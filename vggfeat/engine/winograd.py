@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
@@ -25,6 +26,7 @@ Parameters = Mapping[str, tuple[Floats, Floats]]
 _FLOORS = np.array([0, -np.inf], np.float32)
 _DEPTH = 2048  # inputs of a fully connected layer that are read together
 _UNITS = 48  # of a fully connected layer in one job
+_PANELS = 9  # of filters in one job, where threads share a convolution's phases
 _PLANS = 64  # kept; dense views have inputs of many sizes
 
 
@@ -106,7 +108,14 @@ class Winograd:
             _log.debug("plan: %s", self._plans[key].describe())
         return self._plans[key]
 
-    def maps(self, inputs: Floats, asked: Collection[str], keep: Keep) -> None:
+    def maps(
+        self,
+        inputs: Floats,
+        asked: Collection[str],
+        keep: Keep,
+        *,
+        observe: Callable[[Step, float], None] | None = None,
+    ) -> None:
         """Run the layers up to the deepest asked one that puts out maps.
 
         Parameters
@@ -118,6 +127,8 @@ class Winograd:
         keep : callable
             Called with a name and its activation (b, h, w, C) for some images at a time, in their
             order. The array is valid during the call only.
+        observe : callable, optional
+            Called with each step and the seconds that it took.
 
         Raises
         ------
@@ -129,7 +140,8 @@ class Winograd:
         plan = self.plan(asked, images, height, width)
         own = crew()
         with own.lock:
-            _Run(self, plan, own, inputs, keep).section(len(plan.sections) - 1, 0, images)
+            run = _Run(self, plan, own, inputs, keep, observe or (lambda _step, _seconds: None))
+            run.section(len(plan.sections) - 1, 0, images)
 
     def connects(self, layer: str) -> bool:
         """Tell whether a fully connected layer can run here: its inputs fill whole vectors."""
@@ -175,10 +187,16 @@ class _Run:
     """One walk along a plan, on memory that is its own meanwhile."""
 
     def __init__(
-        self, engine: Winograd, plan: Plan, crew: Crew, inputs: Floats, keep: Keep
+        self,
+        engine: Winograd,
+        plan: Plan,
+        crew: Crew,
+        inputs: Floats,
+        keep: Keep,
+        observe: Callable[[Step, float], None],
     ) -> None:
         self.engine, self.plan, self.crew = engine, plan, crew
-        self.inputs, self.keep = inputs, keep
+        self.inputs, self.keep, self.observe = inputs, keep, observe
         self.memory = crew.memory(-(-plan.bytes // 4))
         self.base = self.memory.ctypes.data
         self.numbers = {id(step): number for number, step in enumerate(plan.steps)}
@@ -193,7 +211,9 @@ class _Run:
             for step in section.steps:
                 # The last step of a section writes where the next one reads all its images.
                 last = step is section.steps[-1] and number + 1 < len(self.plan.sections)
+                began = time.perf_counter()
                 self._step(step, start, past - start, start - low if last else 0)
+                self.observe(step, time.perf_counter() - began)
 
     def _step(self, step: Step, first: int, images: int, behind: int) -> None:
         target = self.plan.buffers[step.target]
@@ -263,7 +283,7 @@ class _Run:
                 lambda c, _: kernels.gather(target, c, part, *shape, channels[0], x, zeros, v),
                 threads,
             )
-            or run(lambda c, _: kernels.multiply(target, c, 4, tiles, *channels, u, v, m), threads)
+            or run(lambda c, _: kernels.multiply(target, c, _PANELS, tiles, *channels, u, v, m), threads)
             or run(
                 lambda c, thread: kernels.scatter(
                     target, c, part, *shape, channels[1], step.pooled, bias, floor, y,

@@ -142,7 +142,6 @@ class Engine:
         self._network, self._modules = network, modules
         self._lock = threading.Lock()
         self._winograd: Winograd | None = None
-        self._expected = 0.0
         self._undecided = False
         if asked == "torch":
             self._take_torch("it was asked for")
@@ -161,19 +160,18 @@ class Engine:
         return "torch" if self._winograd is None else "winograd"
 
     def expect(self, pixels: int) -> None:
-        """Say how many pixels of input are to come, so that ``auto`` can choose.
+        """Say how many pixels of input are to come in one job, so that ``auto`` can choose.
 
         The Winograd engine must be loaded, its weights packed and the first time its kernels
-        compiled, which a handful of images does not repay.
+        compiled, which a handful of images does not repay. Once taken, it stays.
         """
         with self._lock:
             deepest = [layer for layer in self._network.layers if layer.name in self._modules]
             name = next(layer.name for layer in reversed(deepest) if layer.spatial)
             each = self._network.multiply_adds(name) / self._network.input_size**2
-            self._expected += pixels * each
-            if self._undecided and self._expected >= _WORTH:
+            if self._undecided and pixels * each >= _WORTH:
                 self._undecided = False
-                self._take_winograd(f"there are {self._expected:.1e} multiply-adds to do")
+                self._take_winograd(f"there are {pixels * each:.1e} multiply-adds to do")
 
     @contextmanager
     def layers(self, asked: Mapping[str, str], keep: Keep) -> Iterator[Layers]:

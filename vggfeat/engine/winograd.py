@@ -90,7 +90,11 @@ class Winograd:
             if layer.kind == "conv":
                 self._filters[layer.name] = pack(weight, bias, self._targets, threads)
             else:
-                self._linear[layer.name] = weight, bias
+                # Addresses are taken of them: copied only where they are not as they should be.
+                self._linear[layer.name] = (
+                    np.ascontiguousarray(weight, np.float32),
+                    np.ascontiguousarray(bias, np.float32),
+                )
         most = max((f.outputs for f in self._filters.values()), default=0)
         self._zeros = aligned(max([most, *(f.inputs for f in self._filters.values())], default=0))
         self._spill = aligned(threads * WHOLE)
@@ -165,7 +169,8 @@ class Winograd:
         weight, bias = self._linear[layer]
         rows = np.ascontiguousarray(rows, np.float32)
         units, inputs = weight.shape
-        if rows.ndim != 2 or rows.shape[1] != inputs or inputs % WHOLE or not len(rows):
+        fits = rows.ndim == 2 and rows.shape[1] == inputs and bias.shape == (units,)
+        if not fits or inputs % WHOLE or not len(rows):
             raise EngineError(f"{layer} takes rows of {inputs} values, not {rows.shape}.")
         target = self._targets[0]
         out = np.empty((len(rows), units), np.float32)
@@ -278,20 +283,20 @@ class _Run:
             )  # fmt: skip
         (v, m), tiles = scratch[0], step.tiles_of(images)
         part = -(-tiles // (4 * threads))
-        return (
-            run(
-                lambda c, _: kernels.gather(target, c, part, *shape, channels[0], x, zeros, v),
-                threads,
+
+        def gather(counter: int, _thread: int) -> int:
+            return kernels.gather(target, counter, part, *shape, channels[0], x, zeros, v)
+
+        def multiply(counter: int, _thread: int) -> int:
+            return kernels.multiply(target, counter, _PANELS, tiles, *channels, u, v, m)
+
+        def scatter(counter: int, thread: int) -> int:
+            spill = spills + 4 * WHOLE * thread
+            return kernels.scatter(
+                target, counter, part, *shape, channels[1], step.pooled, bias, floor, y, spill, m
             )
-            or run(lambda c, _: kernels.multiply(target, c, _PANELS, tiles, *channels, u, v, m), threads)
-            or run(
-                lambda c, thread: kernels.scatter(
-                    target, c, part, *shape, channels[1], step.pooled, bias, floor, y,
-                    spills + 4 * WHOLE * thread, m,
-                ),
-                threads,
-            )
-        )  # fmt: skip
+
+        return run(gather, threads) or run(multiply, threads) or run(scatter, threads)
 
     def _address(self, buffer: Buffer) -> int:
         return self.base + buffer.offset

@@ -10,16 +10,21 @@ default        torch as it comes, which is what tutorials show
 
 Batches are of 224 x 224 and run to relu7; the dense sizes, those of a photograph of 4 : 3 at scales
 256 and 512, run to pool5. Medians of the turns. --layers times the convolutions one by one.
+--memory runs vggfeat itself on 64 images, by either engine and in a process each, and tells how
+much its memory grew at most.
 
     python benchmarks/cpu_engine.py --rounds 7
     python benchmarks/cpu_engine.py --rounds 7 --threads 1 --sizes 1,8
     python benchmarks/cpu_engine.py --layers
+    python benchmarks/cpu_engine.py --memory
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -33,7 +38,7 @@ from torch import Tensor, nn
 
 from vggfeat import malloc
 from vggfeat.engine import processor
-from vggfeat.engine.plan import Step
+from vggfeat.engine.steps import Step
 from vggfeat.engine.winograd import Winograd
 from vggfeat.layers import architecture
 from vggfeat.network import build
@@ -143,12 +148,14 @@ def contest(threads: int, sizes: list[str], rounds: int, lanes: list[int]) -> di
         count, height, width, layer = SIZES[size]
         x = torch.randn(count, 3, height, width)
         inputs = dict.fromkeys(runners, x)
-        inputs["channels_last"] = x.to(memory_format=torch.channels_last)
+        for name in runners:
+            if name.startswith("winograd") or name == "channels_last":  # as images are decoded
+                inputs[name] = x.to(memory_format=torch.channels_last)
         truth = np.asarray(runners["default"][layer](x))
         seconds: dict[str, list[float]] = {name: [] for name in runners}
         for turn in range(rounds + 1):  # the first is for warming up
             for name, run in runners.items():
-                time.sleep(0.02)  # until the threads of the one before have stopped spinning
+                time.sleep(0.1)  # until the threads of the one before have stopped spinning
                 began = time.perf_counter()
                 out = np.asarray(run[layer](inputs[name]))
                 if turn:
@@ -201,14 +208,48 @@ def layer_times(threads: int, rounds: int, count: int) -> list[tuple[str, float,
     return rows
 
 
+MEMORY = """
+import sys
+import numpy as np
+from vggfeat import FeatureExtractor
+def resident(key):
+    status = open("/proc/self/status").read()
+    return int(status.partition(key + ":")[2].split()[0]) / 1024
+layer, engine = sys.argv[1:]
+images = np.random.default_rng(0).integers(0, 256, (64, 224, 224, 3), np.uint8)
+extractor = FeatureExtractor(weights="random:0", layers=layer, device="cpu", engine=engine)
+if engine == "winograd":  # libraries are no activations
+    import numba
+import torch
+before = resident("VmRSS")
+extractor(images)
+print(resident("VmHWM") - before)
+"""
+"""A program that tells by how many MiB its memory grew."""
+
+
+def peaks() -> None:
+    """Print the peak memory of both engines."""
+    click.echo("layer    engine    MiB, weights and features included")
+    for layer in ("conv5_3", "relu7"):
+        for engine in ("torch", "winograd"):
+            command = [sys.executable, "-c", MEMORY, layer, engine]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            click.echo(f"{layer:8} {engine:9} {float(done.stdout):.0f}")
+
+
 @click.command()
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--threads", default=usable_cores(), show_default="processors")
 @click.option("--sizes", default=",".join(SIZES), show_default=True)
 @click.option("--layers", is_flag=True, help="Time the convolutions one by one, batches of 8.")
+@click.option("--memory", is_flag=True, help="Compare peak memory.")
 @click.option("--json", "as_json", is_flag=True)
-def main(rounds: int, threads: int, sizes: str, layers: bool, as_json: bool) -> None:
+def main(rounds: int, threads: int, sizes: str, layers: bool, memory: bool, as_json: bool) -> None:
     """Measure the Winograd engine."""
+    if memory:
+        peaks()
+        return
     malloc.keep_freed_blocks()  # torch profits, as in vggfeat
     click.echo(f"{threads} threads, torch {torch.__version__}, medians of {rounds}")
     if layers:

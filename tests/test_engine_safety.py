@@ -74,7 +74,7 @@ def test_debug_mode_notices_a_single_value_outside_of_a_buffer(where):
 
 def test_a_checked_kernel_stops_before_it_leaves_its_memory():
     engine = winograd(debug=True)
-    target = engine._targets[0]
+    target = engine._packed.targets[0]
     taps, out, counter = memory.aligned(9 * 16 * 64), memory.aligned(99), np.zeros(1, np.int64)
     memory.guard(out)
     addresses = (taps.ctypes.data, out.ctypes.data)

@@ -11,7 +11,8 @@ M          (36, tile, K)                their products with the filters
 rows       (row, unit)                  of fully connected layers; weights (unit, input)
 =========  ===========================  =========================================================
 
-The 36 matrices of filters, V and M begin :data:`GAP` bytes further apart than their sizes ask for:
+The 36 matrices of filters, V and M begin :data:`~vggfeat.engine.steps.GAP`
+bytes further apart than their sizes ask for:
 without that the 36 places a tile is written to would share one set of the first-level cache.
 
 Every kernel takes jobs from a counter until none is left; threads call it with the same arguments
@@ -28,13 +29,12 @@ from numba import njit, types
 from numba.core.caching import FunctionCache
 
 from vggfeat.engine import blocks
+from vggfeat.engine.steps import GAP
 from vggfeat.engine.target import Target
 from vggfeat.engine.transforms import ELEMENTS, OUTPUTS, TILE
 
 _log = logging.getLogger(__name__)
 
-GAP = 64
-"""Bytes between the 36 matrices of filters, V and M."""
 BUFFERS = ("", "inputs", "filters", "outputs", "transformed inputs", "products")
 """What the number that a kernel returns stands for."""
 _INPUTS, _FILTERS, _OUTPUTS, _V, _M = range(1, len(BUFFERS))

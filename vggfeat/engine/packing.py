@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from vggfeat.engine import kernels
 from vggfeat.engine.crew import crew
 from vggfeat.engine.memory import Floats, aligned
+from vggfeat.engine.steps import GAP
 from vggfeat.engine.target import Target
 from vggfeat.engine.transforms import ELEMENTS, TAPS
 
@@ -59,6 +61,40 @@ class Filters:
     bias: Floats
 
 
+@dataclass(frozen=True)
+class Packed:
+    """All convolutions of a network, ready to run.
+
+    Attributes
+    ----------
+    filters : dict of str to Filters
+        By canonical name.
+    targets : tuple of Target
+        From :func:`targets`.
+    zeros : ndarray of float32
+        A pixel outside of a map.
+    spill : ndarray of float32
+        A vector a thread, where outputs go that lie outside of a map.
+    """
+
+    filters: dict[str, Filters]
+    targets: tuple[Target, ...]
+    zeros: Floats
+    spill: Floats
+
+    @classmethod
+    def of(
+        cls,
+        parameters: Mapping[str, tuple[Floats, Floats]],
+        choices: tuple[Target, ...],
+        threads: int,
+    ) -> Packed:
+        """Pack weights (K, C, 3, 3) and biases (K,) by canonical name."""
+        made = {name: pack(*both, choices, threads) for name, both in parameters.items()}
+        most = max((max(one.inputs, one.outputs) for one in made.values()), default=0)
+        return cls(made, choices, aligned(most), aligned(threads * WHOLE))
+
+
 def pack(
     weight: NDArray[np.float32],
     bias: NDArray[np.float32],
@@ -93,7 +129,7 @@ def pack(
         values.reshape(panels.shape)[...] = panels
         return Filters(target, inputs, outputs, True, values, held)
     space = padded(inputs)
-    element = 4 * space * outputs + kernels.GAP
+    element = 4 * space * outputs + GAP
     values = aligned(ELEMENTS * element // 4)
     addresses = (taps.ctypes.data, values.ctypes.data)
     with crew().lock:

@@ -1,25 +1,26 @@
 """The plan: which kernels run on which memory to reach the layers that were asked for.
 
-A plan is made for one size of input, and says all that happens: :meth:`Plan.describe` prints it.
-ReLU and pooling are part of the convolution before them wherever nobody asked for the value in
-between. The first blocks of a network, whose maps are large and whose filters are small, run on a
-few images at a time, so that what one step writes is still near when the next one reads it; the
-last ones, whose filters are large, run on all images together.
+A plan is made for one size of input, and says all that happens
+(:meth:`~vggfeat.engine.steps.Plan.describe` prints it). ReLU and pooling are part of the
+convolution before them wherever nobody asked for the value in between. The first blocks of a
+network, whose maps are large and whose filters are small, run on a few images at a time, so that
+what one step writes is still near when the next one reads it; the last ones, whose filters are
+large, run on all images together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil, prod
 
 from vggfeat.engine.memory import GUARD, Lifetime, placed
 from vggfeat.engine.packing import WHOLE, padded
 from vggfeat.engine.processor import second_level_cache
-from vggfeat.engine.transforms import ELEMENTS, OUTPUTS
+from vggfeat.engine.steps import Buffer, Plan, Section, Step
+from vggfeat.engine.transforms import ELEMENTS
 from vggfeat.layers import Architecture, Layer
 
-_GAP = 64  # bytes between the 36 matrices of V and M, as kernels have it
 _NEAR = 24 << 20
 """Bytes of a step's inputs and outputs that are hoped to stay in the last-level cache."""
 _LARGE_FILTERS = 16 << 20
@@ -29,175 +30,6 @@ _LEAST_TILES, _MOST_TILES = 36, 96
 _LEAST_TILES_OF_LARGE = 48
 _SHARED_TILES = 48
 """Tiles a thread below which threads share a convolution's phases, rather than its tiles."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One kernel's run, or for few tiles that of its three phases.
-
-    Attributes
-    ----------
-    kind : str
-        ``"border"`` (copy the inputs into a border of zeros), ``"direct"``, ``"winograd"``,
-        ``"pool"`` or ``"rectify"`` (in place).
-    layers : tuple of str
-        Layers that it computes; the last one's activation is its output.
-    source, target : int
-        Buffers of :attr:`Plan.buffers`.
-    height, width, inputs : int
-        Of the map that goes in, channels as they are in memory.
-    outputs : int
-        Channels that come out, as they are in memory.
-    rectified, pooled : bool
-        Whether ReLU, and 2 x 2 max-pooling, are part of it.
-    captured : bool
-        Whether its output was asked for.
-    tiles : int
-        Of a block, for ``"winograd"``; 0 where threads share the phases instead.
-    """
-
-    kind: str
-    layers: tuple[str, ...]
-    source: int
-    target: int
-    height: int
-    width: int
-    inputs: int
-    outputs: int
-    rectified: bool = False
-    pooled: bool = False
-    captured: bool = False
-    tiles: int = 0
-
-    @property
-    def halved(self) -> bool:
-        """Whether the map that comes out has half the height and width."""
-        return self.pooled or self.kind == "pool"
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of the map that comes out, as they are in memory."""
-        if self.kind == "border":
-            return self.height + 2, self.width + 2, self.outputs
-        halves = 1 + self.halved
-        return self.height // halves, self.width // halves, self.outputs
-
-    def tiles_of(self, images: int) -> int:
-        """Return into how many tiles maps of this step are cut."""
-        return images * -(-self.height // OUTPUTS) * -(-self.width // OUTPUTS)
-
-    def scratch(self, images: int) -> tuple[int, int]:
-        """Return bytes of V and of M: a thread's own, or for all where they share the phases."""
-        if self.kind != "winograd":
-            return 0, 0
-        tiles = self.tiles or self.tiles_of(images)
-        v, m = (
-            ELEMENTS * (4 * tiles * channels + _GAP) for channels in (self.inputs, self.outputs)
-        )
-        return v, m
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """Memory of a plan.
-
-    Attributes
-    ----------
-    name : str
-        What lies in it.
-    images : int
-        How many images' maps it holds; 1 for scratch memory.
-    values : int
-        float32 values of one image.
-    life : Lifetime
-        Bytes, with guards, and the steps during which it is alive.
-    offset : int
-        Where its values begin, in bytes.
-    """
-
-    name: str
-    images: int
-    values: int
-    life: Lifetime
-    offset: int = 0
-
-    @property
-    def bytes(self) -> int:
-        """Size without guards."""
-        return 4 * self.images * self.values
-
-
-@dataclass(frozen=True)
-class Section:
-    """Steps that run on `images` images at a time, one step after the other."""
-
-    images: int
-    steps: tuple[Step, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What :func:`compiled` makes.
-
-    Attributes
-    ----------
-    images, height, width : int
-        Inputs that it is for; fewer images may run.
-    threads : int
-        That it is for.
-    sections : tuple of Section
-        The first runs several times for each run of the next one.
-    buffers : tuple of Buffer
-        Maps, by the numbers that steps name; behind them V and M of each thread.
-    bytes : int
-        Memory in all.
-    guards : int
-        Bytes around each buffer that nothing may change.
-    """
-
-    images: int
-    height: int
-    width: int
-    threads: int
-    sections: tuple[Section, ...]
-    buffers: tuple[Buffer, ...]
-    bytes: int
-    guards: int = 0
-
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        """All steps, in the order they first run."""
-        return tuple(step for section in self.sections for step in section.steps)
-
-    def scratch(self, thread: int) -> tuple[Buffer, Buffer]:
-        """Return V and M of a thread."""
-        first = len(self.buffers) - 2 * self.threads + 2 * thread
-        return self.buffers[first], self.buffers[first + 1]
-
-    def describe(self) -> str:
-        """Return the plan as a table for people."""
-        lines = [
-            f"{self.images} x {self.height} x {self.width}, {self.threads} threads, "
-            f"{self.bytes / 2**20:.1f} MiB"
-        ]
-        for section in self.sections:
-            lines.append(f"{section.images} images at a time:")
-            for step in section.steps:
-                h, w, c = step.shape
-                how = f"blocks of {step.tiles} tiles" if step.tiles else ""
-                how = "phases shared by threads" if step.kind == "winograd" and not how else how
-                lines.append(
-                    f"  {step.kind:9}{' + '.join(step.layers):28}{h:4} x{w:4} x{c:4}  "
-                    f"{self._place(step.source)} -> {self._place(step.target)}"
-                    f"{'  ' + how if how else ''}{'  captured' if step.captured else ''}"
-                )
-        return "\n".join(lines)
-
-    def _place(self, number: int) -> str:
-        if number < 0:
-            return "inputs"
-        buffer = self.buffers[number]
-        return f"{buffer.offset / 2**20:.1f}..{(buffer.offset + buffer.bytes) / 2**20:.1f}"
 
 
 def compiled(
@@ -249,7 +81,7 @@ def _steps(
 ) -> Iterator[Step]:
     """Fuse layers to steps, each of which reads what the one before it wrote."""
     channels = layers[0].inputs
-    yield Step("border", ("input",), -1, 0, height, width, channels, channels)
+    yield Step("border", ("input",), -1, 0, height, width, channels, channels, channels)
     at = buffer = 0
     while at < len(layers):
         fused = _fused(layers[at:], asked)
@@ -267,6 +99,7 @@ def _steps(
             width=width,
             inputs=layer.inputs if kind == "direct" else padded(layer.inputs),
             outputs=padded(layer.outputs),
+            channels=layer.outputs,
             rectified="relu" in kinds,
             pooled=kind == "winograd" and "pool" in kinds,
             captured=fused[-1].name in asked,

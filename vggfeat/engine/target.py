@@ -18,7 +18,7 @@ from typing import Any
 from numba.core import types
 from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
 
-_SOURCES = ("transforms.py", "target.py", "emitting.py", "blocks.py", "kernels.py")
+_SOURCES = ("transforms.py", "target.py", "emitting.py", "blocks.py", "steps.py", "kernels.py")
 
 
 @dataclass(frozen=True)

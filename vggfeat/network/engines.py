@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_WORTH = 1e12
-"""Multiply-adds from which on ``auto`` takes the Winograd engine: VGG-16 of 65 images of 224 x 224,
-about what torch computes on two cores while the kernels are compiled for the first time."""
+_WORTH = 6e11
+"""Multiply-adds of a job from which on ``auto`` takes the Winograd engine: VGG-16 of 40 images of
+224 x 224, for which torch needs six seconds on two cores. Loading numba and packing the weights
+takes one, and compiling the kernels, once on a machine, three or four more."""
 
 Keep = Callable[[str, Tensor], None]
 

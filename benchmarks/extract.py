@@ -5,9 +5,11 @@ that a machine whose speed drifts is equally unkind to all:
 
 loop      what tutorials show: Pillow and torchvision's transforms, one image after the other,
           batches of 32, torchvision's whole network in its default memory layout, a hook
-vggfeat   FeatureExtractor.extract: folder in, store out
+vggfeat   FeatureExtractor.extract: folder in, store out; by the Winograd engine where it can run
+torch     the same by torch
 ready     the network that vggfeat runs, on tensors that are ready in memory; nothing else
-returned  as ready, but with the C library's habit of returning freed memory to the system
+decode    vggfeat's decoding, resizing and cropping, on all processors; nothing else
+returned  as torch's part of ready, with the C library's habit of returning freed memory
 
     python benchmarks/extract.py --images 256 --layers relu7,conv5_3
 """
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -79,52 +82,76 @@ def loop(layer: str) -> Run:
     return run
 
 
-def vggfeat(layer: str) -> Run:
+def vggfeat(layer: str, engine: str = "auto") -> Run:
     """Return extraction into a store."""
     from vggfeat import FeatureExtractor
 
-    extractor = FeatureExtractor(weights="random:0", layers=[layer], device="cpu")
+    extractor = FeatureExtractor(weights="random:0", layers=[layer], device="cpu", engine=engine)
 
     def run(folder: Path) -> None:
         summary = extractor.extract(
-            folder, folder.parent / "vggfeat.h5", overwrite=True, progress=False
+            folder, folder.parent / f"vggfeat-{engine}.h5", overwrite=True, progress=False
         )
         assert summary.done == PORTION
 
     return run
 
 
-def ready(layer: str) -> Run:
+def ready(layer: str, engine: str = "auto") -> Run:
     """Return the same network on tensors in memory."""
     import torch
 
     from vggfeat import FeatureExtractor
-    from vggfeat.devices import default_batch_size
+    from vggfeat.devices import chunk_size, default_batch_size
 
-    extractor = FeatureExtractor(weights="random:0", layers=[layer], device="cpu")
+    extractor = FeatureExtractor(weights="random:0", layers=[layer], device="cpu", engine=engine)
     network = extractor.network
+    extractor.expect(PORTION)
     size = default_batch_size(torch.device("cpu"), 224)
+    chunk = chunk_size(torch.device("cpu"), 224, 224, network.engine.name)
     inputs = torch.randn(size, 3, 224, 224).to(memory_format=torch.channels_last)
 
     def run(_folder: Path) -> None:
         for _ in range(PORTION // size):
-            network.run(inputs.split(8))
+            network.run(inputs.split(chunk))
+
+    return run
+
+
+def decode(_layer: str) -> Run:
+    """Return decoding and cutting alone."""
+    from vggfeat import FeatureExtractor
+    from vggfeat.pipeline import prefetch, usable_cores
+
+    extractor = FeatureExtractor(weights="random:0", device="cpu")
+    spec = extractor.resolved_weights.preprocessing
+
+    def prepare(path: Path) -> object:
+        with extractor.held(path) as image:
+            return extractor.resolved_view.inputs(image, spec)
+
+    def run(folder: Path) -> None:
+        workers = usable_cores()
+        inputs = prefetch(prepare, sorted(folder.iterdir()), workers=workers, ahead=32)
+        assert len(list(inputs)) == PORTION
 
     return run
 
 
 def returned(layer: str) -> Run:
-    """Return the same, without `vggfeat.malloc`."""
+    """Return torch's part without `vggfeat.malloc`."""
     from vggfeat import malloc
 
     malloc.keep_freed_blocks = lambda: None
-    return ready(layer)
+    return ready(layer, "torch")
 
 
 CONTESTANTS: dict[str, Callable[[str], Run]] = {
     "loop": loop,
     "vggfeat": vggfeat,
+    "torch": partial(vggfeat, engine="torch"),
     "ready": ready,
+    "decode": decode,
     "returned": returned,
 }
 

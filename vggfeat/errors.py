@@ -31,6 +31,10 @@ class DeviceError(VggfeatError, ValueError):
     """A device or precision was asked for that this machine cannot provide."""
 
 
+class EngineError(VggfeatError):
+    """The Winograd engine was given, or did, what its checks forbid: a defect of vggfeat's."""
+
+
 class StoreError(VggfeatError):
     """A store is missing, damaged, or used in a way its format does not allow."""
 

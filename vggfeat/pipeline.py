@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 from collections import deque
@@ -12,17 +11,14 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
+from vggfeat.processors import usable_cores
+
+__all__ = ["Background", "prefetch", "usable_cores"]
+
 _log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def usable_cores() -> int:
-    """Return how many processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def prefetch(

@@ -130,6 +130,8 @@ class Happened:
         Where and in which type the network ran.
     start, end : str
         ISO 8601 with seconds, UTC; `end` is blank until a run reaches its end.
+    engine : str
+        What ran the layers, ``"torch"`` or ``"winograd"``; empty where nobody noted it.
     versions : dict of str to str
         Versions of Python and of the packages that touch the numbers.
     preprocessing : str
@@ -143,6 +145,7 @@ class Happened:
     precision: str
     start: str
     end: str = NEVER
+    engine: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     preprocessing: str = ""
 
@@ -193,7 +196,7 @@ def now() -> str:
 def versions() -> dict[str, str]:
     """Return versions of Python and of the packages that touch the numbers, importing none."""
     found = {"vggfeat": __version__, "python": platform.python_version()}
-    for package in ("torch", "torchvision", "numpy", "pillow", "h5py"):
+    for package in ("torch", "torchvision", "numpy", "pillow", "h5py", "numba"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

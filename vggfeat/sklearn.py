@@ -30,7 +30,9 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
     ----------
     layer : str
         Name or alias of a layer, optionally with its pooling, as ``"conv5_3:max"``.
-    model, weights, view, scales, flip, combine, pool, batch_size, device, precision, preprocessing
+    model, weights, preprocessing, view, scales, flip, combine, pool
+        As for :class:`vggfeat.extract.FeatureExtractor`.
+    batch_size, device, precision, engine
         As for :class:`vggfeat.extract.FeatureExtractor`.
     cache : path, optional
         A folder in which features are kept, in stores that ``vggfeat info`` and all else can
@@ -70,6 +72,7 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
         precision: str = "float32",
         cache: str | os.PathLike[str] | None = None,
         preprocessing: str = "auto",
+        engine: str = "auto",
     ) -> None:
         self.layer = layer
         self.model = model
@@ -84,6 +87,7 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
         self.precision = precision
         self.cache = cache
         self.preprocessing = preprocessing
+        self.engine = engine
 
     def fit(self, X: Iterable[Any], y: Any = None) -> Self:  # noqa: ARG002 (scikit-learn's)
         """Check the parameters; nothing is learnt from the images, and no network is built yet.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from vggfeat.engine import ENGINES
 from vggfeat.errors import LayerError
 from vggfeat.extract import PRECISIONS, FeatureExtractor
 from vggfeat.provenance import Provenance
@@ -19,6 +20,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 WEIGHTS = "imagenet|imagenet-features|builtin|PATH|random[:SEED]"
 """What `--weights` takes."""
+
+ENGINE_HELP = (
+    "What computes on a CPU in float32: winograd is faster and needs numba (vggfeat[fast]); auto "
+    "takes it where it can run and there are enough images."
+)
 
 layer_option = click.option(
     "--layer",
@@ -46,6 +52,10 @@ def query_options(command: Function) -> Function:
     """Add the options of commands that bring new images to a probe or an index."""
     for option in (
         click.option(
+            "--engine", type=click.Choice(ENGINES), default="auto", show_default=True,
+            help=ENGINE_HELP,
+        ),
+        click.option(
             "--precision", type=click.Choice(PRECISIONS),
             help="Type the network runs in.  [default: as before]",
         ),
@@ -64,7 +74,7 @@ def query_options(command: Function) -> Function:
 
 def extractor_like(provenance: Provenance, options: dict[str, Any]) -> FeatureExtractor:
     """Return the extractor that a probe or index needs, by the options of `query_options`."""
-    chosen = {name: options[name] for name in ("weights", "device", "precision")}
+    chosen = {name: options[name] for name in ("weights", "device", "precision", "engine")}
     return FeatureExtractor.like(provenance, **chosen)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from vggfeat.cli.choices import WEIGHTS
+from vggfeat.cli.choices import ENGINE_HELP, WEIGHTS
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
+from vggfeat.engine import ENGINES
 from vggfeat.errors import LayerError
 from vggfeat.extract import DTYPES, PRECISIONS, ExtractSummary, FeatureExtractor
 from vggfeat.layers import ARCHITECTURES
@@ -134,6 +135,13 @@ def _pooling(_context: click.Context, _option: click.Parameter, value: str) -> s
     default=DEFAULTS["precision"],
     show_default=True,
     help="Type the network runs in.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default=DEFAULTS["engine"],
+    show_default=True,
+    help=ENGINE_HELP,
 )
 @click.option(
     "--dtype",

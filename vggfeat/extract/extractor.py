@@ -67,6 +67,10 @@ class FeatureExtractor(Settings):
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
     precision : str
         Type the network runs in: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    engine : str
+        What runs the layers: ``"torch"``, ``"winograd"`` (two to three times as fast on x86-64
+        processors, with numba and in float32; results agree to 1e-5), or ``"auto"``, which takes
+        that one where it can run and there are enough images to repay its start.
     dtype : str
         Type of the features: ``"float32"`` or ``"float16"``.
     preprocessing : str or Preprocessing
@@ -82,7 +86,7 @@ class FeatureExtractor(Settings):
         Unknown model, layer, pooling or view; or what does not go together, such as whole maps
         and a view that averages.
     DeviceError
-        Unknown dtype, or a size that is not positive.
+        Unknown dtype or engine, or a size that is not positive.
 
     Examples
     --------
@@ -98,8 +102,19 @@ class FeatureExtractor(Settings):
         from vggfeat.network import Network
 
         return Network.load(
-            self.architecture, self.resolved_weights, self.poolings, self.device, self.precision
+            self.architecture,
+            self.resolved_weights,
+            self.poolings,
+            self.device,
+            self.precision,
+            self.engine,
         )
+
+    def expect(self, images: int) -> None:
+        """Say how many images are to come, so that ``auto`` can choose an engine."""
+        view = self.resolved_view
+        pixels = view.pixels(self.network.preprocessing) * (1 + view.flip)
+        self.network.expect(images * pixels)
 
     def __call__(self, images: Any) -> dict[str, NDArray[Any]]:
         """Compute features of images in memory.
@@ -215,6 +230,7 @@ class FeatureExtractor(Settings):
         """
         if not items:
             return
+        self.expect(len(items))
         yield from stream(
             items,
             load,

@@ -123,11 +123,13 @@ def _stopped(path: str, reason: str) -> str:
 def _happened(extractor: FeatureExtractor, images: Source) -> Happened:
     """Tell of the run, once it is certain that it can be: called before the store changes."""
     device = str(extractor.network.device)  # loads the network, with all that can go wrong
+    extractor.expect(len(images.entries))
     return Happened(
         source=images.root,
         weights=extractor.resolved_weights.spec,
         device=device,
         precision=extractor.precision,
+        engine=extractor.network.engine.name,
         start=now(),
         versions=versions(),
         preprocessing=extractor.resolved_weights.why,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
+from vggfeat.engine import ENGINES
 from vggfeat.errors import DeviceError
 from vggfeat.images import MAX_PIXELS
 from vggfeat.layers import Architecture, architecture
@@ -34,7 +35,7 @@ class Settings:
         Unknown model, layer, pooling or view; or what does not go together, such as whole maps
         and a view that averages.
     DeviceError
-        Unknown dtype, or a size that is not positive.
+        Unknown dtype or engine, or a size that is not positive.
     """
 
     model: str = "vgg16"
@@ -49,6 +50,7 @@ class Settings:
     workers: int | None = None
     device: str = "auto"
     precision: str = "float32"
+    engine: str = "auto"
     dtype: str = "float32"
     preprocessing: str | Preprocessing = AUTO
     max_pixels: int = MAX_PIXELS
@@ -61,6 +63,8 @@ class Settings:
             raise DeviceError(
                 f"Unknown precision {self.precision!r}. Known are {', '.join(PRECISIONS)}."
             )
+        if self.engine not in ENGINES:
+            raise DeviceError(f"Unknown engine {self.engine!r}. Known are {', '.join(ENGINES)}.")
         for name in ("batch_size", "workers", "max_pixels"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -80,7 +84,8 @@ class Settings:
             Where the weights are now; by default where they were. Whether they are the same
             ones, the probe's or index's ``check`` says.
         **options
-            `batch_size`, `workers`, `device`, `precision` (by default theirs), `max_pixels`.
+            `batch_size`, `workers`, `device`, `precision` (by default theirs), `engine`,
+            `max_pixels`.
         """
         deciding = provenance.deciding
         options["precision"] = options.get("precision") or provenance.happened.precision

@@ -16,11 +16,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_LEAST_ROWS = 8
-"""Rows that the fully connected layers get at least. Matrix libraries pick other kernels, with
-other rounding, for a handful of rows; with this many, an image's features do not depend on how
-many images share its batch (on the CPUs tried, to the last bit)."""
-
 _ROWS = 512
 """Rows of several parts that run together at most: their windows take 51 MB for VGG."""
 
@@ -61,7 +56,7 @@ class Portion(NamedTuple):
         return torch.cat(means)
 
 
-def portions(parts: Iterable[Tensor], grid: int) -> Iterator[Portion]:
+def portions(parts: Iterable[Tensor], grid: int, least: int = 1) -> Iterator[Portion]:
     """Lay out what the fully connected layers see, in portions that bound memory.
 
     Parameters
@@ -71,6 +66,10 @@ def portions(parts: Iterable[Tensor], grid: int) -> Iterator[Portion]:
         a row is made. Parts stay whole.
     grid : int
         Side of the map that the first fully connected layer was trained on.
+    least : int
+        Rows that a portion has at least, zeros if need be. Matrix libraries pick other kernels,
+        with other rounding, for a handful of rows; with enough of them, an image's features do
+        not depend on how many images share its batch.
 
     Yields
     ------
@@ -83,12 +82,12 @@ def portions(parts: Iterable[Tensor], grid: int) -> Iterator[Portion]:
         height, width = (size - grid + 1 for size in part.shape[2:]) if part.ndim == 4 else (1, 1)
         own = (len(part), height * width)
         if waiting and sum(n * p for n, p in [*counts, own]) > _ROWS:
-            yield _portion(waiting, counts, grid)
+            yield _portion(waiting, counts, grid, least)
             waiting, counts = [], []
         waiting.append(part)
         counts.append(own)
     if waiting:
-        yield _portion(waiting, counts, grid)
+        yield _portion(waiting, counts, grid, least)
 
 
 def windows(maps: Tensor, grid: int) -> Tensor:
@@ -110,8 +109,8 @@ def windows(maps: Tensor, grid: int) -> Tensor:
     return cut.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)
 
 
-def _portion(parts: list[Tensor], counts: list[tuple[int, int]], grid: int) -> Portion:
+def _portion(parts: list[Tensor], counts: list[tuple[int, int]], grid: int, least: int) -> Portion:
     laid = [windows(part, grid) if part.ndim == 4 else part for part in parts]
     rows = laid[0] if len(laid) == 1 else torch.cat(laid)
-    missing = max(0, _LEAST_ROWS - len(rows))
+    missing = max(0, least - len(rows))
     return Portion(torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows, counts)

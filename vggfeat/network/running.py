@@ -16,7 +16,8 @@ from vggfeat import malloc, pooling
 from vggfeat.devices import TYPES, chunk_size, resolve_device
 from vggfeat.errors import DeviceError
 from vggfeat.layers import Architecture
-from vggfeat.network.modules import build, capture
+from vggfeat.network.engines import Engine
+from vggfeat.network.modules import build
 from vggfeat.network.positions import Portion, portions
 from vggfeat.preprocessing import Preprocessing
 from vggfeat.weights import Weights
@@ -42,6 +43,8 @@ class Network:
         Type of weights and activations.
     grid : int
         Side of the map that the fully connected layers were trained on.
+    engine : Engine
+        Runs the modules, or what takes their place.
     """
 
     modules: nn.ModuleDict
@@ -50,6 +53,7 @@ class Network:
     device: torch.device
     precision: torch.dtype
     grid: int
+    engine: Engine
 
     @classmethod
     def load(
@@ -59,13 +63,14 @@ class Network:
         layers: Mapping[str, str],
         device: str = "auto",
         precision: str = "float32",
+        engine: str = "auto",
     ) -> Network:
         """Build a network, load its weights and move it to its device.
 
         Raises
         ------
         DeviceError
-            The device is not available, or has too little memory.
+            The device or engine is not available, or there is too little memory.
         WeightsError
             The weights do not fit.
         """
@@ -81,8 +86,13 @@ class Network:
                 "it, or compute on another device: --device cpu."
             ) from error
         _log.debug("%s up to %s on %s", network.name, list(modules)[-1], place)
-        spec = weights.preprocessing
-        return cls(modules, dict(layers), spec, place, TYPES[precision], network.grid)
+        spec, kind = weights.preprocessing, TYPES[precision]
+        runs = Engine(engine, network, modules, place, kind)
+        return cls(modules, dict(layers), spec, place, kind, network.grid, runs)
+
+    def expect(self, pixels: int) -> None:
+        """Say how many pixels of input are to come in all, so that the engine can be chosen."""
+        self.engine.expect(pixels)
 
     def features(
         self, images: Sequence[NDArray[np.uint8]], *, flip: bool = False, dense: bool = False
@@ -126,7 +136,7 @@ class Network:
             own = range(number * copies, (number + 1) * copies)
             places.setdefault((image.shape[0], image.shape[1]), []).extend(own)
         for (height, width), members in places.items():
-            chunk = chunk_size(self.device, height, width)
+            chunk = chunk_size(self.device, height, width, self.engine.name)
             yield from (members[i : i + chunk] for i in range(0, len(members), chunk))
 
     def _inputs(
@@ -159,17 +169,20 @@ class Network:
 
         def keep(name: str, activation: Tensor) -> None:
             pooled = pooling.apply(activation, self.layers[name])
+            if pooled.data_ptr() == activation.data_ptr():  # it lasts no longer than this call
+                pooled = pooled.clone() if self.engine.name == "winograd" else pooled
             found[name].append(running[-1].per_input(pooled) if name in head else pooled)
 
-        with torch.inference_mode(), _exact_float32(), capture(self.modules, self.layers, keep):
+        asked = {name: pool for name, pool in self.layers.items() if name in self.modules}
+        with torch.inference_mode(), _exact_float32(), self.engine.layers(asked, keep) as layers:
             maps = []
             for part in inputs:
-                x = self._through(part, body)
+                x = layers.body(part, body)
                 if head:  # else it would be kept for nothing
                     maps.append(x)
-            for portion in portions(maps, self.grid):
+            for portion in portions(maps, self.grid, layers.least_rows):
                 running[:] = [portion]
-                self._through(portion.rows, head)
+                layers.head(portion.rows, head)
             return {name: torch.cat(parts) for name, parts in found.items()}
 
     def _halves(self, dense: bool) -> tuple[list[str], list[str]]:
@@ -179,11 +192,6 @@ class Network:
             return names, []
         at = names.index("flatten")
         return names[: at if dense else at + 1], names[at + 1 :]
-
-    def _through(self, x: Tensor, names: list[str]) -> Tensor:
-        for name in names:
-            x = self.modules[name](x)
-        return x
 
     def features_with_retreat(
         self, images: Sequence[NDArray[np.uint8]], *, flip: bool = False, dense: bool = False

@@ -56,7 +56,8 @@ def happened_facts(happened: Happened) -> dict[str, str]:
     return {
         "weights": shown(weights),
         "source": shown(happened.source),
-        "computed on": f"{happened.device} in {happened.precision}",
+        "computed on": f"{happened.device} in {happened.precision}"
+        + (f" by {happened.engine}" if happened.engine else ""),
         **(
             {"prepared so because": shown(happened.preprocessing)} if happened.preprocessing else {}
         ),

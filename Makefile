@@ -40,6 +40,7 @@ docs: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/exactness.py
 	$(BIN)/python benchmarks/resume.py
+	$(BIN)/python benchmarks/weights.py folding
 	$(BIN)/python benchmarks/extract.py
 	$(BIN)/python benchmarks/transfer.py digits
 	$(BIN)/python benchmarks/transfer.py speed

@@ -47,7 +47,7 @@ def list_(as_json: bool) -> None:
 
     \b
     Example:
-      vggfeat weights list
+      vggfeat weights list --json
     """
     from vggfeat.weights import published
 

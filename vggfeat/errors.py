@@ -49,3 +49,7 @@ class ProbeError(VggfeatError, ValueError):
 
 class SearchError(VggfeatError, ValueError):
     """An index cannot be built, read or searched."""
+
+
+class WhiteningError(VggfeatError, ValueError):
+    """A whitening cannot be learnt, saved, read or applied."""

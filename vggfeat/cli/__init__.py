@@ -29,7 +29,8 @@ COMMANDS = {
     "probe": ("vggfeat.cli.probe:probe", "Train and score a linear classifier on a layer."),
     "predict": ("vggfeat.cli.probe:predict", "Label new images with a saved probe."),
     "sweep": ("vggfeat.cli.sweep:sweep", "Score every layer of a store, side by side."),
-    "index": ("vggfeat.cli.search:index", "Build and look at indexes for similarity search."),
+    "whiten": ("vggfeat.cli.index:whiten", "Learn a PCA-whitening of a layer, for indexes."),
+    "index": ("vggfeat.cli.index:index", "Build, change and look at indexes for search."),
     "search": ("vggfeat.cli.search:search", "Find the images most like a query."),
     "demo": ("vggfeat.cli.demo:demo", "Show the whole chain, offline, on embedded images."),
 }

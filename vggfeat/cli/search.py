@@ -1,4 +1,4 @@
-"""``vggfeat index`` and ``vggfeat search``."""
+"""``vggfeat search``."""
 
 from __future__ import annotations
 
@@ -7,80 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import extractor_like, layer_option, only_layer, query_options
+from vggfeat.cli.choices import extractor_like, query_options
+from vggfeat.cli.index import index_argument
 from vggfeat.cli.output import json_option, print_json, printable, table
 
 if TYPE_CHECKING:
-    from vggfeat.index import IndexInfo, Neighbour, SimilarityIndex
-
-
-@click.group()
-def index() -> None:
-    """Build and look at indexes for similarity search."""
-
-
-@index.command()
-@click.argument("store", type=click.Path(dir_okay=False))
-@click.argument("index_path", metavar="INDEX", type=click.Path(dir_okay=False))
-@layer_option
-@click.option(
-    "--metric",
-    type=click.Choice(["cosine", "l2", "ip"]),
-    default="cosine",
-    show_default=True,
-    help="Cosine similarity, Euclidean distance, or inner product.",
-)
-@json_option
-def build(store: str, index_path: str, layer: str | None, metric: Any, as_json: bool) -> None:
-    """Index one layer of STORE for exact search.
-
-    Writes INDEX, a FAISS file, and INDEX.h5, which holds the paths, the labels and how the
-    features were made; keep the two together. An index of that name is replaced.
-
-    \b
-    Example:
-      vggfeat index build photos.h5 photos.index --layer relu7
-    """
-    from vggfeat.index import SimilarityIndex
-    from vggfeat.store import FeatureStore
-
-    with FeatureStore(store) as opened:
-        built = SimilarityIndex.build(opened, only_layer(opened, layer), metric=metric)
-    built.save(index_path)
-    _tell(built.info(), index_path, as_json)
-
-
-@index.command()
-@click.argument("index_path", metavar="INDEX", type=click.Path(dir_okay=False))
-@json_option
-def info(index_path: str, as_json: bool) -> None:
-    """Say what INDEX holds.
-
-    \b
-    Example:
-      vggfeat index info photos.index
-    """
-    from vggfeat.index import SimilarityIndex
-
-    _tell(SimilarityIndex.load(index_path).info(), index_path, as_json)
-
-
-def _tell(info: IndexInfo, path: str, as_json: bool) -> None:
-    if as_json:
-        print_json({"index": path} | info.to_json())
-        return
-    click.echo(
-        f"{path}: {info.images:,} images, {info.kind} {info.metric} search over {info.layer} of "
-        f"{info.model} ({info.dimension:,} numbers an image), from {printable(info.source)}"
-    )
-    left_out = {name: count for name, count in info.to_json()["left_out"].items() if count}
-    if left_out:
-        told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items())
-        click.echo(f"left out: {told}")
+    from vggfeat.index import Neighbour, SimilarityIndex
 
 
 @click.command()
-@click.argument("index_path", metavar="INDEX", type=click.Path(dir_okay=False))
+@index_argument
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option(
     "-k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours of each."
@@ -115,7 +51,7 @@ def search(
 
     if html:
         destination(html)  # refused now rather than after the work
-    opened = SimilarityIndex.load(index_path)
+    opened = SimilarityIndex.open(index_path)
     answers, failed = _ask(opened, images, k, options)
     if html:
         _write_page(opened, index_path, images, answers, failed, html)

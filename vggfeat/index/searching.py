@@ -88,7 +88,7 @@ class Searcher:
         """
         count = len(self.vectors) if chosen is None else len(chosen)
         few = chosen is not None and count * self.vectors.shape[1] <= _FEW
-        if self.structure is None or few:
+        if self.structure is None or few or (chosen and not structures.selects(self.structure)):
             return self._exact(queries, k, chosen)
         if len(queries) <= _QUERIES:
             return self._approximate(queries, k, count, chosen, candidates)
@@ -159,7 +159,9 @@ class Searcher:
             lengths = np.linalg.norm(queries, axis=1)
             check_size(max(self.longest, lengths.max(initial=0)))
         wanted = max(self.candidates, math.ceil(self.candidates * k / TUNED_FOR), candidates or 0)
-        wanted = min(max(wanted, k), count)
+        wanted = max(wanted, k)
+        if wanted >= count:  # all would be compared
+            return self._exact(queries, k, chosen)
         effort, selector = self.effort, None
         if chosen is not None:
             # The nearest of few are farther away: look as much farther.

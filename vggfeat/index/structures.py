@@ -132,6 +132,13 @@ def lossless(index: Any) -> bool:
     return isinstance(inner, faiss.IndexFlat | faiss.IndexIVFFlat | faiss.IndexHNSWFlat)
 
 
+def selects(index: Any) -> bool:
+    """Return whether the structure can search among chosen vectors alone."""
+    import faiss
+
+    return not isinstance(core(index), faiss.IndexFastScan)
+
+
 def parameters(index: Any, effort: int, selector: Any = None) -> Any:
     """Return FAISS's parameters for one search."""
     import faiss

@@ -14,7 +14,7 @@ from vggfeat.provenance import Deciding, Happened, Provenance, now
 from vggfeat.store import StoreWriter
 
 LAYER = "relu7"
-NOISE = 0.8
+NOISE = 0.6
 """Length of what is added to a cluster's centre, whose own length is 1."""
 _BLOCK = 20_000
 

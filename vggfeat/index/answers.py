@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from vggfeat.index.catalogue import LeftOut, Tuning
     from vggfeat.index.comparing import Metric
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(NamedTuple):
     """One answer to a query.
 
     Attributes
@@ -39,7 +38,7 @@ class Neighbour:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return asdict(self)
+        return self._asdict()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ METRICS: tuple[Metric, ...] = ("cosine", "l2", "ip")
 Vectors = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
+_USUAL = (1e-100, 1e100)  # lengths whose squares neither overflow nor vanish
 _LARGEST = float(np.sqrt(np.finfo(np.float32).max / 16))
 
 
@@ -105,12 +106,18 @@ def queries(
         A query is of another length, holds NaN or infinite values, or has no direction where the
         measure needs one.
     """
-    given = np.atleast_2d(np.asarray(X, np.float64))
+    given = np.asarray(X, np.float64)
+    if given.ndim == 1:
+        given = given[None]
     if given.ndim != 2 or given.shape[1] != width:
         raise SearchError(
             f"Queries of shape {np.shape(X)} were given; this index takes (q, {width}) "
             f"from {layer}."
         )
+    if whitening is None and metric == "cosine":  # mostly nothing is wrong
+        lengths = np.sqrt(np.einsum("qd,qd->q", given, given))
+        if ((lengths > _USUAL[0]) & (lengths < _USUAL[1])).all():
+            return np.asarray(given / lengths[:, None])
     ready = comparable(given, metric, whitening)
     if len(ready.not_finite):
         raise SearchError(f"Query {ready.not_finite[0]} holds NaN or infinite values.")

@@ -39,6 +39,13 @@ class Texts:
         start = int(self.ends[place - 1]) if place else 0
         return self.bytes[start : int(self.ends[place])].tobytes().decode()
 
+    def several(self, places: npt.NDArray[np.int64]) -> list[str]:
+        """Return those at some places."""
+        ends = self.ends[places].tolist()
+        starts = np.where(places > 0, self.ends[places - 1], 0).tolist()
+        whole = self.bytes.data
+        return [str(whole[a:b], "utf-8") for a, b in zip(starts, ends, strict=True)]
+
     def __iter__(self) -> Iterator[str]:
         whole, start = self.bytes.tobytes(), 0
         for end in self.ends.tolist():

@@ -66,6 +66,10 @@ class Rows:
         number = int(self.label[place])
         return self.names[number] if number >= 0 else ""
 
+    def labels_of(self, places: Integers) -> list[str]:
+        """Return the labels of several images."""
+        return [self.names[number] if number >= 0 else "" for number in self.label[places].tolist()]
+
     def taken(self, places: Integers) -> Self:
         """Return those at some places, in that order."""
         return type(self)(

@@ -8,7 +8,6 @@ the one of the lower row. Exact search, and search among few chosen images, comp
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -27,11 +26,10 @@ _FIRST = 16  # neighbours asked for first where all within a threshold are wante
 _QUERIES = 1024  # answered at a time, so that candidates stay small
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Searcher:
     """Vectors, and what finds the nearest of them.
 
-    Attributes
+    Parameters
     ----------
     vectors : ndarray of float32, shape (n, d)
     metric : {"cosine", "l2", "ip"}
@@ -47,17 +45,30 @@ class Searcher:
         Proposals to compare in a search for :data:`TUNED_FOR`.
     """
 
-    vectors: Vectors
-    metric: Metric
-    longest: float
-    order: Integers
-    structure: Any = None
-    effort: int = 0
-    candidates: int = 0
+    def __init__(
+        self,
+        vectors: Vectors,
+        metric: Metric,
+        longest: float,
+        order: Integers,
+        structure: Any = None,
+        effort: int = 0,
+        candidates: int = 0,
+    ) -> None:
+        self.vectors = vectors
+        self.metric: Metric = metric
+        self.longest = longest
+        self.order = order
+        self.structure = structure
+        self.effort = effort
+        self.candidates = candidates
+        self._selects = structure is not None and structures.selects(structure)
+        self._usual = structure and structures.parameters(structure, effort)
 
     def set(self, effort: int, candidates: int) -> Self:
         """Return it with another setting."""
-        return replace(self, effort=effort, candidates=candidates)
+        given = (self.vectors, self.metric, self.longest, self.order, self.structure)
+        return type(self)(*given, effort, candidates)
 
     def nearest(
         self,
@@ -88,7 +99,7 @@ class Searcher:
         """
         count = len(self.vectors) if chosen is None else len(chosen)
         few = chosen is not None and count * self.vectors.shape[1] <= _FEW
-        if self.structure is None or few or (chosen and not structures.selects(self.structure)):
+        if self.structure is None or few or (chosen is not None and not self._selects):
             return self._exact(queries, k, chosen)
         if len(queries) <= _QUERIES:
             return self._approximate(queries, k, count, chosen, candidates)
@@ -162,17 +173,15 @@ class Searcher:
         wanted = max(wanted, k)
         if wanted >= count:  # all would be compared
             return self._exact(queries, k, chosen)
-        effort, selector = self.effort, None
+        given = self._usual
         if chosen is not None:
             # The nearest of few are farther away: look as much farther.
             _, most = structures.effort_limits(self.structure)
-            effort = min(most, math.ceil(effort * len(self.vectors) / max(1, count)))
-            selector = chosen.selector
-        given = structures.parameters(self.structure, effort, selector)
+            effort = min(most, math.ceil(self.effort * len(self.vectors) / max(1, count)))
+            given = structures.parameters(self.structure, effort, chosen.selector)
         _, proposed = self.structure.search(rough, wanted, params=given)
         places, scores = self._ordered(rough, proposed, k)
-        full = min(k, count)
-        short = np.flatnonzero(places[:, full - 1] < 0) if full else np.arange(0)
+        short = np.flatnonzero(places[:, min(k, count) - 1] < 0) if count else ()
         if len(short):
             places[short], scores[short] = self._exact(queries[short], k, chosen)
         return places, scores
@@ -182,15 +191,15 @@ class Searcher:
         scores = exact.score(self.vectors, rough, proposed, self.metric)
         keys = scores if self.metric == "l2" else -scores
         first = np.lexsort((self.order[proposed], keys), axis=-1)[:, :k]
-        places = np.take_along_axis(proposed, first, axis=1)
-        scores = np.take_along_axis(scores, first, axis=1)
+        rows = np.arange(len(rough))[:, None]
+        places, scores = proposed[rows, first], scores[rows, first]
         if self.metric == "l2":
-            scores = np.sqrt(np.maximum(scores, 0))
+            np.sqrt(scores, out=scores)
         elif self.metric == "cosine":
-            scores = np.clip(scores, -1, 1)
-        if places.shape[1] < k or (places < 0).any():
+            np.minimum(scores, 1, out=scores)
+        if places.shape[1] < k:
             room = ((0, 0), (0, k - places.shape[1]))
             places = np.pad(places, room, constant_values=-1)
-            scores = np.pad(scores, room, constant_values=np.nan)
-            scores[places < 0] = np.nan
+            scores = np.pad(scores, room)
+        scores[places < 0] = np.nan
         return places, scores

@@ -445,8 +445,7 @@ class SimilarityIndex:
         places, scores = self.nearest(
             X, k, within=within, expand=expand, rerank=rerank, prepared=prepared
         )
-        found = zip(places.tolist(), scores.tolist(), strict=True)
-        return [self._neighbours(*one) for one in found]
+        return [self._neighbours(*one) for one in zip(places, scores, strict=True)]
 
     def nearest(
         self,
@@ -500,15 +499,18 @@ class SimilarityIndex:
         queries = np.asarray(X, np.float64) if prepared else self.prepared(X)
         return self.searcher.within(queries, threshold, self._all)
 
-    def _neighbours(self, places: list[int], scores: list[float]) -> list[Neighbour]:
+    def _neighbours(self, places: Integers, scores: Vectors) -> list[Neighbour]:
+        if len(places) and places[-1] < 0:
+            places, scores = places[places >= 0], scores[places >= 0]
         rows = self.catalogue.rows
-        return [
-            Neighbour(
-                *(rank, rows.paths[place], score, int(rows.row[place]), rows.label_of(place), place)
-            )
-            for rank, (place, score) in enumerate(zip(places, scores, strict=True), start=1)
-            if place >= 0
-        ]
+        columns = (
+            rows.paths.several(places),
+            scores.tolist(),
+            rows.row[places].tolist(),
+            rows.labels_of(places),
+            places.tolist(),
+        )
+        return list(map(Neighbour, range(1, len(places) + 1), *columns))
 
     def _expanded(
         self, queries: npt.NDArray[np.float64], by: Expansion, chosen: Selection | None

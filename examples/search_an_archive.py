@@ -29,8 +29,7 @@ def main(
     store = archive.with_suffix(".h5")
     extractor.extract(archive, store)
     with FeatureStore(store) as opened:
-        index = SimilarityIndex.build(opened, layer)  # cosine similarity, exact
-    index.save(archive.with_suffix(".index"))  # SimilarityIndex.load reads it again
+        index = SimilarityIndex.build(opened, layer, path=archive.with_suffix(".index"))
 
     index.check(extractor.deciding)  # queries must go the way of the indexed images
     features = extractor(queries)[layer]

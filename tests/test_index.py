@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 import faiss
 import h5py
@@ -19,59 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from index_rows import PROVENANCE, Floats, index_of, make_store
 
 from vggfeat.errors import LayerError, SearchError, StoreError, StoreMismatchError
-from vggfeat.index import METRICS, Catalogue, LeftOut, SimilarityIndex, exact
-from vggfeat.preprocessing import TORCHVISION
-from vggfeat.provenance import Deciding, Happened, Provenance, now
-from vggfeat.store import FeatureStore, StoreWriter
-
-PROVENANCE = Provenance(
-    Deciding("vgg16", "ab" * 32, TORCHVISION.to_json(), "center", {"relu7": "", "pool5": "none"}),
-    Happened("/photos", "random:0", "cpu", "float32", now()),
-)
-Floats = npt.NDArray[np.float32]
+from vggfeat.index import METRICS, LeftOut, Metric, SimilarityIndex
+from vggfeat.provenance import Deciding
+from vggfeat.store import FeatureStore
 
 
-def make_store(
-    path: Path,
-    X: Floats,
-    labels: Mapping[int, tuple[str, ...]] | None = None,
-    left_out: tuple[int, ...] = (),
-) -> Path:
-    """Write a store with `X` as relu7 and maps of the same numbers as pool5."""
-    maps = X.reshape(len(X), 2, 2, -1)
-    entries = [SimpleNamespace(path=f"{i:05d}.jpg", size=1, mtime_ns=1) for i in range(len(X))]
-    with StoreWriter.open(
-        path,
-        entries=entries,
-        shapes={"relu7": X.shape[1:], "pool5": maps.shape[1:]},
-        provenance=PROVENANCE,
-        labels={entries[i].path: names for i, names in (labels or {}).items()},
-    ) as writer:
-        rows = np.array([i for i in range(len(X)) if i not in left_out])
-        writer.write(rows, {"relu7": X[rows], "pool5": maps[rows]})
-    return path
-
-
-def index_of(X: Floats, metric: exact.Metric) -> SimilarityIndex:
-    """Index the rows of an array under the numbers 0, 2, 4 and so on."""
-    rows = 2 * np.arange(len(X))
-    vectors = np.float64(X)
-    if metric == "cosine":
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    built = exact.build(
-        [(rows, np.float32(vectors))], dimension=X.shape[1], count=len(X), metric=metric
-    )
-    paths = np.array([f"{row}.jpg" for row in rows], dtype=object)
-    labels = np.array([""] * len(rows), dtype=object)
-    longest = float(np.linalg.norm(vectors, axis=1).max())
-    given = Provenance(PROVENANCE.deciding.for_layer("relu7"), PROVENANCE.happened)
-    catalogue = Catalogue("relu7", metric, given, rows, paths, labels, longest, LeftOut(0, 0, 0))
-    return SimilarityIndex(built, catalogue)
-
-
-def brute_force(X: Floats, query: Floats, metric: exact.Metric) -> npt.NDArray[np.float64]:
+def brute_force(X: Floats, query: Floats, metric: Metric) -> npt.NDArray[np.float64]:
     """Score every row of `X`, the nearer the larger."""
     a, b = np.float64(X), np.float64(query)
     if metric == "l2":
@@ -91,14 +43,6 @@ def store_path(tmp_path: Path, X: Floats) -> Path:
     """Make a store with labels for the first fifty rows."""
     labels = {i: (("ant", "bee")[i % 2],) for i in range(50)}
     return make_store(tmp_path / "s.h5", X, labels)
-
-
-@pytest.fixture
-def saved(store_path: Path, tmp_path: Path) -> Path:
-    """Save an index of the store."""
-    with FeatureStore(store_path) as store:
-        SimilarityIndex.build(store, "relu7").save(tmp_path / "s.index")
-    return tmp_path / "s.index"
 
 
 # Answers
@@ -260,46 +204,56 @@ def test_nothing_to_index_is_an_error_with_its_reasons(tmp_path, X):
             SimilarityIndex.build(store, "relu7", metric="hamming")
 
 
-def test_building_takes_memory_for_one_matrix(tmp_path):
-    code = """
-import sys, numpy as np, faiss
-from vggfeat.index import exact
-def peak():
-    text = open("/proc/self/status").read()
-    return int(text.partition("VmHWM:")[2].split()[0]) / 1024
-block = np.ones((1000, 4096), np.float32)
-exact.build([(np.arange(10), block[:10])], dimension=4096, count=10, metric="cosine")
-before = peak()
-blocks = ((np.arange(i, i + 1000), block) for i in range(0, 9000, 1000))
-exact.build(blocks, dimension=4096, count=9000, metric="cosine")
-print(peak() - before)
-"""
-    if not Path("/proc/self/status").exists():
-        pytest.skip("peak memory is read from Linux's /proc")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 1.3 * 9000 * 4096 * 4 / 2**20
-
-
 # Files
 
 
-def test_a_loaded_index_answers_the_same(store_path, saved, X):
+@pytest.fixture(params=["flat", "IVF4,SQ8"])
+def saved(request, store_path: Path, tmp_path: Path) -> Path:
+    """Save an index of the store."""
     with FeatureStore(store_path) as store:
-        built = SimilarityIndex.build(store, "relu7")
-    loaded = SimilarityIndex.load(saved)
-    assert loaded.search(X, 60) == built.search(X, 60)
-    assert loaded.info() == built.info()
-    assert loaded.provenance == built.provenance
-    assert loaded.provenance.deciding.layers == {"relu7": ""}
+        SimilarityIndex.build(store, "relu7", path=tmp_path / "s.index", kind=request.param)
+    return tmp_path / "s.index"
 
 
-def test_faiss_and_h5py_read_the_files_without_us(saved, X):
-    plain = faiss.read_index(str(saved))
-    assert plain.search(X[[5]] / np.linalg.norm(X[5]), 1)[1] == 5
-    with h5py.File(f"{saved}.h5") as file:
+def files(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_a_saved_index_answers_the_same_and_the_folder_can_be_moved(saved, tmp_path, X):
+    index = SimilarityIndex.open(saved)
+    answers = index.search(X, 60)
+    index.save(tmp_path / "copy.index")
+    (tmp_path / "copy.index").rename(tmp_path / "moved")
+    moved = SimilarityIndex.open(tmp_path / "moved")
+    assert moved.search(X, 60) == answers
+    assert moved.provenance == index.provenance
+    assert moved.provenance.deciding.layers == {"relu7": ""}
+    moved.verify()
+
+
+def test_an_index_without_a_path_is_forgotten_with_its_files(store_path):
+    with FeatureStore(store_path) as store:
+        index = SimilarityIndex.build(store, "relu7")
+    place = index.place
+    assert (place / "index.h5").is_file()
+    del index
+    assert not place.exists()
+
+
+def test_numpy_h5py_and_faiss_read_the_files_without_us(saved, X):
+    with h5py.File(saved / "index.h5") as file:
         assert file.attrs["format"] == "vggfeat-index"
-        assert file["path"].asstr()[5] == "00005.jpg"
-        assert list(file["row"][:3]) == [0, 1, 2]
+        about = json.loads(file["about"][:].tobytes())
+        ends, row = file["path_ends"][:], file["row"][:]
+        paths = file["path_bytes"][:].tobytes().decode()
+    vectors = np.fromfile(saved / about["files"]["vectors"], "<f4").reshape(-1, 8)
+    place = row.tolist().index(5)
+    np.testing.assert_allclose(vectors[place], X[5] / np.linalg.norm(X[5]), atol=1e-6)
+    assert paths[ends[place] - 9 : ends[place]] == "00005.jpg"
+    if about["files"]["faiss"]:
+        plain = faiss.read_index(str(saved / about["files"]["faiss"]))
+        plain.nprobe = 4
+        assert plain.search(vectors[[place]], 1)[1] == place
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -309,104 +263,76 @@ def test_every_metric_survives_the_disk(tmp_path, X, metric):
     assert SimilarityIndex.load(tmp_path / "x.index").search(X, 5) == index.search(X, 5)
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "foreign"])
-@pytest.mark.parametrize("ending", ["", ".h5"])
-def test_damage_to_either_file_is_found(saved, damage, ending):
-    path = Path(f"{saved}{ending}")
-    content = bytearray(path.read_bytes())
-    if damage == "flip":
-        # Of the catalogue, a letter of a path.
-        at = content.find(b"00007.jpg") if ending else len(content) // 2
-        content[at + 4] ^= 1
-    elif damage == "cut":
-        content = content[:-100]
-    else:
-        content = bytearray() if damage == "empty" else bytearray(b"\xff\xd8\xff a photo")
-    path.write_bytes(content)
-    with pytest.raises(SearchError, match=r"anew|index build"):
-        SimilarityIndex.load(saved)
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "foreign", "missing"])
+@pytest.mark.parametrize("kind", ["index.h5", "vectors", "faiss"])
+def test_damage_to_any_file_is_found(saved, damage, kind):
+    for path in saved.glob(f"{kind}*"):
+        content = bytearray(path.read_bytes())
+        if damage == "flip":
+            # Of the catalogue, a letter of a path.
+            at = content.find(b"00007.jpg") if kind == "index.h5" else len(content) // 2
+            content[at + 4] ^= 1
+        elif damage == "cut":
+            content = content[:-100]
+        else:
+            content = bytearray() if damage == "empty" else bytearray(b"\xff\xd8\xff a photo")
+        path.write_bytes(content)
+        if damage == "missing":
+            path.unlink()
+        with pytest.raises(SearchError, match=r"anew|index build"):
+            SimilarityIndex.open(saved)
 
 
-@pytest.mark.parametrize("ending", ["", ".h5"])
-def test_a_missing_half_is_named(saved, ending):
-    Path(f"{saved}{ending}").unlink()
-    with pytest.raises(SearchError, match=rf"s.index{ending} is missing.*Copy both"):
-        SimilarityIndex.load(saved)
+def test_other_format_versions_are_refused_with_the_remedy(saved, tmp_path):
+    for version, remedy in ((99, "Upgrade"), (1, "vggfeat index build")):
+        with h5py.File(saved / "index.h5", "r+") as file:
+            file.attrs["format_version"] = version
+        with pytest.raises(SearchError, match=remedy):
+            SimilarityIndex.open(saved)
 
 
-def test_halves_of_two_indexes_are_not_taken_for_one(saved, tmp_path, X):
-    index_of(X, "cosine").save(tmp_path / "other.index")
-    saved.write_bytes((tmp_path / "other.index").read_bytes())
-    with pytest.raises(SearchError, match=r"not the file that s\.index\.h5 was written with"):
-        SimilarityIndex.load(saved)
+def test_an_index_of_the_first_format_is_refused_and_can_be_built_over(store_path, tmp_path):
+    path = tmp_path / "old.index"
+    faiss.write_index(faiss.IndexIDMap2(faiss.IndexFlatIP(8)), str(path))
+    with h5py.File(f"{path}.h5", "w") as file:
+        file.attrs["format"], file.attrs["format_version"] = "vggfeat-index", 1
+    with pytest.raises(SearchError, match=r"older vggfeat \(format 1\).*vggfeat index build"):
+        SimilarityIndex.open(path)
+    with FeatureStore(store_path) as store:
+        SimilarityIndex.build(store, "relu7", path=path)
+    assert len(SimilarityIndex.open(path)) == 60
+    assert not Path(f"{path}.h5").exists()
 
 
-def test_a_newer_format_asks_for_an_upgrade(saved):
-    with h5py.File(f"{saved}.h5", "r+") as file:
-        file.attrs["format_version"] = 99
-    with pytest.raises(SearchError, match="Upgrade"):
-        SimilarityIndex.load(saved)
-
-
-def test_saving_replaces_an_index_but_no_other_file(saved, store_path, tmp_path, X):
-    index = index_of(X, "l2")
-    index.save(saved)
-    assert SimilarityIndex.load(saved).metric == "l2"
+def test_building_replaces_an_index_but_nothing_else(saved, store_path, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"a photo")
-    for taken in ("photo.jpg", "s.h5", "s"):  # the catalogue of "s" would be the store
-        before = store_path.read_bytes(), (tmp_path / "photo.jpg").read_bytes()
-        with pytest.raises(SearchError, match="is no index; it stays"):
-            index.save(tmp_path / taken)
-        assert before == (store_path.read_bytes(), (tmp_path / "photo.jpg").read_bytes())
-    with pytest.raises(StoreError, match="does not exist"):
-        index.save(tmp_path / "nowhere" / "x.index")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "photo.jpg").write_bytes(b"a photo")
+    before = store_path.read_bytes()
+    with FeatureStore(store_path) as store:
+        SimilarityIndex.build(store, "relu7", path=saved, metric="l2")
+        for taken in ("photo.jpg", "s.h5", "folder"):
+            with pytest.raises(SearchError, match="is no index; it stays"):
+                SimilarityIndex.build(store, "relu7", path=tmp_path / taken)
+        with pytest.raises(StoreError, match="does not exist"):
+            SimilarityIndex.build(store, "relu7", path=tmp_path / "nowhere" / "x.index")
+    assert SimilarityIndex.open(saved).metric == "l2"
+    assert len(list(saved.iterdir())) == 2
+    assert store_path.read_bytes() == before
+    assert (tmp_path / "photo.jpg").read_bytes() == b"a photo"
 
 
-def test_a_failure_in_the_middle_of_saving_leaves_the_old_pair(saved, tmp_path, X):
-    before = [Path(f"{saved}{ending}").read_bytes() for ending in ("", ".h5")]
-    broken = index_of(X, "cosine")
-    broken.catalogue.paths[30] = object()  # the FAISS file is written by then
-    with pytest.raises(TypeError):
-        broken.save(saved)
-    assert [Path(f"{saved}{ending}").read_bytes() for ending in ("", ".h5")] == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["s.h5", "s.index", "s.index.h5"]
-    SimilarityIndex.load(saved)
+def test_a_failure_in_the_middle_of_building_leaves_the_old_index(saved, store_path, tmp_path):
+    before = files(saved)
 
+    def fail(stage: str, _done: int, _total: int) -> None:
+        if stage == "adding":
+            raise KeyboardInterrupt
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
-def test_a_kill_while_saving_never_leaves_a_pair_that_lies(saved, X):
-    code = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import numpy as np, test_index
-first, second = (test_index.index_of(np.float32(np.eye(8)[order]) + 1, "cosine")
-                 for order in (np.arange(8), np.arange(8)[::-1]))
-print("ready", flush=True)
-while True:
-    first.save({str(saved)!r})
-    second.save({str(saved)!r})
-"""
-    rng, whole = np.random.default_rng(0), 0
-    for _ in range(6):
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(float(rng.uniform(0.01, 0.2)))
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        try:
-            loaded = SimilarityIndex.load(saved)
-        except SearchError as error:
-            assert "not the file that" in str(error)  # noqa: PT017
-            continue
-        whole += 1
-        assert len(loaded) in (8, 60)
-    assert whole >= 3
-    index_of(X, "cosine").save(saved)
-    leftovers = [p.name for p in saved.parent.iterdir() if p.suffix in (".tmp", ".lock")]
-    assert leftovers == []
+    with FeatureStore(store_path) as store, pytest.raises(KeyboardInterrupt):
+        SimilarityIndex.build(store, "relu7", path=saved, kind="IVF2,SQ8", progress=fail)
+    assert files(saved) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s.h5", "s.index"]
 
 
 def test_queries_made_in_another_way_are_refused_by_field(saved):

@@ -57,3 +57,7 @@ class SearchError(VggfeatError, ValueError):
 
 class PlotError(VggfeatError, ValueError):
     """A picture cannot be drawn from what it was given."""
+
+
+class WhiteningError(VggfeatError, ValueError):
+    """A whitening cannot be learnt, saved, read or applied."""

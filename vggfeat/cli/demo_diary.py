@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
@@ -15,12 +16,12 @@ NAME = "demo.json"
 OWN = [
     *("digits", "new-digits", "places", "photos", "crops"),
     *("digits.h5", "places.h5", "places-random.h5", "photos.h5"),
-    *("digits.probe", "digits.index", "digits.index.h5", "photos.index", "photos.index.h5"),
+    *("digits.probe", "digits.index", "photos.index"),
     *("digits-sweep.png", "places-sweep.png", "probe.html", "search.html", "report.html"),
 ]
 """Everything else that a demo writes into its folder."""
 
-WITH_PHOTOS = ["own.h5", "own.index", "own.index.h5", "own.html", "own-sweep.png"]
+WITH_PHOTOS = ["own.h5", "own.index", "own.html", "own-sweep.png"]
 """What comes of the user's own photos; the last two depend on what they are."""
 
 _FORMAT = "vggfeat-demo"
@@ -122,7 +123,11 @@ class Diary:
         """Decide what is taken; what was done with other pictures is to be done again."""
         if photos != self.photos:
             for name in WITH_PHOTOS:
-                (self.path.parent / name).unlink(missing_ok=True)
+                place = self.path.parent / name
+                if place.is_dir():  # an index
+                    shutil.rmtree(place)
+                else:
+                    place.unlink(missing_ok=True)
         self.digits, self.photos, self.complete, self.done = digits, photos, False, []
         self._write()
 

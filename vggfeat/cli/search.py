@@ -1,4 +1,4 @@
-"""``vggfeat index`` and ``vggfeat search``."""
+"""``vggfeat search``."""
 
 from __future__ import annotations
 
@@ -7,83 +7,58 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import extractor_like, layer_option, only_layer, query_options
+from vggfeat.cli.choices import query_options
+from vggfeat.cli.index import index_argument
 from vggfeat.cli.output import json_option, print_json, printable, table
 
 if TYPE_CHECKING:
-    from vggfeat.index import IndexInfo, Neighbour, SimilarityIndex
-
-
-@click.group()
-def index() -> None:
-    """Build and look at indexes for similarity search."""
-
-
-@index.command()
-@click.argument("store", type=click.Path(dir_okay=False))
-@click.argument("index_path", metavar="INDEX", type=click.Path(dir_okay=False))
-@layer_option
-@click.option(
-    "--metric",
-    type=click.Choice(["cosine", "l2", "ip"]),
-    default="cosine",
-    show_default=True,
-    help="Cosine similarity, Euclidean distance, or inner product.",
-)
-@json_option
-def build(store: str, index_path: str, layer: str | None, metric: Any, as_json: bool) -> None:
-    """Index one layer of STORE for exact search.
-
-    Writes INDEX, a FAISS file, and INDEX.h5, which holds the paths, the labels and how the
-    features were made; keep the two together. An index of that name is replaced.
-
-    \b
-    Example:
-      vggfeat index build photos.h5 photos.index --layer relu7
-    """
-    from vggfeat.index import SimilarityIndex
-    from vggfeat.store import FeatureStore
-
-    with FeatureStore(store) as opened:
-        built = SimilarityIndex.build(opened, only_layer(opened, layer), metric=metric)
-    built.save(index_path)
-    _tell(built.info(), index_path, as_json)
-
-
-@index.command()
-@click.argument("index_path", metavar="INDEX", type=click.Path(dir_okay=False))
-@json_option
-def info(index_path: str, as_json: bool) -> None:
-    """Say what INDEX holds.
-
-    \b
-    Example:
-      vggfeat index info photos.index
-    """
-    from vggfeat.index import SimilarityIndex
-
-    _tell(SimilarityIndex.load(index_path).info(), index_path, as_json)
-
-
-def _tell(info: IndexInfo, path: str, as_json: bool) -> None:
-    if as_json:
-        print_json({"index": path} | info.to_json())
-        return
-    click.echo(
-        f"{path}: {info.images:,} images, {info.kind} {info.metric} search over {info.layer} of "
-        f"{info.model} ({info.dimension:,} numbers an image), from {printable(info.source)}"
-    )
-    left_out = {name: count for name, count in info.to_json()["left_out"].items() if count}
-    if left_out:
-        told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items())
-        click.echo(f"left out: {told}")
+    from vggfeat.extract import Failure
+    from vggfeat.index import Neighbour, SimilarityIndex
+    from vggfeat.queries import Answer
 
 
 @click.command()
-@click.argument("index_path", metavar="INDEX", type=click.Path(dir_okay=False))
+@index_argument
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option(
     "-k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours of each."
+)
+@click.option("--average", is_flag=True, help="Make one query of all images.")
+@click.option(
+    "--unlike",
+    multiple=True,
+    metavar="IMAGE",
+    help="Find what is not like this image; may be given again.",
+)
+@click.option(
+    "--box",
+    metavar="X,Y,W,H",
+    help="Search for this part of the image: left and upper edge, width and height in pixels.",
+)
+@click.option(
+    "--matching",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only images whose paths fit, as 'cats/*'; may be given again.",
+)
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="NAME",
+    help="Only images of this class; may be given again.",
+)
+@click.option(
+    "--expand",
+    metavar="N[:ALPHA]",
+    help="Search again with the average of the query and its N nearest (query expansion), which "
+    "weigh their similarity to the power ALPHA.",
+)
+@click.option(
+    "--rerank",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Compare at least N proposals exactly, where search is approximate.  [default: as tuned]",
 )
 @click.option(
     "--html",
@@ -97,11 +72,12 @@ def search(
     index_path: str,
     images: tuple[str, ...],
     k: int,
+    box: str | None,
     html: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Find the images in INDEX that are most like each IMAGE.
+    """Find the images in INDEX that are most like each IMAGE, an image or a .txt or .csv list.
 
     A query goes the way of the indexed images: same network, weights, view and pooling. Exit
     status 1 if a query could not be read; the others are answered all the same.
@@ -109,58 +85,71 @@ def search(
     \b
     Example:
       vggfeat search photos.index query.jpg -k 5 --html found.html
+      vggfeat search photos.index a.jpg b.jpg --average --unlike c.jpg --matching '2026/*'
     """
-    from vggfeat.index import SimilarityIndex
+    from vggfeat.extract import Failure
+    from vggfeat.index import Expansion, SimilarityIndex
+    from vggfeat.queries import ImageSearch, listed, parse_box
     from vggfeat.report import destination
 
     if html:
         destination(html)  # refused now rather than after the work
-    opened = SimilarityIndex.load(index_path)
-    answers, failed = _ask(opened, images, k, options)
+    queries = listed(images)
+    region = None if box is None else parse_box(box)
+    if region is not None and len(queries) > 1:
+        raise click.UsageError("--box is a part of one image; give one IMAGE.")
+    expand = None if options["expand"] is None else Expansion.parse(options["expand"])
+    opened = SimilarityIndex.open(index_path)
+    within = None
+    if options["matching"] or options["labels"]:
+        within = opened.select(paths=options["matching"], labels=options["labels"])
+    network = {name: options[name] for name in ("weights", "device", "precision")}
+    found = ImageSearch(opened, **network).search(
+        queries,
+        k,
+        box=region,
+        average=options["average"],
+        unlike=options["unlike"],
+        within=within,
+        expand=expand,
+        rerank=options["rerank"],
+    )
+    results = _in_order(list(found), queries)
     if html:
-        _write_page(opened, index_path, images, answers, failed, html)
+        _write_page(opened, index_path, results, html)
     if as_json:
-        told = [
-            {"query": image, "neighbours": [one.to_json() for one in answers[image]]}
-            if image in answers
-            else {"query": image, "error": failed[image]}
-            for image in images
-        ]
+        told = [_json(one) for one in results]
         print_json({"index": index_path, "metric": opened.metric, "results": told})
     else:
-        for image in images:
-            if image in answers:
-                click.echo(f"{printable(image)}\n{_table(answers[image])}\n")
+        for one in results:
+            if not isinstance(one, Failure):
+                click.echo(f"{printable(one.name)}\n{_table(one.neighbours)}\n")
         if html:
             click.echo(f"Report: {html}")
-    for image, reason in failed.items():
-        click.echo(f"failed: {printable(image)}: {reason}", err=True)
+    failed = [one for one in results if isinstance(one, Failure)]
+    for failure in failed:
+        click.echo(f"failed: {printable(failure.item)}: {failure.reason}", err=True)
     if failed:
         raise click.exceptions.Exit(1)
 
 
-def _ask(
-    opened: SimilarityIndex, images: tuple[str, ...], k: int, options: dict[str, Any]
-) -> tuple[dict[str, list[Neighbour]], dict[str, str]]:
-    """Return the neighbours of each query, and why others failed."""
-    from vggfeat.errors import SearchError
-    from vggfeat.extract import Failure
+def _in_order(results: list[Answer | Failure[str]], queries: list[str]) -> list[Any]:
+    """Sort results by where their first images stand on the command line."""
+    place = {image: number for number, image in reversed(list(enumerate(queries)))}
 
-    extractor = extractor_like(opened.provenance, options)
-    opened.check(extractor.deciding)
-    answers: dict[str, list[Neighbour]] = {}
-    failed: dict[str, str] = {}
-    for result in extractor.stream(images, extractor.held):
-        if isinstance(result, Failure):
-            failed[result.item] = result.reason
-            continue
-        features = result.arrays()[opened.layer].astype(extractor.dtype)
-        for image, vector in zip(result.items, features, strict=True):
-            try:
-                (answers[image],) = opened.search(vector.reshape(1, -1), k)
-            except SearchError as error:  # such as a query of zeros
-                failed[image] = str(error)
-    return answers, failed
+    def first(result: Any) -> int:
+        return place[result.images[0] if hasattr(result, "images") else result.item]
+
+    return sorted(results, key=first)
+
+
+def _json(result: Any) -> dict[str, Any]:
+    if hasattr(result, "reason"):
+        return {"query": result.item, "error": result.reason}
+    return {
+        "query": result.name,
+        "neighbours": [one.to_json() for one in result.neighbours],
+    }
 
 
 def _table(neighbours: list[Neighbour]) -> str:
@@ -168,14 +157,7 @@ def _table(neighbours: list[Neighbour]) -> str:
     return table(rows, ["rank", "score", "label", "image"], right="rank score")
 
 
-def _write_page(
-    opened: SimilarityIndex,
-    index_path: str,
-    images: tuple[str, ...],
-    answers: dict[str, list[Neighbour]],
-    failed: dict[str, str],
-    html: str,
-) -> None:
+def _write_page(opened: SimilarityIndex, index_path: str, results: list[Any], html: str) -> None:
     from vggfeat.report import (
         QueryResult,
         deciding_facts,
@@ -185,12 +167,18 @@ def _write_page(
     )
 
     provenance = opened.provenance
-    original = originals(provenance.happened.source)
+
+    found = [one for result in results for one in getattr(result, "neighbours", ())]
+    places = {one.path: one.place for one in found}
+
+    def original(path: str) -> Any:
+        return originals(opened.source(places[path]))(path)
+
     queries = [
-        QueryResult.of(image, answers[image], original)
-        if image in answers
-        else QueryResult(image, [], problem=failed[image])
-        for image in images
+        QueryResult(result.item, [], problem=result.reason)
+        if hasattr(result, "reason")
+        else QueryResult.of(result.name, result.neighbours, original, image=result.images[0])
+        for result in results
     ]
     search_page(
         html,

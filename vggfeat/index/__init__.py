@@ -1,21 +1,35 @@
-"""Similarity search over a store's features, exact: every answer is what brute force would give.
+"""Similarity search over a store's features: exact, or approximate through FAISS.
 
-Approximate indexes (HNSW, IVF) come later; they will stand beside
-:mod:`~vggfeat.index.exact`, under the same :class:`SimilarityIndex`.
+:class:`SimilarityIndex` is the door. Behind it, :mod:`~vggfeat.index.searching` answers queries,
+:mod:`~vggfeat.index.making` and :mod:`~vggfeat.index.changing` write indexes, and
+:mod:`~vggfeat.index.folder` keeps them whole on the disk.
 """
 
 from __future__ import annotations
 
-from vggfeat.index.catalogue import Catalogue, LeftOut
-from vggfeat.index.exact import METRICS, Metric
-from vggfeat.index.similarity import IndexInfo, Neighbour, SimilarityIndex
+from vggfeat.index.answers import AddReport, IndexInfo, Neighbour
+from vggfeat.index.catalogue import LeftOut, Measured, Tuning
+from vggfeat.index.comparing import METRICS, Metric
+from vggfeat.index.expansion import Expansion
+from vggfeat.index.filters import Selection
+from vggfeat.index.folder import is_index
+from vggfeat.index.kinds import KINDS
+from vggfeat.index.making import learn_whitening
+from vggfeat.index.similarity import SimilarityIndex
 
 __all__ = [
+    "KINDS",
     "METRICS",
-    "Catalogue",
+    "AddReport",
+    "Expansion",
     "IndexInfo",
     "LeftOut",
+    "Measured",
     "Metric",
     "Neighbour",
+    "Selection",
     "SimilarityIndex",
+    "Tuning",
+    "is_index",
+    "learn_whitening",
 ]

@@ -1,89 +1,232 @@
-"""From a store to an index: which rows go in, and under which names."""
+"""Making the files of an index from vectors that come in blocks; memory stays bounded."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from vggfeat.errors import SearchError
-from vggfeat.index import exact
-from vggfeat.index.catalogue import Catalogue, LeftOut
-from vggfeat.index.exact import METRICS, Metric
-from vggfeat.provenance import Provenance
+from vggfeat.index import structures
+from vggfeat.index.catalogue import Files, Settings
+from vggfeat.index.feeds import among
+from vggfeat.index.folder import fresh, write_faiss
+from vggfeat.index.searching import Searcher
+from vggfeat.index.structures import FLAT
+from vggfeat.index.tuning import QUERIES, Truth, tune
+from vggfeat.index.vectors import VectorWriter, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-    from vggfeat.store import FeatureStore
+    from vggfeat.index.comparing import Integers, Metric, Vectors
+    from vggfeat.index.feeds import Feed
+    from vggfeat.index.kinds import Plan
+
+Progress = Callable[[str, int, int], None]
+"""Told the stage, how much of it is done, and how much there is."""
+
+_HELD = 20  # fewer held-out queries would measure nothing: such structures search everything
+_EVERYTHING = 1 << 20
 
 
-def build(store: FeatureStore, layer: str, metric: Metric) -> tuple[Any, Catalogue]:
-    """Return a FAISS index of a store's usable rows, and its catalogue.
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What was written.
 
-    See :meth:`vggfeat.index.SimilarityIndex.build`.
+    Attributes
+    ----------
+    files : Files
+    settings : Settings
+        Without the time.
+    places : ndarray of int64
+        Numbers in the feed of the vectors, in the order of their file.
+    longest : float
+        Length of the longest.
     """
-    if metric not in METRICS:
-        raise SearchError(f"Unknown metric {metric!r}. Known ones: {', '.join(METRICS)}.")
-    name = store.layer(layer)
-    done = np.flatnonzero(store.done)
-    kept: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)]
-    not_finite, zero, longest = 0, 0, 0.0
 
-    def usable() -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-        nonlocal not_finite, zero, longest
-        for rows, X in store.blocks(name, done):
-            good = np.isfinite(X).all(axis=1)
-            not_finite += int((~good).sum())
-            if metric == "cosine":
-                zeros = good & ~X.any(axis=1)
-                zero += int(zeros.sum())
-                good &= ~zeros
-            rows, vectors = rows[good], X[good].astype(np.float64)
-            if metric == "cosine":
-                vectors = unit(vectors)
-            longest = max(longest, np.linalg.norm(vectors, axis=1).max(initial=0.0))
-            kept.append(rows)
-            yield rows, vectors.astype(np.float32)
-
-    dimension = int(np.prod(store[name].shape[1:]))
-    index = exact.build(usable(), dimension=dimension, count=len(done), metric=metric)
-    rows = np.concatenate(kept).astype(np.int64)
-    left_out = LeftOut(len(store) - len(done), not_finite, zero)
-    if not len(rows):
-        raise SearchError(
-            f"{store.path} has no row of {name} to index: of {len(store)} images "
-            f"{left_out.not_done} are not done, {not_finite} hold NaN or infinite values, "
-            f"{zero} are all zeros. `vggfeat info` shows the store."
-        )
-    given = store.provenance
-    catalogue = Catalogue(
-        name,
-        metric,
-        Provenance(given.deciding.for_layer(name), store.latest),
-        rows,
-        store.paths[rows],
-        _labels(store)[rows],
-        float(longest),
-        left_out,
-    )
-    return index, catalogue
+    files: Files
+    settings: Settings
+    places: Integers
+    longest: float
 
 
-def unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Scale rows, none of them zero, to length 1, whatever their size."""
-    scaled = vectors / np.abs(vectors).max(axis=1, keepdims=True)  # squares might overflow
-    return np.asarray(scaled / np.linalg.norm(scaled, axis=1, keepdims=True))
+def construct(
+    folder: Path,
+    feed: Feed,
+    plan: Plan,
+    metric: Metric,
+    *,
+    recall: float,
+    progress: Progress,
+    seed: int = 0,
+) -> Built:
+    """Write vectors and structure into a folder, and tune the search.
+
+    Some vectors are held out while the others go in, and serve as queries to tune the search
+    with; then they follow at the end.
+
+    Parameters
+    ----------
+    folder : Path
+        Takes the files.
+    feed : Feed
+        Gives the vectors; read up to four times, and in full once.
+    plan : Plan
+        What to build.
+    metric : {"cosine", "l2", "ip"}
+    recall : float
+        To tune the search for.
+    progress : callable
+        See :data:`Progress`.
+    seed : int
+        Of the choice of held-out vectors and of the sample to train on.
+    """
+    if plan.factory == FLAT:
+        return flat(folder, feed, progress)
+    rng = np.random.default_rng(seed)
+    held = _some(feed.places, min(QUERIES, len(feed.places) // 10), rng)
+    others = feed.places[~among(feed.places, held)]
+    structure = structures.make(plan.factory, feed.dimension, metric)
+    if not structure.is_trained:
+        sample = _gathered(feed, _some(others, plan.sample, rng), "reading a sample", progress)
+        if not len(sample):
+            return flat(folder, feed, progress)
+        progress("training", 0, 1)
+        structures.train(structure, sample)
+        progress("training", 1, 1)
+        del sample
+    truth = Truth(_gathered(feed, held, "", progress), metric)
+
+    def settled(vectors: Vectors, longest: float) -> Settings:
+        if len(truth.queries) < _HELD or len(vectors) <= truth.k:
+            return Settings(plan.factory, structures.effort_limits(structure)[1], _EVERYTHING)
+        progress("tuning", 0, 1)
+        order = np.arange(len(vectors))
+        tuning = tune(Searcher(vectors, metric, longest, order, structure), truth, recall)
+        progress("tuning", 1, 1)
+        return Settings(plan.factory, tuning.found.effort, tuning.found.candidates, tuning)
+
+    return fill(folder, feed, structure, settled, progress=progress, held=held, truth=truth)
 
 
-def _labels(store: FeatureStore) -> npt.NDArray[np.object_]:
-    """Return the class names of each row of a store, joined by ``|``; (N,) of str."""
-    labels = np.full(len(store), "", dtype=object)
-    if store.has_labels:
-        targets, names = store.labels[:], np.array(store.classes, dtype=object)
-        if targets.ndim == 1:
-            labels[targets >= 0] = names[targets[targets >= 0]]
-        else:
-            labels[:] = ["|".join(names[row == 1]) for row in targets]
-    return labels
+def fill(
+    folder: Path,
+    feed: Feed,
+    structure: Any,
+    settings: Settings | Callable[[Vectors, float], Settings],
+    *,
+    progress: Progress,
+    held: Integers | None = None,
+    truth: Truth | None = None,
+) -> Built:
+    """Write vectors and put them into a trained structure.
+
+    Parameters
+    ----------
+    folder, feed, progress :
+        See :func:`construct`.
+    structure : faiss.Index
+        Empty, but trained.
+    settings : Settings or callable
+        How to search; or what finds that out, from all vectors but those held out and the length
+        of the longest.
+    held : ndarray of int64, optional
+        Numbers of vectors that follow at the end, when the settings are known.
+    truth : Truth, optional
+        Looks at all others.
+    """
+    held = np.empty(0, np.int64) if held is None else held
+    filling = _Filling(fresh(folder, "vectors"), feed.dimension, structure)
+    with filling.writer as writer:
+        total = len(feed.places)
+        progress("adding", 0, total)
+        for places, vectors in feed.blocks(feed.places):
+            inside = ~among(places, held)
+            if truth is not None:
+                truth.update(vectors[inside], writer.written)
+            filling.add(places[inside], vectors[inside])
+            progress("adding", len(places), total)
+        if callable(settings):
+            found = opened(filling.path, writer.written, feed.dimension, mapped=True)
+            settings = settings(found, filling.longest)
+        for places, vectors in feed.blocks(held):
+            filling.add(places, vectors)
+        progress("writing", 0, 1)
+        writer.sync()
+    name, size, crc32 = write_faiss(folder, structure)
+    progress("writing", 1, 1)
+    files = Files(filling.path.name, feed.dimension, filling.parts, name, size, crc32)
+    return Built(files, settings, filling.places, filling.longest)
+
+
+def append(
+    path: Path, files: Files, feed: Feed, structure: Any, progress: Progress
+) -> tuple[tuple[tuple[int, int], ...], Integers, float]:
+    """Append vectors to a file and a structure; return parts, places and greatest length."""
+    adding = _Filling(path, files.dimension, structure, files.count)
+    with adding.writer:
+        total = len(feed.places)
+        progress("adding", 0, total)
+        for places, vectors in feed.blocks(feed.places):
+            adding.add(places, vectors)
+            progress("adding", len(places), total)
+        adding.writer.sync()
+    return adding.parts, adding.places, adding.longest
+
+
+class _Filling:
+    """Vectors on their way into a file and a structure."""
+
+    def __init__(self, path: Path, dimension: int, structure: Any, count: int = 0) -> None:
+        self.path = path
+        self.writer = VectorWriter(path, dimension, count)
+        self.longest = 0.0
+        self._structure = structure
+        self._places: list[Integers] = [np.empty(0, np.int64)]
+
+    def add(self, places: Integers, vectors: Vectors) -> None:
+        if not len(places):
+            return
+        self.writer.write(vectors)
+        if self._structure is not None:
+            self._structure.add(vectors)
+        lengths = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
+        self.longest = max(self.longest, float(np.sqrt(lengths.max())))
+        self._places.append(places)
+
+    @property
+    def places(self) -> Integers:
+        return np.concatenate(self._places)
+
+    @property
+    def parts(self) -> tuple[tuple[int, int], ...]:
+        return ((self.writer.written, self.writer.crc32),) if self.writer.written else ()
+
+
+def flat(folder: Path, feed: Feed, progress: Progress) -> Built:
+    """Write vectors for exact search, which needs nothing else."""
+    path = fresh(folder, "vectors")
+    files = Files(path.name, feed.dimension, ())
+    parts, places, longest = append(path, files, feed, None, progress)
+    return Built(Files(path.name, feed.dimension, parts), Settings(), places, longest)
+
+
+def _gathered(feed: Feed, places: Integers, stage: str, progress: Progress) -> Vectors:
+    """Return some vectors as one matrix."""
+    matrix = np.empty((len(places), feed.dimension), np.float32)
+    count = 0
+    for own, vectors in feed.blocks(places):
+        matrix[count : count + len(own)] = vectors
+        count += len(own)
+        if stage:
+            progress(stage, len(own), len(places))
+    return matrix[:count]
+
+
+def _some(places: Integers, count: int, rng: np.random.Generator) -> Integers:
+    """Draw some of them, ascending."""
+    if count >= len(places):
+        return places
+    return np.sort(rng.choice(places, count, replace=False, shuffle=False))

@@ -1,36 +1,37 @@
-"""What an index knows beyond its vectors, in a plain HDF5 file beside the FAISS file.
+"""What an index knows beyond its vectors, in a plain HDF5 file; docs/index-format.md specifies it.
 
-Root attributes: ``format`` = ``"vggfeat-index"``, ``format_version``, ``provenance`` (JSON text),
-``layer``, ``metric``, ``longest``, ``not_done``, ``not_finite``, ``zero``, the FAISS file's
-``faiss_size`` in bytes and ``faiss_crc32``, and ``sha256`` of all the rest. Datasets of one entry
-a vector: ``row`` int64, ``path`` and ``label`` UTF-8.
+Whoever replaces this file changes the index: it names the files that belong to it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from vggfeat.errors import SearchError
-from vggfeat.index.exact import METRICS, Metric
-from vggfeat.provenance import Provenance
+from vggfeat.index.comparing import METRICS, Metric
+from vggfeat.index.names import Texts
+from vggfeat.index.rows import Rows
+from vggfeat.provenance import Deciding, Happened, Provenance
+from vggfeat.whitening import Whitening
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 FORMAT = "vggfeat-index"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_BUILD = "Build it anew: `vggfeat index build STORE INDEX`."
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """How many rows of the store are not in the index, and why.
+    """How many rows of the stores are not in the index, and why.
 
     Attributes
     ----------
@@ -42,9 +43,124 @@ class LeftOut:
         All zeros, which have no cosine; 0 with other measures.
     """
 
-    not_done: int
-    not_finite: int
-    zero: int
+    not_done: int = 0
+    not_finite: int = 0
+    zero: int = 0
+
+    def __add__(self, other: LeftOut) -> LeftOut:
+        return LeftOut(*(a + b for a, b in zip(_values(self), _values(other), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a setting of the search was found to be worth.
+
+    Attributes
+    ----------
+    recall : float
+        Share of the `k` nearest vectors, by exact search, that were found; in 0..1.
+    error : float
+        Standard error of `recall` over the queries.
+    seconds : float
+        Median time of one query alone.
+    effort : int
+        Lists or nodes visited: nprobe or efSearch; 0 where a kind has neither.
+    candidates : int
+        How many proposals of FAISS were compared exactly.
+    """
+
+    recall: float
+    error: float
+    seconds: float
+    effort: int
+    candidates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How the setting of an approximate search was chosen.
+
+    Attributes
+    ----------
+    asked : float
+        Recall that was asked for.
+    k, queries : int
+        Neighbours and held-out queries it was measured with.
+    chosen : int
+        Place in `tried` of the chosen setting.
+    tried : tuple of Measured
+        Settings that were timed.
+    """
+
+    asked: float
+    k: int
+    queries: int
+    chosen: int
+    tried: tuple[Measured, ...]
+
+    @property
+    def found(self) -> Measured:
+        """The setting that was chosen."""
+        return self.tried[self.chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an index searches.
+
+    Attributes
+    ----------
+    factory : str
+        FAISS's name of the structure; ``"Flat"`` for exact search, which needs none.
+    effort : int
+        nprobe or efSearch, by the structure.
+    candidates : int
+        How many proposals are compared exactly in a search for ten.
+    tuning : Tuning, optional
+        Where effort and candidates were chosen by measuring.
+    seconds : float
+        Time that building took.
+    augmented : str
+        Database-side augmentation, as ``"10:3"``; empty for none.
+    """
+
+    factory: str = "Flat"
+    effort: int = 0
+    candidates: int = 0
+    tuning: Tuning | None = None
+    seconds: float = 0.0
+    augmented: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files that belong to an index.
+
+    Attributes
+    ----------
+    vectors : str
+        Name of the file of vectors.
+    dimension : int
+        Numbers d of a vector there.
+    parts : tuple of (int, int)
+        How many vectors were written at a time, and their CRC-32.
+    faiss : str
+        Name of FAISS's file; empty for exact search.
+    faiss_size, faiss_crc32 : int
+        Its size in bytes and CRC-32.
+    """
+
+    vectors: str
+    dimension: int
+    parts: tuple[tuple[int, int], ...]
+    faiss: str = ""
+    faiss_size: int = 0
+    faiss_crc32: int = 0
+
+    @property
+    def count(self) -> int:
+        """Number of vectors."""
+        return sum(count for count, _ in self.parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,108 +172,201 @@ class Catalogue:
     layer : str
         Canonical name of the layer that the vectors are features of.
     metric : {"cosine", "l2", "ip"}
-    provenance : Provenance
-        Of the store; its deciding values are narrowed to `layer`.
-    rows : ndarray of int64, shape (n,)
-        Rows of the store, ascending; they are the ids in FAISS.
-    paths, labels : ndarray of str objects, shape (n,)
-        Of the same images; an unknown label is empty, several are joined by ``|``.
+    deciding : Deciding
+        Of the stores, narrowed to `layer`.
+    sources : tuple of Happened
+        Runs that the images come from, see :attr:`Rows.origin`.
+    rows : Rows
+        Whose the vectors are.
     longest : float
         Length of the longest vector.
     left_out : LeftOut
-        Rows of the store that are not in the index.
+        Rows of the stores that are not in the index.
+    settings : Settings
+    files : Files
+    whitening : Whitening, optional
+        Applied to all vectors and queries.
     """
 
     layer: str
     metric: Metric
-    provenance: Provenance
-    rows: npt.NDArray[np.int64]
-    paths: npt.NDArray[np.object_]
-    labels: npt.NDArray[np.object_]
+    deciding: Deciding
+    sources: tuple[Happened, ...]
+    rows: Rows
     longest: float
     left_out: LeftOut
+    settings: Settings
+    files: Files
+    whitening: Whitening | None = field(default=None)
 
-    def write(self, path: Path, *, faiss_size: int, faiss_crc32: int) -> None:
-        """Write a new file, tied to the FAISS file of this size and checksum."""
-        text = h5py.string_dtype("utf-8")
+    @property
+    def provenance(self) -> Provenance:
+        """Of the first source."""
+        return Provenance(self.deciding, self.sources[0])
+
+    def changed(self, **values: Any) -> Self:
+        """Return it with some fields replaced."""
+        return replace(self, **values)
+
+    def write(self, path: Path) -> None:
+        """Write a new file."""
+        head, arrays = self._head(), self._arrays()
         with h5py.File(path, "x", libver=("earliest", "v110")) as file:
             file.attrs["format"] = FORMAT
             file.attrs["format_version"] = FORMAT_VERSION
-            file.attrs["provenance"] = self.provenance.dumps()
-            file.attrs["layer"] = self.layer
-            file.attrs["metric"] = self.metric
-            file.attrs["longest"] = self.longest
-            file.attrs["not_done"] = self.left_out.not_done
-            file.attrs["not_finite"] = self.left_out.not_finite
-            file.attrs["zero"] = self.left_out.zero
-            file.attrs["faiss_size"] = faiss_size
-            file.attrs["faiss_crc32"] = faiss_crc32
-            file.attrs["sha256"] = self._digest(faiss_size, faiss_crc32)
-            file["row"] = self.rows
-            file.create_dataset("path", data=self.paths, dtype=text)
-            file.create_dataset("label", data=self.labels, dtype=text)
+            file.attrs["sha256"] = _digest(head, arrays)
+            # Not as attributes, which HDF5 limits to 64 KiB.
+            file["about"] = np.frombuffer(json.dumps(head, indent=1).encode(), np.uint8)
+            for name, array in arrays.items():
+                file[name] = array
+            file.flush()
 
     @classmethod
-    def read(cls, path: Path) -> tuple[Self, int, int]:
-        """Read a file, and the size and checksum of the FAISS file that it is tied to.
+    def read(cls, path: Path) -> Self:
+        """Read a file.
 
         Raises
         ------
         SearchError
-            The file is damaged, something else, or of a newer format.
+            The file is damaged, something else, or of another format version.
         """
         if format_of(path) != FORMAT:
-            raise SearchError(
-                f"{path} is not the second file of an index, or damaged. Build the index again: "
-                "`vggfeat index build STORE INDEX`."
-            )
+            raise SearchError(f"{path} is not the catalogue of an index, or damaged. {_BUILD}")
         try:
-            with h5py.File(path) as file:
-                attrs = file.attrs
-                if (found := int(attrs["format_version"])) > FORMAT_VERSION:
-                    raise SearchError(
-                        f"{path} was made by a newer vggfeat (format {found}; this one reads up "
-                        f"to {FORMAT_VERSION}). Upgrade vggfeat."
-                    )
-                catalogue = cls(
-                    str(attrs["layer"]),
-                    next(metric for metric in METRICS if metric == attrs["metric"]),
-                    Provenance.loads(attrs["provenance"]),
-                    file["row"][:],
-                    file["path"].asstr()[:],
-                    file["label"].asstr()[:],
-                    float(attrs["longest"]),
-                    LeftOut(*(int(attrs[name]) for name in ("not_done", "not_finite", "zero"))),
-                )
-                size, crc32 = int(attrs["faiss_size"]), int(attrs["faiss_crc32"])
-                if attrs["sha256"] != catalogue._digest(size, crc32):
+            with h5py.File(path, locking=False) as file:
+                check_version(path, int(file.attrs["format_version"]))
+                head = json.loads(file["about"][:].tobytes())
+                names = [name for name in _ARRAYS if name in file]
+                arrays = {name: file[name][:] for name in names}
+                if file.attrs["sha256"] != _digest(head, arrays):
                     raise ValueError("its content does not have its checksum")
+            return cls._of(head, arrays)
         except SearchError:
             raise
         except (
-            *(OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError),
+            *(OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError),
             StopIteration,
         ) as error:
             raise SearchError(
-                f"{path} is damaged ({' '.join(str(error).split())}). Copy both files of the "
-                "index again from where they came, or build it anew."
+                f"{path} is damaged ({' '.join(str(error).split())}). Copy the index again from "
+                "where it came, or build it anew."
             ) from error
-        return catalogue, size, crc32
 
-    def _digest(self, faiss_size: int, faiss_crc32: int) -> str:
-        left_out = self.left_out
-        head = [self.layer, self.metric, self.provenance.dumps(), self.longest]
-        head += [left_out.not_done, left_out.not_finite, left_out.zero, faiss_size, faiss_crc32]
-        digest = hashlib.sha256(json.dumps(head).encode())
-        digest.update(np.ascontiguousarray(self.rows, "<i8").tobytes())
-        digest.update(json.dumps([list(self.paths), list(self.labels)]).encode())
-        return digest.hexdigest()
+    def _head(self) -> dict[str, Any]:
+        head = {
+            "layer": self.layer,
+            "metric": self.metric,
+            "deciding": self.deciding.to_json(),
+            "sources": [source.to_json() for source in self.sources],
+            "label_names": list(self.rows.names),
+            "longest": self.longest,
+            "left_out": asdict(self.left_out),
+            "settings": asdict(self.settings),
+            "files": asdict(self.files),
+        }
+        if self.whitening is not None:
+            head["whitening"] = {"count": self.whitening.count, "made": self.whitening.made}
+        return json.loads(json.dumps(head))  # type: ignore[no-any-return]
+
+    def _arrays(self) -> dict[str, Any]:
+        rows = self.rows
+        arrays = {
+            "path_bytes": rows.paths.bytes,
+            "path_ends": rows.paths.ends,
+            "row": rows.row,
+            "origin": rows.origin,
+            "checksum": rows.checksum,
+            "label": rows.label,
+            "removed": rows.removed.astype(np.uint8),
+        }
+        if self.whitening is not None:
+            arrays |= {
+                "whitening/mean": self.whitening.mean,
+                "whitening/projection": self.whitening.projection,
+                "whitening/eigenvalues": self.whitening.eigenvalues,
+            }
+        return arrays
+
+    @classmethod
+    def _of(cls, head: Mapping[str, Any], arrays: Mapping[str, Any]) -> Self:
+        rows = Rows(
+            Texts(arrays["path_bytes"], arrays["path_ends"]),
+            arrays["row"],
+            arrays["origin"],
+            arrays["checksum"],
+            arrays["label"],
+            tuple(head["label_names"]),
+            arrays["removed"].astype(np.bool_),
+        )
+        files = head["files"]
+        parts = tuple((int(count), int(crc32)) for count, crc32 in files["parts"])
+        whitening = None
+        if "whitening" in head:
+            whitening = Whitening(
+                arrays["whitening/mean"],
+                arrays["whitening/projection"],
+                arrays["whitening/eigenvalues"],
+                **head["whitening"],
+            )
+        found = cls(
+            head["layer"],
+            next(metric for metric in METRICS if metric == head["metric"]),
+            Deciding.from_json(head["deciding"]),
+            tuple(Happened.from_json(source) for source in head["sources"]),
+            rows,
+            float(head["longest"]),
+            LeftOut(**head["left_out"]),
+            _settings(head["settings"]),
+            Files(**{**files, "parts": parts}),
+            whitening,
+        )
+        if found.files.count != len(rows):
+            raise ValueError(f"it names {len(rows)} vectors of {found.files.count}")
+        return found
+
+
+_ARRAYS = (
+    *("path_bytes", "path_ends", "row", "origin", "checksum", "label", "removed"),
+    *("whitening/mean", "whitening/projection", "whitening/eigenvalues"),
+)
 
 
 def format_of(path: Path) -> str | None:
     """Return the ``format`` of an HDF5 file; None where it has none or is no such file."""
     try:
-        with h5py.File(path) as file:
+        with h5py.File(path, locking=False) as file:
             return str(file.attrs["format"])
     except (OSError, KeyError, RuntimeError):
         return None
+
+
+def check_version(path: Path, found: int) -> None:
+    """Refuse formats that this version does not read."""
+    if found > FORMAT_VERSION:
+        raise SearchError(
+            f"{path} was made by a newer vggfeat (format {found}; this one reads up to "
+            f"{FORMAT_VERSION}). Upgrade vggfeat."
+        )
+    if found < FORMAT_VERSION:
+        raise SearchError(f"{path} was made by an older vggfeat (format {found}). {_BUILD}")
+
+
+def _settings(data: Mapping[str, Any]) -> Settings:
+    tuning = data["tuning"]
+    if tuning is not None:
+        tried = tuple(Measured(**one) for one in tuning["tried"])
+        tuning = Tuning(**{**tuning, "tried": tried})
+    return Settings(**{**data, "tuning": tuning})
+
+
+def _digest(head: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.shape}".encode())
+        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def _values(left_out: LeftOut) -> tuple[int, int, int]:
+    return left_out.not_done, left_out.not_finite, left_out.zero

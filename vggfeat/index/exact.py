@@ -8,141 +8,185 @@ put among the first k. Their scores are computed again in float64, and ties go t
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.errors import SearchError
+from vggfeat.index.comparing import Integers, Metric, Vectors, check_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-Metric = Literal["cosine", "l2", "ip"]
-METRICS: tuple[Metric, ...] = ("cosine", "l2", "ip")
-"""Known measures: cosine similarity, Euclidean distance, inner product."""
+    from vggfeat.index.filters import Selection
 
-Vectors = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
 
 _SPARE = 8  # candidates beyond k that mostly show, at no cost, that none was missed
-_BLOCK = 1 << 21  # numbers scored again at a time
-
-
-def build(
-    blocks: Iterable[tuple[Rows, Vectors]], *, dimension: int, count: int, metric: Metric
-) -> Any:
-    """Fill a flat FAISS index block by block.
-
-    Parameters
-    ----------
-    blocks : iterable of (rows, vectors)
-        Rows of the store, which become the index's ids, and their vectors (n, d): of length 1
-        for the cosine.
-    dimension : int
-        d.
-    count : int
-        At most so many vectors will come.
-    metric : {"cosine", "l2", "ip"}
-
-    Returns
-    -------
-    faiss.IndexIDMap2
-        Around an IndexFlatL2 or IndexFlatIP.
-    """
-    import faiss
-
-    flat = faiss.IndexFlatL2(dimension) if metric == "l2" else faiss.IndexFlatIP(dimension)
-    # A vector of C++ keeps its memory when it shrinks. Without this it would double as it grows,
-    # and hold the matrix twice while it moves.
-    try:
-        flat.codes.resize(count * dimension * 4)
-    except MemoryError:
-        raise SearchError(
-            f"An exact index of {count} vectors of length {dimension} takes "
-            f"{count * dimension * 4 / 2**30:.1f} GiB of memory, more than there is. "
-            "Choose a layer or pooling with shorter vectors."
-        ) from None
-    flat.codes.resize(0)
-    index = faiss.IndexIDMap2(flat)
-    for rows, vectors in blocks:
-        index.add_with_ids(np.ascontiguousarray(vectors, np.float32), rows.astype(np.int64))
-    return index
+_BLOCK = 1 << 21  # numbers looked at again at a time
+_GATHERED = 1 << 24  # numbers of chosen vectors that are copied together rather than skipped to
 
 
 def search(
-    index: Any, queries: npt.NDArray[np.float64], k: int, *, metric: Metric, longest: float
-) -> Iterator[tuple[Rows, npt.NDArray[np.float64]]]:
+    vectors: Vectors,
+    queries: Scores,
+    k: int,
+    *,
+    metric: Metric,
+    longest: float,
+    order: Integers,
+    chosen: Selection | None = None,
+) -> Iterator[tuple[Integers, npt.NDArray[np.float32]]]:
     """Find the k nearest vectors of each query.
 
     Parameters
     ----------
-    index : faiss.IndexIDMap2
-        As :func:`build` made it.
+    vectors : ndarray of float32, shape (n, d)
+        Of length 1 for the cosine.
     queries : ndarray of float64, shape (q, d)
         Of length 1 for the cosine.
     k : int
-        At least 1; an index of fewer vectors gives all it has.
+        At least 1; fewer vectors are given where there are no more.
     metric : {"cosine", "l2", "ip"}
-        That the index was built with.
     longest : float
-        Length of the longest vector in the index.
+        Length of the longest vector.
+    order : ndarray of int64, shape (n,)
+        Of equally near vectors, those with the lower number come first.
+    chosen : Selection, optional
+        The vectors that may be found; all by default.
 
     Yields
     ------
-    rows : ndarray of int64, shape (min(k, n),)
-        The nearest first, of equally near ones the lower row.
-    scores : ndarray of float64, same shape
-        Cosine in -1..1, Euclidean distance, or inner product; rounded to float32.
+    places : ndarray of int64, shape (min(k, n),)
+        The nearest first.
+    scores : ndarray of float32, same shape
+        Cosine in -1..1, Euclidean distance, or inner product.
 
     Raises
     ------
     SearchError
         Numbers are too large for float32.
     """
+    count = len(vectors) if chosen is None else len(chosen)
+    wanted = min(k + _SPARE, count)
     rough = queries.astype(np.float32)
     tolerances = _tolerances(queries, metric, longest)
-    wanted = min(k + _SPARE, index.ntotal)
-    proposed_scores, proposed = index.search(rough, wanted)
+    proposed_scores, proposed = propose(vectors, rough, wanted, metric, chosen)
     # FAISS measures l2 as squared distance, where less is nearer.
     sign = 1 if metric == "l2" else -1
     for i, (query, tolerance) in enumerate(zip(queries, tolerances, strict=True)):
         candidates = proposed[i][proposed[i] >= 0]
-        if k < wanted < index.ntotal:
+        if k < wanted < count:
             bound = sign * float(proposed_scores[i, k - 1]) + tolerance
             if sign * float(proposed_scores[i, -1]) <= bound:  # more may be as near
-                radius = float(np.nextafter(np.float32(sign * bound), np.float32(sign * np.inf)))
-                limits, _, found = index.range_search(rough[i : i + 1], radius)
-                candidates = found[: limits[1]]
-        yield _first(index, candidates, query, k, metric, tolerance)
+                candidates = _within(vectors, rough[i], bound, metric, chosen)
+        yield _first(vectors, candidates, query, k, metric, tolerance, order)
+
+
+def propose(
+    vectors: Vectors, queries: Vectors, k: int, metric: Metric, chosen: Selection | None = None
+) -> tuple[Vectors, Integers]:
+    """Let FAISS compare each query with all vectors, or all chosen ones, in float32.
+
+    Returns
+    -------
+    scores : ndarray of float32, shape (q, k)
+        Squared distances for ``"l2"``, inner products otherwise; the nearest first.
+    places : ndarray of int64, shape (q, k)
+        -1 where there are no more.
+    """
+    if chosen is not None and len(chosen) * vectors.shape[1] <= _GATHERED:
+        scores, places = propose(vectors[chosen.places], queries, k, metric)
+        return scores, np.where(places >= 0, chosen.places[places], -1)
+    import faiss
+
+    queries = np.ascontiguousarray(queries, np.float32)
+    scores = np.empty((len(queries), k), np.float32)
+    places = np.empty((len(queries), k), np.int64)
+    selector = None if chosen is None else chosen.selector
+    at: Any = faiss.swig_ptr
+    sizes = (vectors.shape[1], len(queries), len(vectors), k)
+    given = (at(queries), at(vectors), *sizes, at(scores), at(places))
+    if metric == "l2":
+        faiss.knn_L2sqr(*given, None, selector)
+    else:
+        faiss.knn_inner_product(*given, selector)
+    return scores, places
+
+
+def score(vectors: Vectors, queries: Vectors, places: Integers, metric: Metric) -> Vectors:
+    """Compare each query with vectors of its own, in float32, one pair at a time.
+
+    Equal vectors have equal scores, whichever queries are asked together.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32, shape (n, d)
+    queries : ndarray of float32, shape (q, d)
+    places : ndarray of int64, shape (q, c)
+        Vectors to compare each query with; -1 for none.
+
+    Returns
+    -------
+    ndarray of float32, shape (q, c)
+        Squared distances for ``"l2"``, inner products otherwise; infinitely far for -1.
+    """
+    import faiss
+
+    queries = np.ascontiguousarray(queries, np.float32)
+    places = np.ascontiguousarray(places, np.int64)
+    scores = np.empty(places.shape, np.float32)
+    at: Any = faiss.swig_ptr
+    compare = faiss.fvec_L2sqr_by_idx if metric == "l2" else faiss.fvec_inner_products_by_idx
+    sizes = (vectors.shape[1], len(queries), places.shape[1])
+    compare(at(scores), at(queries), at(vectors), at(places), *sizes)
+    return scores
+
+
+def _within(
+    vectors: Vectors, query: Vectors, bound: float, metric: Metric, chosen: Selection | None
+) -> Integers:
+    """Return all vectors that may be at least as near as `bound`."""
+    sign = 1 if metric == "l2" else -1
+    found = []
+    places = np.arange(len(vectors)) if chosen is None else chosen.places
+    for part in _parts(len(places), vectors.shape[1]):
+        block = vectors[part] if chosen is None else vectors[places[part]]
+        rough = block @ query
+        if metric == "l2":
+            rough = np.einsum("nd,nd->n", block, block) - 2 * rough + query @ query
+        found.append(places[part][sign * rough <= bound])
+    return np.concatenate(found)
 
 
 def _first(
-    index: Any,
-    candidates: Rows,
-    query: npt.NDArray[np.float64],
+    vectors: Vectors,
+    candidates: Integers,
+    query: Scores,
     k: int,
     metric: Metric,
     tolerance: float,
-) -> tuple[Rows, npt.NDArray[np.float64]]:
+    order: Integers,
+) -> tuple[Integers, npt.NDArray[np.float32]]:
     """Return the k nearest candidates and their scores, both (min(k, n),)."""
     sign = 1 if metric == "l2" else -1
+    dimension = vectors.shape[1]
     if len(candidates) > k + _SPARE:
         # Sieve with BLAS in float64, whose errors are far below the rounding of the scores.
         keys = np.empty(len(candidates))
-        for part in _parts(len(candidates), index.d):
-            vectors = index.reconstruct_batch(candidates[part]).astype(np.float64)
-            keys[part] = -(vectors @ query)
+        for part in _parts(len(candidates), dimension):
+            block = vectors[candidates[part]].astype(np.float64)
+            keys[part] = -(block @ query)
             if metric == "l2":  # |v - q|^2 - |q|^2
-                keys[part] = 2 * keys[part] + np.einsum("nd,nd->n", vectors, vectors)
-        margin = tolerance / (math.sqrt(index.d) + 1)
+                keys[part] = 2 * keys[part] + np.einsum("nd,nd->n", block, block)
+        margin = tolerance / (math.sqrt(dimension) + 1)
         candidates = candidates[keys <= np.partition(keys, k - 1)[k - 1] + margin]
     scores = np.empty(len(candidates), np.float32)
-    for part in _parts(len(candidates), index.d):
-        vectors = index.reconstruct_batch(candidates[part]).astype(np.float64)
-        scores[part] = _scores(vectors, query, metric)
-    order = np.lexsort((candidates, sign * scores))[:k]
-    return candidates[order].astype(np.int64), scores[order].astype(np.float64)
+    for part in _parts(len(candidates), dimension):
+        block = vectors[candidates[part]].astype(np.float64)
+        scores[part] = _scores(block, query, metric)
+    first = np.lexsort((order[candidates], sign * scores))[:k]
+    return candidates[first].astype(np.int64), scores[first]
 
 
 def _parts(count: int, dimension: int) -> Iterator[slice]:
@@ -150,9 +194,7 @@ def _parts(count: int, dimension: int) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, count, step))
 
 
-def _tolerances(
-    queries: npt.NDArray[np.float64], metric: Metric, longest: float
-) -> npt.NDArray[np.float64]:
+def _tolerances(queries: Scores, metric: Metric, longest: float) -> Scores:
     """Bound, for each query, how far apart float32 can put two vectors that are equally near.
 
     Sums of d products of float32 err by about eps * sqrt(d) * |q| * |v| (Higham, "Accuracy and
@@ -162,22 +204,17 @@ def _tolerances(
     FAISS may expand squared distances into |q|^2 - 2 q.v + |v|^2, of size (|q| + |v|)^2.
     """
     lengths = np.linalg.norm(queries, axis=1)
+    check_size(max(longest, lengths.max(initial=0)))
     scale = (lengths + longest) ** 2 if metric == "l2" else lengths * longest
-    if scale.max(initial=0) > np.finfo(np.float32).max / 4:
-        raise SearchError(
-            "Features are too large to compare in float32; scale them, or use the cosine."
-        )
     eps = float(np.finfo(np.float32).eps)
     return np.asarray(4 * eps * (math.sqrt(queries.shape[1]) + 1) * scale)
 
 
-def _scores(
-    vectors: npt.NDArray[np.float64], query: npt.NDArray[np.float64], metric: Metric
-) -> npt.NDArray[np.float64]:
+def _scores(vectors: Scores, query: Scores, metric: Metric) -> Scores:
     # Sums along rows, not a matrix product: BLAS may round equal rows differently by their place.
     if metric == "l2":
         return np.asarray(np.sqrt(((vectors - query) ** 2).sum(axis=1)))
-    products: npt.NDArray[np.float64] = (vectors * query).sum(axis=1)
+    products: Scores = (vectors * query).sum(axis=1)
     if metric == "ip":
         return products
     lengths = np.sqrt((vectors**2).sum(axis=1))  # 1 but for the rounding to float32

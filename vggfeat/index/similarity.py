@@ -1,111 +1,280 @@
-"""An index of a store's features: built, kept, checked and asked."""
+"""An index of a store's features: built, kept, changed, checked and asked."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import SearchError
-from vggfeat.index import building, exact, pair
+from vggfeat.index import changing, comparing, expansion, folder, making, structures, vectors
+from vggfeat.index.answers import AddReport, IndexInfo, Neighbour
+from vggfeat.index.building import Progress
+from vggfeat.index.filters import Selection, matching
+from vggfeat.index.kinds import MEMORY, RECALL
+from vggfeat.index.searching import Searcher
 
 if TYPE_CHECKING:
     import os
 
-    from vggfeat.index.catalogue import Catalogue, LeftOut
-    from vggfeat.index.exact import Metric
+    from vggfeat.index.catalogue import Catalogue
+    from vggfeat.index.comparing import Integers, Metric, Vectors
+    from vggfeat.index.expansion import Expansion
     from vggfeat.provenance import Deciding, Provenance
     from vggfeat.store import FeatureStore
+    from vggfeat.whitening import Whitening
+
+_MAPPED = 256 << 20  # bytes of vectors from which they stay on the disk
+_ATTEMPTS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """One answer to a query.
-
-    Attributes
-    ----------
-    rank : int
-        1 for the nearest.
-    path : str
-        The image, as its store names it.
-    score : float
-        Cosine in -1..1, Euclidean distance (less is nearer), or inner product.
-    row : int
-        The image's row in its store.
-    label : str
-        Name of its class, several joined by ``|``; empty where unknown.
-    """
-
-    rank: int
-    path: str
-    score: float
-    row: int
-    label: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class IndexInfo:
-    """An index in short.
-
-    Attributes
-    ----------
-    kind : str
-        ``"exact"``.
-    metric, layer, model, source : str
-        Measure; layer and network of the features; where the images came from.
-    images, dimension : int
-        Number of vectors, and their length.
-    labelled : int
-        Number of images with a label.
-    left_out : LeftOut
-        Rows of the store that are not in the index.
-    """
-
-    kind: str
-    metric: Metric
-    layer: str
-    model: str
-    source: str
-    images: int
-    dimension: int
-    labelled: int
-    left_out: LeftOut
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready values."""
-        return asdict(self)
+def _silent(_stage: str, _done: int, _total: int) -> None: ...
 
 
 class SimilarityIndex:
-    """Vectors of images in FAISS, and the catalogue that says whose they are.
+    """Vectors of images, what finds the nearest of them, and whose they are.
 
-    Made by :meth:`build` or :meth:`load`.
+    Made by :meth:`build`, :meth:`merge` or :meth:`open`. It lives in a folder on the disk, where
+    each change replaces the old index by the new one in one step; one that was built without a
+    path lives in a temporary folder, until it is saved or forgotten.
 
     Parameters
     ----------
-    faiss_index : faiss.IndexIDMap2
-        The vectors under their rows in the store.
+    place : Path
+        The folder.
     catalogue : Catalogue
-        Whose they are.
+        What is in it.
+    mapped : bool, optional
+        Leave vectors on the disk, from where the operating system brings what is looked at; by
+        default large ones only.
     """
 
-    def __init__(self, faiss_index: Any, catalogue: Catalogue) -> None:
-        self.faiss_index = faiss_index
-        self.catalogue = catalogue
+    def __init__(self, place: Path, catalogue: Catalogue, mapped: bool | None = None) -> None:
+        self.place = place
+        self._mapped = mapped
+        self._use(catalogue)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, mapped: bool | None = None) -> Self:
+        """Open an index.
+
+        Parameters
+        ----------
+        path : path
+            The folder that :meth:`build` made.
+        mapped : bool, optional
+            Leave vectors on the disk, or read them into memory; by default those of more than
+            256 MiB are left.
+
+        Raises
+        ------
+        SearchError
+            There is none, or it is damaged or of another format version.
+        """
+        for attempt in range(_ATTEMPTS):
+            place, catalogue = folder.read(path)
+            try:
+                return cls(place, catalogue, mapped)
+            except FileNotFoundError:  # changed by somebody since its catalogue was read
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Do as :meth:`open`."""
+        return cls.open(path)
+
+    @classmethod
+    def build(
+        cls,
+        store: FeatureStore,
+        layer: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        metric: Metric = "cosine",
+        kind: str = "auto",
+        memory: str | int = MEMORY,
+        recall: float = RECALL,
+        whitening: Whitening | int | None = None,
+        augment: Expansion | None = None,
+        progress: Progress = _silent,
+    ) -> Self:
+        """Index the rows of a store that are done, reading them block by block.
+
+        Rows that cannot be compared are left out and counted: those with NaN or infinite values
+        and, for the cosine, zeros.
+
+        Parameters
+        ----------
+        store : FeatureStore
+        layer : str
+            A layer of the store, by name or alias; maps are read as vectors.
+        path : path, optional
+            Where the index is to be; one that is there is replaced once the new one is complete.
+            By default in a temporary folder.
+        metric : {"cosine", "l2", "ip"}
+            Cosine similarity, Euclidean distance, or inner product.
+        kind : str
+            ``"auto"`` (exact for small collections, else ``"ivfpq"``), ``"flat"`` (exact),
+            ``"hnsw"``, ``"ivf"``, ``"ivfpq"``, or a string of FAISS's ``index_factory``.
+        memory : str or int
+            What building may take at most, as ``"4GB"`` or in bytes; vectors go to the disk as
+            they come and take none.
+        recall : float
+            Share, in 0..1, of the ten nearest images that a search is to find: kinds that are not
+            exact are tuned to it on held-out images.
+        whitening : Whitening or int, optional
+            Applied to all vectors and queries; a number learns one of that dimension here.
+        augment : Expansion, optional
+            Database-side augmentation: each vector is averaged with its neighbours.
+        progress : callable
+            Told the stage, how many more of it are done, and how many there are.
+
+        Raises
+        ------
+        SearchError
+            Measure or kind are unknown, no row can be indexed, or memory does not suffice.
+        WhiteningError
+            The whitening does not fit, or cannot be learnt.
+        LayerError
+            The store has no such layer.
+        """
+        made, place = cls._made(path)
+        try:
+            making.build(
+                place, store, layer, metric=metric, kind=kind, memory=memory, recall=recall,
+                whitening=whitening, augment=augment, progress=progress,
+            )  # fmt: skip
+            return cls._kept(place, made)
+        except BaseException:
+            if made:
+                shutil.rmtree(made, ignore_errors=True)
+            raise
+
+    @classmethod
+    def merge(
+        cls,
+        indexes: Sequence[Self],
+        *,
+        path: str | os.PathLike[str] | None = None,
+        kind: str | None = None,
+        memory: str | int = MEMORY,
+        recall: float | None = None,
+        progress: Progress = _silent,
+    ) -> Self:
+        """Unite indexes that were made alike into a new one.
+
+        Images follow in the order of the indexes; where two hold an image of the same path, that
+        of the earlier one is taken.
+
+        Parameters
+        ----------
+        indexes : sequence of SimilarityIndex
+            One or more, none of them augmented.
+        path : path, optional
+            See :meth:`build`; may be that of one of `indexes`.
+        kind, recall :
+            See :meth:`build`; by default those of the first index.
+        memory, progress :
+            See :meth:`build`.
+
+        Raises
+        ------
+        StoreMismatchError
+            Their features were made in different ways; the message names the fields.
+        SearchError
+            Their measures or whitenings differ, or one is augmented.
+        """
+        made, place = cls._made(path)
+        try:
+            parts = [(index.catalogue, index.vectors) for index in indexes]
+            making.merge(place, parts, kind=kind, memory=memory, recall=recall, progress=progress)
+            return cls._kept(place, made)
+        except BaseException:
+            if made:
+                shutil.rmtree(made, ignore_errors=True)
+            raise
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Copy the index to a path; an index there is replaced once the copy is complete.
+
+        Raises
+        ------
+        SearchError
+            The name is taken by something that is no index.
+        StoreError
+            The folder is missing or cannot be written, the disk is full, or another process is
+            writing the same index.
+        """
+        making.copy(self.place, self.catalogue, path)
+
+    def add(self, store: FeatureStore, progress: Progress = _silent) -> AddReport:
+        """Add the images of a store that are not in the index, or that have changed since.
+
+        Images are told apart by their paths; an image has changed where its features have.
+
+        Raises
+        ------
+        StoreMismatchError
+            The features were made in another way; the message names the fields.
+        SearchError
+            The index is augmented: all its vectors depend on one another.
+        """
+        catalogue, report = changing.add(self.place, store, progress)
+        self._use(catalogue)
+        return report
+
+    def remove(self, paths: Sequence[str]) -> int:
+        """Remove images by their paths; return how many.
+
+        Their vectors stay in the files, in no answer, until :meth:`compact`.
+
+        Raises
+        ------
+        SearchError
+            A path is not in the index. Then nothing is removed.
+        """
+        catalogue, count = changing.remove(self.place, paths)
+        self._use(catalogue)
+        return count
+
+    def compact(self, progress: Progress = _silent) -> int:
+        """Drop the vectors of removed images from the files; return how many there were."""
+        catalogue, count = changing.compact(self.place, progress)
+        self._use(catalogue)
+        return count
+
+    def verify(self) -> None:
+        """Read all files again and compare them with their checksums.
+
+        Raises
+        ------
+        SearchError
+            A file is damaged; the message names it.
+        """
+        changing.verify(self.place, self.catalogue)
 
     def __len__(self) -> int:
-        return len(self.catalogue.rows)
+        return self._alive
 
     @property
     def dimension(self) -> int:
         """Length d of the vectors."""
-        return int(self.faiss_index.d)
+        return self.catalogue.files.dimension
+
+    @property
+    def width(self) -> int:
+        """Numbers D in a feature of :attr:`layer`, before whitening."""
+        whitening = self.catalogue.whitening
+        return self.dimension if whitening is None else whitening.width
 
     @property
     def layer(self) -> str:
@@ -119,47 +288,51 @@ class SimilarityIndex:
 
     @property
     def provenance(self) -> Provenance:
-        """Of the store; its deciding values are narrowed to :attr:`layer`."""
+        """Of the (first) store; its deciding values are narrowed to :attr:`layer`."""
         return self.catalogue.provenance
 
-    def info(self) -> IndexInfo:
-        """Return the index in short."""
-        catalogue = self.catalogue
-        return IndexInfo(
-            kind="exact",
-            metric=catalogue.metric,
-            layer=catalogue.layer,
-            model=catalogue.provenance.deciding.model,
-            source=catalogue.provenance.happened.source,
-            images=len(self),
-            dimension=self.dimension,
-            labelled=int((catalogue.labels != "").sum()),
-            left_out=catalogue.left_out,
+    @property
+    def vectors(self) -> Vectors:
+        """All vectors as they are compared, float32, (n, d), read-only; removed ones among them."""
+        return self.searcher.vectors
+
+    @property
+    def alive(self) -> Integers:
+        """Places in :attr:`vectors` of images that are not removed, ascending."""
+        return self.catalogue.rows.alive
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, sorted; those of an image that has several one by one."""
+        return tuple(
+            sorted({part for name in self.catalogue.rows.names for part in name.split("|")})
         )
 
-    @classmethod
-    def build(cls, store: FeatureStore, layer: str, *, metric: Metric = "cosine") -> Self:
-        """Index the rows of a store that are done, reading them block by block.
+    def path(self, place: int) -> str:
+        """Return the path of an image, as its store names it."""
+        return self.catalogue.rows.paths[place]
 
-        Rows that cannot be compared are left out and counted: those with NaN or infinite values
-        and, for the cosine, zeros.
+    def label(self, place: int) -> str:
+        """Return the label of an image, several joined by ``|``; empty where unknown."""
+        return self.catalogue.rows.label_of(place)
 
-        Parameters
-        ----------
-        store : FeatureStore
-        layer : str
-            A layer of the store, by name or alias; maps are read as vectors.
-        metric : {"cosine", "l2", "ip"}
-            Cosine similarity, Euclidean distance, or inner product.
+    def source(self, place: int) -> str:
+        """Return the folder, list or archive that an image came from."""
+        return self.catalogue.sources[int(self.catalogue.rows.origin[place])].source
+
+    def places_of(self, paths: Sequence[str]) -> Integers:
+        """Return the places of images, by their paths.
 
         Raises
         ------
         SearchError
-            The measure is unknown, no row can be indexed, or memory does not suffice.
-        LayerError
-            The store has no such layer.
+            A path is not in the index.
         """
-        return cls(*building.build(store, layer, metric))
+        return changing.places_of(self.catalogue.rows, paths, self.place)
+
+    def info(self) -> IndexInfo:
+        """Return the index in short."""
+        return making.info(self.place, self.catalogue)
 
     def check(self, deciding: Deciding) -> None:
         """Refuse queries made in another way than the vectors of the index.
@@ -169,9 +342,75 @@ class SimilarityIndex:
         StoreMismatchError
             `deciding` differs; the message names the fields with both values.
         """
-        self.provenance.deciding.check(deciding, self.layer, "index")
+        self.catalogue.deciding.check(deciding, self.layer, "index")
 
-    def search(self, X: npt.ArrayLike, k: int = 10) -> list[list[Neighbour]]:
+    def prepared(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Bring features into the form in which they are compared: whitened, of length 1.
+
+        Parameters
+        ----------
+        X : array_like of shape (q, D), or (D,) for one
+            Features of :attr:`layer`; maps as vectors.
+
+        Returns
+        -------
+        ndarray of float64, shape (q, d)
+
+        Raises
+        ------
+        SearchError
+            A query is of another length, holds NaN or infinite values, or is all zeros where the
+            measure is the cosine.
+        """
+        whitening = self.catalogue.whitening
+        return comparing.queries(X, self.width, self.metric, whitening, self.layer)
+
+    def query(
+        self, like: npt.ArrayLike, unlike: npt.ArrayLike | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Make one query of several examples, and of counterexamples.
+
+        Parameters
+        ----------
+        like, unlike : array_like of shape (n, D)
+            Features of :attr:`layer`.
+
+        Returns
+        -------
+        ndarray of float64, shape (1, d)
+            For :meth:`search` with ``prepared=True``.
+        """
+        examples = self.prepared(like)
+        others = np.empty((0, self.dimension)) if unlike is None else self.prepared(unlike)
+        return expansion.rocchio(examples, others, self.metric)
+
+    def select(self, *, paths: Sequence[str] = (), labels: Sequence[str] = ()) -> Selection:
+        """Choose the images that a search may find.
+
+        Parameters
+        ----------
+        paths : sequence of str
+            Patterns as of a shell, of which one must fit the path: ``"cats/*"``.
+        labels : sequence of str
+            Classes, of which an image must have one.
+
+        Raises
+        ------
+        SearchError
+            A label is unknown.
+        """
+        return Selection(matching(self.catalogue.rows, paths, labels))
+
+    def search(
+        self,
+        X: npt.ArrayLike,
+        k: int = 10,
+        *,
+        within: Selection | None = None,
+        expand: Expansion | None = None,
+        rerank: int | None = None,
+        prepared: bool = False,
+    ) -> list[list[Neighbour]]:
         """Find the images nearest to each query.
 
         The answer to a query does not depend on which others are asked with it; of equally near
@@ -179,10 +418,19 @@ class SimilarityIndex:
 
         Parameters
         ----------
-        X : array_like of shape (q, d), or (d,) for one query
+        X : array_like of shape (q, D), or (D,) for one query
             Features of :attr:`layer`; maps as vectors.
         k : int
             Neighbours for each query, at least 1; a smaller index gives all it has.
+        within : Selection, optional
+            See :meth:`select`.
+        expand : Expansion, optional
+            Search again with the average of each query and its neighbours.
+        rerank : int, optional
+            Compare at least so many proposals exactly, where search is approximate; by default as
+            many as the index was tuned to.
+        prepared : bool
+            `X` comes from :meth:`prepared` or :meth:`query`, shape (q, d).
 
         Returns
         -------
@@ -192,67 +440,123 @@ class SimilarityIndex:
         Raises
         ------
         SearchError
-            `k` is below 1; a query is of another length, holds NaN or infinite values, or is all
-            zeros where the measure is the cosine.
+            `k` is below 1; or see :meth:`prepared`.
+        """
+        places, scores = self.nearest(
+            X, k, within=within, expand=expand, rerank=rerank, prepared=prepared
+        )
+        return [self._neighbours(*one) for one in zip(places, scores, strict=True)]
+
+    def nearest(
+        self,
+        X: npt.ArrayLike,
+        k: int = 10,
+        *,
+        within: Selection | None = None,
+        expand: Expansion | None = None,
+        rerank: int | None = None,
+        prepared: bool = False,
+    ) -> tuple[Integers, Vectors]:
+        """Do as :meth:`search`, in arrays.
+
+        Returns
+        -------
+        places : ndarray of int64, shape (q, k)
+            Numbers of images in the index; -1 where there are no more.
+        scores : ndarray of float32, shape (q, k)
+            NaN where there are no more.
         """
         if k < 1:
             raise SearchError(f"k is {k}; ask for at least 1 neighbour.")
-        queries = np.atleast_2d(np.asarray(X, np.float64))
-        if queries.ndim != 2 or queries.shape[1] != self.dimension:
-            raise SearchError(
-                f"Queries of shape {np.shape(X)} were given; this index takes "
-                f"(q, {self.dimension}) from {self.layer}."
-            )
-        finite = np.isfinite(queries).all(axis=1)
-        if not finite.all():
-            raise SearchError(f"Query {int(finite.argmin())} holds NaN or infinite values.")
-        if self.metric == "cosine":
-            if not (nonzero := queries.any(axis=1)).all():
-                raise SearchError(
-                    f"Query {int(nonzero.argmin())} is all zeros, which have no cosine. "
-                    "Use another layer or metric."
-                )
-            queries = building.unit(queries)
-        found = exact.search(
-            self.faiss_index, queries, k, metric=self.metric, longest=self.catalogue.longest
-        )
-        return [self._neighbours(rows, scores) for rows, scores in found] if len(queries) else []
+        queries = np.asarray(X, np.float64) if prepared else self.prepared(X)
+        chosen = self._all if within is None else within
+        if expand is not None:
+            queries = self._expanded(queries, expand, chosen)
+        return self.searcher.nearest(queries, k, chosen, rerank)
 
-    def _neighbours(
-        self, rows: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]
-    ) -> list[Neighbour]:
-        catalogue = self.catalogue
-        places = np.searchsorted(catalogue.rows, rows)
-        return [
-            Neighbour(rank, catalogue.paths[place], float(score), int(row), catalogue.labels[place])
-            for rank, (place, row, score) in enumerate(
-                zip(places, rows, scores, strict=True), start=1
-            )
-        ]
+    def range_search(
+        self, X: npt.ArrayLike, threshold: float, *, prepared: bool = False
+    ) -> list[tuple[Integers, Vectors]]:
+        """Find all images that are at least as near to each query as `threshold`.
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write PATH, a FAISS file, and PATH.h5, its catalogue; an index there is replaced.
+        Neighbours are asked for in growing numbers until they are farther away than that, so that
+        an index that is not exact finds what its recall allows.
 
-        Both are written whole before either takes its place, the FAISS file first; the catalogue
-        holds its checksum, so that the files of two indexes are never taken for one.
+        Parameters
+        ----------
+        X : array_like of shape (q, D)
+        threshold : float
+            Least cosine or inner product, or greatest distance.
+        prepared : bool
+            See :meth:`search`.
 
-        Raises
-        ------
-        SearchError
-            One of the names is taken by a file that is no index.
-        StoreError
-            The folder is missing or cannot be written, the disk is full, or another process is
-            writing the same file.
+        Returns
+        -------
+        list of (places, scores)
+            For each query in turn: numbers of images in the index, int64, the nearest first, and
+            their scores, float32.
         """
-        pair.write(path, self.faiss_index, self.catalogue)
+        queries = np.asarray(X, np.float64) if prepared else self.prepared(X)
+        return self.searcher.within(queries, threshold, self._all)
+
+    def _neighbours(self, places: Integers, scores: Vectors) -> list[Neighbour]:
+        if len(places) and places[-1] < 0:
+            places, scores = places[places >= 0], scores[places >= 0]
+        rows = self.catalogue.rows
+        columns = (
+            rows.paths.several(places),
+            scores.tolist(),
+            rows.row[places].tolist(),
+            rows.labels_of(places),
+            places.tolist(),
+        )
+        return list(map(Neighbour, range(1, len(places) + 1), *columns))
+
+    def _expanded(
+        self, queries: npt.NDArray[np.float64], by: Expansion, chosen: Selection | None
+    ) -> npt.NDArray[np.float64]:
+        if self.metric != "cosine":
+            raise SearchError(f"Query expansion is for the cosine; this index has {self.metric}.")
+        places, scores = self.searcher.nearest(queries, by.count, chosen)
+        return expansion.expanded(queries, places, scores, self.vectors, by)
+
+    def _use(self, catalogue: Catalogue) -> None:
+        """Open the files that a catalogue names."""
+        files, rows = catalogue.files, catalogue.rows
+        size = 4 * files.count * files.dimension
+        mapped = size >= _MAPPED if self._mapped is None else self._mapped
+        path = self.place / files.vectors
+        structure = None
+        if files.faiss:
+            structure = structures.opened(self.place / files.faiss, files)
+        found = vectors.opened(path, files.count, files.dimension, mapped)
+        if size < _MAPPED:
+            vectors.check(path, found, files.parts)
+        self.searcher = Searcher(
+            found,
+            catalogue.metric,
+            catalogue.longest,
+            rows.order,
+            structure,
+            catalogue.settings.effort,
+            catalogue.settings.candidates,
+        )
+        self.catalogue = catalogue
+        self._alive = len(rows) - int(rows.removed.sum())
+        self._all = Selection(~rows.removed) if self._alive < len(rows) else None
+        self.__dict__.pop("labels", None)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what :meth:`save` wrote.
+    def _made(cls, path: str | os.PathLike[str] | None) -> tuple[Path | None, Path]:
+        """Return a temporary folder to remove later, if one is needed, and where to build."""
+        if path is not None:
+            return None, Path(path)
+        made = Path(tempfile.mkdtemp(prefix="vggfeat-index-"))
+        return made, made / "index"
 
-        Raises
-        ------
-        SearchError
-            One of the two files is missing, damaged, of a newer format, or not the other's.
-        """
-        return cls(*pair.read(path))
+    @classmethod
+    def _kept(cls, place: Path, made: Path | None) -> Self:
+        found = cls.open(place)
+        if made is not None:
+            weakref.finalize(found, shutil.rmtree, made, ignore_errors=True)
+        return found

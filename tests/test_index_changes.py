@@ -1,0 +1,212 @@
+"""Promises of an index that changes: after images came and went, brute force's answers still."""
+
+from __future__ import annotations
+
+import shutil
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from index_rows import Floats, index_of, make_store
+
+from vggfeat.errors import SearchError, StoreMismatchError
+from vggfeat.index import AddReport, LeftOut, SimilarityIndex, searching, structures
+from vggfeat.store import FeatureStore
+
+KINDS = (
+    *("flat", "IVF8,Flat", "IVF8,SQ8", "IVF8,PQ4x4fs", "IVF8,PQ4np", "HNSW16", "HNSW16,SQ8"),
+    *("PCA6,IVF8,SQ8", "IVF8_HNSW8,SQ8", "PQ4x4fs", "SQ8"),
+)
+BASE, ALL = 240, 300
+LABELS = ("ant", "bee", "cat")
+
+
+def vectors() -> Floats:
+    """Draw small integers, whose sums float32 holds exactly; every third vector has a twin."""
+    X = np.random.default_rng(0).integers(-9, 9, size=(ALL, 8)).astype(np.float32)
+    X[::3][1:] = X[::3][np.random.default_rng(1).integers(0, 20, len(X[::3]) - 1)]
+    return X
+
+
+X = vectors()
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make stores of the first images, of all, and of others."""
+    folder = tmp_path_factory.mktemp("stores")
+    labels = {i: (LABELS[i % 3],) for i in range(ALL)}
+    make_store(folder / "base.h5", X[:BASE], {i: labels[i] for i in range(BASE)})
+    make_store(folder / "all.h5", X, labels)
+    changed = X.copy()
+    changed[5] += 1
+    make_store(folder / "changed.h5", changed, labels)
+    return folder
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def base(request, stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Index the first images by one kind."""
+    path = tmp_path_factory.mktemp("base") / "photos.index"
+    with FeatureStore(stores / "base.h5") as store:
+        SimilarityIndex.build(store, "relu7", path=path, kind=request.param, metric="l2")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _no_short_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "_FEW", 0)  # FAISS searches among few images, too
+
+
+def exhaustive(index: SimilarityIndex) -> SimilarityIndex:
+    """Let an approximate index visit everything, and compare most of what FAISS proposes."""
+    searcher = index.searcher
+    if searcher.structure is not None:
+        _, most = structures.effort_limits(searcher.structure)
+        coarse = not structures.lossless(searcher.structure)
+        share = 0.95 if "PQ" in index.info().structure or "PCA" in index.info().structure else 0.5
+        candidates = int(len(index) * (share if coarse else 0.5))
+        index.searcher = searcher.set(most, candidates)
+    return index
+
+
+def check(index: SimilarityIndex, alive: set[int], query: Floats, k: int, **chosen: list[str]):
+    """Compare an answer with brute force, ties by row."""
+    numbers = np.array(sorted(alive), np.int64)
+    if "labels" in chosen:
+        numbers = numbers[[LABELS[i % 3] in chosen["labels"] for i in numbers]]
+    if "paths" in chosen:
+        numbers = numbers[[fnmatchcase(f"{i:05d}.jpg", chosen["paths"][0]) for i in numbers]]
+    within = index.select(**chosen) if chosen else None
+    if within is not None:
+        assert len(within) == len(numbers)
+    (answer,) = index.search(query, k, within=within)
+    squares = ((X[numbers] - query) ** 2).sum(axis=1) if len(numbers) else np.zeros(0)
+    first = np.lexsort((numbers, squares))[:k]
+    assert [one.path for one in answer] == [f"{i:05d}.jpg" for i in numbers[first]]
+    np.testing.assert_allclose([one.score for one in answer], np.sqrt(squares[first]), rtol=1e-6)
+
+
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_after_adding_removing_and_compacting_answers_are_those_of_brute_force(
+    base: Path, stores: Path, tmp_path: Path, data: st.DataObject
+) -> None:
+    path = tmp_path / "photos.index"
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(base, path)
+    index, alive = SimilarityIndex.open(path), set(range(BASE))
+    for verb in data.draw(st.lists(st.sampled_from(["add", "remove", "compact"]), max_size=4)):
+        if verb == "add":
+            with FeatureStore(stores / "all.h5") as store:
+                report = index.add(store)
+            assert report == AddReport(ALL - len(alive), 0, len(alive), LeftOut())
+            alive = set(range(ALL))
+        elif verb == "remove":
+            numbers = data.draw(st.sets(st.sampled_from(sorted(alive)), max_size=60))
+            assert index.remove([f"{i:05d}.jpg" for i in sorted(numbers)]) == len(numbers)
+            alive -= numbers
+        else:
+            gone = len(index.catalogue.rows) - len(alive)
+            assert index.compact() == gone
+        assert len(index) == len(alive)
+    exhaustive(index)
+    query = data.draw(st.lists(st.integers(-9, 9), min_size=8, max_size=8))
+    k = data.draw(st.integers(1, 20))
+    check(index, alive, np.float32(query), k)
+    check(index, alive, np.float32(query), k, labels=["ant", "cat"])
+    check(index, alive, np.float32(query), k, paths=["*[37].jpg"])
+    check(index, alive, np.float32(query), k, paths=["*[2-9].jpg"], labels=["bee"])
+    assert SimilarityIndex.open(path).catalogue.rows.removed.sum() == len(index.vectors) - len(
+        alive
+    )
+
+
+def test_a_filter_of_few_gives_k_results_whatever_the_kind(base: Path) -> None:
+    index = SimilarityIndex.open(base)
+    index.searcher = index.searcher.set(1, 10)  # far too little for this
+    within = index.select(paths=["*[37].jpg"], labels=["bee"])
+    for query in X[:20]:
+        (answer,) = index.search(query, 12, within=within)
+        assert len(answer) == 12
+        assert all(one.label == "bee" and one.path[4] in "37" for one in answer)
+
+
+def test_an_image_that_has_changed_is_replaced(base: Path, stores: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "i")
+    index = SimilarityIndex.open(tmp_path / "i")
+    with FeatureStore(stores / "changed.h5") as store:
+        assert index.add(store) == AddReport(ALL - BASE, 1, BASE - 1, LeftOut())
+        assert index.add(store) == AddReport(0, 0, ALL, LeftOut())
+    assert len(index) == ALL
+    (answer,) = exhaustive(index).search(X[5] + 1, 1)
+    assert (answer[0].path, answer[0].score) == ("00005.jpg", 0)
+    assert index.places_of(["00005.jpg"]) == [answer[0].place]
+
+
+def test_merged_indexes_answer_as_one_of_all_images(stores: Path, tmp_path: Path) -> None:
+    with FeatureStore(stores / "base.h5") as first, FeatureStore(stores / "changed.h5") as second:
+        one = SimilarityIndex.build(first, "relu7", metric="l2", kind="IVF8,SQ8")
+        two = SimilarityIndex.build(second, "relu7", metric="l2")
+    one.remove(["00007.jpg"])
+    merged = SimilarityIndex.merge([one, two], path=tmp_path / "all.index")
+    assert (len(merged), merged.info().structure) == (ALL, "IVF8,SQ8")
+    # Of an image in both, the earlier index's is taken; one removed there, from the other.
+    check(exhaustive(merged), set(range(ALL)), X[5], 15)
+    check(merged, set(range(ALL)), X[7], 15, labels=["bee"])
+    flat = SimilarityIndex.merge([merged], path=tmp_path / "all.index", kind="flat")
+    check(flat, set(range(ALL)), X[7], 15)
+
+
+def test_what_was_made_otherwise_is_neither_added_nor_merged(stores: Path, tmp_path: Path) -> None:
+    with FeatureStore(stores / "base.h5") as store:
+        index = SimilarityIndex.build(store, "relu7")
+        others = {
+            "metric: cosine, not l2": SimilarityIndex.build(store, "relu7", metric="l2"),
+            "whitening: None, not": SimilarityIndex.build(store, "relu7", whitening=4),
+        }
+        maps = SimilarityIndex.build(store, "pool5")
+    for reason, other in others.items():
+        with pytest.raises(SearchError, match=reason):
+            SimilarityIndex.merge([index, other])
+    with pytest.raises(StoreMismatchError, match="only pool5 is given"):
+        SimilarityIndex.merge([index, maps])
+    with pytest.raises(SearchError, match="give one or more"):
+        SimilarityIndex.merge([])
+
+
+def test_paths_that_are_not_there_are_named_and_nothing_is_removed(base: Path) -> None:
+    index = SimilarityIndex.open(base)
+    with pytest.raises(SearchError, match=r"no image '00005\.jpeg'.*mean '00005\.jpg'"):
+        index.remove(["00001.jpg", "00005.jpeg"])
+    assert len(index) == BASE
+    with pytest.raises(SearchError, match=r"label 'dog'.*ant, bee, cat"):
+        index.select(labels=["dog"])
+
+
+def test_all_images_may_go_and_others_come(stores: Path, tmp_path: Path) -> None:
+    with FeatureStore(stores / "base.h5") as store:
+        index = SimilarityIndex.build(store, "relu7", path=tmp_path / "i", kind="IVF4,SQ8")
+        index.remove([index.path(place) for place in index.alive])
+        assert index.search(X[0], 3) == [[]]
+        with pytest.raises(SearchError, match="no image left"):
+            index.compact()
+        assert index.add(store).added == BASE
+        assert index.compact() == BASE
+    assert index.search(X[1], 1)[0][0].path == "00001.jpg"
+
+
+@pytest.mark.parametrize("kind", ["flat", "IVF8,PQ4x4fs", "HNSW8,SQ8"])
+@pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
+def test_range_search_finds_all_that_is_near_enough(kind, metric) -> None:
+    index = exhaustive(index_of(X[X.any(axis=1)], metric, kind))
+    bounds = {"cosine": 0.6, "l2": 9.0, "ip": 90.0}
+    found = index.range_search(X[1:20], bounds[metric])
+    for query, (places, scores) in zip(X[1:20], found, strict=True):
+        every = index.searcher._exact(index.prepared(query), len(index), None)
+        near = every[1][0] <= 9 if metric == "l2" else every[1][0] >= bounds[metric]
+        assert set(places) == set(every[0][0][near])
+        assert len(scores) == len(places)

@@ -1,0 +1,346 @@
+"""``vggfeat index`` and ``vggfeat whiten``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vggfeat.cli.choices import layer_option, only_layer
+from vggfeat.cli.output import json_option, print_json, printable, table
+from vggfeat.cli.stages import stages
+
+if TYPE_CHECKING:
+    from vggfeat.index import IndexInfo
+    from vggfeat.whitening import Whitening
+
+index_argument = click.argument("index_path", metavar="INDEX", type=click.Path())
+_store_argument = click.argument("store", type=click.Path(dir_okay=False))
+_memory_option = click.option(
+    "--memory", default="4GB", show_default=True, metavar="SIZE",
+    help="What building may take at most; vectors stream to the disk and take none.",
+)  # fmt: skip
+
+
+@click.group()
+def index() -> None:
+    """Build indexes for similarity search, change them, and look at them."""
+
+
+@index.command()
+@_store_argument
+@index_argument
+@layer_option
+@click.option(
+    "--metric",
+    type=click.Choice(["cosine", "l2", "ip"]),
+    default="cosine",
+    show_default=True,
+    help="Cosine similarity, Euclidean distance, or inner product.",
+)
+@click.option(
+    "--kind",
+    default="auto",
+    show_default=True,
+    metavar="auto|flat|hnsw|ivf|ivfpq|FACTORY",
+    help="Exact (flat), or a structure of FAISS, also by its index_factory string. "
+    "auto: flat for small collections, else ivfpq.",
+)
+@_memory_option
+@click.option(
+    "--recall",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.95,
+    show_default=True,
+    help="Share of the ten nearest images that a search is to find, measured on images held out.",
+)
+@click.option(
+    "--whiten",
+    metavar="DIMENSION|FILE",
+    help="Whiten all features: learnt here, keeping so many numbers, or by `vggfeat whiten`.",
+)
+@click.option(
+    "--augment",
+    metavar="N[:ALPHA]",
+    help="Average each image with its N nearest (database-side augmentation), which weigh their "
+    "similarity to the power ALPHA.",
+)
+@json_option
+def build(
+    store: str,
+    index_path: str,
+    layer: str | None,
+    metric: Any,
+    kind: str,
+    memory: str,
+    recall: float,
+    whiten: str | None,
+    augment: str | None,
+    as_json: bool,
+) -> None:
+    """Index one layer of STORE for search.
+
+    Makes INDEX, a folder with the vectors, the paths, the labels and how the features were made;
+    an index of that name is replaced once the new one is complete. `index info` shows what was
+    measured.
+
+    \b
+    Example:
+      vggfeat index build photos.h5 photos.index --layer relu7
+      vggfeat index build photos.h5 photos.index --layer pool5 --whiten 256 --recall 0.99
+    """
+    from vggfeat.index import Expansion, SimilarityIndex
+    from vggfeat.store import FeatureStore
+
+    by = None if augment is None else Expansion.parse(augment)
+    with FeatureStore(store) as opened, stages("image") as progress:
+        built = SimilarityIndex.build(
+            opened,
+            only_layer(opened, layer),
+            path=index_path,
+            metric=metric,
+            kind=kind,
+            memory=memory,
+            recall=recall,
+            whitening=_whitening(whiten),
+            augment=by,
+            progress=progress,
+        )
+    _tell(built.info(), index_path, as_json)
+
+
+@index.command()
+@index_argument
+@_store_argument
+@json_option
+def add(index_path: str, store: str, as_json: bool) -> None:
+    """Add the images of STORE that INDEX does not hold, or that have changed since.
+
+    \b
+    Example:
+      vggfeat extract photos/ photos.h5
+      vggfeat index add photos.index photos.h5
+    """
+    from vggfeat.index import SimilarityIndex
+    from vggfeat.store import FeatureStore
+
+    opened = SimilarityIndex.open(index_path)
+    with FeatureStore(store) as images, stages("image") as progress:
+        report = opened.add(images, progress)
+    if as_json:
+        print_json({"index": index_path, "images": len(opened)} | report.to_json())
+        return
+    click.echo(
+        f"{printable(index_path)}: {report.added:,} images added, {report.replaced:,} replaced, "
+        f"{report.unchanged:,} as they were; {len(opened):,} in all"
+    )
+
+
+@index.command()
+@index_argument
+@click.argument("paths", metavar="PATH...", nargs=-1)
+@click.option(
+    "--matching",
+    multiple=True,
+    metavar="PATTERN",
+    help="Remove the images whose paths fit, as 'old/*'; may be given again.",
+)
+@json_option
+def remove(
+    index_path: str, paths: tuple[str, ...], matching: tuple[str, ...], as_json: bool
+) -> None:
+    """Remove images from INDEX by their paths, which are as `vggfeat search` prints them.
+
+    Image files are not touched. Vectors of removed images stay in the files of the index until
+    `vggfeat index compact`.
+
+    \b
+    Example:
+      vggfeat index remove photos.index cats/001.jpg
+      vggfeat index remove photos.index --matching 'old/*'
+    """
+    from vggfeat.index import SimilarityIndex
+
+    if not paths and not matching:
+        raise click.UsageError("Give PATH... or --matching PATTERN.")
+    opened = SimilarityIndex.open(index_path)
+    fitting = opened.select(paths=matching).places.tolist() if matching else []
+    named = dict.fromkeys([*paths, *(opened.path(place) for place in fitting)])
+    count = opened.remove(list(named))
+    if as_json:
+        print_json({"index": index_path, "removed": count, "images": len(opened)})
+        return
+    click.echo(f"{printable(index_path)}: {count:,} images removed, {len(opened):,} left")
+
+
+@index.command()
+@index_argument
+@json_option
+def compact(index_path: str, as_json: bool) -> None:
+    """Drop the vectors of removed images from the files of INDEX.
+
+    \b
+    Example:
+      vggfeat index compact photos.index
+    """
+    from vggfeat.index import SimilarityIndex
+
+    opened = SimilarityIndex.open(index_path)
+    with stages("image") as progress:
+        count = opened.compact(progress)
+    if as_json:
+        print_json({"index": index_path, "dropped": count, "images": len(opened)})
+        return
+    click.echo(f"{printable(index_path)}: {count:,} vectors dropped, {len(opened):,} kept")
+
+
+@index.command()
+@click.argument("out", type=click.Path())
+@click.argument("indexes", metavar="INDEX...", nargs=-1, required=True, type=click.Path())
+@click.option("--kind", metavar="KIND", help="See `index build`.  [default: that of the first]")
+@click.option(
+    "--recall",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="See `index build`.  [default: that of the first]",
+)
+@_memory_option
+@json_option
+def merge(
+    out: str,
+    indexes: tuple[str, ...],
+    kind: str | None,
+    recall: float | None,
+    memory: str,
+    as_json: bool,
+) -> None:
+    """Unite indexes that were made alike into OUT.
+
+    Where several hold an image of the same path, that of the first is taken.
+
+    \b
+    Example:
+      vggfeat index merge all.index 2025.index 2026.index
+    """
+    from vggfeat.index import SimilarityIndex
+
+    opened = [SimilarityIndex.open(path) for path in indexes]
+    with stages("image") as progress:
+        merged = SimilarityIndex.merge(
+            opened, path=out, kind=kind, recall=recall, memory=memory, progress=progress
+        )
+    _tell(merged.info(), out, as_json)
+
+
+@index.command()
+@index_argument
+@click.option("--verify", is_flag=True, help="Read all files and compare their checksums.")
+@json_option
+def info(index_path: str, verify: bool, as_json: bool) -> None:
+    """Say what INDEX holds, and what was measured as it was built.
+
+    \b
+    Example:
+      vggfeat index info photos.index
+    """
+    from vggfeat.index import SimilarityIndex
+
+    opened = SimilarityIndex.open(index_path)
+    if verify:
+        opened.verify()
+    _tell(opened.info(), index_path, as_json)
+    if verify and not as_json:
+        click.echo("all files are as they were written")
+
+
+@click.command()
+@_store_argument
+@click.argument("out", type=click.Path(dir_okay=False))
+@layer_option
+@click.option(
+    "--dimension",
+    type=click.IntRange(min=1),
+    help="How many numbers to keep.  [default: 512, or as many as there can be]",
+)
+@json_option
+def whiten(store: str, out: str, layer: str | None, dimension: int | None, as_json: bool) -> None:
+    """Learn a PCA-whitening from one layer of STORE and write it to OUT.
+
+    OUT is a .npz file of plain arrays, for `vggfeat index build --whiten OUT`. Learn from many
+    images that are like those to search, though not necessarily these.
+
+    \b
+    Example:
+      vggfeat whiten landmarks.h5 landmarks.npz --layer pool5 --dimension 256
+      vggfeat index build photos.h5 photos.index --layer pool5 --whiten landmarks.npz
+    """
+    from vggfeat.index import learn_whitening
+    from vggfeat.store import FeatureStore
+
+    with FeatureStore(store) as opened, stages("image") as progress:
+        name = only_layer(opened, layer)
+        learnt = learn_whitening(opened, name, dimension, progress=progress)
+    learnt.save(out)
+    if as_json:
+        print_json({"whitening": out, "layer": name} | learnt.summary())
+        return
+    click.echo(
+        f"{printable(out)}: {learnt.width:,} numbers of {name} to {learnt.dimension:,}, which "
+        f"hold {learnt.explained:.1%} of the variance of {learnt.count:,} images"
+    )
+
+
+def _whitening(given: str | None) -> Whitening | int | None:
+    if given is None or given.isdigit():
+        return None if given is None else int(given)
+    from vggfeat.whitening import Whitening
+
+    return Whitening.load(given)
+
+
+def _tell(info: IndexInfo, path: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"index": path} | info.to_json())
+        return
+    click.echo(
+        f"{printable(path)}: {info.images:,} images, {info.kind} {info.metric} search over "
+        f"{info.layer} of {info.model} ({info.dimension:,} numbers an image), from "
+        + ", ".join(map(printable, info.sources))
+    )
+    left_out = {name: count for name, count in info.to_json()["left_out"].items() if count}
+    if left_out:
+        told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items())
+        click.echo(f"left out: {told}")
+    if info.removed:
+        click.echo(f"removed: {info.removed:,}, whose room `vggfeat index compact` frees")
+    if info.whitening:
+        click.echo(
+            f"whitened: {info.whitening['explained']:.1%} of the variance kept, learnt from "
+            f"{info.whitening['images']:,} images"
+        )
+    if info.augmented:
+        click.echo(f"augmented: each image averaged with its nearest, {info.augmented}")
+    click.echo(f"{info.bytes / 1e6:,.1f} MB on disk, built in {info.seconds:,.1f} s")
+    if info.tuning:
+        _tell_tuning(info)
+
+
+def _tell_tuning(info: IndexInfo) -> None:
+    tuning = info.tuning
+    assert tuning is not None
+    click.echo(
+        f"\n{info.structure}, tuned to a recall of {tuning.asked:g} of the {tuning.k} nearest, "
+        f"by {tuning.queries:,} images held out:\n"
+    )
+    rows = [
+        [
+            *(f"{one.effort:,}", f"{one.candidates:,}"),
+            f"{one.recall:.4f} +- {one.error:.4f}",
+            f"{1000 * one.seconds:.2f}",
+            "chosen" if number == tuning.chosen else "",
+        ]
+        for number, one in enumerate(tuning.tried)
+    ]
+    header = ["effort", "compared", "recall", "ms", ""]
+    click.echo(table(rows, header, right="effort compared recall ms"))
+    if tuning.found.recall < tuning.asked:
+        click.echo("the recall asked for is not reached: try --kind ivf or flat")

@@ -1,0 +1,125 @@
+"""What an index answers, and what it says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from vggfeat.index.catalogue import LeftOut, Tuning
+    from vggfeat.index.comparing import Metric
+
+
+class Neighbour(NamedTuple):
+    """One answer to a query.
+
+    Attributes
+    ----------
+    rank : int
+        1 for the nearest.
+    path : str
+        The image, as its store names it.
+    score : float
+        Cosine in -1..1, Euclidean distance (less is nearer), or inner product.
+    row : int
+        The image's row in its store.
+    label : str
+        Name of its class, several joined by ``|``; empty where unknown.
+    place : int
+        Number of the image in the index, until that is compacted.
+    """
+
+    rank: int
+    path: str
+    score: float
+    row: int
+    label: str
+    place: int = -1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return self._asdict()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """An index in short.
+
+    Attributes
+    ----------
+    kind : str
+        ``"exact"`` or ``"approximate"``.
+    structure : str
+        FAISS's name of what proposes candidates; ``"Flat"`` for exact search.
+    metric, layer, model, source : str
+        Measure; layer and network of the features; where the (first) images came from.
+    sources : tuple of str
+        All folders, lists or archives that images came from.
+    images, dimension : int
+        Number of vectors, and their length.
+    removed : int
+        Vectors that were removed and still take room; compacting drops them.
+    labelled : int
+        Number of images with a label.
+    left_out : LeftOut
+        Rows of the stores that are not in the index.
+    effort, candidates : int
+        nprobe or efSearch, and how many proposals are compared exactly in a search for ten.
+    tuning : Tuning, optional
+        What was measured as the index was built.
+    whitening : dict, optional
+        Dimension, number of images learnt from, share of variance kept, SHA-256.
+    augmented : str
+        Database-side augmentation, as ``"10:3"``; empty for none.
+    bytes : int
+        Of all its files.
+    seconds : float
+        Time that building took.
+    """
+
+    kind: str
+    structure: str
+    metric: Metric
+    layer: str
+    model: str
+    source: str
+    sources: tuple[str, ...]
+    images: int
+    dimension: int
+    removed: int
+    labelled: int
+    left_out: LeftOut
+    effort: int
+    candidates: int
+    tuning: Tuning | None
+    whitening: dict[str, Any] | None
+    augmented: str
+    bytes: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class AddReport:
+    """What adding a store changed.
+
+    Attributes
+    ----------
+    added, replaced, unchanged : int
+        Images that are new, that took the place of what they were before, and that were in the
+        index already.
+    left_out : LeftOut
+        Rows of the store that are not in the index.
+    """
+
+    added: int
+    replaced: int
+    unchanged: int
+    left_out: LeftOut
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return asdict(self)

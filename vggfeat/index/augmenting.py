@@ -1,0 +1,83 @@
+"""Database-side augmentation: each vector of an index averaged with its neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vggfeat.index import structures
+from vggfeat.index.building import Built, Progress, construct
+from vggfeat.index.expansion import Expansion, expanded
+from vggfeat.index.feeds import ChangedFeed
+from vggfeat.index.searching import Searcher
+from vggfeat.index.vectors import opened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vggfeat.index.comparing import Vectors
+    from vggfeat.index.feeds import Feed
+    from vggfeat.index.kinds import Plan
+
+
+def augment(
+    folder: Path,
+    feed: Feed,
+    built: Built,
+    by: Expansion,
+    *,
+    plan: Plan,
+    recall: float,
+    progress: Progress,
+) -> Built:
+    """Build again, of vectors that are averaged with those most like them.
+
+    P. Turcot and D. Lowe, "Better matching with fewer features: the selection of useful features
+    in large database recognition problems", ICCV workshop 2009, by the weights of
+    :func:`~vggfeat.index.expansion.expanded`: A. Gordo et al., "End-to-end learning of deep visual
+    representations for image retrieval", IJCV 2017, section 4.3.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds what was built, and takes what is.
+    feed : Feed
+        The vectors as they are.
+    built : Built
+        The index of these; its files are removed.
+    by : Expansion
+    plan, recall, progress :
+        See :func:`~vggfeat.index.building.construct`.
+    """
+    files, settings = built.files, built.settings
+    count = len(built.places)
+    vectors = opened(folder / files.vectors, count, files.dimension, mapped=True)
+    structure = structures.opened(folder / files.faiss, files) if files.faiss else None
+    searcher = Searcher(
+        vectors, "cosine", built.longest, built.places, structure,
+        settings.effort, settings.candidates,
+    )  # fmt: skip
+
+    def change(own: Vectors) -> Vectors:
+        queries = own.astype(np.float64)
+        # A vector is its own nearest neighbour, and weighs once.
+        places, scores = searcher.nearest(queries, by.count + 1)
+        same = scores >= 1 - 1e-6
+        first = same & (np.cumsum(same, axis=1) == 1)
+        first[~first.any(axis=1), -1] = True
+        keep = ~first
+        shape = (len(own), by.count)
+        found = expanded(
+            queries, places[keep].reshape(shape), scores[keep].reshape(shape), vectors, by
+        )
+        return found.astype(np.float32)
+
+    again = construct(
+        folder, ChangedFeed(feed, change), plan, "cosine", recall=recall, progress=progress
+    )
+    for name in (files.vectors, files.faiss):
+        if name:
+            (folder / name).unlink()
+    return replace(again, settings=replace(again.settings, augmented=str(by)))

@@ -1,0 +1,184 @@
+"""Changes of an index on the disk: images come and go, and what is left is packed together."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vggfeat.errors import SearchError
+from vggfeat.index import structures
+from vggfeat.index.answers import AddReport
+from vggfeat.index.building import Progress, append, fill, flat
+from vggfeat.index.catalogue import Catalogue, LeftOut
+from vggfeat.index.feeds import KeptFeed, StoreFeed
+from vggfeat.index.folder import changing, checksum, commit, write_faiss
+from vggfeat.index.vectors import check, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from vggfeat.index.comparing import Integers
+    from vggfeat.index.rows import Rows
+    from vggfeat.store import FeatureStore
+
+
+def add(place: Path, store: FeatureStore, progress: Progress) -> tuple[Catalogue, AddReport]:
+    """Add what is new in a store; see :meth:`vggfeat.index.SimilarityIndex.add`."""
+    with changing(place) as catalogue:
+        if catalogue.settings.augmented:
+            raise SearchError(
+                f"{place} is augmented: its vectors depend on one another. Build it anew from a "
+                "store of all images."
+            )
+        catalogue.deciding.check(store.provenance.deciding, catalogue.layer, "index")
+        known = catalogue.rows
+        fresh, replaced, unchanged = _compared(known, store, catalogue.layer)
+        feed = StoreFeed(store, catalogue.layer, catalogue.metric, catalogue.whitening, fresh)
+        if not len(fresh):
+            return catalogue, AddReport(0, 0, unchanged, feed.left_out)
+        files = catalogue.files
+        structure = _structure(place, catalogue)
+        path = place / files.vectors
+        parts, rows, longest = append(path, files, feed, structure, progress)
+        origins = _origin(catalogue, store)
+        added = feed.rows(rows)
+        # An image that has changed into one that cannot be compared is in the index no longer.
+        known = known.without(replaced)
+        changed = catalogue.changed(
+            sources=origins[0],
+            rows=known.followed_by(added, [origins[1]]),
+            longest=max(catalogue.longest, longest),
+            left_out=_left_out(catalogue, feed.left_out),
+            files=_with_structure(place, replace(files, parts=(*files.parts, *parts)), structure),
+        )
+        commit(place, changed)
+        report = AddReport(len(rows) - len(replaced), len(replaced), unchanged, feed.left_out)
+        return changed, report
+
+
+def remove(place: Path, paths: Sequence[str]) -> tuple[Catalogue, int]:
+    """Mark images as removed; see :meth:`vggfeat.index.SimilarityIndex.remove`."""
+    with changing(place) as catalogue:
+        found = places_of(catalogue.rows, paths, place)
+        if not len(found):
+            return catalogue, 0
+        changed = catalogue.changed(rows=catalogue.rows.without(found))
+        commit(place, changed)
+        return changed, len(np.unique(found))
+
+
+def compact(place: Path, progress: Progress) -> tuple[Catalogue, int]:
+    """Write files without removed images; see :meth:`vggfeat.index.SimilarityIndex.compact`."""
+    with changing(place) as catalogue:
+        rows, files = catalogue.rows, catalogue.files
+        alive = rows.alive
+        if len(alive) == len(rows):
+            return catalogue, 0
+        if not len(alive):
+            raise SearchError(
+                f"{place} has no image left that is not removed. Delete it, or add a store first."
+            )
+        kept = rows.taken(alive)
+        vectors = opened(place / files.vectors, files.count, files.dimension, mapped=True)
+        feed = KeptFeed([(vectors, alive)], kept)
+        structure = _structure(place, catalogue)
+        if structure is None:
+            built = flat(place, feed, progress)
+        else:
+            structure.reset()  # what training found stays
+            built = fill(place, feed, structure, catalogue.settings, progress=progress)
+        changed = catalogue.changed(
+            rows=kept, files=built.files, settings=built.settings, longest=built.longest
+        )
+        commit(place, changed)
+        return changed, len(rows) - len(alive)
+
+
+def verify(place: Path, catalogue: Catalogue) -> None:
+    """Compare files with their checksums; see :meth:`vggfeat.index.SimilarityIndex.verify`."""
+    files = catalogue.files
+    path = place / files.vectors
+    check(path, opened(path, files.count, files.dimension, mapped=True), files.parts)
+    if files.faiss and checksum(place / files.faiss) != (files.faiss_size, files.faiss_crc32):
+        raise SearchError(structures.damaged(place / files.faiss))
+
+
+def places_of(rows: Rows, paths: Sequence[str], place: Path) -> Integers:
+    """Return the places of images by their paths; see :meth:`SimilarityIndex.places_of`."""
+    known = _places(rows)
+    if missing := [path for path in paths if path not in known]:
+        near = difflib.get_close_matches(missing[0], islice(known, 10_000), n=3)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise SearchError(
+            f"{place} has no image {missing[0]!r}.{hint} Paths are relative to the extracted "
+            "source, with '/' between folders."
+        )
+    return np.array([known[path] for path in paths], np.int64)
+
+
+def _places(rows: Rows) -> dict[str, int]:
+    """Return where each image that is not removed is, by its path."""
+    removed = rows.removed
+    return {path: place for place, path in enumerate(rows.paths) if not removed[place]}
+
+
+def _compared(known: Rows, store: FeatureStore, layer: str) -> tuple[Integers, Integers, int]:
+    """Compare a store with an index.
+
+    Returns
+    -------
+    fresh : ndarray of int64
+        Rows of the store that are new or changed, ascending.
+    replaced : ndarray of int64
+        Places in the index of what has changed.
+    unchanged : int
+        How many images are as they were.
+    """
+    places = _places(known)
+    sums = np.asarray(store.checksums(layer)[:], np.uint32)
+    fresh, replaced, unchanged = [], [], 0
+    paths = store.paths
+    for row in np.flatnonzero(store.done).tolist():
+        place = places.get(paths[row])
+        if place is None:
+            fresh.append(row)
+        elif known.checksum[place] != sums[row]:
+            fresh.append(row)
+            replaced.append(place)
+        else:
+            unchanged += 1
+    return np.array(fresh, np.int64), np.array(replaced, np.int64), unchanged
+
+
+def _origin(catalogue: Catalogue, store: FeatureStore) -> tuple[tuple[Any, ...], int]:
+    """Return the sources with the store's among them, and its number."""
+    latest = store.latest
+    for number, source in enumerate(catalogue.sources):
+        if source == latest:
+            return catalogue.sources, number
+    return (*catalogue.sources, latest), len(catalogue.sources)
+
+
+def _left_out(catalogue: Catalogue, new: LeftOut) -> LeftOut:
+    """Count what is left out: anew from the same store, in addition from others."""
+    return catalogue.left_out + new if len(catalogue.sources) > 1 else new
+
+
+def _structure(place: Path, catalogue: Catalogue) -> Any:
+    """Read FAISS's structure to change it; None for exact search."""
+    files = catalogue.files
+    if not files.faiss:
+        return None
+    return structures.opened(place / files.faiss, files, change=True)
+
+
+def _with_structure(place: Path, files: Any, structure: Any) -> Any:
+    if structure is None:
+        return files
+    name, size, crc32 = write_faiss(place, structure)
+    return replace(files, faiss=name, faiss_size=size, faiss_crc32=crc32)

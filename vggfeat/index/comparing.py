@@ -1,0 +1,146 @@
+"""Which vectors can be compared, and how they are made ready for it: the one place for that.
+
+Rows of a store and queries go the same way: whitening, where the index has one, then length 1 for
+the cosine. What has no place in any order is found here: NaN and infinite values, and zeros where
+the measure is the cosine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import SearchError
+
+if TYPE_CHECKING:
+    from vggfeat.whitening import Whitening
+
+Metric = Literal["cosine", "l2", "ip"]
+METRICS: tuple[Metric, ...] = ("cosine", "l2", "ip")
+"""Known measures: cosine similarity, Euclidean distance, inner product."""
+
+Vectors = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+_USUAL = (1e-100, 1e100)  # lengths whose squares neither overflow nor vanish
+_LARGEST = float(np.sqrt(np.finfo(np.float32).max / 16))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparable:
+    """Vectors that can be compared.
+
+    Attributes
+    ----------
+    vectors : ndarray of float64, shape (n, d)
+        In the form in which they are compared.
+    kept : ndarray of int64, shape (n,)
+        Their places among those given, ascending.
+    not_finite, zero : ndarray of int64
+        Places of those that hold NaN or infinite values, and of those without a direction.
+    """
+
+    vectors: npt.NDArray[np.float64]
+    kept: Integers
+    not_finite: Integers
+    zero: Integers
+
+
+def comparable(X: npt.NDArray[Any], metric: Metric, whitening: Whitening | None) -> Comparable:
+    """Make features ready to be compared, leaving out those that cannot be.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, D)
+        Features.
+    metric : {"cosine", "l2", "ip"}
+    whitening : Whitening, optional
+        Takes D numbers and gives d.
+    """
+    finite = np.isfinite(X).all(axis=1)
+    directed = metric == "cosine" or whitening is not None
+    good = finite & X.any(axis=1) if directed else finite
+    kept = np.flatnonzero(good)
+    vectors = np.asarray(X[kept], np.float64)
+    if whitening is not None:
+        vectors, nonzero = whitening.whitened(vectors)
+        good[kept[~nonzero]] = False
+        vectors, kept = vectors[nonzero], kept[nonzero]
+    elif metric == "cosine":
+        vectors = unit(vectors)
+    return Comparable(vectors, kept, np.flatnonzero(~finite), np.flatnonzero(finite & ~good))
+
+
+def unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Scale rows, none of them zero, to length 1, whatever their size."""
+    scaled = vectors / np.abs(vectors).max(axis=1, keepdims=True)  # squares might overflow
+    return np.asarray(scaled / np.linalg.norm(scaled, axis=1, keepdims=True))
+
+
+def queries(
+    X: npt.ArrayLike, width: int, metric: Metric, whitening: Whitening | None, layer: str
+) -> npt.NDArray[np.float64]:
+    """Make queries ready; none may be left out.
+
+    Parameters
+    ----------
+    X : array_like of shape (q, D), or (D,) for one
+        Features.
+    width : int
+        D.
+    metric, whitening :
+        Of the index.
+    layer : str
+        Of the index, for the message.
+
+    Returns
+    -------
+    ndarray of float64, shape (q, d)
+
+    Raises
+    ------
+    SearchError
+        A query is of another length, holds NaN or infinite values, or has no direction where the
+        measure needs one.
+    """
+    given = np.asarray(X, np.float64)
+    if given.ndim == 1:
+        given = given[None]
+    if given.ndim != 2 or given.shape[1] != width:
+        raise SearchError(
+            f"Queries of shape {np.shape(X)} were given; this index takes (q, {width}) "
+            f"from {layer}."
+        )
+    if whitening is None and metric == "cosine":  # mostly nothing is wrong
+        lengths = np.sqrt(np.einsum("qd,qd->q", given, given))
+        if ((lengths > _USUAL[0]) & (lengths < _USUAL[1])).all():
+            return np.asarray(given / lengths[:, None])
+    ready = comparable(given, metric, whitening)
+    if len(ready.not_finite):
+        raise SearchError(f"Query {ready.not_finite[0]} holds NaN or infinite values.")
+    if len(ready.zero):
+        raise SearchError(
+            f"Query {ready.zero[0]} is all zeros, or the mean of all images, which has no cosine. "
+            "Use another layer or metric."
+            if whitening is not None
+            else f"Query {ready.zero[0]} is all zeros, which have no cosine. "
+            "Use another layer or metric."
+        )
+    return ready.vectors
+
+
+def check_size(longest: float) -> None:
+    """Refuse lengths whose squares float32 cannot hold.
+
+    Raises
+    ------
+    SearchError
+        `longest` is too large.
+    """
+    if longest > _LARGEST:
+        raise SearchError(
+            "Features are too large to compare in float32; scale them, or use the cosine."
+        )

@@ -1,0 +1,162 @@
+"""Where the vectors of an index come from: a store, or other indexes. They come in blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.index.catalogue import LeftOut
+from vggfeat.index.comparing import Integers, Metric, Vectors, comparable
+from vggfeat.index.rows import Rows, rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from vggfeat.store import FeatureStore
+    from vggfeat.whitening import Whitening
+
+_BLOCK_BYTES = 16 << 20
+
+
+class Feed(Protocol):
+    """Vectors that can be asked for by number, again and again."""
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in a vector."""
+
+    @property
+    def places(self) -> Integers:
+        """Numbers of the vectors there may be, ascending."""
+
+    def blocks(self, places: Integers) -> Iterator[tuple[Integers, Vectors]]:
+        """Give those of `places` that can be compared, as they are compared, with their numbers."""
+
+    def rows(self, places: Integers) -> Rows:
+        """Say whose vectors these are."""
+
+
+class StoreFeed:
+    """Rows of a layer of a store that are done.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    layer : str
+        Canonical name.
+    metric : {"cosine", "l2", "ip"}
+    whitening : Whitening, optional
+        Applied to all.
+    chosen : ndarray of int64, optional
+        Rows of the store, ascending; all that are done by default.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        layer: str,
+        metric: Metric,
+        whitening: Whitening | None = None,
+        chosen: Integers | None = None,
+    ) -> None:
+        self.store = store
+        self.layer = layer
+        self.metric: Metric = metric
+        self.whitening = whitening
+        self.width = int(np.prod(store[layer].shape[1:]))
+        self.places: Integers = np.flatnonzero(store.done) if chosen is None else chosen
+        self._not_done = len(store) - int(store.done.sum())
+        self._not_finite: set[int] = set()
+        self._zero: set[int] = set()
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in a vector."""
+        return self.width if self.whitening is None else self.whitening.dimension
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What was left out of the blocks given so far."""
+        return LeftOut(self._not_done, len(self._not_finite), len(self._zero))
+
+    def blocks(self, places: Integers) -> Iterator[tuple[Integers, Vectors]]:
+        """Give rows of the store; see :class:`Feed`."""
+        size = max(256, _BLOCK_BYTES // (4 * self.width))
+        for rows, X in self.store.blocks(self.layer, places, size=size):
+            ready = comparable(X, self.metric, self.whitening)
+            self._not_finite |= set(rows[ready.not_finite].tolist())
+            self._zero |= set(rows[ready.zero].tolist())
+            yield rows[ready.kept], ready.vectors.astype(np.float32)
+
+    def rows(self, places: Integers) -> Rows:
+        """Say whose vectors these are."""
+        return rows_of(self.store, self.layer, places)
+
+
+class KeptFeed:
+    """Vectors that indexes hold, one index behind the other.
+
+    Parameters
+    ----------
+    parts : sequence of (vectors, rows, places)
+        Vectors of an index, what is known of all of them, and which of them to take.
+    rows : Rows
+        What is known of all that are taken.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Vectors, Integers]], rows: Rows) -> None:
+        self._parts = parts
+        self._rows = rows
+        self.dimension = int(parts[0][0].shape[1])
+        self.places: Integers = np.arange(len(rows))
+
+    def blocks(self, places: Integers) -> Iterator[tuple[Integers, Vectors]]:
+        """Give vectors as they are kept; see :class:`Feed`."""
+        size = max(256, _BLOCK_BYTES // (4 * self.dimension))
+        start = 0
+        for vectors, taken in self._parts:
+            mine = places[(places >= start) & (places < start + len(taken))]
+            for first in range(0, len(mine), size):
+                part = mine[first : first + size]
+                yield part, np.ascontiguousarray(vectors[taken[part - start]])
+            start += len(taken)
+
+    def rows(self, places: Integers) -> Rows:
+        """Say whose vectors these are."""
+        return self._rows.taken(places)
+
+
+class ChangedFeed:
+    """Another feed, each block changed by a function.
+
+    Parameters
+    ----------
+    feed : Feed
+    change : callable
+        Takes vectors (n, d), and gives as many.
+    """
+
+    def __init__(self, feed: Feed, change: Callable[[Vectors], Vectors]) -> None:
+        self._feed = feed
+        self._change = change
+        self.dimension = feed.dimension
+        self.places = feed.places
+
+    def blocks(self, places: Integers) -> Iterator[tuple[Integers, Vectors]]:
+        """Give changed vectors; see :class:`Feed`."""
+        for own, vectors in self._feed.blocks(places):
+            yield own, self._change(vectors)
+
+    def rows(self, places: Integers) -> Rows:
+        """Say whose vectors these are."""
+        return self._feed.rows(places)
+
+
+def among(places: Integers, some: Integers) -> npt.NDArray[np.bool_]:
+    """Return which of `places`, ascending, are in `some`, ascending."""
+    if not len(some):
+        return np.zeros(len(places), np.bool_)
+    at = np.minimum(np.searchsorted(some, places), len(some) - 1)
+    return np.asarray(some[at] == places)

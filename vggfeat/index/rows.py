@@ -1,0 +1,136 @@
+"""What an index knows of each vector: whose it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.index.names import Texts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vggfeat.store import FeatureStore
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """One entry a vector, in the order of the vectors in their file.
+
+    Attributes
+    ----------
+    paths : Texts
+        Images, as their stores name them; unique among those not removed.
+    row : ndarray of int64, shape (n,)
+        Rows in their stores.
+    origin : ndarray of uint16, shape (n,)
+        Which of the index's sources an image came from.
+    checksum : ndarray of uint32, shape (n,)
+        CRC-32 of the store's row, which says whether an image has changed since.
+    label : ndarray of int32, shape (n,)
+        Numbers of labels, -1 where unknown.
+    names : tuple of str
+        Labels; the classes of an image that has several are joined by ``|``.
+    removed : ndarray of bool, shape (n,)
+        Vectors that are still in the files, and in no answer.
+    """
+
+    paths: Texts
+    row: Integers
+    origin: npt.NDArray[np.uint16]
+    checksum: npt.NDArray[np.uint32]
+    label: npt.NDArray[np.int32]
+    names: tuple[str, ...]
+    removed: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def alive(self) -> Integers:
+        """Places of vectors that are not removed."""
+        return np.flatnonzero(~self.removed)
+
+    @property
+    def order(self) -> Integers:
+        """Which of equally near images comes first: the lower, by origin and row."""
+        return (self.origin.astype(np.int64) << 40) | self.row
+
+    def label_of(self, place: int) -> str:
+        """Return an image's label; empty where unknown."""
+        number = int(self.label[place])
+        return self.names[number] if number >= 0 else ""
+
+    def labels_of(self, places: Integers) -> list[str]:
+        """Return the labels of several images."""
+        return [self.names[number] if number >= 0 else "" for number in self.label[places].tolist()]
+
+    def taken(self, places: Integers) -> Self:
+        """Return those at some places, in that order."""
+        return type(self)(
+            self.paths.taken(places),
+            self.row[places],
+            self.origin[places],
+            self.checksum[places],
+            self.label[places],
+            self.names,
+            self.removed[places],
+        )
+
+    def without(self, places: Integers) -> Self:
+        """Return them with some more removed."""
+        removed = self.removed.copy()
+        removed[places] = True
+        return type(self)(
+            *(self.paths, self.row, self.origin, self.checksum, self.label, self.names, removed)
+        )
+
+    def followed_by(self, other: Rows, origins: Sequence[int]) -> Self:
+        """Return these and then those, whose sources have new numbers: `origins`."""
+        names = list(dict.fromkeys([*self.names, *other.names]))
+        renamed = np.array([names.index(name) for name in other.names] + [-1], np.int32)
+        renumbered = np.array(origins, np.uint16)
+        return type(self)(
+            self.paths.followed_by(other.paths),
+            np.concatenate([self.row, other.row]),
+            np.concatenate([self.origin, renumbered[other.origin]]),
+            np.concatenate([self.checksum, other.checksum]),
+            np.concatenate([self.label, renamed[other.label]]),
+            tuple(names),
+            np.concatenate([self.removed, other.removed]),
+        )
+
+
+def rows_of(store: FeatureStore, layer: str, rows: Integers) -> Rows:
+    """Read what is to be known of some rows of a store."""
+    label, names = _labels(store, rows)
+    return Rows(
+        Texts.of(store.paths[rows]),
+        rows.astype(np.int64),
+        np.zeros(len(rows), np.uint16),
+        np.asarray(store.checksums(layer)[:], np.uint32)[rows],
+        label,
+        names,
+        np.zeros(len(rows), np.bool_),
+    )
+
+
+def _labels(store: FeatureStore, rows: Integers) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+    """Return a number for the labels of each row, and the labels that the numbers stand for."""
+    if not store.has_labels:
+        return np.full(len(rows), -1, np.int32), ()
+    targets, classes = store.labels[:][rows], store.classes
+    if targets.ndim == 1:
+        return targets.astype(np.int32), tuple(classes)
+    if not len(rows):
+        return np.zeros(0, np.int32), ()
+    kinds, number = np.unique(targets == 1, axis=0, return_inverse=True)
+    texts = ["|".join(np.array(classes, object)[kind]) for kind in kinds]
+    names = tuple(text for text in texts if text)
+    places = np.array([names.index(text) if text else -1 for text in texts], np.int32)
+    return places[number.reshape(-1)], names

@@ -1,0 +1,205 @@
+"""From a query to its neighbours: FAISS proposes, exact vectors decide.
+
+An approximate structure of FAISS names candidates from its compressed codes; they are compared
+with the query through the vectors' own file, and ordered: the nearest first, of equally near ones
+the one of the lower row. Exact search, and search among few chosen images, compares all.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.index import exact, structures
+from vggfeat.index.comparing import Integers, Metric, Vectors, check_size
+
+if TYPE_CHECKING:
+    from vggfeat.index.filters import Selection
+
+TUNED_FOR = 10
+"""Number of neighbours that effort and candidates are chosen for."""
+_FEW = 1 << 22  # numbers of chosen vectors up to which all are compared
+_FIRST = 16  # neighbours asked for first where all within a threshold are wanted
+_QUERIES = 1024  # answered at a time, so that candidates stay small
+
+
+class Searcher:
+    """Vectors, and what finds the nearest of them.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32, shape (n, d)
+    metric : {"cosine", "l2", "ip"}
+    longest : float
+        Length of the longest vector.
+    order : ndarray of int64, shape (n,)
+        Of equally near vectors, those with the lower number come first.
+    structure : faiss.Index, optional
+        Proposes candidates; without it, search is exact.
+    effort : int
+        nprobe or efSearch.
+    candidates : int
+        Proposals to compare in a search for :data:`TUNED_FOR`.
+    """
+
+    def __init__(
+        self,
+        vectors: Vectors,
+        metric: Metric,
+        longest: float,
+        order: Integers,
+        structure: Any = None,
+        effort: int = 0,
+        candidates: int = 0,
+    ) -> None:
+        self.vectors = vectors
+        self.metric: Metric = metric
+        self.longest = longest
+        self.order = order
+        self.structure = structure
+        self.effort = effort
+        self.candidates = candidates
+        self._selects = structure is not None and structures.selects(structure)
+        self._usual = structure and structures.parameters(structure, effort)
+
+    def set(self, effort: int, candidates: int) -> Self:
+        """Return it with another setting."""
+        given = (self.vectors, self.metric, self.longest, self.order, self.structure)
+        return type(self)(*given, effort, candidates)
+
+    def nearest(
+        self,
+        queries: npt.NDArray[np.float64],
+        k: int,
+        chosen: Selection | None = None,
+        candidates: int | None = None,
+    ) -> tuple[Integers, Vectors]:
+        """Find the k nearest vectors of each query.
+
+        Parameters
+        ----------
+        queries : ndarray of float64, shape (q, d)
+            Of length 1 for the cosine.
+        k : int
+            At least 1.
+        chosen : Selection, optional
+            The vectors that may be found; all by default.
+        candidates : int, optional
+            Proposals to compare, at least; by default as tuned.
+
+        Returns
+        -------
+        places : ndarray of int64, shape (q, k)
+            -1 where there are no more.
+        scores : ndarray of float32, shape (q, k)
+            Cosine in -1..1, Euclidean distance, or inner product; NaN where there are no more.
+        """
+        count = len(self.vectors) if chosen is None else len(chosen)
+        few = chosen is not None and count * self.vectors.shape[1] <= _FEW
+        if self.structure is None or few or (chosen is not None and not self._selects):
+            return self._exact(queries, k, chosen)
+        if len(queries) <= _QUERIES:
+            return self._approximate(queries, k, count, chosen, candidates)
+        parts = [
+            self._approximate(queries[start : start + _QUERIES], k, count, chosen, candidates)
+            for start in range(0, len(queries), _QUERIES)
+        ]
+        return np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts])
+
+    def within(
+        self,
+        queries: npt.NDArray[np.float64],
+        threshold: float,
+        chosen: Selection | None = None,
+    ) -> list[tuple[Integers, Vectors]]:
+        """Find all vectors that are at least as near to each query as `threshold`.
+
+        Returns
+        -------
+        list of (places, scores)
+            For each query in turn, the nearest first.
+        """
+        count = len(self.vectors) if chosen is None else len(chosen)
+        empty = np.empty(0, np.int64), np.empty(0, np.float32)
+        found: list[tuple[Integers, Vectors]] = [empty] * len(queries)
+        asked, k = np.arange(len(queries)), min(_FIRST, count)
+        while len(asked) and k:
+            places, scores = self.nearest(queries[asked], k, chosen)
+            near = scores <= threshold if self.metric == "l2" else scores >= threshold
+            for i, query in enumerate(asked.tolist()):
+                found[query] = places[i][near[i]], scores[i][near[i]]
+            if k == count:
+                break
+            asked, k = asked[near[:, -1]], min(4 * k, count)
+        return found
+
+    def _exact(
+        self, queries: npt.NDArray[np.float64], k: int, chosen: Selection | None
+    ) -> tuple[Integers, Vectors]:
+        places = np.full((len(queries), k), -1, np.int64)
+        scores = np.full((len(queries), k), np.nan, np.float32)
+        count = len(self.vectors) if chosen is None else len(chosen)
+        if not count or not len(queries):
+            return places, scores
+        found = exact.search(
+            self.vectors,
+            queries,
+            k,
+            metric=self.metric,
+            longest=self.longest,
+            order=self.order,
+            chosen=chosen,
+        )
+        for i, (own, own_scores) in enumerate(found):
+            places[i, : len(own)], scores[i, : len(own)] = own, own_scores
+        return places, scores
+
+    def _approximate(
+        self,
+        queries: npt.NDArray[np.float64],
+        k: int,
+        count: int,
+        chosen: Selection | None,
+        candidates: int | None,
+    ) -> tuple[Integers, Vectors]:
+        rough = queries.astype(np.float32)
+        if self.metric != "cosine":
+            lengths = np.linalg.norm(queries, axis=1)
+            check_size(max(self.longest, lengths.max(initial=0)))
+        wanted = max(self.candidates, math.ceil(self.candidates * k / TUNED_FOR), candidates or 0)
+        wanted = max(wanted, k)
+        if wanted >= count:  # all would be compared
+            return self._exact(queries, k, chosen)
+        given = self._usual
+        if chosen is not None:
+            # The nearest of few are farther away: look as much farther.
+            _, most = structures.effort_limits(self.structure)
+            effort = min(most, math.ceil(self.effort * len(self.vectors) / max(1, count)))
+            given = structures.parameters(self.structure, effort, chosen.selector)
+        _, proposed = self.structure.search(rough, wanted, params=given)
+        places, scores = self._ordered(rough, proposed, k)
+        short = np.flatnonzero(places[:, min(k, count) - 1] < 0) if count else ()
+        if len(short):
+            places[short], scores[short] = self._exact(queries[short], k, chosen)
+        return places, scores
+
+    def _ordered(self, rough: Vectors, proposed: Integers, k: int) -> tuple[Integers, Vectors]:
+        """Compare proposals exactly and keep the first k, padded where there are fewer."""
+        scores = exact.score(self.vectors, rough, proposed, self.metric)
+        keys = scores if self.metric == "l2" else -scores
+        first = np.lexsort((self.order[proposed], keys), axis=-1)[:, :k]
+        rows = np.arange(len(rough))[:, None]
+        places, scores = proposed[rows, first], scores[rows, first]
+        if self.metric == "l2":
+            np.sqrt(scores, out=scores)
+        elif self.metric == "cosine":
+            np.minimum(scores, 1, out=scores)
+        if places.shape[1] < k:
+            room = ((0, 0), (0, k - places.shape[1]))
+            places = np.pad(places, room, constant_values=-1)
+            scores = np.pad(scores, room)
+        scores[places < 0] = np.nan
+        return places, scores

@@ -1,0 +1,152 @@
+"""Choosing how hard an approximate structure must search: measured on queries it does not hold."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.index import exact, structures
+from vggfeat.index.catalogue import Measured, Tuning
+from vggfeat.index.searching import TUNED_FOR
+
+if TYPE_CHECKING:
+    from vggfeat.index.comparing import Metric, Vectors
+    from vggfeat.index.searching import Searcher
+
+QUERIES = 500
+"""Most vectors that are held out."""
+_SPARE = 8  # places kept beyond k: float32 may order the last ones otherwise
+_TIMED = 100  # queries timed one by one
+_CANDIDATES = (16, 32, 64, 128, 256, 512, 1024)
+_SURE = 1.645  # standard errors: the recall asked for is met with 95 % confidence
+
+
+class Truth:
+    """The nearest vectors of some queries by exact search, found while blocks stream by.
+
+    Parameters
+    ----------
+    queries : ndarray of float32, shape (q, d)
+    metric : {"cosine", "l2", "ip"}
+    k : int
+        Neighbours.
+    """
+
+    def __init__(self, queries: Vectors, metric: Metric, k: int = TUNED_FOR) -> None:
+        self.queries = queries
+        self.metric: Metric = metric
+        self.k = k
+        self._sign = 1 if metric == "l2" else -1
+        self._places = np.full((len(queries), k + _SPARE), -1, np.int64)
+        self._keys = np.full((len(queries), k + _SPARE), np.inf, np.float32)
+
+    def update(self, vectors: Vectors, start: int) -> None:
+        """Look at more vectors, whose places begin at `start`."""
+        if not len(vectors) or not len(self.queries):
+            return
+        kept = self._places.shape[1]
+        scores, places = exact.propose(vectors, self.queries, min(kept, len(vectors)), self.metric)
+        keys = np.concatenate([self._keys, self._sign * scores], axis=1)
+        both = np.concatenate([self._places, np.where(places >= 0, places + start, -1)], axis=1)
+        first = np.argpartition(keys, kept - 1, axis=1)[:, :kept]
+        self._keys = np.take_along_axis(keys, first, axis=1)
+        self._places = np.take_along_axis(both, first, axis=1)
+
+    def bounds(self, vectors: Vectors) -> npt.NDArray[np.float32]:
+        """Return the score of each query's k-th neighbour, signed so that less is nearer; (q,)."""
+        scores = exact.score(vectors, self.queries, self._places, self.metric)
+        return np.asarray(np.sort(self._sign * scores, axis=1)[:, self.k - 1])
+
+
+def tune(searcher: Searcher, truth: Truth, asked: float) -> Tuning:
+    """Find the fastest setting that reaches a recall.
+
+    For each number of candidates the least effort is found whose recall, less 1.645 standard
+    errors, is at least `asked`; the settings found are timed, and the fastest is chosen. Where
+    none reaches it, the one of the greatest recall is.
+
+    Parameters
+    ----------
+    searcher : Searcher
+        Of all vectors but the queries.
+    truth : Truth
+        What exact search finds among them.
+    asked : float
+        Recall, in 0..1.
+    """
+    bounds = truth.bounds(searcher.vectors)
+    queries = truth.queries.astype(np.float64)
+
+    def recall(effort: int, candidates: int) -> tuple[float, float]:
+        trial = searcher.set(effort, candidates)
+        return _recall(trial, queries, truth, bounds)
+
+    tried: list[Measured] = []
+    efforts = _efforts(*structures.effort_limits(searcher.structure))
+    lossless = structures.lossless(searcher.structure)
+    for candidates in (truth.k + _SPARE,) if lossless else _CANDIDATES:
+        low, high = 0, len(efforts) - 1
+        while low < high:  # the least effort that suffices
+            middle = (low + high) // 2
+            found, error = recall(efforts[middle], candidates)
+            low, high = (low, middle) if found - _SURE * error >= asked else (middle + 1, high)
+        effort = efforts[low]
+        found, error = recall(effort, candidates)
+        seconds = _seconds(searcher.set(effort, candidates), queries)
+        tried.append(Measured(found, error, seconds, effort, candidates))
+        if candidates >= len(searcher.vectors) or _settled(tried, asked, efforts[0]):
+            break
+    reached = [i for i, one in enumerate(tried) if one.recall - _SURE * one.error >= asked]
+    if reached:
+        chosen = min(reached, key=lambda i: tried[i].seconds)
+    else:
+        chosen = max(range(len(tried)), key=lambda i: tried[i].recall)
+    return Tuning(asked, truth.k, len(queries), chosen, tuple(tried))
+
+
+def _recall(
+    searcher: Searcher,
+    queries: npt.NDArray[np.float64],
+    truth: Truth,
+    bounds: npt.NDArray[np.float32],
+) -> tuple[float, float]:
+    """Return the mean recall over queries and its standard error."""
+    places, _ = searcher.nearest(queries, truth.k)
+    scores = exact.score(searcher.vectors, truth.queries, places, truth.metric)
+    sign = 1 if truth.metric == "l2" else -1
+    found = ((sign * scores <= bounds[:, None]) & (places >= 0)).mean(axis=1)
+    return float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found)))
+
+
+def _seconds(searcher: Searcher, queries: npt.NDArray[np.float64]) -> float:
+    taken = []
+    for query in queries[:_TIMED]:
+        start = time.perf_counter()
+        searcher.nearest(query[None], TUNED_FOR)
+        taken.append(time.perf_counter() - start)
+    return float(np.median(taken))
+
+
+def _efforts(least: int, most: int) -> list[int]:
+    """Return efforts to try, in steps of the square root of 2, the greatest among them."""
+    if not most:
+        return [0]
+    found, effort = [], float(least)
+    while effort < most:
+        found.append(round(effort))
+        effort *= 2**0.5
+    return sorted({*found, most})
+
+
+def _settled(tried: list[Measured], asked: float, least: int) -> bool:
+    """Return whether more candidates cannot make a search faster."""
+    reached = [one for one in tried if one.recall - _SURE * one.error >= asked]
+    if not reached:
+        return False
+    if reached[-1].effort == least:
+        return True
+    return any(a.effort <= b.effort for a, b in pairwise(reached))

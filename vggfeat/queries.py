@@ -1,0 +1,265 @@
+"""Images as queries: a network and an index put together.
+
+A query image goes exactly the way of the indexed ones: the same network, weights, preprocessing,
+view, pooling and number type, which the index carries, then its whitening.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vggfeat.errors import ImageError, SearchError
+from vggfeat.extract import Failure, FeatureExtractor
+from vggfeat.index import Expansion, Neighbour, Selection, SimilarityIndex
+from vggfeat.sources import open_source
+from vggfeat.sources.base import file_path
+
+Box = tuple[int, int, int, int]
+"""Left and upper edge, width and height in pixels of the upright image, counted from 0."""
+
+_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found for a query.
+
+    Attributes
+    ----------
+    images : tuple
+        The image it was made of, or several that were averaged, as they were given.
+    neighbours : list of Neighbour
+        The nearest first.
+    """
+
+    images: tuple[Any, ...]
+    neighbours: list[Neighbour]
+
+    @property
+    def name(self) -> str:
+        """The images' names, separated by commas."""
+        return ", ".join(map(str, self.images))
+
+
+class ImageSearch:
+    """Searches an index for images.
+
+    Parameters
+    ----------
+    index : SimilarityIndex
+    weights : str or path, optional
+        Where the weights are now; by default where they were.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+    precision : str, optional
+        Type the network runs in; by default that of the index.
+
+    Raises
+    ------
+    StoreMismatchError
+        The weights are others than those of the index.
+    WeightsError
+        They cannot be found or read.
+    """
+
+    def __init__(
+        self,
+        index: SimilarityIndex,
+        weights: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        precision: str | None = None,
+    ) -> None:
+        self.index = index
+        self._options = {"weights": weights, "device": device, "precision": precision}
+        index.check(self.extractor.deciding)
+
+    @cached_property
+    def extractor(self) -> FeatureExtractor:
+        """What makes features as those of the index."""
+        return FeatureExtractor.like(self.index.provenance, **self._options)
+
+    def features(
+        self, images: Sequence[Any], box: Box | None = None
+    ) -> tuple[npt.NDArray[Any], list[int], list[Failure[int]]]:
+        """Compute features of images.
+
+        Parameters
+        ----------
+        images : sequence
+            Paths, Pillow images, uint8 arrays (H, W), (H, W, 3) or (H, W, 4).
+        box : Box, optional
+            What to cut out of each, as if that were the image; it may reach beyond the image.
+
+        Returns
+        -------
+        X : ndarray, shape (n, D)
+            Of the index's layer; maps as vectors.
+        places : list of int
+            Which of `images` these are of, ascending.
+        failures : list of Failure
+            The others, by their places.
+        """
+        given = list(images)
+
+        @contextmanager
+        def load(place: int) -> Iterator[Image.Image]:
+            with self.extractor.held(given[place]) as image:
+                yield image if box is None else _cut(image, box)
+
+        rows: dict[int, npt.NDArray[Any]] = {}
+        failures = []
+        for result in self.extractor.stream(range(len(given)), load):
+            if isinstance(result, Failure):
+                failures.append(result)
+                continue
+            found = result.arrays()[self.index.layer].astype(self.extractor.dtype)
+            rows.update(zip(result.items, found.reshape(len(found), -1), strict=True))
+        places = sorted(rows)
+        X = [rows[place] for place in places]
+        return np.stack(X) if X else np.empty((0, self.index.width)), places, failures
+
+    def search(
+        self,
+        images: Sequence[Any],
+        k: int = 10,
+        *,
+        box: Box | None = None,
+        average: bool = False,
+        unlike: Sequence[Any] = (),
+        within: Selection | None = None,
+        expand: Expansion | None = None,
+        rerank: int | None = None,
+    ) -> Iterator[Answer | Failure[Any]]:
+        """Find the indexed images most like each image, or like all of them.
+
+        Parameters
+        ----------
+        images : sequence
+            See :meth:`features`.
+        k : int
+            Neighbours of each.
+        box : Box, optional
+            What to cut out of each.
+        average : bool
+            Make one query of all images.
+        unlike : sequence
+            Counterexamples: whole images that the answers should not be like.
+        within, expand, rerank :
+            See :meth:`vggfeat.index.SimilarityIndex.search`.
+
+        Yields
+        ------
+        Answer or Failure
+            For each query in turn; failures of images, which name the image, come first.
+
+        Raises
+        ------
+        ImageError
+            A counterexample cannot be read.
+        SearchError
+            See :meth:`vggfeat.index.SimilarityIndex.search`.
+        """
+        options = {"within": within, "expand": expand, "rerank": rerank}
+        others = self._counterexamples(unlike)
+        step = len(images) if average else _AT_ONCE
+        for start in range(0, len(images), max(1, step)):
+            some = images[start : start + step]
+            X, places, failures = self.features(some, box)
+            for failure in failures:
+                yield Failure(some[failure.item], failure.reason)
+            if not places:
+                continue
+            if average:
+                query = self.index.query(X, others)
+                (found,) = self.index.search(query, k, prepared=True, **options)
+                yield Answer(tuple(some[place] for place in places), found)
+            else:
+                yield from self._each([some[place] for place in places], X, others, k, options)
+
+    def _each(
+        self,
+        images: Sequence[Any],
+        X: npt.NDArray[Any],
+        others: npt.NDArray[Any] | None,
+        k: int,
+        options: dict[str, Any],
+    ) -> Iterator[Answer | Failure[Any]]:
+        queries, usable = [], []
+        for image, vector in zip(images, X, strict=True):
+            try:
+                queries.append(self.index.query(vector, others))
+                usable.append(image)
+            except SearchError as error:  # such as a query of zeros
+                yield Failure(image, str(error))
+        if queries:
+            found = self.index.search(np.concatenate(queries), k, prepared=True, **options)
+            for image, neighbours in zip(usable, found, strict=True):
+                yield Answer((image,), neighbours)
+
+    def _counterexamples(self, unlike: Sequence[Any]) -> npt.NDArray[Any] | None:
+        if not unlike:
+            return None
+        X, _, failures = self.features(unlike)
+        if failures:
+            raise ImageError(f"{unlike[failures[0].item]}: {failures[0].reason}")
+        return X
+
+
+def listed(names: Sequence[str]) -> list[str]:
+    """Return paths of images, those of ``.txt`` and ``.csv`` lists in the lists' stead.
+
+    Raises
+    ------
+    SourceError
+        A list cannot be read.
+    """
+    found: list[str] = []
+    for name in names:
+        if Path(name).suffix.lower() in (".txt", ".csv"):
+            source = open_source(name)
+            found += [str(file_path(source.root, entry.path)) for entry in source.entries]
+        else:
+            found.append(name)
+    return found
+
+
+def parse_box(text: str) -> Box:
+    """Read ``"x,y,w,h"``.
+
+    Raises
+    ------
+    SearchError
+        It is no box, or empty.
+    """
+    parts = text.split(",")
+    try:
+        left, upper, width, height = (int(part) for part in parts)
+    except ValueError:
+        left = upper = width = height = 0
+    if width < 1 or height < 1:
+        raise SearchError(
+            f"{text!r} is no box: write x,y,w,h, the left and upper edge, width and height in "
+            "pixels of the upright image, as in 40,25,300,200."
+        )
+    return left, upper, width, height
+
+
+def _cut(image: Image.Image, box: Box) -> Image.Image:
+    left, upper, width, height = box
+    inside = (
+        *(max(left, 0), max(upper, 0)),
+        *(min(left + width, image.width), min(upper + height, image.height)),
+    )
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise ImageError(f"the box {box} has no pixel of the {image.width} x {image.height} image")
+    return image.crop(inside)

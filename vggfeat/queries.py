@@ -181,7 +181,7 @@ class ImageSearch:
                 continue
             if average:
                 query = self.index.query(X, others)
-                (found,) = self.index.search(query, k, prepared=True, **options)
+                (found,) = self.index.search(query, k, prepared=True, **options)  # type: ignore[arg-type]
                 yield Answer(tuple(some[place] for place in places), found)
             else:
                 yield from self._each([some[place] for place in places], X, others, k, options)

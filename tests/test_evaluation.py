@@ -344,7 +344,7 @@ def test_a_probe_that_does_not_settle_says_in_which_layer(tmp_path, caplog, monk
     with store, caplog.at_level(logging.WARNING, "vggfeat"):
         sweep(store)
     (message,) = caplog.messages
-    assert message.startswith(f"relu7 of {tmp_path / 's.h5'}: The svm did not settle")
+    assert message.startswith(f"relu7 of {tmp_path / 's.h5'}: the svm did not settle")
 
 
 @pytest.mark.parametrize(

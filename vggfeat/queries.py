@@ -86,7 +86,7 @@ class ImageSearch:
     @cached_property
     def extractor(self) -> FeatureExtractor:
         """What makes features as those of the index."""
-        return FeatureExtractor.like(self.index.provenance, **self._options)  # type: ignore[arg-type]
+        return FeatureExtractor.like(self.index.provenance, **self._options)
 
     def features(
         self, images: Sequence[Any], box: Box | None = None
@@ -227,7 +227,7 @@ def listed(names: Sequence[str]) -> list[str]:
     for name in names:
         if Path(name).suffix.lower() in (".txt", ".csv"):
             source = open_source(name)
-            found += [file_path(source.root, entry.path) for entry in source.entries]
+            found += [str(file_path(source.root, entry.path)) for entry in source.entries]
         else:
             found.append(name)
     return found

@@ -30,7 +30,9 @@ def test_examples_are_averaged_each_with_the_same_weight():
     index = index_of(X, "cosine")
     query = index.query(np.stack([X[3], 1000 * X[8]]))
     np.testing.assert_allclose(query[0], unit(U[3] + U[8]), atol=1e-6)
-    assert rows(index.search(query, prepared=True)[0]) == nearest(U[3] + U[8])
+    found, expected = rows(index.search(query, prepared=True)[0]), nearest(U[3] + U[8])
+    assert set(found[:2]) == {3, 8}  # both are as near
+    assert found[2:] == expected[2:]
 
 
 def test_counterexamples_push_the_answers_away():

@@ -11,7 +11,7 @@ help:
 	@echo "make test    all checks and tests"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make docs    regenerate the command reference"
-	@echo "make bench   the benchmarks (about twenty minutes)"
+	@echo "make bench   the benchmarks (about half an hour)"
 	@echo "make clean   remove the environment and everything made here"
 
 # The stamp depends on what pyproject.toml asks for, so an unchanged checkout installs nothing.
@@ -42,6 +42,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/resume.py
 	$(BIN)/python benchmarks/weights.py folding
 	$(BIN)/python benchmarks/extract.py
+	$(BIN)/python benchmarks/cpu_engine.py
+	$(BIN)/python benchmarks/engine_errors.py
 	$(BIN)/python benchmarks/transfer.py digits
 	$(BIN)/python benchmarks/transfer.py speed
 

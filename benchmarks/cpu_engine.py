@@ -4,9 +4,12 @@ Contestants, all in float32 with the same weights, inputs ready in memory:
 
 winograd       vggfeat's engine, with the widest vectors that the processor has
 winograd avx2  the same with vectors of 8 values (where the processor has wider ones)
-onnxruntime    its CPU provider on torch's own export
-channels_last  torch with weights and activations in channels_last, what vggfeat does without numba
+onnxruntime    its CPU provider on torch's own export (needs `pip install ".[bench]"`)
+channels_last  torch with weights and activations in channels_last
 default        torch as it comes, which is what tutorials show
+
+(vggfeat itself, where it runs torch, takes channels_last and keeps freed memory, which
+benchmarks/extract.py measures.)
 
 Batches are of 224 x 224 and run to relu7; the dense sizes, those of a photograph of 4 : 3 at scales
 256 and 512, run to pool5. Medians of the turns. --layers times the convolutions one by one.
@@ -29,6 +32,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -36,7 +40,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vggfeat import malloc
 from vggfeat.engine import processor
 from vggfeat.engine.steps import Step
 from vggfeat.engine.winograd import Winograd
@@ -68,7 +71,7 @@ def engine(parts: nn.ModuleDict, threads: int, lanes: int) -> Winograd:
         for name, part in parts.items()
         if isinstance(part, nn.Conv2d | nn.Linear)
     }
-    return Winograd(NETWORK, parameters, threads=threads, lanes=lanes)
+    return Winograd(NETWORK, parameters.items(), threads=threads, lanes=lanes)
 
 
 def winograd(parts: nn.ModuleDict, threads: int, lanes: int) -> dict[str, Run]:
@@ -140,7 +143,8 @@ def contest(threads: int, sizes: list[str], rounds: int, lanes: list[int]) -> di
             )
             for wide in lanes
         }
-        runners["onnxruntime"] = onnx_network(modules("relu7"), threads, Path(folder))
+        if find_spec("onnxruntime") and find_spec("onnx"):
+            runners["onnxruntime"] = onnx_network(modules("relu7"), threads, Path(folder))
         runners["channels_last"] = torch_network(parts, torch.channels_last)
         runners["default"] = torch_network(plain, torch.contiguous_format)
     found: dict[str, dict] = {}
@@ -250,7 +254,6 @@ def main(rounds: int, threads: int, sizes: str, layers: bool, memory: bool, as_j
     if memory:
         peaks()
         return
-    malloc.keep_freed_blocks()  # torch profits, as in vggfeat
     click.echo(f"{threads} threads, torch {torch.__version__}, medians of {rounds}")
     if layers:
         click.echo(f"{'layers':32} winograd ms  torch ms  times  GFLOP/s of products")
@@ -269,7 +272,7 @@ def main(rounds: int, threads: int, sizes: str, layers: bool, memory: bool, as_j
         click.echo(
             f"{size:10} "
             + "  ".join(f"{rates[name]:13.2f}" for name in names)
-            + f"  {ours / rates['onnxruntime']:5.2f}  {ours / rates['default']:9.2f}"
+            + f"  {ours / rates.get('onnxruntime', np.nan):5.2f}  {ours / rates['default']:9.2f}"
         )
 
 

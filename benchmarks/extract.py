@@ -108,7 +108,7 @@ def ready(layer: str, engine: str = "auto") -> Run:
     network = extractor.network
     extractor.expect(PORTION)
     size = default_batch_size(torch.device("cpu"), 224)
-    chunk = chunk_size(torch.device("cpu"), 224, 224, network.engine.name)
+    chunk = chunk_size(torch.device("cpu"), 224, 224)
     inputs = torch.randn(size, 3, 224, 224).to(memory_format=torch.channels_last)
 
     def run(_folder: Path) -> None:

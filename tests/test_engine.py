@@ -56,7 +56,7 @@ def winograd(network: Architecture = TINY, deepest: str = "fc8", **options) -> W
         for name, part in parts.items()
         if hasattr(part, "weight")
     }
-    return Winograd(network, parameters, **{"threads": 1, **options})
+    return Winograd(network, parameters.items(), **{"threads": 1, **options})
 
 
 def maps(engine: Winograd, pixels: np.ndarray, asked: set[str]) -> dict[str, np.ndarray]:

@@ -18,9 +18,6 @@ _CHUNK = {"cpu": 8, "mps": 32, "cuda": 128}
 """Images of 224 x 224 that run through the convolutions at a time: on a CPU few, so that their
 activations stay small, while the fully connected layers, which read 494 MB of weights whatever
 the number of images, take the whole batch."""
-_WINOGRAD_CHUNK = 16
-"""For the Winograd engine, which runs the first layers on fewer anyway, and reads the transformed
-filters of the last ones, 207 MB, once for all of them."""
 _PIXELS = 224 * 224
 
 
@@ -54,13 +51,12 @@ def default_batch_size(device: torch.device, side: int) -> int:
     return _of_size(_BATCH.get(device.type, 8), side * side)
 
 
-def chunk_size(device: torch.device, height: int, width: int, engine: str = "torch") -> int:
+def chunk_size(device: torch.device, height: int, width: int) -> int:
     """Return how many images of one size run through the convolutions at a time.
 
     They hold no more pixels in all than a device's usual chunk, so that large ones run alone.
     """
-    usual = _WINOGRAD_CHUNK if engine == "winograd" else _CHUNK.get(device.type, 8)
-    return _of_size(usual, height * width)
+    return _of_size(_CHUNK.get(device.type, 8), height * width)
 
 
 def _of_size(count: int, pixels: int) -> int:

@@ -25,3 +25,9 @@ def keep_freed_blocks() -> None:
     if (libc := _glibc()) is not None:
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def return_freed_blocks() -> None:
+    """Give memory back that was freed so far; for after large blocks that nothing will replace."""
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)

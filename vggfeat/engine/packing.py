@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,16 +82,10 @@ class Packed:
     spill: Floats
 
     @classmethod
-    def of(
-        cls,
-        parameters: Mapping[str, tuple[Floats, Floats]],
-        choices: tuple[Target, ...],
-        threads: int,
-    ) -> Packed:
-        """Pack weights (K, C, 3, 3) and biases (K,) by canonical name."""
-        made = {name: pack(*both, choices, threads) for name, both in parameters.items()}
-        most = max((max(one.inputs, one.outputs) for one in made.values()), default=0)
-        return cls(made, choices, aligned(most), aligned(threads * WHOLE))
+    def of(cls, filters: dict[str, Filters], choices: tuple[Target, ...], threads: int) -> Packed:
+        """Add the memory that runs of them need beside a plan's."""
+        most = max((max(one.inputs, one.outputs) for one in filters.values()), default=0)
+        return cls(filters, choices, aligned(most), aligned(threads * WHOLE))
 
 
 def pack(

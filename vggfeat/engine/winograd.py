@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
 from vggfeat.engine import kernels
 from vggfeat.engine.crew import crew
 from vggfeat.engine.memory import Floats
-from vggfeat.engine.packing import WHOLE, Packed, targets
+from vggfeat.engine.packing import WHOLE, Filters, Packed, pack, targets
 from vggfeat.engine.plan import compiled
 from vggfeat.engine.processor import debugging, unsuited, widths
 from vggfeat.engine.steps import Plan, Step
@@ -20,7 +20,7 @@ from vggfeat.layers import Architecture
 
 _log = logging.getLogger(__name__)
 
-Parameters = Mapping[str, tuple[Floats, Floats]]
+Parameters = Iterable[tuple[str, tuple[Floats, Floats]]]
 
 _DEPTH = 2048  # inputs of a fully connected layer that are read together
 _UNITS = 48  # of a fully connected layer in one job
@@ -34,9 +34,10 @@ class Winograd:
     ----------
     network : Architecture
         Whose layers are named.
-    parameters : mapping of str to (ndarray, ndarray)
-        Weight and bias, float32, of the layers that will run, by canonical name, shaped as torch
-        has them. Those of fully connected layers are used where they are, not copied.
+    parameters : iterable of (str, (ndarray, ndarray))
+        Canonical name, weight and bias, float32, of the layers that will run, shaped as torch has
+        them. A convolution's are not needed any more when the next are asked for; those of fully
+        connected layers are used where they are, not copied.
     threads : int
         That share the work.
     lanes : int, optional
@@ -77,18 +78,17 @@ class Winograd:
         self.debug = debugging() if debug is None else debug
         self.lanes = lanes or widths()[0]
         self._plans: dict[tuple[object, ...], Plan] = {}
-        convolutions = {
-            layer.name: parameters[layer.name]
-            for layer in network.layers
-            if layer.name in parameters and layer.kind == "conv"
-        }
-        self._packed = Packed.of(convolutions, targets(self.lanes, self.debug), threads)
-        # Addresses are taken of these: copied only where they are not as they should be.
-        self._linear = {
-            name: (np.ascontiguousarray(weight, np.float32), np.ascontiguousarray(bias, np.float32))
-            for name, (weight, bias) in parameters.items()
-            if name not in convolutions
-        }
+        kinds = {layer.name: layer.kind for layer in network.layers}
+        choices = targets(self.lanes, self.debug)
+        filters: dict[str, Filters] = {}
+        self._linear: dict[str, tuple[Floats, Floats]] = {}
+        for name, (weight, bias) in parameters:
+            if kinds[name] == "conv":
+                filters[name] = pack(weight, bias, choices, threads)
+            else:  # addresses are taken of these: copied where they are not as they should be
+                laid = (np.ascontiguousarray(values, np.float32) for values in (weight, bias))
+                self._linear[name] = next(laid), next(laid)
+        self._packed = Packed.of(filters, choices, threads)
 
     def plan(self, asked: Collection[str], images: int, height: int, width: int) -> Plan:
         """Return the plan by which layers of the maps are reached, as :func:`compiled` makes it."""

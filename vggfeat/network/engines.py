@@ -6,11 +6,13 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vggfeat import malloc
 from vggfeat.engine import ENGINES, processor
 from vggfeat.errors import DeviceError
 from vggfeat.layers import Architecture
@@ -193,16 +195,20 @@ class Engine:
         from vggfeat.engine.winograd import Winograd
 
         threads = min(usable_cores(), torch.get_num_threads())
-        parameters = {
-            name: (module.weight.numpy(), cast(Tensor, module.bias).numpy())
-            for name, module in self._modules.items()
-            if isinstance(module, nn.Conv2d | nn.Linear)
-        }
-        self._winograd = Winograd(self._network, parameters, threads=threads)
+        self._winograd = Winograd(self._network, self._parameters(), threads=threads)
+        malloc.return_freed_blocks()
         _log.info(
             "engine: winograd on %d threads, vectors of %d values, because %s",
             threads, self._winograd.lanes, why,
         )  # fmt: skip
+
+    def _parameters(self) -> Iterator[tuple[str, tuple[NDArray[Any], NDArray[Any]]]]:
+        """Give weights and biases; convolutions let go of theirs, which nobody needs any more."""
+        for name, module in self._modules.items():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                yield name, (module.weight.numpy(), cast(Tensor, module.bias).numpy())
+            if isinstance(module, nn.Conv2d):
+                module.to("meta")
 
 
 def unsuited(network: Architecture, device: torch.device, precision: torch.dtype) -> str:

@@ -136,7 +136,7 @@ class Network:
             own = range(number * copies, (number + 1) * copies)
             places.setdefault((image.shape[0], image.shape[1]), []).extend(own)
         for (height, width), members in places.items():
-            chunk = chunk_size(self.device, height, width, self.engine.name)
+            chunk = chunk_size(self.device, height, width)
             yield from (members[i : i + chunk] for i in range(0, len(members), chunk))
 
     def _inputs(

@@ -61,3 +61,7 @@ class PlotError(VggfeatError, ValueError):
 
 class WhiteningError(VggfeatError, ValueError):
     """A whitening cannot be learnt, saved, read or applied."""
+
+
+class ServeError(VggfeatError):
+    """The server of an index cannot start."""

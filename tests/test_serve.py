@@ -1,0 +1,301 @@
+"""Promises of the page and its API: a real server process, asked over the network."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import draw
+
+from vggfeat.index import SimilarityIndex
+from vggfeat.queries import ImageSearch
+from vggfeat.store import FeatureStore
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def index(scenes_store: Path, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("serve") / "scenes.index"
+    with FeatureStore(scenes_store) as store:
+        SimilarityIndex.build(store, "pool5", path=path)
+    return path
+
+
+@contextmanager
+def serving(index: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a server on a free port; give it and its address."""
+    command = [sys.executable, "-m", "vggfeat", "serve", str(index), "--port", "0", *options]
+    server = subprocess.Popen(
+        [*command, "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        line = server.stdout.readline()
+        assert " at http://127.0.0.1:" in line, line + server.stderr.read()
+        yield server, line.split(" at ")[1].split()[0]
+    finally:
+        if server.poll() is None:
+            server.send_signal(signal.SIGTERM)
+        try:
+            server.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.communicate()
+
+
+@pytest.fixture(scope="module")
+def address(index: Path) -> Iterator[str]:
+    with serving(index, "--max-upload", "2", "--max-pixels", "4000000") as (_, found):
+        yield found
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=address, timeout=60, trust_env=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def opened(index: Path) -> SimilarityIndex:
+    return SimilarityIndex.open(index)
+
+
+def ask(client, image=None, **fields):
+    files = None if image is None else {"image": ("query.jpg", image)}
+    answer = client.post("/api/search", data=fields, files=files)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["neighbours"]
+
+
+def as_json(neighbours):
+    return [one.to_json() for one in neighbours]
+
+
+def same(found, expected):
+    assert [one["place"] for one in found] == [one.place for one in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours["path"] == theirs.path
+        assert ours["score"] == pytest.approx(theirs.score, abs=1e-5)
+
+
+def test_the_server_tells_what_it_serves(client):
+    info = client.get("/api/info").json()
+    assert (info["name"], info["images"], info["metric"]) == ("scenes.index", 48, "cosine")
+    assert info["labels"] == ["china", "flower"]
+    assert info["limits"]["upload_bytes"] == 2 * MIB
+
+
+def test_an_uploaded_photo_finds_what_the_index_finds(client, opened, scenes):
+    photo = scenes / "flower" / "07.jpg"
+    (answer,) = ImageSearch(opened, device="cpu").search([str(photo)], 6)
+    found = ask(client, photo.read_bytes(), k=6)
+    same(found, answer.neighbours)
+    assert found[0]["path"] == "flower/07.jpg"
+
+
+def test_an_indexed_image_finds_its_neighbours_without_itself(client, opened):
+    (expected,) = opened.search(opened.vectors[[3]], 6, prepared=True)
+    found = ask(client, place=3, k=5)
+    same(found, expected[1:])
+    assert [one["rank"] for one in found] == [1, 2, 3, 4, 5]
+
+
+def test_filters_hold_during_the_search(client, opened):
+    found = ask(client, place=3, k=10, path="flower/*")
+    (expected,) = opened.search(
+        opened.vectors[[3]], 10, within=opened.select(paths=["flower/*"]), prepared=True
+    )
+    same(found, expected)
+    found = ask(client, place=3, k=40, label="flower", path=["*/0?.jpg", "*/1?.jpg"])
+    assert len(found) == 20
+    assert {one["label"] for one in found} == {"flower"}
+
+
+def test_a_box_searches_for_that_part_of_a_photo(client, opened, scenes):
+    photo = scenes / "china" / "05.jpg"
+    searcher = ImageSearch(opened, device="cpu")
+    (answer,) = searcher.search([str(photo)], 5, box=(10, 20, 80, 60))
+    same(ask(client, photo.read_bytes(), k=5, box="10,20,80,60"), answer.neighbours)
+    (place,) = opened.places_of(["china/05.jpg"])
+    found = ask(client, place=int(place), k=5, box="0%,0%,100%,100%")
+    assert found == ask(client, place=int(place), k=5)
+
+
+def test_counterexamples_push_answers_away(client):
+    plain = ask(client, place=3, k=47)
+    worst = plain[0]["place"]
+    pushed = ask(client, place=3, k=47, unlike=worst)
+    assert [one["place"] for one in pushed].index(worst) > 0
+
+
+def test_thumbnails_are_small_jpegs_that_are_asked_for_once(client):
+    from PIL import Image
+
+    first = client.get("/api/thumbnail/3")
+    assert first.headers["content-type"] == "image/jpeg"
+    assert max(Image.open(io.BytesIO(first.content)).size) <= 240
+    again = client.get("/api/thumbnail/3", headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert client.get("/api/thumbnail/4").headers["etag"] != first.headers["etag"]
+    assert client.get("/api/thumbnail/3?side=99999").status_code == 400
+
+
+def test_originals_are_the_files_themselves(client, opened, scenes):
+    answer = client.get("/api/original/3")
+    assert answer.content == (scenes / opened.path(3)).read_bytes()
+    assert answer.headers["content-type"] == "image/jpeg"
+    for place in (48, -1):
+        assert client.get(f"/api/original/{place}").status_code == 404
+
+
+def test_sigterm_and_ctrl_c_stop_the_server(index):
+    for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
+        with serving(index) as (server, address):
+            assert httpx.get(f"{address}api/info", trust_env=False).status_code == 200
+            server.send_signal(number)
+            server.communicate(timeout=30)
+            assert server.returncode == status
+
+
+TRAVERSALS = ("../../../../etc/passwd", "..%2f..%2fetc%2fpasswd", "/etc/passwd", "3/../../x", "%00")
+
+
+def test_no_parameter_leads_to_other_files(client):
+    for text in TRAVERSALS:
+        for path in (f"/api/original/{text}", f"/api/thumbnail/{text}", f"/static/{text}"):
+            answer = client.get(path)
+            assert answer.status_code in (404, 422), path
+            assert b"root:" not in answer.content
+        for name in ("place", "k", "box", "label", "unlike"):
+            fields = {"place": "3"} | {name: text}
+            answer = client.post("/api/search", data=fields)
+            assert answer.status_code in (400, 422), (name, text)
+            assert b"root:" not in answer.content
+            assert answer.json()["error"]
+        assert ask(client, place=3, path=text) == []
+
+
+def bomb() -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"I am a text.\n" * 50, "not an image"),
+        (b"", "empty file"),
+        (b"\xff\xd8\xff\xe0" + b"\0" * 400, "JPEG"),
+        (bomb(), "too large"),
+    ],
+)
+def test_a_broken_upload_is_refused_with_its_reason_and_the_server_goes_on(
+    client, content, reason
+):
+    answer = client.post("/api/search", files={"image": ("photo.jpg", content)})
+    assert answer.status_code == 400
+    assert reason in answer.json()["error"]
+    assert len(ask(client, place=1, k=3)) == 3
+
+
+def test_broken_forms_are_refused(client):
+    kind = "multipart/form-data; boundary=x"
+    for content in (b"--x\r\nrubbish", b"", b"--x\r\nContent-Disposition: form-data\r\n\r\n--x--"):
+        for header in (kind, "multipart/form-data", "application/json"):
+            answer = client.post("/api/search", content=content, headers={"content-type": header})
+            assert 400 <= answer.status_code < 500
+            assert answer.json()["error"]
+    for fields in ({}, {"place": 3, "k": 0}, {"place": 3, "k": 10**9}, {"place": 10**30}):
+        assert client.post("/api/search", data=fields).status_code in (400, 422)
+    both = client.post("/api/search", data={"place": 3}, files={"image": ("a.jpg", b"x")})
+    assert "either" in both.json()["error"]
+
+
+def test_uploads_that_are_too_large_are_refused_before_they_are_read(client, address):
+    sent = 0
+
+    def pieces():
+        nonlocal sent
+        for _ in range(2000):
+            sent += MIB
+            yield b"x" * MIB
+
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    try:
+        declared = kind | {"content-length": str(2000 * MIB)}
+        answer = httpx.post(
+            f"{address}api/search", content=pieces(), headers=declared, trust_env=False
+        )
+        assert answer.status_code == 413
+        assert "larger than" in answer.json()["error"]
+    except httpx.TransportError:  # the connection was closed while we were sending
+        pass
+    assert sent < 100 * MIB
+    sent = 0
+    try:
+        answer = httpx.post(f"{address}api/search", content=pieces(), headers=kind, trust_env=False)
+        assert answer.status_code == 413
+    except httpx.TransportError:
+        pass
+    assert sent < 100 * MIB
+    assert len(ask(client, place=1, k=3)) == 3
+
+
+def test_one_upload_beyond_the_limit_says_why(client):
+    answer = client.post("/api/search", files={"image": ("a.jpg", b"x" * (2 * MIB + 70_000))})
+    assert answer.status_code == 413
+    assert "larger than" in answer.json()["error"]
+
+
+def test_other_sites_get_nothing(client):
+    answer = client.get("/api/info", headers={"host": "evil.example"})
+    assert answer.status_code == 403
+    answer = client.post(
+        "/api/search", data={"place": 3}, headers={"sec-fetch-site": "cross-site"}
+    )
+    assert answer.status_code == 403
+
+
+def test_pages_load_nothing_from_elsewhere(client):
+    for path in ("/", "/api", "/static/page.js", "/static/page.css"):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "https://" not in answer.text
+    assert "http://" not in client.get("/").text
+    paths = client.get("/openapi.json").json()["paths"]
+    assert set(paths) == {
+        "/api/info", "/api/sample", "/api/search", "/api/thumbnail/{place}", "/api/original/{place}",
+    }  # fmt: skip
+
+
+def test_a_list_that_leads_out_of_its_folder_shows_no_originals(scenes, tmp_path):
+    from vggfeat import FeatureExtractor
+    from vggfeat.web.pictures import Pictures
+
+    from vggfeat.errors import ImageError
+
+    outside = tmp_path / "outside.jpg"
+    draw(90, 90).save(outside)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    draw(90, 90, seed=1).save(photos / "a.jpg")
+    (photos / "b.jpg").symlink_to(outside)
+    extractor = FeatureExtractor("vgg16-tiny", layers="pool2", device="cpu")
+    extractor.extract(photos, tmp_path / "s.h5", progress=False)
+    with FeatureStore(tmp_path / "s.h5") as store:
+        index = SimilarityIndex.build(store, "pool2")
+    Pictures(index).original(0).close()
+    with pytest.raises(ImageError, match="lies outside"):
+        Pictures(index).original(1)
+    Pictures(index, [tmp_path]).original(1).close()

@@ -1,0 +1,92 @@
+"""``vggfeat serve``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from vggfeat.cli.choices import WEIGHTS
+from vggfeat.cli.index import index_argument
+from vggfeat.extract import PRECISIONS
+
+
+@click.command()
+@index_argument
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="0 takes a free one.",
+)
+@click.option("--open", "browse", is_flag=True, help="Open the page in the browser.")
+@click.option(
+    "--root",
+    "roots",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Show images that lie in this folder too, beside those below the sources of the index; "
+    "may be given again.",
+)
+@click.option(
+    "--max-upload",
+    type=click.IntRange(1, 4096),
+    default=32,
+    show_default=True,
+    metavar="MB",
+    help="Largest image that is taken.",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=50_000_000,
+    show_default=True,
+    metavar="N",
+    help="Largest image that is taken, in pixels.",
+)
+@click.option(
+    "--weights", metavar=WEIGHTS, help="Where the weights are now.  [default: where they were]"
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda[:N]|mps",
+    help="Where the network runs.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="Type the network runs in.  [default: as before]",
+)
+def serve(
+    index_path: str,
+    browse: bool,
+    max_upload: int,
+    max_pixels: int,
+    **options: Any,
+) -> None:
+    """Search INDEX in the browser: a page on this machine, and a JSON API.
+
+    Drag a photo in, paste or choose one, draw a box on it, click what was found to search on. The
+    API is described at /api. Whoever reaches the address sees the indexed images: beyond this
+    machine (--host) there is no password. Ctrl-C stops it.
+
+    \b
+    Example:
+      vggfeat serve photos.index --open
+      curl -F image=@query.jpg -F k=5 http://127.0.0.1:8000/api/search
+    """
+    from vggfeat.web import Limits
+    from vggfeat.web import serve as run
+
+    def ready(address: str) -> None:
+        click.echo(f"Serving {index_path} at {address}  (Ctrl-C stops)")
+        if browse:
+            click.launch(address)
+
+    limits = Limits(upload=max_upload << 20, pixels=max_pixels)
+    run(index_path, limits=limits, ready=ready, **options)

@@ -1,0 +1,227 @@
+"""The application: which address does what."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any, BinaryIO
+
+import jinja2
+from fastapi import FastAPI, File, Form, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from vggfeat._version import __version__
+from vggfeat.errors import ImageError, SearchError, SourceError, VggfeatError
+from vggfeat.files import SIGNATURE_BYTES, sniff
+from vggfeat.report.search import METRICS
+from vggfeat.web.asking import Desk, Question
+from vggfeat.web.guarding import Guard
+from vggfeat.web.limits import BodyLimit
+from vggfeat.web.pictures import SIDES
+
+_HERE = Path(__file__).parent
+_CHUNK = 256 << 10
+_MOST_LABELS = 2000
+_SHOWN = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "GIF": "image/gif",
+    "WEBP": "image/webp",
+    "BMP": "image/bmp",
+    "AVIF": "image/avif",
+}
+"""Formats of originals that browsers show; others are handed over as files."""
+
+_log = logging.getLogger(__name__)
+
+Texts = list[str]
+
+
+def create_app(desk: Desk, name: str, hosts: frozenset[str] | None = None) -> FastAPI:
+    """Make the application of an index.
+
+    Parameters
+    ----------
+    desk : Desk
+    name : str
+        What the page calls the index.
+    hosts : frozenset of str, optional
+        Names that the server may be called by; by default any.
+
+    Returns
+    -------
+    FastAPI
+        Its description is at ``/openapi.json``, in short at ``/api``.
+    """
+    # The documentation pages that FastAPI brings load scripts from elsewhere.
+    app = FastAPI(title="vggfeat", version=__version__, docs_url=None, redoc_url=None)
+    app.state.desk = desk
+    app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
+    _add_pages(app, desk, name)
+    _add_search(app, desk, name)
+    _add_pictures(app, desk)
+    _add_errors(app)
+    app.add_middleware(BodyLimit, limit=desk.limits.body)
+    app.add_middleware(Guard, hosts=hosts)
+    return app
+
+
+def _add_pages(app: FastAPI, desk: Desk, name: str) -> None:
+    loader = jinja2.FileSystemLoader(_HERE / "templates")
+    pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    def page() -> str:
+        return pages.get_template("page.html").render(
+            name=name,
+            images=len(desk.index),
+            labels=desk.index.labels[:_MOST_LABELS],
+            metric=METRICS[desk.index.metric],
+            most=desk.limits.neighbours,
+            upload=desk.limits.upload,
+            version=__version__,
+        )
+
+    @app.get("/api", response_class=HTMLResponse, include_in_schema=False)
+    def api() -> str:
+        return pages.get_template("api.html").render(name=name, paths=app.openapi()["paths"])
+
+
+def _add_search(app: FastAPI, desk: Desk, name: str) -> None:
+    @app.get("/api/info", summary="What the index holds.")
+    def info() -> dict[str, Any]:
+        about = desk.index.info().to_json()
+        limits = {
+            "upload_bytes": desk.limits.upload,
+            "pixels": desk.limits.pixels,
+            "k": desk.limits.neighbours,
+        }
+        labels = desk.index.labels[:_MOST_LABELS]
+        return {"name": name, "version": __version__, "labels": labels, "limits": limits} | about
+
+    @app.get("/api/sample", summary="Images spread evenly over the index, to start from.")
+    def sample(
+        k: Annotated[int, Query(description="How many.")] = 24,
+        path: Annotated[Texts, Query()] = [],  # noqa: B006 (FastAPI copies it)
+        label: Annotated[Texts, Query()] = [],  # noqa: B006
+    ) -> dict[str, Any]:
+        places = desk.sample(k, path, label)
+        return {"images": [_described(desk, place) for place in places]}
+
+    @app.post("/api/search", summary="The images most like one that is sent, or one of the index.")
+    def search(
+        image: Annotated[
+            UploadFile | None, File(description="An image file; either this or place.")
+        ] = None,
+        place: Annotated[
+            int | None, Form(description="Number of an indexed image, left out of its answer.")
+        ] = None,
+        k: Annotated[int, Form(description="How many neighbours.")] = 24,
+        box: Annotated[
+            str | None,
+            Form(description="Part of the upright image: x,y,w,h, in pixels or all in percent."),
+        ] = None,
+        path: Annotated[
+            Texts, Form(description="Patterns, of which one must fit the path: cats/*.")
+        ] = [],  # noqa: B006
+        label: Annotated[Texts, Form(description="Classes, of which one must fit.")] = [],  # noqa: B006
+        unlike: Annotated[
+            list[int], Form(description="Numbers of images that answers should not be like.")
+        ] = [],  # noqa: B006
+    ) -> dict[str, Any]:
+        start = perf_counter()
+        file = None if image is None else image.file
+        paths, labels = [one for one in path if one], [one for one in label if one]
+        question = Question(file, place, k, box or None, paths, labels, unlike)
+        found = desk.answer(question)
+        return {
+            "query": None if place is None else _described(desk, place),
+            "metric": desk.index.metric,
+            "seconds": round(perf_counter() - start, 6),
+            "neighbours": [one.to_json() for one in found],
+        }
+
+
+def _described(desk: Desk, place: int) -> dict[str, Any]:
+    return {"place": place, "path": desk.index.path(place), "label": desk.index.label(place)}
+
+
+def _add_pictures(app: FastAPI, desk: Desk) -> None:
+    @app.get(
+        "/api/thumbnail/{place}", response_class=Response, summary="A small JPEG of an image."
+    )
+    def thumbnail(
+        request: Request,
+        place: int,
+        side: Annotated[int, Query(description=f"Longest side: {SIDES[0]} or {SIDES[1]}.")] = SIDES[
+            0
+        ],
+    ) -> Response:
+        if side not in SIDES:
+            raise SearchError(f"side is {side}; allowed are {SIDES[0]} and {SIDES[1]}.")
+        headers = _headers(desk.pictures.tag(_known(desk, place), side))
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        jpeg = desk.pictures.thumbnail(place, side)
+        return Response(jpeg, media_type="image/jpeg", headers=headers)
+
+    @app.get("/api/original/{place}", response_class=Response, summary="The image file itself.")
+    def original(place: int) -> Response:
+        file = desk.pictures.original(_known(desk, place))
+        kind = _SHOWN.get(sniff(file.read(SIGNATURE_BYTES)))
+        file.seek(0)
+        headers = {"cache-control": "private, no-cache"}
+        if kind is None:
+            headers["content-disposition"] = "attachment"
+        return StreamingResponse(
+            _pieces(file), media_type=kind or "application/octet-stream", headers=headers
+        )
+
+
+def _known(desk: Desk, place: int) -> int:
+    try:
+        return desk.check_place(place)
+    except SearchError as error:
+        raise HTTPException(404, str(error)) from error
+
+
+def _headers(tag: str) -> dict[str, str]:
+    # Asked for again each time, since changing the index may put another image in the place.
+    return {"etag": tag, "cache-control": "private, no-cache"}
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(_CHUNK):
+            yield piece
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(VggfeatError)
+    def refused(request: Request, error: VggfeatError) -> JSONResponse:
+        gone = request.method == "GET" and isinstance(error, ImageError | SourceError)
+        return JSONResponse({"error": _line(str(error))}, 404 if gone else 400)
+
+    @app.exception_handler(HTTPException)
+    def http(_request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": _line(str(error.detail))}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse({"error": _line(f"{first['loc'][-1]}: {first['msg']}.")}, 422)
+
+    @app.exception_handler(Exception)
+    def defect(request: Request, error: Exception) -> JSONResponse:
+        _log.error("%s %s failed: %r", request.method, request.url.path, error)
+        reason = f"unexpected {type(error).__name__}; this is a defect of the server's"
+        return JSONResponse({"error": reason}, 500)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,203 @@
+"""Questions to an index as they come over the network, and their answers."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vggfeat.errors import ImageError, SearchError
+from vggfeat.images import decode
+from vggfeat.index import Neighbour, Selection
+from vggfeat.index.expansion import rocchio
+from vggfeat.queries import Box, ImageSearch, parse_box
+from vggfeat.web.limits import Limits
+from vggfeat.web.pictures import Pictures, decoding
+
+if TYPE_CHECKING:
+    from vggfeat.index import SimilarityIndex
+
+_MOST_FILTERS = 50
+_LONGEST_FILTER = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is searched for: an image, or one of the index.
+
+    Attributes
+    ----------
+    image : binary file, optional
+        An encoded image.
+    place : int, optional
+        Number of an indexed image, which is not among its own neighbours.
+    k : int
+        Neighbours, at least 1.
+    box : str, optional
+        Part of the image, see :func:`box_of`.
+    paths, labels : sequence of str
+        See :meth:`vggfeat.index.SimilarityIndex.select`.
+    unlike : sequence of int
+        Indexed images that the answers should not be like.
+    """
+
+    image: BinaryIO | None = None
+    place: int | None = None
+    k: int = 24
+    box: str | None = None
+    paths: Sequence[str] = ()
+    labels: Sequence[str] = ()
+    unlike: Sequence[int] = ()
+
+
+class Desk:
+    """Answers questions from any thread; the network is used by one at a time.
+
+    Parameters
+    ----------
+    search : ImageSearch
+    pictures : Pictures
+    limits : Limits
+    """
+
+    def __init__(self, search: ImageSearch, pictures: Pictures, limits: Limits) -> None:
+        self.index: SimilarityIndex = search.index
+        self.pictures = pictures
+        self.limits = limits
+        self._search = search
+        self._network = threading.Lock()
+
+    def check_place(self, place: int) -> int:
+        """Return the number of an indexed image.
+
+        Raises
+        ------
+        SearchError
+            There is none of this number, or it was removed.
+        """
+        rows = self.index.catalogue.rows
+        if not 0 <= place < len(rows) or rows.removed[place]:
+            raise SearchError(
+                f"There is no image {place} in the index; numbers are among 0..{len(rows) - 1}."
+            )
+        return place
+
+    def answer(self, question: Question) -> list[Neighbour]:
+        """Find what is most like an image.
+
+        Raises
+        ------
+        ImageError, SourceError
+            The image cannot be read.
+        SearchError
+            The question has no image or two, a number or filter is out of range, or see
+            :meth:`vggfeat.index.SimilarityIndex.search`.
+        """
+        self._check(question)
+        within = self.selection(question.paths, question.labels)
+        query = self._query(question)
+        if question.unlike:
+            places = [self.check_place(place) for place in question.unlike]
+            others = np.asarray(self.index.vectors[places], np.float64)
+            query = rocchio(query, others, self.index.metric)
+        # One more, since an indexed image finds itself.
+        more = question.k + (question.place is not None)
+        (found,) = self.index.search(query, more, within=within, prepared=True)
+        others_found = [one for one in found if one.place != question.place][: question.k]
+        return [one._replace(rank=rank) for rank, one in enumerate(others_found, 1)]
+
+    def sample(self, count: int, paths: Sequence[str], labels: Sequence[str]) -> list[int]:
+        """Return numbers of images spread evenly over the index, to start from."""
+        self._check_count(count)
+        within = self.selection(paths, labels)
+        places = self.index.alive if within is None else within.places
+        steps = np.linspace(0, len(places), min(count, len(places)), endpoint=False)
+        return [int(place) for place in places[steps.astype(np.int64)]]
+
+    def selection(self, paths: Sequence[str], labels: Sequence[str]) -> Selection | None:
+        """Return what may be found; None for all.
+
+        Raises
+        ------
+        SearchError
+            There are too many filters, one is too long, or a label is unknown.
+        """
+        given = [*paths, *labels]
+        if len(given) > _MOST_FILTERS or max(map(len, given), default=0) > _LONGEST_FILTER:
+            raise SearchError(
+                f"At most {_MOST_FILTERS} filters of {_LONGEST_FILTER} characters are allowed."
+            )
+        return self.index.select(paths=paths, labels=labels) if given else None
+
+    def _check(self, question: Question) -> None:
+        if (question.image is None) == (question.place is None):
+            raise SearchError("Send either an image or the place of an indexed one.")
+        self._check_count(question.k)
+        if len(question.unlike) > _MOST_FILTERS:
+            raise SearchError(f"At most {_MOST_FILTERS} counterexamples are allowed.")
+
+    def _check_count(self, k: int) -> None:
+        if not 1 <= k <= self.limits.neighbours:
+            raise SearchError(f"k is {k}; allowed are 1..{self.limits.neighbours}.")
+
+    def _query(self, question: Question) -> npt.NDArray[np.float64]:
+        """Return one query as the index compares it, shape (1, d)."""
+        if question.place is not None:
+            place = self.check_place(question.place)
+            if question.box is None:
+                return np.asarray(self.index.vectors[[place]], np.float64)
+            with self.pictures.original(place) as file, decoding:
+                image = decode(file)
+        else:
+            assert question.image is not None
+            with decoding:
+                image = decode(question.image, max_pixels=self.limits.pixels)
+        return self.index.prepared(self._features(image, question.box))
+
+    def _features(self, image: Image.Image, box: str | None) -> npt.NDArray[Any]:
+        part = None if box is None else box_of(box, image.size)
+        with self._network:
+            X, _, failures = self._search.features([image], part)
+        if failures:
+            raise ImageError(failures[0].reason)
+        return X
+
+
+def box_of(text: str, size: tuple[int, int]) -> Box:
+    """Read a box in pixels, ``"40,25,300,200"``, or in percent, ``"10%,5%,50%,40%"``.
+
+    Parameters
+    ----------
+    text : str
+        Left and upper edge, width and height, of the upright image.
+    size : tuple of int
+        Width and height of that image in pixels.
+
+    Raises
+    ------
+    SearchError
+        It is no box, or empty.
+    """
+    if "%" not in text:
+        return parse_box(text)
+    parts = text.split(",")
+    try:
+        left, upper, width, height = (float(part.strip().removesuffix("%")) for part in parts)
+    except ValueError:
+        left = upper = width = height = math.nan
+    if not (width > 0 and height > 0 and all(abs(x) <= 100 for x in (left, upper, width, height))):
+        raise SearchError(
+            f"{text!r} is no box: write x,y,w,h, the left and upper edge, width and height, all "
+            "in pixels of the upright image or all in percent of it, as in 10%,5%,50%,40%."
+        )
+    across, down = size[0] / 100, size[1] / 100
+    return (
+        *(round(left * across), round(upper * down)),
+        *(max(1, round(width * across)), max(1, round(height * down))),
+    )

@@ -1,0 +1,85 @@
+"""What a request may ask for, and the refusal of bodies that are too large."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_FORM_BYTES = 64 << 10  # what surrounds the image in a form
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may ask for.
+
+    Attributes
+    ----------
+    upload : int
+        Largest uploaded image in bytes.
+    pixels : int
+        Largest uploaded image in pixels, told by its header before any is decoded.
+    neighbours : int
+        Largest k.
+    """
+
+    upload: int = 32 << 20
+    pixels: int = 50_000_000
+    neighbours: int = 500
+
+    @property
+    def body(self) -> int:
+        """Largest request in bytes: an image and the form around it."""
+        return self.upload + _FORM_BYTES
+
+
+class BodyLimit:
+    """Refuses a request whose body is too large, before it is read whole (ASGI middleware).
+
+    A declared length is refused at once with status 413; a body without one as soon as more than
+    the limit has come.
+
+    Parameters
+    ----------
+    app : ASGI application
+    limit : int
+        In bytes.
+    """
+
+    def __init__(self, app: App, limit: int) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, counting its body."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        from starlette.exceptions import HTTPException
+        from starlette.responses import JSONResponse
+
+        reason = f"The request is larger than {self.limit:,} bytes. Send a smaller image."
+        # Without "close" the server would go on reading what it has refused.
+        close = {"connection": "close"}
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared[:20]) > self.limit:
+            refusal = JSONResponse({"error": reason}, 413, close)
+            await refusal(scope, receive, send)
+            return
+        read = 0
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self.limit:
+                raise HTTPException(413, reason, close)
+            return message
+
+        await self.app(scope, counted, send)

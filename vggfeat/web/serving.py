@@ -1,0 +1,122 @@
+"""A server of one index, from its start to its stop."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vggfeat.errors import ServeError
+from vggfeat.web.limits import Limits
+
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+_STOP_SECONDS = 10  # for answers under way
+
+
+def serve(
+    index: str | os.PathLike[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    roots: Sequence[str | os.PathLike[str]] = (),
+    ready: Callable[[str], None] | None = None,
+    **network: Any,
+) -> None:
+    """Serve the page and the API of an index until SIGINT or SIGTERM, in the main thread.
+
+    Parameters
+    ----------
+    index : path
+    host : str
+        Address to listen at; on a local one, requests by other names are refused.
+    port : int
+        0 takes a free one.
+    limits : Limits, optional
+    roots : sequence of path
+        Folders that originals may come from, beside the sources that the index names.
+    ready : callable, optional
+        Told the address once the server listens.
+    **network
+        ``weights``, ``device`` and ``precision`` of :class:`vggfeat.queries.ImageSearch`.
+
+    Raises
+    ------
+    ServeError
+        The extra is not installed, or the address cannot be listened at.
+    SearchError, StoreMismatchError, WeightsError
+        See :meth:`vggfeat.index.SimilarityIndex.open` and :class:`vggfeat.queries.ImageSearch`.
+    KeyboardInterrupt
+        After a graceful stop by SIGINT; SIGTERM makes it return.
+    """
+    uvicorn = _uvicorn()
+    from vggfeat.index import SimilarityIndex
+    from vggfeat.queries import ImageSearch
+    from vggfeat.web.app import create_app
+    from vggfeat.web.asking import Desk
+    from vggfeat.web.pictures import Pictures
+
+    with _listening(host, port) as listener:
+        opened = SimilarityIndex.open(index)
+        desk = Desk(ImageSearch(opened, **network), Pictures(opened, roots), limits or Limits())
+        hosts = _LOCAL | {host.lower()} if _is_local(host) else None
+        app = create_app(desk, Path(index).absolute().name, hosts)
+        config = uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+        server = uvicorn.Server(config)
+        if threading.current_thread() is threading.main_thread():
+            # uvicorn stops at the signal and then raises it once more.
+            signal.signal(signal.SIGTERM, lambda *_: None)
+        if ready is not None:
+            ready(_address(listener))
+        server.run(sockets=[listener])
+
+
+def _uvicorn() -> Any:
+    try:
+        import fastapi  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise ServeError(
+            f"The page needs {error.name}, which is not installed: "
+            '`pip install "vggfeat[web]"`.'
+        ) from error
+    return uvicorn
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ServeError(
+            f"Cannot listen at {host} port {port}: {error}. Choose another with --host and "
+            "--port; port 0 takes a free one."
+        ) from error
+
+
+def _is_local(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _address(listener: socket.socket) -> str:
+    name, port = listener.getsockname()[:2]
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}/"

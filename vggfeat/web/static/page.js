@@ -1,0 +1,292 @@
+"use strict";
+// The page of an index. What is asked lives in `state`; all of it but an uploaded photo is also in
+// the address, so that Back, Reload and links work.
+
+const $ = (id) => document.getElementById(id);
+const limit = Number(document.body.dataset.upload);
+const state = { place: null, file: null, box: null };
+let turn = 0; // answers to earlier questions are dropped
+let shown = null; // object URL of the uploaded photo
+
+function filters() {
+  const values = [["path", $("path").value.trim()], ["label", $("label") ? $("label").value : ""]];
+  return values.filter(([, value]) => value);
+}
+
+function tell(text, bad = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("bad", bad);
+}
+
+function remember(push) {
+  const query = new URLSearchParams(filters());
+  if (state.place !== null) query.set("place", state.place);
+  if (state.place !== null && state.box) query.set("box", boxText());
+  if ($("k").value !== "24") query.set("k", $("k").value);
+  const address = query.size ? `?${query}` : location.pathname;
+  history[push ? "pushState" : "replaceState"](null, "", address);
+}
+
+function recall() {
+  const query = new URLSearchParams(location.search);
+  const place = query.get("place");
+  state.place = /^\d+$/.test(place || "") ? Number(place) : null;
+  state.file = null;
+  const parts = (query.get("box") || "").split(",").map(parseFloat);
+  const whole = parts.length === 4 && parts.every(Number.isFinite);
+  state.box = whole ? { x: parts[0], y: parts[1], w: parts[2], h: parts[3] } : null;
+  $("path").value = query.get("path") || "";
+  if ($("label")) $("label").value = query.get("label") || "";
+  $("k").value = query.get("k") || "24";
+  showQuery(state.place === null ? "" : `Image ${state.place}`);
+  ask();
+}
+
+function boxText() {
+  const { x, y, w, h } = state.box;
+  return [x, y, w, h].map((value) => `${value.toFixed(2)}%`).join(",");
+}
+
+async function ask() {
+  const mine = ++turn;
+  tell("Searching …");
+  $("results").classList.add("busy");
+  try {
+    const answer = state.file || state.place !== null ? await search() : await sample();
+    if (mine !== turn) return;
+    if (answer.query) $("what").textContent = answer.query.path;
+    const found = answer.neighbours || answer.images;
+    const time = answer.seconds === undefined ? "" : ` in ${(1000 * answer.seconds).toFixed(0)} ms`;
+    const kind = answer.neighbours ? "most alike" : "to start from";
+    show(found);
+    tell(found.length ? `${found.length} images ${kind}${time}` : "No image fits the filters.");
+  } catch (error) {
+    if (mine === turn) {
+      show([]);
+      tell(error.message, true);
+    }
+  } finally {
+    if (mine === turn) $("results").classList.remove("busy");
+  }
+}
+
+function search() {
+  const form = new FormData();
+  if (state.file) form.set("image", state.file, state.file.name || "pasted");
+  else form.set("place", state.place);
+  form.set("k", $("k").value || "24");
+  for (const [name, value] of filters()) form.append(name, value);
+  if (state.box) form.set("box", boxText());
+  return told(fetch("/api/search", { method: "POST", body: form }));
+}
+
+function sample() {
+  const query = new URLSearchParams([...filters(), ["k", $("k").value || "24"]]);
+  return told(fetch(`/api/sample?${query}`));
+}
+
+async function told(request) {
+  let answer;
+  try {
+    answer = await request;
+  } catch {
+    throw new Error("The server does not answer. Is it still running?");
+  }
+  const value = await answer.json().catch(() => ({ error: `The server failed (${answer.status}).` }));
+  if (!answer.ok) throw new Error(value.error);
+  return value;
+}
+
+function element(name, attributes, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+function show(images) {
+  $("results").replaceChildren(...images.map(card));
+}
+
+function card(one) {
+  const image = element("img", { src: `/api/thumbnail/${one.place}`, alt: "", loading: "lazy" });
+  const mat = element("div", { class: "mat" }, image);
+  image.addEventListener("error", () => mat.replaceChildren("The original is not there"));
+  const line = element("div", { class: "line" });
+  if (one.score !== undefined) line.append(element("strong", {}, one.score.toFixed(4)));
+  if (one.label) line.append(element("span", { class: "chip" }, one.label));
+  const hit = element("a", { class: "hit", href: `?place=${one.place}` }, mat, line,
+    element("p", { class: "path" }, one.path));
+  hit.setAttribute("aria-label", `Search for images like ${one.path}`);
+  hit.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    choose(one.place, one.path);
+  });
+  const more = element("a", { class: "more", href: `/api/original/${one.place}`, target: "_blank",
+    rel: "noopener" }, "original");
+  return element("li", {}, hit, more);
+}
+
+function choose(place, path) {
+  Object.assign(state, { place, file: null, box: null });
+  showQuery(path);
+  remember(true);
+  ask();
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  scrollTo({ top: 0, behavior: still ? "auto" : "smooth" });
+}
+
+function take(file) {
+  if (!file) return;
+  if (file.size > limit) {
+    tell(`The photo has ${(file.size / 2 ** 20).toFixed(0)} MB; at most ${(limit / 2 ** 20).toFixed(0)} MB are taken.`, true);
+    return;
+  }
+  Object.assign(state, { place: null, file, box: null });
+  showQuery(file.name || "Pasted photo");
+  remember(true);
+  ask();
+}
+
+function showQuery(name) {
+  if (shown) URL.revokeObjectURL(shown);
+  shown = state.file ? URL.createObjectURL(state.file) : null;
+  const any = shown !== null || state.place !== null;
+  $("what").textContent = name;
+  $("hint").hidden = any;
+  $("frame").hidden = $("boxhelp").hidden = !any;
+  if (any) $("query").src = shown || `/api/thumbnail/${state.place}?side=960`;
+  else $("query").removeAttribute("src");
+  drawBox();
+}
+
+// A format that the browser cannot show, or an original that is gone.
+$("query").addEventListener("error", () => {
+  $("frame").hidden = $("boxhelp").hidden = true;
+});
+
+// The box: in percent of the image.
+
+function drawBox() {
+  const box = state.box;
+  $("box").hidden = $("unbox").hidden = !box;
+  if (!box) return;
+  Object.assign($("box").style, {
+    left: `${box.x}%`, top: `${box.y}%`, width: `${box.w}%`, height: `${box.h}%`,
+  });
+}
+
+function setBox(box, search = true) {
+  state.box = box;
+  drawBox();
+  if (!search) return;
+  remember(false);
+  ask();
+}
+
+const within = (value, low, high) => Math.min(high, Math.max(low, value));
+let corner = null;
+
+function at(event) {
+  const area = $("query").getBoundingClientRect();
+  return {
+    x: within((100 * (event.clientX - area.left)) / area.width, 0, 100),
+    y: within((100 * (event.clientY - area.top)) / area.height, 0, 100),
+  };
+}
+
+function spanned(a, b) {
+  return { x: Math.min(a.x, b.x), y: Math.min(a.y, b.y), w: Math.abs(a.x - b.x), h: Math.abs(a.y - b.y) };
+}
+
+$("frame").addEventListener("pointerdown", (event) => {
+  if (event.button) return;
+  corner = at(event);
+  $("frame").setPointerCapture(event.pointerId);
+});
+$("frame").addEventListener("pointermove", (event) => {
+  if (corner) setBox(spanned(corner, at(event)), false);
+});
+$("frame").addEventListener("pointerup", (event) => {
+  if (!corner) return;
+  const box = spanned(corner, at(event));
+  corner = null;
+  setBox(box.w > 2 && box.h > 2 ? box : null); // a click is no box
+});
+$("frame").addEventListener("pointercancel", () => {
+  corner = null;
+  setBox(null, false);
+});
+$("unbox").addEventListener("click", () => setBox(null));
+
+let later = 0;
+$("frame").addEventListener("keydown", (event) => {
+  const box = state.box;
+  const step = { ArrowLeft: [-5, 0], ArrowRight: [5, 0], ArrowUp: [0, -5], ArrowDown: [0, 5] }[event.key];
+  if (event.key === "Enter" && !box) setBox({ x: 25, y: 25, w: 50, h: 50 });
+  else if (event.key === "Escape" && box) setBox(null);
+  else if (step && box) {
+    const [x, y] = step;
+    setBox(event.shiftKey
+      ? { ...box, w: within(box.w + x, 5, 100 - box.x), h: within(box.h + y, 5, 100 - box.y) }
+      : { ...box, x: within(box.x + x, 0, 100 - box.w), y: within(box.y + y, 0, 100 - box.h) }, false);
+    clearTimeout(later);
+    later = setTimeout(() => setBox(state.box), 400);
+  } else return;
+  event.preventDefault();
+});
+
+// Photos come by a file dialogue, by dropping and by pasting.
+
+$("file").addEventListener("change", () => {
+  take($("file").files[0]);
+  $("file").value = "";
+});
+document.addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
+  if (file) {
+    event.preventDefault();
+    take(file);
+  }
+});
+let inside = 0;
+document.addEventListener("dragenter", () => $("drop").classList.toggle("over", ++inside > 0));
+document.addEventListener("dragleave", () => $("drop").classList.toggle("over", --inside > 0));
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  inside = 0;
+  $("drop").classList.remove("over");
+  take(event.dataTransfer.files[0]);
+});
+
+$("filters").addEventListener("submit", (event) => {
+  event.preventDefault();
+  remember(true);
+  ask();
+});
+if ($("label")) $("label").addEventListener("change", () => $("filters").requestSubmit());
+
+// Arrow keys walk through the results; "/" goes to the path filter.
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.matches("input, select, textarea");
+  if (event.key === "/" && !typing) {
+    event.preventDefault();
+    $("path").focus();
+    return;
+  }
+  const hits = [...document.querySelectorAll(".hit")];
+  const now = hits.indexOf(document.activeElement);
+  if (now < 0) return;
+  const columns = getComputedStyle($("results")).gridTemplateColumns.split(" ").length;
+  const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
+  const next = step === undefined ? undefined : hits[now + step];
+  if (next) {
+    event.preventDefault();
+    next.focus();
+  }
+});
+
+addEventListener("popstate", recall);
+recall();

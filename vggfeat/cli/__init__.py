@@ -39,6 +39,10 @@ COMMANDS = {
     "whiten": ("vggfeat.cli.index:whiten", "Learn a PCA-whitening of a layer, for indexes."),
     "index": ("vggfeat.cli.index:index", "Build, change and look at indexes for search."),
     "search": ("vggfeat.cli.search:search", "Find the images most like a query."),
+    "duplicates": (
+        "vggfeat.cli.duplicates:duplicates",
+        "Find groups of near-identical images.",
+    ),
     "weights": ("vggfeat.cli.weights:weights", "Look into, convert and check weight files."),
     "classify": ("vggfeat.cli.classify:classify", "Name the network's own classes of images."),
     "demo": ("vggfeat.cli.demo:demo", "Show the whole chain, offline, on embedded images."),

@@ -231,7 +231,10 @@ def least(index: SimilarityIndex, places: Integers) -> float:
 
 def near_enough(index: SimilarityIndex, score: Any, threshold: float) -> Any:
     """Say whether a score, or each of an array of them, reaches the threshold."""
-    return score <= threshold if index.metric == "l2" else score >= threshold
+    exact = np.float32(score)  # as the search compares
+    return (
+        exact <= np.float32(threshold) if index.metric == "l2" else exact >= np.float32(threshold)
+    )
 
 
 def check(index: SimilarityIndex) -> None:

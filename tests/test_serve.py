@@ -199,9 +199,7 @@ def bomb() -> bytes:
         (bomb(), "too large"),
     ],
 )
-def test_a_broken_upload_is_refused_with_its_reason_and_the_server_goes_on(
-    client, content, reason
-):
+def test_a_broken_upload_is_refused_with_its_reason_and_the_server_goes_on(client, content, reason):
     answer = client.post("/api/search", files={"image": ("photo.jpg", content)})
     assert answer.status_code == 400
     assert reason in answer.json()["error"]
@@ -260,9 +258,7 @@ def test_one_upload_beyond_the_limit_says_why(client):
 def test_other_sites_get_nothing(client):
     answer = client.get("/api/info", headers={"host": "evil.example"})
     assert answer.status_code == 403
-    answer = client.post(
-        "/api/search", data={"place": 3}, headers={"sec-fetch-site": "cross-site"}
-    )
+    answer = client.post("/api/search", data={"place": 3}, headers={"sec-fetch-site": "cross-site"})
     assert answer.status_code == 403
 
 

@@ -26,7 +26,7 @@ from vggfeat.rgb import to_rgb
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["HUGE_PIXELS", "MAX_PIXELS", "as_image", "decode", "decoded", "to_rgb"]
+__all__ = ["HUGE_PIXELS", "MAX_PIXELS", "as_image", "decode", "decoded", "size_of", "to_rgb"]
 
 MAX_PIXELS = 178_956_970
 """Largest image decoded, in pixels: Pillow's own bound for a decompression bomb."""
@@ -41,6 +41,7 @@ _FORMATS = (
     "ICO", "PCX", "SGI", "TGA",
 )  # fmt: skip
 
+_FIRST_ON_ITS_SIDE = 5  # EXIF orientations from here on swap width and height
 _REASON_LENGTH = 200
 _PILLOW = re.compile(r"PIL\.")
 _huge_turn = threading.Lock()
@@ -86,6 +87,27 @@ def decoded(
         if isinstance(file, (str, os.PathLike)):
             file = stack.enter_context(open_regular(file))
         yield _decode(file, max_pixels, stack)
+
+
+def size_of(stream: BinaryIO) -> tuple[int, int]:
+    """Return width and height of an image, turned upright, in pixels, from its header alone.
+
+    Raises
+    ------
+    ImageError
+        It is no image that can be read.
+    """
+    _silence_pillow()
+    try:
+        with Image.open(stream, formats=_formats()) as image:
+            width, height = image.size
+            try:
+                turned = image.getexif().get(0x0112, 1) >= _FIRST_ON_ITS_SIDE
+            except Exception:  # as in _upright
+                turned = False
+            return (height, width) if turned else (width, height)
+    except Exception as error:  # as in _decode
+        raise ImageError(_one_line(_reason(error, "", (0, 0), MAX_PIXELS))) from error
 
 
 def _decode(stream: BinaryIO, max_pixels: int, stack: ExitStack) -> Image.Image:

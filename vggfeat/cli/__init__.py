@@ -40,6 +40,10 @@ COMMANDS = {
     "index": ("vggfeat.cli.index:index", "Build, change and look at indexes for search."),
     "search": ("vggfeat.cli.search:search", "Find the images most like a query."),
     "serve": ("vggfeat.cli.serve:serve", "Search in the browser: a page and a JSON API."),
+    "duplicates": (
+        "vggfeat.cli.duplicates:duplicates",
+        "Find groups of near-identical images.",
+    ),
     "weights": ("vggfeat.cli.weights:weights", "Look into, convert and check weight files."),
     "classify": ("vggfeat.cli.classify:classify", "Name the network's own classes of images."),
     "demo": ("vggfeat.cli.demo:demo", "Show the whole chain, offline, on embedded images."),

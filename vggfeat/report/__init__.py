@@ -1,7 +1,8 @@
 """Pages to look at: self-contained HTML files with embedded pictures, and nothing from elsewhere.
 
 One file a page; each page takes small frozen values, so that it can be made from anything that
-has them: :func:`search_page`, :func:`probe_page`, :func:`evaluation_page`, :func:`demo_page`.
+has them: :func:`search_page`,
+:func:`duplicates_page`, :func:`probe_page`, :func:`evaluation_page`, :func:`demo_page`.
 :func:`thumbnail`, :func:`confusion_matrix`, :func:`sweep_figure` and :func:`lowshot_figure` make
 pictures for them; :func:`plot_map`, :func:`plot_units` and :func:`plot_feature_maps` write pictures
 of their own. Nothing here imports torch.
@@ -20,6 +21,7 @@ from vggfeat.report.demo import (
     SweepBlock,
     demo_page,
 )
+from vggfeat.report.duplicates import duplicates_page, size_text
 from vggfeat.report.evaluation import evaluation_page
 from vggfeat.report.facts import Facts, deciding_facts, happened_facts
 from vggfeat.report.feature_maps import DrawnChannel, plot_feature_maps
@@ -50,6 +52,7 @@ __all__ = [
     "deciding_facts",
     "demo_page",
     "destination",
+    "duplicates_page",
     "evaluation_page",
     "happened_facts",
     "lowshot_figure",
@@ -63,6 +66,7 @@ __all__ = [
     "search_page",
     "short_names",
     "sweep_figure",
+    "size_text",
     "thumbnail",
     "write_whole",
 ]

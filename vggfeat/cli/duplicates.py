@@ -1,0 +1,195 @@
+"""``vggfeat duplicates``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vggfeat.cli.choices import layer_option, only_layer
+from vggfeat.cli.output import json_option, print_json, printable, progress_bar, table
+from vggfeat.cli.stages import stages
+
+if TYPE_CHECKING:
+    from vggfeat.evaluation.duplicates import Duplicates
+    from vggfeat.evaluation.moving import Moved
+    from vggfeat.index import SimilarityIndex
+    from vggfeat.index.building import Progress
+
+
+@click.command()
+@click.argument("where", metavar="STORE|INDEX", type=click.Path())
+@layer_option
+@click.option(
+    "--threshold",
+    type=float,
+    metavar="COSINE",
+    help="Least cosine (or greatest distance) of a near-identical pair.  [default: a quarter of "
+    "the distance that usually lies between an image and the nearest that differs from it]",
+)
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False),
+    metavar="REPORT",
+    help="Write a contact sheet of the groups, with sizes and paths.",
+)
+@click.option(
+    "--move-to",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Keep the best image of each group where it is and move its copies to DIR. Asks first.",
+)
+@click.option("--yes", is_flag=True, help="Move without asking.")
+@json_option
+def duplicates(
+    where: str,
+    layer: str | None,
+    threshold: float | None,
+    html: str | None,
+    move_to: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Find groups of near-identical images: saved again, resized, slightly cropped.
+
+    What counts as near-identical is read off the collection, and printed: 1 - cosine at most a
+    quarter of its median between images and the nearest that differ from them. It takes a hundred
+    images or so to tell; for fewer, give --threshold. A STORE is indexed on the fly.
+
+    The best of a group has the most pixels, then the most bytes. Groups are made of pairs, so one
+    may be a chain whose ends differ: `least` is the score of the two that are least alike, and an
+    image that is not itself near-identical to the best is never moved. Nothing is deleted or
+    overwritten; DIR/moved.csv lists where each image was and where it is.
+
+    \b
+    Example:
+      vggfeat duplicates photos.h5 --layer relu7 --html copies.html
+      vggfeat duplicates photos.index --threshold 0.98 --move-to ~/copies
+    """
+    from vggfeat.evaluation.duplicates import find_duplicates
+    from vggfeat.evaluation.moving import check_target
+    from vggfeat.report import destination
+
+    if html:
+        destination(html)  # refused now rather than after the work
+    if move_to is not None and not yes and (as_json or not sys.stdin.isatty()):
+        raise click.UsageError(
+            "--move-to asks before it moves anything, which takes a terminal and no --json. "
+            "Add --yes to move without being asked."
+        )
+    with stages("image") as progress:
+        index = _opened(where, layer, progress)
+        if move_to is not None:
+            check_target(move_to, _sources(index))
+        found = find_duplicates(index, threshold, progress)
+    if html:
+        _write_page(index, where, found, html)
+    if not as_json:
+        _tell(found, html)
+    moved = None
+    if move_to is not None and found.spare:
+        if not yes:
+            question = f"Move {len(found.spare):,} images to {printable(move_to)}?"
+            click.confirm(question, abort=True, err=True)
+        moved = _moved(found, move_to)
+    if as_json:
+        told = {} if move_to is None else (moved.to_json() if moved else {"moved": [], "left": []})
+        print_json({"searched": where, "layer": index.layer} | found.to_json() | told)
+    elif moved:
+        _tell_moved(moved, move_to or "")
+
+
+def explained(found: Duplicates) -> str:
+    """Say what the threshold is and how it was found, as a sentence."""
+    threshold = found.threshold
+    name, sign = ("distance", "at most") if found.metric == "l2" else ("cosine", "at least")
+    said = f"Near-identical is a {name} of {sign} {threshold.score:.4f}"
+    if not threshold.calibrated:
+        return f"{said}, as given."
+    l2 = found.metric == "l2"
+    rest = "this is half of that" if l2 else "this is three quarters of the way from there to 1"
+    return (
+        f"{said}: an image and the nearest that differs from it usually have "
+        f"{threshold.typical:.4f} (median of {threshold.images:,} images), and {rest}."
+    )
+
+
+def _opened(where: str, layer: str | None, progress: Progress) -> SimilarityIndex:
+    from vggfeat.index import SimilarityIndex, is_index
+    from vggfeat.store import FeatureStore
+
+    if is_index(where):
+        if layer is not None:
+            raise click.UsageError("--layer is for a STORE; an INDEX has one layer.")
+        return SimilarityIndex.open(where)
+    with FeatureStore(where) as store:
+        return SimilarityIndex.build(store, only_layer(store, layer), progress=progress)
+
+
+def _sources(index: SimilarityIndex) -> list[str]:
+    return [source.source for source in index.catalogue.sources]
+
+
+def _tell(found: Duplicates, html: str | None) -> None:
+    from vggfeat.report import size_text
+
+    click.echo(explained(found))
+    copies, saved = found.spare, sum(one.bytes for one in found.spare)
+    click.echo(
+        f"{len(found.groups):,} groups among {found.images:,} images; {len(copies):,} images are "
+        f"copies of a better one and take {size_text(saved)}"
+    )
+    rows: list[list[str]] = []
+    for number, group in enumerate(found.groups, 1):
+        for one in group.images:
+            first = one is group.images[0]
+            rows.append([
+                str(number) if first else "",
+                "best" if first else f"{one.score:.4f}" + ("" if one.near else " no copy"),
+                f"{group.least:.4f}" + (" chain" if group.chain else "") if first else "",
+                one.problem or f"{one.width} x {one.height}",
+                "" if one.problem else f"{one.bytes:,}",
+                one.path,
+            ])  # fmt: skip
+    if rows:
+        header = ["group", "score", "least", "pixels", "bytes", "image"]
+        click.echo(f"\n{table(rows, header, right='group bytes')}")
+    if html:
+        click.echo(f"Report: {html}")
+
+
+def _write_page(index: SimilarityIndex, where: str, found: Duplicates, html: str) -> None:
+    from vggfeat.report import deciding_facts, duplicates_page, happened_facts
+
+    provenance = index.provenance
+    total = sum(len(group.images) for group in found.groups)
+    with progress_bar("Drawing", "image", total) as bar:
+        duplicates_page(
+            html,
+            found,
+            name=Path(where).name,
+            explanation=explained(found),
+            facts=deciding_facts(provenance.deciding, index.layer)
+            | happened_facts(provenance.happened),
+            progress=bar.update,
+        )
+
+
+def _moved(found: Duplicates, target: str) -> Moved:
+    from vggfeat.evaluation.moving import move_spare
+
+    with progress_bar("Moving", "image", len(found.spare)) as bar:
+        return move_spare(found.groups, target, bar.update)
+
+
+def _tell_moved(moved: Moved, target: str) -> None:
+    from vggfeat.evaluation.moving import LIST
+
+    click.echo(
+        f"moved {len(moved.moved):,} images to {printable(target)}; {LIST} there says where each "
+        "was"
+    )
+    for path, reason in moved.left:
+        click.echo(f"left: {printable(path)}: {reason}", err=True)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from conftest import PEAK_MEMORY, needs_proc
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
@@ -136,6 +136,7 @@ def test_extreme_c_and_separable_classes_are_solved(shape, spread, C, caplog):
 
 
 @settings(deadline=None, max_examples=40)
+@example(n=26, d=3, classes=3, log_C=4.0, copies=2, seed=0)  # single precision does not suffice
 @given(
     n=st.integers(4, 60),
     d=st.integers(1, 60),
@@ -200,8 +201,11 @@ def test_both_coordinates_and_precisions_reach_the_same_minimum(classifier, clas
         minimise(space, loss, deflation=Deflation(space), tolerance=1e-9, most_steps=50)
         for space in spaces(X, classifier == "svm", working)
     ]
-    np.testing.assert_allclose(found[0].scores, found[1].scores, atol=1e-7)
-    assert all(one.change <= 1e-9 for one in found)
+    one, other = (solution.scores for solution in found)
+    if targets.together:  # what all classes have in common means nothing
+        one, other = (f - f.mean(axis=1, keepdims=True) for f in (one, other))
+    np.testing.assert_allclose(one, other, atol=1e-7)
+    assert all(solution.change <= 1e-9 for solution in found)
 
 
 @pytest.mark.parametrize("working", [np.float32, np.float64])
@@ -301,7 +305,7 @@ def test_each_label_has_the_c_of_the_best_average_precision():
             table.append(
                 [
                     average_precision(
-                        y[held_out, k],
+                        y[held_out, k] == 1,
                         LinearSVC(C=C, dual=False, tol=1e-9)
                         .fit(X[train], y[train, k])
                         .decision_function(X[held_out]),
@@ -424,7 +428,7 @@ import numpy as np
 from vggfeat.probe import rows, train
 from vggfeat.store import FeatureStore
 
-rows.BLOCK_BYTES = 8 << 20
+rows.BLOCK_BYTES = 4 << 20
 with FeatureStore(sys.argv[1]) as store:
     before = peak()
     saved = train(store, "relu7", memory=int(sys.argv[2]))
@@ -437,7 +441,7 @@ np.save(sys.argv[3], np.column_stack([saved.probe.coef_, saved.probe.intercept_]
 @needs_proc
 def test_a_store_larger_than_memory_is_learnt_block_by_block(tmp_path):
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((500, 48_000), np.float32)
+    X = rng.standard_normal((300, 48_000), np.float32)
     X[:, :40] *= 8
     y = np.digitize(X[:, 0], [-5, 5])
     make_store(tmp_path / "s.h5", X, {i: (f"c{k}",) for i, k in enumerate(y)})
@@ -448,7 +452,7 @@ def test_a_store_larger_than_memory_is_learnt_block_by_block(tmp_path):
         command = [sys.executable, "-c", OUT_OF_CORE, *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         grown[name] = float(done.stdout)
-    assert grown["little"] < 0.5 * size < 2 * size < grown["much"]
+    assert grown["little"] < 0.6 * size < 2 * size < grown["much"]
     little, much = (np.load(tmp_path / f"{name}.npy") for name in ("little", "much"))
     np.testing.assert_allclose(little, much, atol=1e-6 * np.abs(much).max())
 

@@ -50,6 +50,8 @@ def chosen(
     order = np.argsort([round(abs(np.log10(c)), 6) for c in GRID], kind="stable")
     values = np.array(GRID) / training.spread
     if not any(len(held_out) for _, held_out in parts):
+        if progress is not None:
+            progress(1)
         _log.info("One row a class: none can be held out to choose C; %g is taken.", GRID[order[0]])
         return np.asarray(values[order[0]])
     found = np.nan_to_num(training.choose(values, parts, score, progress), nan=0.0)

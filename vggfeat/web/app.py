@@ -152,9 +152,7 @@ def _described(desk: Desk, place: int) -> dict[str, Any]:
 
 
 def _add_pictures(app: FastAPI, desk: Desk) -> None:
-    @app.get(
-        "/api/thumbnail/{place}", response_class=Response, summary="A small JPEG of an image."
-    )
+    @app.get("/api/thumbnail/{place}", response_class=Response, summary="A small JPEG of an image.")
     def thumbnail(
         request: Request,
         place: int,

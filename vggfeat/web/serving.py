@@ -91,8 +91,7 @@ def _uvicorn() -> Any:
         import uvicorn
     except ImportError as error:
         raise ServeError(
-            f"The page needs {error.name}, which is not installed: "
-            '`pip install "vggfeat[web]"`.'
+            f'The page needs {error.name}, which is not installed: `pip install "vggfeat[web]"`.'
         ) from error
     return uvicorn
 

@@ -15,8 +15,6 @@ from vggfeat.index import duplicates
 from vggfeat.sources import open_stored
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from vggfeat.index import SimilarityIndex
     from vggfeat.index.building import Progress
     from vggfeat.index.duplicates import Group, Threshold
@@ -174,7 +172,8 @@ def _seen(index: SimilarityIndex, group: Group, threshold: float) -> Copies:
     """Look at the files of a group and put the best first."""
     near = partial(duplicates.near_enough, index, threshold=threshold)
     files = [_file(index.source(place), index.path(place)) for place in group.places.tolist()]
-    order = sorted(range(len(files)), key=lambda i: _worth(files, i, index.path(group.places[i])))
+    paths = [index.path(place) for place in group.places.tolist()]
+    order = sorted(range(len(files)), key=lambda number: _worth(files[number], paths[number]))
     places = group.places[np.array(order)]
     scores = duplicates.similarities(index, int(places[0]), places)
     images = tuple(
@@ -200,7 +199,6 @@ def _file(source: str, path: str) -> dict[str, Any]:
     return {"width": width, "height": height, "bytes": size}
 
 
-def _worth(files: Sequence[dict[str, Any]], number: int, path: str) -> tuple[int, int, str]:
+def _worth(file: dict[str, Any], path: str) -> tuple[int, int, str]:
     """Sort by this for the best first."""
-    file = files[number]
     return -file.get("width", 0) * file.get("height", 0), -file.get("bytes", 0), path

@@ -216,7 +216,8 @@ def joined(label: Integers, left: Integers, right: Integers) -> Integers:
 
 def similarities(index: SimilarityIndex, place: int, places: Integers) -> Floats:
     """Return the scores of one image of an index and several others, float64, shape (m,)."""
-    return _scores(index, index.vectors[[place]], index.vectors[places])[0]
+    (scores,) = _scores(index, index.vectors[[place]], index.vectors[places])
+    return np.asarray(scores)
 
 
 def least(index: SimilarityIndex, places: Integers) -> float:
@@ -266,7 +267,7 @@ def _without_itself(block: Integers, places: Integers, distances: Floats) -> Flo
     """Drop each image from its own neighbours, or the farthest where it is not among them."""
     own = places == block[:, None]
     own[:, -1] |= ~own.any(axis=1)
-    return distances[~own].reshape(len(block), -1)  # (b, k) -> (b, k - 1)
+    return np.asarray(distances[~own]).reshape(len(block), -1)  # (b, k) -> (b, k - 1)
 
 
 def _distances(index: SimilarityIndex, scores: Vectors) -> Floats:

@@ -65,8 +65,8 @@ __all__ = [
     "probe_page",
     "search_page",
     "short_names",
-    "sweep_figure",
     "size_text",
+    "sweep_figure",
     "thumbnail",
     "write_whole",
 ]

@@ -305,7 +305,6 @@ def test_each_label_has_the_c_of_the_best_average_precision():
             table.append(
                 [
                     average_precision(
-                        y[held_out, k] > 0,
                         y[held_out, k] == 1,
                         LinearSVC(C=C, dual=False, tol=1e-9)
                         .fit(X[train], y[train, k])
@@ -453,7 +452,6 @@ def test_a_store_larger_than_memory_is_learnt_block_by_block(tmp_path):
         command = [sys.executable, "-c", OUT_OF_CORE, *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         grown[name] = float(done.stdout)
-    assert grown["little"] < 0.8 * size < 2 * size < grown["much"]
     assert grown["little"] < 0.6 * size < 2 * size < grown["much"]
     little, much = (np.load(tmp_path / f"{name}.npy") for name in ("little", "much"))
     np.testing.assert_allclose(little, much, atol=1e-6 * np.abs(much).max())

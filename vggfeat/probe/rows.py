@@ -79,9 +79,6 @@ class Rows:
 
     def _read(self, rows: Positions, dtype: npt.DTypeLike) -> Floats:
         where = _as_slice(rows)
-        if isinstance(self.X, np.ndarray):
-            found = self.X[where]
-        elif isinstance(where, slice):
         if isinstance(where, slice):
             found = np.asarray(self.X[where])
         elif isinstance(self.X, np.ndarray):

@@ -295,3 +295,19 @@ def test_a_list_that_leads_out_of_its_folder_shows_no_originals(scenes, tmp_path
     with pytest.raises(ImageError, match="lies outside"):
         Pictures(index).original(1)
     Pictures(index, [tmp_path]).original(1).close()
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_missing_extra_and_a_taken_port_are_told_with_the_remedy(index, address):
+    blocked = "import sys; sys.modules['fastapi'] = None; from vggfeat.cli import run; run()"
+    done = run(blocked, "serve", str(index))
+    assert done.returncode == 1
+    assert 'pip install "vggfeat[web]"' in done.stderr
+    port = address.rstrip("/").rpartition(":")[2]
+    done = run("from vggfeat.cli import run; run()", "serve", str(index), "--port", port)
+    assert done.returncode == 1
+    assert "Choose another" in done.stderr

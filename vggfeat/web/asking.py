@@ -73,6 +73,10 @@ class Desk:
         self._search = search
         self._network = threading.Lock()
 
+    def warm(self) -> None:
+        """Run the network once, so that the first question need not wait for it."""
+        self._features(Image.new("RGB", (64, 64), "grey"), None)
+
     def check_place(self, place: int) -> int:
         """Return the number of an indexed image.
 

@@ -64,6 +64,7 @@ def serve(
     with _listening(host, port) as listener:
         opened = SimilarityIndex.open(index)
         desk = Desk(ImageSearch(opened, **network), Pictures(opened, roots), limits or Limits())
+        desk.warm()
         hosts = _LOCAL | {host.lower()} if _is_local(host) else None
         app = create_app(desk, Path(index).absolute().name, hosts)
         config = uvicorn.Config(

@@ -240,14 +240,14 @@ def test_uploads_that_are_too_large_are_refused_before_they_are_read(client, add
         assert "larger than" in answer.json()["error"]
     except httpx.TransportError:  # the connection was closed while we were sending
         pass
-    assert sent < 100 * MIB
+    assert sent < 200 * MIB
     sent = 0
     try:
         answer = httpx.post(f"{address}api/search", content=pieces(), headers=kind, trust_env=False)
         assert answer.status_code == 413
     except httpx.TransportError:
         pass
-    assert sent < 100 * MIB
+    assert sent < 200 * MIB
     assert len(ask(client, place=1, k=3)) == 3
 
 

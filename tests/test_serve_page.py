@@ -129,3 +129,24 @@ def test_a_broken_photo_is_told_in_the_page(browser, address, tmp_path):
     browser.wait(SETTLED)
     browser.upload("#file", tmp_path / "text.jpg")
     browser.wait(f"{STATUS}.includes('not an image')")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})",
+        "new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true})",
+    ],
+)
+def test_a_photo_is_dropped_or_pasted(browser, address, event):
+    browser.go(address)
+    browser.wait(SETTLED)
+    browser.run(
+        "fetch('/api/original/30').then((answer) => answer.blob()).then((blob) => {"
+        "const data = new DataTransfer();"
+        "data.items.add(new File([blob], 'mine.jpg', {type: 'image/jpeg'}));"
+        f"document.body.dispatchEvent({event}); }})"
+    )
+    browser.wait(f"{SETTLED} && {STATUS}.includes('most alike')")
+    assert browser.run(PATHS)[0] == "flower/06.jpg"
+    assert browser.run("document.querySelector('#what').textContent") == "mine.jpg"

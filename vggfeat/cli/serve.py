@@ -8,6 +8,7 @@ import click
 
 from vggfeat.cli.choices import WEIGHTS
 from vggfeat.cli.index import index_argument
+from vggfeat.cli.output import printable
 from vggfeat.extract import PRECISIONS
 
 
@@ -84,7 +85,7 @@ def serve(
     from vggfeat.web import serve as run
 
     def ready(address: str) -> None:
-        click.echo(f"Serving {index_path} at {address}  (Ctrl-C stops)")
+        click.echo(f"Serving {printable(index_path)} at {address}  (Ctrl-C stops)")
         if browse:
             click.launch(address)
 

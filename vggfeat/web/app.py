@@ -136,8 +136,7 @@ def _add_search(app: FastAPI, desk: Desk, name: str) -> None:
     ) -> dict[str, Any]:
         start = perf_counter()
         file = None if image is None else image.file
-        paths, labels = [one for one in path if one], [one for one in label if one]
-        question = Question(file, place, k, box or None, paths, labels, unlike)
+        question = Question(file, place, k, box or None, path, label, unlike)
         found = desk.answer(question)
         return {
             "query": None if place is None else _described(desk, place),

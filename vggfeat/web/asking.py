@@ -125,13 +125,14 @@ class Desk:
         return [int(place) for place in places[steps.astype(np.int64)]]
 
     def selection(self, paths: Sequence[str], labels: Sequence[str]) -> Selection | None:
-        """Return what may be found; None for all.
+        """Return what may be found; None for all. Empty filters, as forms send them, are none.
 
         Raises
         ------
         SearchError
             There are too many filters, one is too long, or a label is unknown.
         """
+        paths, labels = [one for one in paths if one], [one for one in labels if one]
         given = [*paths, *labels]
         if len(given) > _MOST_FILTERS or max(map(len, given), default=0) > _LONGEST_FILTER:
             raise SearchError(

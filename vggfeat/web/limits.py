@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _FORM_BYTES = 64 << 10  # what surrounds the image in a form
+_LINGER_SECONDS = 2
+_LINGER_BYTES = 64 << 20  # read and dropped, a piece at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,11 @@ class BodyLimit:
         from starlette.responses import JSONResponse
 
         reason = f"The request is larger than {self.limit:,} bytes. Send a smaller image."
-        # Without "close" the server would go on reading what it has refused.
-        close = {"connection": "close"}
+        close = {"connection": "close"}  # else the server would go on reading what it has refused
+        lingering = _lingering(receive, send)
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared[:20]) > self.limit:
-            refusal = JSONResponse({"error": reason}, 413, close)
-            await refusal(scope, receive, send)
+            await JSONResponse({"error": reason}, 413, close)(scope, receive, lingering)
             return
         read = 0
 
@@ -82,4 +85,32 @@ class BodyLimit:
                 raise HTTPException(413, reason, close)
             return message
 
-        await self.app(scope, counted, send)
+        async def answer(message: Message) -> None:
+            await (lingering if read > self.limit else send)(message)
+
+        await self.app(scope, counted, answer)
+
+
+def _lingering(receive: Receive, send: Send) -> Send:
+    """Return a `send` that leaves the connection open for a while after the answer.
+
+    A connection that is closed while the other side is still sending is reset, and the answer may
+    be lost on its way.
+    """
+
+    async def sent(message: Message) -> None:
+        if message["type"] != "http.response.body" or message.get("more_body", False):
+            await send(message)
+            return
+        await send({**message, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                left = _LINGER_BYTES
+                while left > 0:
+                    more = await receive()
+                    left -= len(more.get("body", b""))
+                    if more["type"] != "http.request" or not more.get("more_body", False):
+                        break
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return sent

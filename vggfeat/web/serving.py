@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,23 @@ def serve(
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
         server = uvicorn.Server(config)
-        if threading.current_thread() is threading.main_thread():
-            # uvicorn stops at the signal and then raises it once more.
-            signal.signal(signal.SIGTERM, lambda *_: None)
-        if ready is not None:
-            ready(_address(listener))
-        server.run(sockets=[listener])
+        with _quiet_end():
+            if ready is not None:
+                ready(_address(listener))
+            server.run(sockets=[listener])
+
+
+@contextmanager
+def _quiet_end() -> Iterator[None]:
+    """Take SIGTERM for an order that has been obeyed: uvicorn stops and then raises it again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _uvicorn() -> Any:

@@ -1,0 +1,117 @@
+"""Clients that search an index over loopback, all at once: errors, latency, answers a second.
+
+python benchmarks/serve.py [--clients 20] [--seconds 60] [--images 2000]
+
+Each client in turn uploads a photo and searches for the first image found, then fetches ten of its
+thumbnails. The network is vgg16-tiny with its trained weights, the photos are parts of
+scikit-learn's two sample photographs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
+
+
+def make(folder: Path, images: int) -> Path:
+    """Make photos, their store and their index."""
+    rng = np.random.default_rng(0)
+    photos = [Image.fromarray(pixels) for pixels in load_sample_images().images]
+    (folder / "photos").mkdir()
+    for number in range(images):
+        left, top = int(rng.integers(0, 300)), int(rng.integers(0, 180))
+        part = photos[number % 2].crop((left, top, left + 320, top + 240))
+        part.save(folder / "photos" / f"{number:05d}.jpg", quality=90)
+    extractor = FeatureExtractor("vgg16-tiny", layers="pool5", device="cpu")
+    extractor.extract(folder / "photos", folder / "s.h5", progress=False)
+    with FeatureStore(folder / "s.h5") as store:
+        SimilarityIndex.build(store, "pool5", path=folder / "photos.index")
+    return folder / "photos.index"
+
+
+class Clients:
+    """What all clients saw."""
+
+    def __init__(self, address: str, photos: list[bytes], end: float) -> None:
+        self.address, self.photos, self.end = address, photos, end
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.errors: list[str] = []
+
+    def one(self, number: int) -> None:
+        """Ask until the end."""
+        with httpx.Client(base_url=self.address, timeout=60, trust_env=False) as client:
+            while time.monotonic() < self.end:
+                number = (number + 7) % len(self.photos)
+                image = {"image": ("a.jpg", self.photos[number])}
+                found = self.timed("upload", client, "POST", "/api/search", files=image)
+                if found is None:
+                    continue
+                place = found.json()["neighbours"][0]["place"]
+                self.timed("by place", client, "POST", "/api/search", data={"place": place})
+                for one in found.json()["neighbours"][:10]:
+                    self.timed("thumbnail", client, "GET", f"/api/thumbnail/{one['place']}")
+
+    def timed(self, kind: str, client: httpx.Client, *request, **form) -> httpx.Response | None:
+        """Make a request and note how long it took."""
+        start = time.perf_counter()
+        try:
+            answer = client.request(*request, **form)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            self.errors.append(f"{kind}: {error!r}")
+            return None
+        self.seconds[kind].append(time.perf_counter() - start)
+        return answer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--images", type=int, default=2000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        index = make(Path(name), options.images)
+        photos = [file.read_bytes() for file in sorted((Path(name) / "photos").iterdir())]
+        command = [sys.executable, "-m", "vggfeat", "serve", str(index), "--port", "0"]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().split(" at ")[1].split()[0]
+            clients = Clients(address, photos, time.monotonic() + options.seconds)
+            jobs = [threading.Thread(target=clients.one, args=(n,)) for n in range(options.clients)]
+            for job in jobs:
+                job.start()
+            for job in jobs:
+                job.join()
+            status = Path(f"/proc/{server.pid}/status").read_text()
+        finally:
+            server.terminate()
+            server.wait()
+    print(f"{options.clients} clients, {options.seconds:.0f} s, {options.images} images")
+    print(f"errors: {len(clients.errors)} {clients.errors[:3]}")
+    for kind, seconds in clients.seconds.items():
+        p50, p95, p99 = 1000 * np.percentile(seconds, [50, 95, 99])
+        print(
+            f"{kind:10} {len(seconds) / options.seconds:7.1f}/s  "
+            f"p50 {p50:.0f}  p95 {p95:.0f}  p99 {p99:.0f} ms"
+        )
+    print(f"peak memory of the server: {int(status.partition('VmHWM:')[2].split()[0]) >> 10} MiB")
+    print(f"stopped with status {server.returncode}")
+
+
+if __name__ == "__main__":
+    main()

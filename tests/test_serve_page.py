@@ -1,0 +1,152 @@
+"""Promises of the page of an index, in a real browser."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import PROGRAM, Browser, browsing
+from PIL import Image
+from test_serve import index, serving  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no chromium to show the page")
+
+SETTLED = "!!document.querySelector('#results li') && !document.querySelector('#results.busy')"
+PATHS = "[...document.querySelectorAll('#results .path')].map((one) => one.textContent)"
+STATUS = "document.querySelector('#status').textContent"
+
+
+@pytest.fixture(scope="module")
+def address(index):  # noqa: F811
+    with serving(index) as (_, found):
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with browsing(tmp_path_factory.mktemp("chromium")) as found:
+        yield found
+
+
+def drawn(browser: Browser) -> None:
+    """Wait until all pictures on the screen are there."""
+    browser.wait(
+        "[...document.querySelectorAll('#results img')]"
+        ".filter((one) => one.getBoundingClientRect().top < innerHeight)"
+        ".every((one) => one.complete && one.naturalWidth > 0)"
+    )
+
+
+def shot(browser: Browser, tmp_path: Path, name: str) -> np.ndarray:
+    """Take a picture; also keep it where VGGFEAT_SCREENSHOTS says."""
+    drawn(browser)
+    path = Path(os.environ.get("VGGFEAT_SCREENSHOTS", tmp_path)) / f"{name}.png"
+    browser.screenshot(path)
+    return np.asarray(Image.open(path).convert("L"), np.float64)
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_shows_neighbours_at_every_width_in_light_and_dark(
+    browser, address, tmp_path, width, dark
+):
+    browser.size(width, 1000, dark)
+    browser.go(f"{address}?place=3&k=12")
+    browser.wait(SETTLED)
+    paths = browser.run(PATHS)
+    assert len(paths) == 12
+    assert "china/03.jpg" not in paths
+    picture = shot(browser, tmp_path, f"{width}-{'dark' if dark else 'light'}")
+    assert (np.median(picture) < 60) == dark
+    assert picture.std() > 15  # there are pictures
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_photo_is_chosen_boxed_clicked_through_and_filtered(browser, address, scenes, tmp_path):
+    browser.size(1200, 1000)
+    browser.go(address)
+    browser.wait(SETTLED)
+    assert len(browser.run(PATHS)) == 24
+    assert "to start from" in browser.run(STATUS)
+
+    browser.upload("#file", scenes / "flower" / "07.jpg")
+    browser.wait(f"{PATHS}[0] === 'flower/07.jpg'")
+    browser.wait("document.querySelector('#query').naturalWidth > 0")
+    whole = browser.run(f"{PATHS}.join()")
+
+    area = browser.run(
+        "(({x, y, width, height}) => [x, y, width, height])"
+        "(document.querySelector('#query').getBoundingClientRect())"
+    )
+    left, top, across, down = area
+    browser.mouse("Pressed", left + 0.1 * across, top + 0.1 * down)
+    browser.mouse("Moved", left + 0.3 * across, top + 0.3 * down)
+    browser.mouse("Released", left + 0.4 * across, top + 0.5 * down)
+    browser.wait(f"{SETTLED} && {PATHS}.join() !== {whole!r}")
+    box = browser.run("['left', 'top', 'width', 'height'].map((one) => parseFloat(box.style[one]))")
+    assert box == pytest.approx([10, 10, 30, 40], abs=1.5)
+    shot(browser, tmp_path, "box")
+    browser.run("document.querySelector('#unbox').click()")
+    browser.wait(f"{PATHS}[0] === 'flower/07.jpg' && document.querySelector('#box').hidden")
+
+    second = browser.run(PATHS)[1]
+    browser.run("document.querySelectorAll('.hit')[1].click()")
+    browser.wait("location.search.startsWith('?place=')")
+    browser.wait(f"{SETTLED} && !{PATHS}.includes({second!r})")
+    assert browser.run("document.querySelector('#what').textContent") == second
+
+    browser.run("label.value = 'china'; label.dispatchEvent(new Event('change'))")
+    browser.wait(f"{SETTLED} && {PATHS}.every((one) => one.startsWith('china/'))")
+    browser.run("history.back()")
+    browser.wait(f"{SETTLED} && {PATHS}.some((one) => one.startsWith('flower/'))")
+
+
+def test_the_keyboard_draws_boxes_and_walks_through_results(browser, address):
+    browser.size(1200, 1000)
+    browser.go(f"{address}?place=3&k=12")
+    browser.wait(f"{SETTLED} && document.querySelector('#query').naturalWidth > 0")
+    whole = browser.run(f"{PATHS}.join()")
+    browser.run("document.querySelector('#frame').focus()")
+    browser.key("Enter", 13)
+    browser.key("ArrowRight", 39)
+    browser.key("ArrowDown", 40, modifiers=8)
+    browser.wait("location.search.includes('box=30.00%25%2C25.00%25%2C50.00%25%2C55.00%25')")
+    browser.wait(f"{SETTLED} && {PATHS}.join() !== {whole!r}")
+    browser.key("Escape", 27)
+    browser.wait(f"{SETTLED} && {PATHS}.join() === {whole!r}")
+    browser.run("document.querySelector('.hit').focus()")
+    browser.key("ArrowRight", 39)
+    assert (
+        browser.run("[...document.querySelectorAll('.hit')].indexOf(document.activeElement)") == 1
+    )
+
+
+def test_a_broken_photo_is_told_in_the_page(browser, address, tmp_path):
+    (tmp_path / "text.jpg").write_text("I am a text.\n" * 50)
+    browser.go(address)
+    browser.wait(SETTLED)
+    browser.upload("#file", tmp_path / "text.jpg")
+    browser.wait(f"{STATUS}.includes('not an image')")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})",
+        "new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true})",
+    ],
+)
+def test_a_photo_is_dropped_or_pasted(browser, address, event):
+    browser.go(address)
+    browser.wait(SETTLED)
+    browser.run(
+        "fetch('/api/original/30').then((answer) => answer.blob()).then((blob) => {"
+        "const data = new DataTransfer();"
+        "data.items.add(new File([blob], 'mine.jpg', {type: 'image/jpeg'}));"
+        f"document.body.dispatchEvent({event}); }})"
+    )
+    browser.wait(f"{SETTLED} && {STATUS}.includes('most alike')")
+    assert browser.run(PATHS)[0] == "flower/06.jpg"
+    assert browser.run("document.querySelector('#what').textContent") == "mine.jpg"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from conftest import PEAK_MEMORY, needs_proc
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
@@ -136,6 +136,7 @@ def test_extreme_c_and_separable_classes_are_solved(shape, spread, C, caplog):
 
 
 @settings(deadline=None, max_examples=40)
+@example(n=26, d=3, classes=3, log_C=4.0, copies=2, seed=0)  # single precision does not suffice
 @given(
     n=st.integers(4, 60),
     d=st.integers(1, 60),
@@ -304,7 +305,7 @@ def test_each_label_has_the_c_of_the_best_average_precision():
             table.append(
                 [
                     average_precision(
-                        y[held_out, k] > 0,
+                        y[held_out, k] == 1,
                         LinearSVC(C=C, dual=False, tol=1e-9)
                         .fit(X[train], y[train, k])
                         .decision_function(X[held_out]),
@@ -427,7 +428,7 @@ import numpy as np
 from vggfeat.probe import rows, train
 from vggfeat.store import FeatureStore
 
-rows.BLOCK_BYTES = 8 << 20
+rows.BLOCK_BYTES = 4 << 20
 with FeatureStore(sys.argv[1]) as store:
     before = peak()
     saved = train(store, "relu7", memory=int(sys.argv[2]))
@@ -440,7 +441,7 @@ np.save(sys.argv[3], np.column_stack([saved.probe.coef_, saved.probe.intercept_]
 @needs_proc
 def test_a_store_larger_than_memory_is_learnt_block_by_block(tmp_path):
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((500, 48_000), np.float32)
+    X = rng.standard_normal((300, 48_000), np.float32)
     X[:, :40] *= 8
     y = np.digitize(X[:, 0], [-5, 5])
     make_store(tmp_path / "s.h5", X, {i: (f"c{k}",) for i, k in enumerate(y)})
@@ -451,7 +452,7 @@ def test_a_store_larger_than_memory_is_learnt_block_by_block(tmp_path):
         command = [sys.executable, "-c", OUT_OF_CORE, *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         grown[name] = float(done.stdout)
-    assert grown["little"] < 0.8 * size < 2 * size < grown["much"]
+    assert grown["little"] < 0.6 * size < 2 * size < grown["much"]
     little, much = (np.load(tmp_path / f"{name}.npy") for name in ("little", "much"))
     np.testing.assert_allclose(little, much, atol=1e-6 * np.abs(much).max())
 

@@ -13,7 +13,8 @@ makes every step descend, so that it converges from anywhere.
 
 Steps are searched for in single precision where the problem's condition allows it, but gradients
 and scores at the point reached are in double precision, so that errors do not add up: each Newton
-step also is one of iterative refinement.
+step also is one of iterative refinement. Where a step turns out not to descend, all further ones
+are searched for in double precision, too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from vggfeat.probe.rows import Floats
 from vggfeat.probe.spaces import Space
 
 Array = npt.NDArray[np.float64]
+
+_LEAST = 1e-3  # of a step; one that cannot be gone so far is made of rounding errors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +96,7 @@ def minimise(
         F = space.scores(V)
     change = np.full(loss.groups, np.inf)
     live = np.arange(loss.groups)
+    precise = space.working == np.float64
     factors = Factors(space, deflation)
     step = 0
     while len(live) and step < most_steps:
@@ -106,6 +110,11 @@ def minimise(
         F[:, columns] = space.scores(V[:, columns]) if exact else f + t * Fd
         moved = np.abs(t * Fd).max(axis=0, initial=0)
         change[live] = moved.reshape(-1, loss.width).max(axis=1)
+        lost = t[:: loss.width] < _LEAST
+        if exact and not precise and lost.any():
+            space, precise = space.precise(), True
+            factors = Factors(space, deflation)
+            change[live[lost]] = np.inf
         live = live[change[live] > tolerance]
     return Solution(V, F, step, float(change.max(initial=0)))
 

@@ -79,10 +79,10 @@ class Rows:
 
     def _read(self, rows: Positions, dtype: npt.DTypeLike) -> Floats:
         where = _as_slice(rows)
-        if isinstance(self.X, np.ndarray):
-            found = self.X[where]
-        elif isinstance(where, slice):
+        if isinstance(where, slice):
             found = np.asarray(self.X[where])
+        elif isinstance(self.X, np.ndarray):
+            found = self.X[where]
         else:  # files read a span faster than single rows
             found = np.empty((len(rows), self.shape[1]), np.asarray(self.X[0:0]).dtype)
             step = max(1, BLOCK_BYTES // (8 * self.shape[1]))

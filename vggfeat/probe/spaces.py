@@ -49,6 +49,9 @@ class Space(Protocol):
     working: np.dtype[Any]
     product_cost: float
 
+    def precise(self) -> Space:
+        """Return the same coordinates with float64 as the working precision."""
+
     def scores(self, V: Array) -> Array:
         """Return the scores (n, m) of functions (dimension, m), in float64."""
 
@@ -107,6 +110,10 @@ class Gram:
         self._K: Floats = np.empty((self.n, self.n), self.working)
         for where in _steps(self.n, len(G)):
             self._K[where] = G[rows[where]][:, rows]
+
+    def precise(self) -> Gram:
+        """Return the same coordinates in double precision."""
+        return Gram(self.G, self.rows, penalised=self._penalty > 0, working=np.float64)
 
     def scores(self, V: Array) -> Array:
         """Return the scores (n, m), in float64."""
@@ -191,6 +198,10 @@ class Features:
         self.product_cost = 2.0 * self.n * d
         self._mean = np.zeros(d) if mean is None else mean
         self._penalty = float(penalised)
+
+    def precise(self) -> Features:
+        """Return the same coordinates in double precision."""
+        return Features(self.rows, self._mean, penalised=self._penalty > 0, working=np.float64)
 
     def scores(self, V: Array) -> Array:
         """Return the scores (n, m), in float64."""

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from vggfeat.store import FeatureStore
     from vggfeat.whitening import Whitening
 
-_MAPPED = 256 << 20  # bytes of vectors from which they stay on the disk
+_MAPPED = 64 << 20  # bytes of vectors from which they stay on the disk
+_CHECKED = 256 << 20  # bytes of vectors up to which they are read to compare their checksum
 _ATTEMPTS = 5
 
 
@@ -71,7 +72,7 @@ class SimilarityIndex:
             The folder that :meth:`build` made.
         mapped : bool, optional
             Leave vectors on the disk, or read them into memory; by default those of more than
-            256 MiB are left.
+            64 MiB are left.
 
         Raises
         ------
@@ -530,7 +531,7 @@ class SimilarityIndex:
         if files.faiss:
             structure = structures.opened(self.place / files.faiss, files)
         found = vectors.opened(path, files.count, files.dimension, mapped)
-        if size < _MAPPED:
+        if size < _CHECKED:
             vectors.check(path, found, files.parts)
         self.searcher = Searcher(
             found,

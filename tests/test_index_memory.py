@@ -19,8 +19,10 @@ from vggfeat.index import SimilarityIndex
 from vggfeat.store import FeatureStore
 
 kind, store, path, room = *sys.argv[1:4], int(sys.argv[4])
-faiss.knn(np.ones((30, 8), np.float32), np.ones((30, 8), np.float32), 3)
-np.ones((300, 300)) @ np.ones((300, 300))  # libraries take what they keep for themselves
+# Libraries take what they keep for themselves, whatever comes.
+faiss.knn(np.ones((500, 500), np.float32), np.ones((5000, 500), np.float32), 3)
+np.ones((500, 500), np.float32) @ np.ones((500, 500), np.float32)
+np.ones((500, 500)) @ np.ones((500, 500))
 taken = int(open("/proc/self/status").read().partition("VmData:")[2].split()[0]) << 10
 # All that a process allocates counts, and not the files that it maps.
 resource.setrlimit(resource.RLIMIT_DATA, (taken + room, taken + room))

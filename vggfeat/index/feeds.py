@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.index.catalogue import LeftOut
 from vggfeat.index.comparing import Integers, Metric, Vectors, comparable
 from vggfeat.index.rows import Rows, rows_of
+from vggfeat.index.settings import LeftOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -43,7 +43,7 @@ from vggfeat.store import FeatureStore
 K = 10
 OURS = {"auto": "auto", "flat": "flat", "hnsw": "hnsw"}
 PLAIN = ("faiss-auto", "faiss-flat", "faiss-hnsw")
-HNSW = "HNSW32,SQ8"
+HNSW = "HNSW32"
 
 folder_argument = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 Answer = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int64]]

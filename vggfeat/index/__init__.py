@@ -8,13 +8,13 @@
 from __future__ import annotations
 
 from vggfeat.index.answers import AddReport, IndexInfo, Neighbour
-from vggfeat.index.catalogue import LeftOut, Measured, Tuning
 from vggfeat.index.comparing import METRICS, Metric
 from vggfeat.index.expansion import Expansion
 from vggfeat.index.filters import Selection
 from vggfeat.index.folder import is_index
 from vggfeat.index.kinds import KINDS
 from vggfeat.index.making import learn_whitening
+from vggfeat.index.settings import LeftOut, Measured, Tuning
 from vggfeat.index.similarity import SimilarityIndex
 
 __all__ = [

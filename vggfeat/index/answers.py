@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from vggfeat.index.catalogue import LeftOut, Tuning
     from vggfeat.index.comparing import Metric
+    from vggfeat.index.settings import LeftOut, Tuning
 
 
 class Neighbour(NamedTuple):

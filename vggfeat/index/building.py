@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vggfeat.index import structures
-from vggfeat.index.catalogue import Files, Settings
 from vggfeat.index.feeds import among
 from vggfeat.index.folder import fresh, write_faiss
 from vggfeat.index.searching import Searcher
+from vggfeat.index.settings import Files, Settings
 from vggfeat.index.structures import FLAT
 from vggfeat.index.tuning import QUERIES, Truth, tune
 from vggfeat.index.vectors import VectorWriter, opened

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import h5py
@@ -17,6 +17,7 @@ from vggfeat.errors import SearchError
 from vggfeat.index.comparing import METRICS, Metric
 from vggfeat.index.names import Texts
 from vggfeat.index.rows import Rows
+from vggfeat.index.settings import Files, LeftOut, Settings, settings_of
 from vggfeat.provenance import Deciding, Happened, Provenance
 from vggfeat.whitening import Whitening
 
@@ -27,140 +28,6 @@ if TYPE_CHECKING:
 FORMAT = "vggfeat-index"
 FORMAT_VERSION = 2
 _BUILD = "Build it anew: `vggfeat index build STORE INDEX`."
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """How many rows of the stores are not in the index, and why.
-
-    Attributes
-    ----------
-    not_done : int
-        Pending or failed.
-    not_finite : int
-        With NaN or infinite values.
-    zero : int
-        All zeros, which have no cosine; 0 with other measures.
-    """
-
-    not_done: int = 0
-    not_finite: int = 0
-    zero: int = 0
-
-    def __add__(self, other: LeftOut) -> LeftOut:
-        return LeftOut(*(a + b for a, b in zip(_values(self), _values(other), strict=True)))
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a setting of the search was found to be worth.
-
-    Attributes
-    ----------
-    recall : float
-        Share of the `k` nearest vectors, by exact search, that were found; in 0..1.
-    error : float
-        Standard error of `recall` over the queries.
-    seconds : float
-        Median time of one query alone.
-    effort : int
-        Lists or nodes visited: nprobe or efSearch; 0 where a kind has neither.
-    candidates : int
-        How many proposals of FAISS were compared exactly.
-    """
-
-    recall: float
-    error: float
-    seconds: float
-    effort: int
-    candidates: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """How the setting of an approximate search was chosen.
-
-    Attributes
-    ----------
-    asked : float
-        Recall that was asked for.
-    k, queries : int
-        Neighbours and held-out queries it was measured with.
-    chosen : int
-        Place in `tried` of the chosen setting.
-    tried : tuple of Measured
-        Settings that were timed.
-    """
-
-    asked: float
-    k: int
-    queries: int
-    chosen: int
-    tried: tuple[Measured, ...]
-
-    @property
-    def found(self) -> Measured:
-        """The setting that was chosen."""
-        return self.tried[self.chosen]
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How an index searches.
-
-    Attributes
-    ----------
-    factory : str
-        FAISS's name of the structure; ``"Flat"`` for exact search, which needs none.
-    effort : int
-        nprobe or efSearch, by the structure.
-    candidates : int
-        How many proposals are compared exactly in a search for ten.
-    tuning : Tuning, optional
-        Where effort and candidates were chosen by measuring.
-    seconds : float
-        Time that building took.
-    augmented : str
-        Database-side augmentation, as ``"10:3"``; empty for none.
-    """
-
-    factory: str = "Flat"
-    effort: int = 0
-    candidates: int = 0
-    tuning: Tuning | None = None
-    seconds: float = 0.0
-    augmented: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """The files that belong to an index.
-
-    Attributes
-    ----------
-    vectors : str
-        Name of the file of vectors.
-    dimension : int
-        Numbers d of a vector there.
-    parts : tuple of (int, int)
-        How many vectors were written at a time, and their CRC-32.
-    faiss : str
-        Name of FAISS's file; empty for exact search.
-    faiss_size, faiss_crc32 : int
-        Its size in bytes and CRC-32.
-    """
-
-    vectors: str
-    dimension: int
-    parts: tuple[tuple[int, int], ...]
-    faiss: str = ""
-    faiss_size: int = 0
-    faiss_crc32: int = 0
-
-    @property
-    def count(self) -> int:
-        """Number of vectors."""
-        return sum(count for count, _ in self.parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,7 +64,7 @@ class Catalogue:
     left_out: LeftOut
     settings: Settings
     files: Files
-    whitening: Whitening | None = field(default=None)
+    whitening: Whitening | None = None
 
     @property
     def provenance(self) -> Provenance:
@@ -316,7 +183,7 @@ class Catalogue:
             rows,
             float(head["longest"]),
             LeftOut(**head["left_out"]),
-            _settings(head["settings"]),
+            settings_of(head["settings"]),
             Files(**{**files, "parts": parts}),
             whitening,
         )
@@ -351,14 +218,6 @@ def check_version(path: Path, found: int) -> None:
         raise SearchError(f"{path} was made by an older vggfeat (format {found}). {_BUILD}")
 
 
-def _settings(data: Mapping[str, Any]) -> Settings:
-    tuning = data["tuning"]
-    if tuning is not None:
-        tried = tuple(Measured(**one) for one in tuning["tried"])
-        tuning = Tuning(**{**tuning, "tried": tried})
-    return Settings(**{**data, "tuning": tuning})
-
-
 def _digest(head: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
     for name in sorted(arrays):
@@ -366,7 +225,3 @@ def _digest(head: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
         digest.update(f"{name} {array.shape}".encode())
         digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return digest.hexdigest()
-
-
-def _values(left_out: LeftOut) -> tuple[int, int, int]:
-    return left_out.not_done, left_out.not_finite, left_out.zero

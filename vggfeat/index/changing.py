@@ -13,9 +13,10 @@ from vggfeat.errors import SearchError
 from vggfeat.index import structures
 from vggfeat.index.answers import AddReport
 from vggfeat.index.building import Progress, append, fill, flat
-from vggfeat.index.catalogue import Catalogue, LeftOut
+from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.feeds import KeptFeed, StoreFeed
 from vggfeat.index.folder import changing, checksum, commit, write_faiss
+from vggfeat.index.settings import LeftOut
 from vggfeat.index.vectors import check, opened
 
 if TYPE_CHECKING:

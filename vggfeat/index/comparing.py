@@ -64,7 +64,7 @@ def comparable(X: npt.NDArray[Any], metric: Metric, whitening: Whitening | None)
     directed = metric == "cosine" or whitening is not None
     good = finite & X.any(axis=1) if directed else finite
     kept = np.flatnonzero(good)
-    vectors = np.asarray(X[kept], np.float64)
+    vectors = X[kept].astype(np.float64)
     if whitening is not None:
         vectors, nonzero = whitening.whitened(vectors)
         good[kept[~nonzero]] = False
@@ -75,9 +75,11 @@ def comparable(X: npt.NDArray[Any], metric: Metric, whitening: Whitening | None)
 
 
 def unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Scale rows, none of them zero, to length 1, whatever their size."""
-    scaled = vectors / np.abs(vectors).max(axis=1, keepdims=True)  # squares might overflow
-    return np.asarray(scaled / np.linalg.norm(scaled, axis=1, keepdims=True))
+    """Scale rows, none of them zero, to length 1 in place, whatever their size."""
+    largest = np.maximum(vectors.max(axis=1), -vectors.min(axis=1))
+    vectors /= largest[:, None]  # squares might overflow
+    vectors /= np.sqrt(np.einsum("nd,nd->n", vectors, vectors))[:, None]
+    return vectors
 
 
 def queries(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.index.catalogue import LeftOut
 from vggfeat.index.comparing import Integers, Metric, Vectors, comparable
 from vggfeat.index.rows import Rows, rows_of
+from vggfeat.index.settings import LeftOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vggfeat.store import FeatureStore
     from vggfeat.whitening import Whitening
 
-_BLOCK_BYTES = 16 << 20
+_BLOCK_BYTES = 2 << 20  # of float32; bringing them into their form takes about six times that
 
 
 class Feed(Protocol):

@@ -15,11 +15,12 @@ from vggfeat.errors import SearchError, StoreMismatchError, WhiteningError
 from vggfeat.index import augmenting
 from vggfeat.index.answers import IndexInfo
 from vggfeat.index.building import Built, Progress, construct
-from vggfeat.index.catalogue import Catalogue, LeftOut
+from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.comparing import METRICS, Metric, Vectors
 from vggfeat.index.feeds import KeptFeed, StoreFeed
 from vggfeat.index.folder import CATALOGUE, commit, creating, files_of
 from vggfeat.index.kinds import parse_memory, plan
+from vggfeat.index.settings import LeftOut
 from vggfeat.index.structures import FLAT
 
 if TYPE_CHECKING:

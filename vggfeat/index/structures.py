@@ -17,7 +17,7 @@ from vggfeat.index.folder import checksum
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vggfeat.index.catalogue import Files
+    from vggfeat.index.settings import Files
 
 FLAT = "Flat"
 """Exact search over the vectors' own file, which needs no structure of FAISS."""

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.index import exact, structures
-from vggfeat.index.catalogue import Measured, Tuning
 from vggfeat.index.searching import TUNED_FOR
+from vggfeat.index.settings import Measured, Tuning
 
 if TYPE_CHECKING:
     from vggfeat.index.comparing import Metric, Vectors

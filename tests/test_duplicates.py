@@ -29,10 +29,10 @@ from vggfeat.report import duplicates_page, size_text
 COPIED = ["00.jpg", "01.jpg", "02.jpg"]
 
 
-def cli(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
+def cli(*args: object, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vggfeat", *map(str, args)]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **options
+        command, capture_output=True, text=True, check=False, stdin=stdin, timeout=100
     )
 
 
@@ -249,6 +249,21 @@ def test_without_a_terminal_nothing_moves_unless_told(own):
     assert done.returncode == 2
     assert "--yes" in done.stderr
     assert files_of(own) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals of Unix")
+@pytest.mark.parametrize(("answer", "moves"), [("n", False), ("y", True)])
+def test_on_a_terminal_the_answer_decides(own, answer, moves):
+    before = files_of(own / "photos")
+    terminal, end = os.openpty()
+    with os.fdopen(terminal, "wb", buffering=0) as keyboard:
+        keyboard.write(f"{answer}\n".encode())
+        command = ["duplicates", own / "photos.h5", "--move-to", own / "aside"]
+        done = cli(*command, stdin=end)
+        os.close(end)
+    assert "Move 6 images" in done.stderr
+    assert (done.returncode == 0) == moves
+    assert (files_of(own / "photos") == before) == (not moves)
 
 
 def test_copies_are_not_moved_into_the_archive_itself(own):

@@ -22,7 +22,7 @@ from vggfeat.errors import SearchError, SourceError
 from vggfeat.evaluation.duplicates import Copies, Copy, Duplicates, find_duplicates
 from vggfeat.evaluation.moving import LIST, move_spare
 from vggfeat.images import decode, size_of
-from vggfeat.index import Expansion
+from vggfeat.index import Expansion, duplicates
 from vggfeat.index.duplicates import SHARE, calibrated, groups
 from vggfeat.report import duplicates_page, size_text
 
@@ -140,9 +140,11 @@ def test_distances_are_calibrated_as_cosines_are():
     st.integers(1, 12),
     st.floats(0.5, 0.999),
     st.sampled_from(["cosine", "l2"]),
+    st.sampled_from([3, 256]),
+    st.sampled_from([5, 1 << 20]),
     st.integers(0, 2**32 - 1),
 )
-def test_groups_are_those_of_brute_force(count, kinds, cosine, metric, seed):
+def test_groups_are_those_of_brute_force(count, kinds, cosine, metric, block, pairs, seed):
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(kinds, 6))[rng.integers(0, kinds, count)]
     X = X + rng.normal(scale=rng.choice([0.01, 0.1, 0.5]), size=X.shape)
@@ -165,7 +167,10 @@ def test_groups_are_those_of_brute_force(count, kinds, cosine, metric, seed):
         left -= reached
         if len(reached) > 1:
             expected.append(sorted(reached))
-    found = groups(index_of(X, metric), threshold)
+    with pytest.MonkeyPatch.context() as small:  # many blocks, and reduced after each
+        small.setattr(duplicates, "_BLOCK", block)
+        small.setattr(duplicates, "_PAIRS", pairs)
+        found = groups(index_of(X, metric), threshold)
     assert [one.places.tolist() for one in found] == expected
     for one in found:
         among = scores[np.ix_(one.places, one.places)]

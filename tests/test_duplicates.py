@@ -22,17 +22,17 @@ from vggfeat.errors import SearchError, SourceError
 from vggfeat.evaluation.duplicates import Copies, Copy, Duplicates, find_duplicates
 from vggfeat.evaluation.moving import LIST, move_spare
 from vggfeat.images import decode, size_of
-from vggfeat.index import Expansion
+from vggfeat.index import Expansion, duplicates
 from vggfeat.index.duplicates import SHARE, calibrated, groups
 from vggfeat.report import duplicates_page, size_text
 
 COPIED = ["00.jpg", "01.jpg", "02.jpg"]
 
 
-def cli(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
+def cli(*args: object, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vggfeat", *map(str, args)]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **options
+        command, capture_output=True, text=True, check=False, stdin=stdin, timeout=100
     )
 
 
@@ -140,9 +140,11 @@ def test_distances_are_calibrated_as_cosines_are():
     st.integers(1, 12),
     st.floats(0.5, 0.999),
     st.sampled_from(["cosine", "l2"]),
+    st.sampled_from([3, 256]),
+    st.sampled_from([5, 1 << 20]),
     st.integers(0, 2**32 - 1),
 )
-def test_groups_are_those_of_brute_force(count, kinds, cosine, metric, seed):
+def test_groups_are_those_of_brute_force(count, kinds, cosine, metric, block, pairs, seed):
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(kinds, 6))[rng.integers(0, kinds, count)]
     X = X + rng.normal(scale=rng.choice([0.01, 0.1, 0.5]), size=X.shape)
@@ -165,7 +167,10 @@ def test_groups_are_those_of_brute_force(count, kinds, cosine, metric, seed):
         left -= reached
         if len(reached) > 1:
             expected.append(sorted(reached))
-    found = groups(index_of(X, metric), threshold)
+    with pytest.MonkeyPatch.context() as small:  # many blocks, and reduced after each
+        small.setattr(duplicates, "_BLOCK", block)
+        small.setattr(duplicates, "_PAIRS", pairs)
+        found = groups(index_of(X, metric), threshold)
     assert [one.places.tolist() for one in found] == expected
     for one in found:
         among = scores[np.ix_(one.places, one.places)]
@@ -249,6 +254,21 @@ def test_without_a_terminal_nothing_moves_unless_told(own):
     assert done.returncode == 2
     assert "--yes" in done.stderr
     assert files_of(own) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals of Unix")
+@pytest.mark.parametrize(("answer", "moves"), [("n", False), ("y", True)])
+def test_on_a_terminal_the_answer_decides(own, answer, moves):
+    before = files_of(own / "photos")
+    terminal, end = os.openpty()
+    with os.fdopen(terminal, "wb", buffering=0) as keyboard:
+        keyboard.write(f"{answer}\n".encode())
+        command = ["duplicates", own / "photos.h5", "--move-to", own / "aside"]
+        done = cli(*command, stdin=end)
+        os.close(end)
+    assert "Move 6 images" in done.stderr
+    assert (done.returncode == 0) == moves
+    assert (files_of(own / "photos") == before) == (not moves)
 
 
 def test_copies_are_not_moved_into_the_archive_itself(own):

@@ -97,11 +97,11 @@ def calibrated(
 ) -> Threshold:
     """Read off an index from where on its images count as near-identical.
 
-    Distances are 1 - cosine, or squared Euclidean distances. With m(t) the median, over images, of
-    the distance to the nearest image that is farther away than t, the threshold is the greatest t
-    with t = `share` * m(t). What is nearer is a copy, what is farther is another image; asking for
-    both at once makes the median that of images that differ, though most images have copies. An
-    index of fewer than about a hundred images tells little of what is usual.
+    The threshold is `share` times the median, over images, of the distance to the nearest image
+    that is no copy; distances are 1 - cosine, or squared Euclidean distances. For that median,
+    copies are what is within `share` times the median distance of the :data:`COPIES`-th
+    neighbours, which are others though most images have copies. An index of fewer than about a
+    hundred images tells little of what is usual.
 
     Parameters
     ----------
@@ -130,15 +130,10 @@ def calibrated(
         parts.append(_without_itself(block, places, _distances(index, scores)))
         progress("Calibrating", len(block), len(looked_at))
     near = np.concatenate(parts)
-    typical = float(np.median(near[:, -1]))
-    while True:  # falls towards the greatest solution, and passes none
-        beyond = near > share * typical
-        beyond[:, -1] = True
-        nearest_other = near[np.arange(len(near)), beyond.argmax(axis=1)]
-        found = float(np.median(nearest_other))
-        if not found < typical:
-            break
-        typical = found
+    surely_copies = share * float(np.median(near[:, -1]))
+    others = near > surely_copies
+    others[:, -1] = True
+    typical = float(np.median(near[np.arange(len(near)), others.argmax(axis=1)]))
     return Threshold(
         _score(index, max(share * typical, _LEAST)), _score(index, typical), len(looked_at)
     )

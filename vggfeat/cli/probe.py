@@ -84,7 +84,8 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Repeat with so many seeds, for a mean with its confidence interval.",
+    help="Repeat with so many seeds, for a mean with its confidence interval; pages and files "
+    "show the first.",
 )
 @click.option(
     "--ap",

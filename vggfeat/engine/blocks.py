@@ -9,7 +9,6 @@ checks an address: :mod:`~vggfeat.engine.kernels` does, in checked targets.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
 from llvmlite import ir
@@ -106,9 +105,11 @@ def transform_filters(_context, target, w, tap_bytes, u, element_bytes):
 
     def write(e: Emitter, _target: Target, values: list[Value]) -> None:
         w, tap, u, element = values
-        grid = [[e.load(e.at(w, tap, i * TAPS + j)) for j in range(TAPS)] for i in range(TAPS)]
-        for k, value in enumerate(chain(*e.on_both_sides(FILTER_STAGES, grid))):
-            e.store(value, e.at(u, element, k))
+
+        def read(i: int, j: int) -> Value:
+            return e.load(e.at(w, tap, i * TAPS + j))
+
+        e.on_both_sides(FILTER_STAGES, read, _elements(e, u, element))
 
     return _block(write, 4, target, double=True)
 
@@ -134,33 +135,39 @@ def transform_inputs(
             inside = build.and_(rows[i], columns[j])
             return e.load(build.select(inside, e.at(e.at(x, row, i), pixel, j), zeros))
 
-        grid = [[read(i, j) for j in range(TILE)] for i in range(TILE)]
-        for k, value in enumerate(chain(*e.on_both_sides(INPUT_STAGES, grid))):
-            e.store(value, e.at(v, element, k))
+        e.on_both_sides(INPUT_STAGES, read, _elements(e, v, element))
 
     return _block(write, 10, target)
+
+
+def _elements(e: Emitter, base: Value, stride: Value) -> Callable[[int, list[Value]], None]:
+    """Return how to store a row of a 6 x 6 square, one vector every `stride` bytes."""
+
+    def write(i: int, row: list[Value]) -> None:
+        for j, value in enumerate(row):
+            e.store(value, e.at(base, stride, i * TILE + j))
+
+    return write
 
 
 def _outputs(pooled: bool) -> Write:
     def write(e: Emitter, _target: Target, values: list[Value]) -> None:
         m, element, bias, floor, y, row, pixel, rows, columns, spill = values
         build = e.builder
-        grid = [[e.load(e.at(m, element, i * TILE + j)) for j in range(TILE)] for i in range(TILE)]
-        out = e.on_both_sides(OUTPUT_STAGES, grid)
-        if pooled:
-            out = [
-                [
-                    e.larger(
-                        e.larger(out[i][j], out[i][j + 1]),
-                        e.larger(out[i + 1][j], out[i + 1][j + 1]),
-                    )
-                    for j in range(0, OUTPUTS, 2)
-                ]
-                for i in range(0, OUTPUTS, 2)
-            ]
         add = e.load(bias)
-        least = e.spread(e.builder.load(build.inttoptr(floor, FLOAT.as_pointer())))
-        for i, line in enumerate(out):
+        least = e.spread(build.load(build.inttoptr(floor, FLOAT.as_pointer())))
+        above: list[list[Value]] = []
+
+        def read(i: int, j: int) -> Value:
+            return e.load(e.at(m, element, i * TILE + j))
+
+        def put(i: int, line: list[Value]) -> None:
+            if pooled and i % 2 == 0:
+                above[:] = [line]
+                return
+            if pooled:
+                upper = [e.larger(a, b) for a, b in zip(above[0], line, strict=True)]
+                line, i = [e.larger(upper[j], upper[j + 1]) for j in range(0, OUTPUTS, 2)], i // 2
             for j, value in enumerate(line):
                 inside = build.and_(
                     build.icmp_signed(">", rows, e.number(i)),
@@ -168,6 +175,8 @@ def _outputs(pooled: bool) -> Write:
                 )
                 where = build.select(inside, e.at(e.at(y, row, i), pixel, j), spill)
                 e.store(e.larger(build.fadd(value, add), least), where)
+
+        e.on_both_sides(OUTPUT_STAGES, read, put)
 
     return write
 

@@ -7,7 +7,7 @@ the few operations here, each of which is one instruction of the processor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -18,7 +18,6 @@ from vggfeat.engine.transforms import Matrix
 
 Value = Any
 """A value of LLVM's; llvmlite has no types that mypy could check."""
-Grid = list[list[Value]]
 
 INT = ir.IntType(64)
 FLOAT = ir.FloatType()
@@ -130,15 +129,33 @@ class Emitter:
                 found = self.fma(self.constant(weight), value, found)
         return found
 
-    def along_columns(self, matrix: Matrix, grid: Grid) -> Grid:
-        """Return the product `matrix @ grid`."""
-        columns = list(zip(*grid, strict=True))
-        return [[self.combined(row, column) for column in columns] for row in matrix]
+    def applied(self, stages: Sequence[Matrix], values: Sequence[Value]) -> list[Value]:
+        """Return the product of matrices, the first one applied first, with a column of values."""
+        for stage in stages:
+            values = [self.combined(row, values) for row in stage]
+        return list(values)
 
-    def on_both_sides(self, stages: Sequence[Matrix], grid: Grid) -> Grid:
-        """Return `A @ grid @ A^T` for the product A of the stages, the last one first."""
-        for _ in range(2):
-            for stage in stages:
-                grid = self.along_columns(stage, grid)
-            grid = [list(column) for column in zip(*grid, strict=True)]
-        return grid
+    def on_both_sides(
+        self,
+        stages: Sequence[Matrix],
+        read: Callable[[int, int], Value],
+        write: Callable[[int, list[Value]], None],
+    ) -> None:
+        """Compute `A d A^T` for the product A of the stages.
+
+        Column by column in, and row by row out, so that few values wait in registers: they do not
+        all fit.
+
+        Parameters
+        ----------
+        stages : sequence of matrices
+            To be applied one after the other.
+        read : callable
+            Row and column to a value of d, a square.
+        write : callable
+            Called with each row's number and its values.
+        """
+        size = range(len(stages[0][0]))
+        columns = [self.applied(stages, [read(i, j) for i in size]) for j in size]
+        for number, row in enumerate(zip(*columns, strict=True)):
+            write(number, self.applied(stages, row))

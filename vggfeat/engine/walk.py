@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -105,10 +106,15 @@ class Walk:
 
     def _kernel(self, step: Step, images: int, source: Floats, out: Floats) -> int:
         """Run the kernel of a step, or for few tiles its three phases."""
-        needed = images * step.inputs * step.height * step.width
-        if step.kind == "direct":
-            needed = images * step.inputs * (step.height + 2) * (step.width + 2)
-        if source.size < needed or out.size != images * int(np.prod(step.shape)):
+        border = 2 if step.kind == "direct" else 0
+        needed = images * step.inputs * (step.height + border) * (step.width + border)
+        scratch = [self.plan.scratch(i) for i in range(self.plan.threads)]
+        room = all(
+            place.bytes >= size
+            for pair in (scratch if step.tiles else scratch[:1])
+            for place, size in zip(pair, step.scratch(images), strict=True)
+        )
+        if source.size < needed or out.size != images * prod(step.shape) or not room:
             raise EngineError(f"{step.layers[-1]}: a buffer is smaller than {images} maps.")
         x, y, run = source.ctypes.data, out.ctypes.data, self.crew.run
         threads, packed = self.plan.threads, self.packed
@@ -133,17 +139,17 @@ class Walk:
                 lambda c, _: kernels.direct(target, c, *shape, *channels, x, u, bias, floor, y),
                 threads,
             )
-        scratch = [tuple(map(self._address, self.plan.scratch(i))) for i in range(threads)]
+        own = [tuple(self.base + place.offset for place in pair) for pair in scratch]
         zeros, spills = packed.zeros.ctypes.data, packed.spill.ctypes.data
         if step.tiles:
             return run(
                 lambda c, thread: kernels.convolve(
                     target, c, step.tiles, *shape, *channels, step.pooled, x, u, bias, floor, y,
-                    zeros, spills + 4 * WHOLE * thread, *scratch[thread],
+                    zeros, spills + 4 * WHOLE * thread, *own[thread],
                 ),
                 threads,
             )  # fmt: skip
-        (v, m), tiles = scratch[0], step.tiles_of(images)
+        (v, m), tiles = own[0], step.tiles_of(images)
         part = -(-tiles // (4 * threads))
 
         def gather(counter: int, _thread: int) -> Any:
@@ -159,9 +165,6 @@ class Walk:
             )
 
         return run(gather, threads) or run(multiply, threads) or run(scatter, threads)
-
-    def _address(self, buffer: Buffer) -> int:
-        return self.base + buffer.offset
 
     def _values(self, buffer: Buffer) -> Floats:
         return self.memory[buffer.offset // 4 : (buffer.offset + buffer.bytes) // 4]

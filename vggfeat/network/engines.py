@@ -38,8 +38,11 @@ class Layers(Protocol):
     least_rows: int
     """Rows that fully connected layers need so that their rounding is always the same."""
 
-    def body(self, x: Tensor, names: Sequence[str]) -> Tensor:
-        """Run the layers from the first one on over (B, 3, H, W)."""
+    def body(self, x: Tensor, names: Sequence[str], *, result: bool = True) -> Tensor:
+        """Run the layers from the first one on over (B, 3, H, W).
+
+        Without `result` what the last one puts out need not be returned, but only kept.
+        """
 
     def head(self, rows: Tensor, names: Sequence[str]) -> None:
         """Run the fully connected layers over rows (R, D)."""
@@ -53,7 +56,7 @@ class TorchLayers:
     def __init__(self, modules: nn.ModuleDict) -> None:
         self._modules = modules
 
-    def body(self, x: Tensor, names: Sequence[str]) -> Tensor:
+    def body(self, x: Tensor, names: Sequence[str], *, result: bool = True) -> Tensor:  # noqa: ARG002
         """Run the layers from the first one on over (B, 3, H, W)."""
         for name in names:
             x = self._modules[name](x)
@@ -74,8 +77,9 @@ class WinogradLayers:
     ) -> None:
         self._engine, self._modules, self._asked, self._keep = engine, modules, asked, keep
 
-    def body(self, x: Tensor, names: Sequence[str]) -> Tensor:
+    def body(self, x: Tensor, names: Sequence[str], *, result: bool = True) -> Tensor:
         """Run the layers from the first one on over (B, 3, H, W)."""
+        result = result or "flatten" in names
         maps = [name for name in names if name != "flatten"]
         deepest: list[Tensor] = []
 
@@ -83,12 +87,14 @@ class WinogradLayers:
             activation = torch.from_numpy(array).permute(0, 3, 1, 2)  # (B, h, w, C) -> (B, C, h, w)
             if name in self._asked:
                 self._keep(name, activation)
-            if name == maps[-1]:
+            if result and name == maps[-1]:
                 deepest.append(activation.clone())
 
         asked = {name for name in maps if name in self._asked} | {maps[-1]}
         # (B, 3, H, W) -> (B, H, W, 3): a view of memory that is channels_last
         self._engine.maps(x.permute(0, 2, 3, 1).contiguous().numpy(), asked, keep)
+        if not result:
+            return x.new_empty(0)
         x = torch.cat(deepest)
         return self._torch("flatten", x) if "flatten" in names else x
 

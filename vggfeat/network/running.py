@@ -177,7 +177,7 @@ class Network:
         with torch.inference_mode(), _exact_float32(), self.engine.layers(asked, keep) as layers:
             maps = []
             for part in inputs:
-                x = layers.body(part, body)
+                x = layers.body(part, body, result=bool(head))
                 if head:  # else it would be kept for nothing
                     maps.append(x)
             for portion in portions(maps, self.grid, layers.least_rows):

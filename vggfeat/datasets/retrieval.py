@@ -113,10 +113,10 @@ def ukbench_queries(paths: Iterable[str]) -> list[Query]:
         (number,) = _parts(path, _UKBENCH, "UKBench", "as ukbench00000.jpg")
         objects[int(number) // 4][number] = path
     queries = []
-    for number, images in sorted(objects.items()):
+    for thing, images in sorted(objects.items()):
         if len(images) != 4:
             raise SourceError(
-                f"Object {number} of UKBench has {len(images)} of its 4 images: "
+                f"Object {thing} of UKBench has {len(images)} of its 4 images: "
                 f"{', '.join(sorted(images.values()))}. Is the folder complete?"
             )
         found = frozenset(images.values())

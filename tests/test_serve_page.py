@@ -11,7 +11,9 @@ from browser import PROGRAM, Browser, browsing
 from PIL import Image
 from test_serve import index, serving  # noqa: F401 (a fixture)
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no chromium to show the page")
+pytestmark = pytest.mark.skipif(
+    PROGRAM is None, reason="no browser: install Debian's package chromium"
+)
 
 SETTLED = "!!document.querySelector('#results li') && !document.querySelector('#results.busy')"
 PATHS = "[...document.querySelectorAll('#results .path')].map((one) => one.textContent)"

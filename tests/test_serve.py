@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from conftest import draw
 
@@ -138,12 +140,16 @@ def test_boxes_are_in_pixels_or_in_percent():
             box_of(text, (640, 480))
 
 
-def test_counterexamples_push_answers_away(client):
-    plain = ask(client, place=3, k=47)
-    other = plain[0]["place"]
-    pushed = {one["place"]: one["score"] for one in ask(client, place=3, k=47, unlike=other)}
-    assert pushed[other] < plain[0]["score"] - 0.005
-    assert client.post("/api/search", data={"place": 3, "unlike": 3}).status_code == 200
+def test_counterexamples_push_answers_away(client, opened):
+    unlike = [one["place"] for one in ask(client, place=3, k=2)]
+    query = opened.vectors[3] - 0.2 * opened.vectors[unlike].mean(axis=0)
+    similarity = opened.vectors @ (query / np.linalg.norm(query))
+    similarity[[3, *unlike]] = -2
+    found = ask(client, place=3, k=9, unlike=unlike)
+    assert [one["place"] for one in found] == list(np.argsort(-similarity)[:9])
+    assert [one["score"] for one in found] == pytest.approx(np.sort(-similarity)[:9] * -1, abs=1e-5)
+    assert len(ask(client, place=3, k=500, unlike=unlike)) == 45
+    assert len(ask(client, place=3, k=500, unlike=3)) == 47
 
 
 def test_thumbnails_are_small_jpegs_that_are_asked_for_once(client):
@@ -156,6 +162,30 @@ def test_thumbnails_are_small_jpegs_that_are_asked_for_once(client):
     assert (again.status_code, again.content) == (304, b"")
     assert client.get("/api/thumbnail/4").headers["etag"] != first.headers["etag"]
     assert client.get("/api/thumbnail/3?side=99999").status_code == 400
+
+
+def test_thumbnails_with_the_numbering_may_be_kept_by_the_browser(client, opened):
+    plain = client.get("/api/thumbnail/3")
+    assert plain.headers["cache-control"] == "private, no-cache"
+    kept = client.get("/api/thumbnail/3", params={"numbering": opened.numbering})
+    assert kept.headers["cache-control"] == "private, max-age=86400"
+    assert kept.content == plain.content
+    assert client.get("/api/thumbnail/3?numbering=other").status_code == 409
+
+
+def test_thumbnails_take_no_more_memory_than_they_may(opened, monkeypatch):
+    from vggfeat.web.pictures import Cache, Pictures
+
+    sizes = {place: len(Pictures(opened).thumbnail(place, 240)) for place in range(6)}
+    cache = Cache(sum(sizes.values()) - 1)
+    pictures = Pictures(opened, cache=cache)
+    for place in range(6):
+        pictures.thumbnail(place, 240)
+    kept = [cache.get(pictures.tag(place, 240)) for place in range(6)]
+    assert kept[0] is None  # the one asked for longest ago
+    assert [len(one) for one in kept[1:]] == [sizes[place] for place in range(1, 6)]
+    monkeypatch.setattr(Pictures, "original", None)
+    assert len(pictures.over(opened).thumbnail(5, 240)) == sizes[5]
 
 
 def test_originals_are_the_files_themselves(client, opened, scenes):
@@ -173,6 +203,46 @@ def test_sigterm_and_ctrl_c_stop_the_server(index):
             server.send_signal(number)
             server.communicate(timeout=30)
             assert server.returncode == status
+
+
+def test_a_changed_index_is_taken_up_by_the_running_server(index, scenes_store, tmp_path):
+    own = tmp_path / "own.index"
+    shutil.copytree(index, own)
+    with (
+        serving(own, "--quiet") as (server, address),
+        httpx.Client(base_url=address, timeout=60, trust_env=False) as client,
+    ):
+        before = client.get("/api/info").json()
+        gone = ask(client, place=3, k=2)
+        changed = SimilarityIndex.open(own)
+        changed.remove([gone[0]["path"]])
+        removed = client.get("/api/info").json()
+        assert (removed["images"], removed["numbering"]) == (47, before["numbering"])
+        assert ask(client, place=3, k=1)[0]["path"] == gone[1]["path"]
+        assert client.get(f"/api/thumbnail/{gone[0]['place']}").status_code == 404
+
+        with FeatureStore(scenes_store) as store:
+            changed.add(store)
+        again = ask(client, place=3, k=1, numbering=before["numbering"])
+        assert (again[0]["path"], again[0]["place"]) == (gone[0]["path"], 48)
+
+        changed.compact()
+        fields = {"place": 48, "numbering": before["numbering"]}
+        stale = client.post("/api/search", data=fields)
+        assert stale.status_code == 409
+        assert "other numbers" in stale.json()["error"]
+        assert client.get("/api/info").json()["images"] == 48
+
+        with FeatureStore(scenes_store) as store:
+            SimilarityIndex.build(store, "relu7", path=own, metric="l2")
+        answer = client.post("/api/search", files={"image": client.get("/api/original/0").content})
+        assert answer.json()["metric"] == "l2"
+        assert answer.json()["neighbours"][0]["score"] == pytest.approx(0, abs=1e-2)
+
+        catalogue = (own / "index.h5").read_bytes()
+        (own / "index.h5").write_bytes(catalogue[:-100] + bytes(100))
+        assert len(ask(client, place=3, k=5)) == 5  # from the index as it was
+        assert server.poll() is None
 
 
 TRAVERSALS = ("../../../../etc/passwd", "..%2f..%2fetc%2fpasswd", "/etc/passwd", "3/../../x", "%00")

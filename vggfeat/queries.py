@@ -6,13 +6,14 @@ view, pooling and number type, which the index carries, then its whitening.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +88,19 @@ class ImageSearch:
     def extractor(self) -> FeatureExtractor:
         """What makes features as those of the index."""
         return FeatureExtractor.like(self.index.provenance, **self._options)
+
+    def over(self, index: SimilarityIndex) -> Self:
+        """Return a search of another index with the same network.
+
+        Raises
+        ------
+        StoreMismatchError
+            Its features were made in another way.
+        """
+        index.check(self.extractor.deciding)
+        other = copy.copy(self)
+        other.index = index
+        return other
 
     def features(
         self, images: Sequence[Any], box: Box | None = None

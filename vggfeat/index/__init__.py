@@ -11,7 +11,7 @@ from vggfeat.index.answers import AddReport, IndexInfo, Neighbour
 from vggfeat.index.comparing import METRICS, Metric
 from vggfeat.index.expansion import Expansion
 from vggfeat.index.filters import Selection
-from vggfeat.index.folder import is_index
+from vggfeat.index.folder import is_index, state
 from vggfeat.index.kinds import KINDS
 from vggfeat.index.making import learn_whitening
 from vggfeat.index.settings import LeftOut, Measured, Tuning
@@ -32,4 +32,5 @@ __all__ = [
     "Tuning",
     "is_index",
     "learn_whitening",
+    "state",
 ]

@@ -41,6 +41,18 @@ def is_index(path: str | os.PathLike[str]) -> bool:
     return (found / CATALOGUE).is_file() or _is_old(found)
 
 
+def state(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
+    """Return what differs once somebody has changed an index; None where there is none.
+
+    Every change puts a new catalogue in the place of the old one, so one look at that file tells.
+    """
+    try:
+        found = Path(path, CATALOGUE).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def read(path: str | os.PathLike[str]) -> tuple[Path, Catalogue]:
     """Find and check an index; return its folder, links followed, and its catalogue.
 

@@ -119,6 +119,11 @@ class IndexReader:
         return self.catalogue.provenance
 
     @property
+    def numbering(self) -> str:
+        """Changes when images get other numbers: the index was compacted or built anew."""
+        return Path(self.catalogue.files.vectors).stem.rpartition("-")[2]
+
+    @property
     def vectors(self) -> Vectors:
         """All vectors as they are compared, float32, (n, d), read-only; removed ones among them."""
         return self.searcher.vectors

@@ -19,7 +19,8 @@ from vggfeat._version import __version__
 from vggfeat.errors import ImageError, SearchError, SourceError, VggfeatError
 from vggfeat.files import SIGNATURE_BYTES, sniff
 from vggfeat.report.search import METRICS
-from vggfeat.web.asking import Desk, Question
+from vggfeat.web.asking import Desk, Question, StaleNumberError
+from vggfeat.web.current import Current
 from vggfeat.web.guarding import Guard
 from vggfeat.web.limits import BodyLimit
 from vggfeat.web.pictures import SIDES
@@ -37,19 +38,21 @@ _SHOWN = {
 }
 """Formats of originals that browsers show; others are handed over as files."""
 
+_ASKED = "private, no-cache"
+_KEPT = "private, max-age=86400"
+
 _log = logging.getLogger(__name__)
 
 Texts = list[str]
 
 
-def create_app(desk: Desk, name: str, hosts: frozenset[str] | None = None) -> FastAPI:
+def create_app(current: Current, hosts: frozenset[str] | None = None) -> FastAPI:
     """Make the application of an index.
 
     Parameters
     ----------
-    desk : Desk
-    name : str
-        What the page calls the index.
+    current : Current
+        The index.
     hosts : frozenset of str, optional
         Names that the server may be called by; by default any.
 
@@ -60,25 +63,25 @@ def create_app(desk: Desk, name: str, hosts: frozenset[str] | None = None) -> Fa
     """
     # The documentation pages that FastAPI brings load scripts from elsewhere.
     app = FastAPI(title="vggfeat", version=__version__, docs_url=None, redoc_url=None)
-    app.state.desk = desk
     app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
-    _add_pages(app, desk, name)
-    _add_search(app, desk, name)
-    _add_pictures(app, desk)
+    _add_pages(app, current)
+    _add_search(app, current)
+    _add_pictures(app, current)
     _add_errors(app)
-    app.add_middleware(BodyLimit, limit=desk.limits.body)
+    app.add_middleware(BodyLimit, limit=current.desk().limits.body)
     app.add_middleware(Guard, hosts=hosts)
     return app
 
 
-def _add_pages(app: FastAPI, desk: Desk, name: str) -> None:
+def _add_pages(app: FastAPI, current: Current) -> None:
     loader = jinja2.FileSystemLoader(_HERE / "templates")
     pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page() -> str:
+        desk = current.desk()
         return pages.get_template("page.html").render(
-            name=name,
+            name=current.name,
             images=len(desk.index),
             labels=desk.index.labels[:_MOST_LABELS],
             metric=METRICS[desk.index.metric],
@@ -89,12 +92,15 @@ def _add_pages(app: FastAPI, desk: Desk, name: str) -> None:
 
     @app.get("/api", response_class=HTMLResponse, include_in_schema=False)
     def api() -> str:
-        return pages.get_template("api.html").render(name=name, paths=app.openapi()["paths"])
+        return pages.get_template("api.html").render(
+            name=current.name, paths=app.openapi()["paths"]
+        )
 
 
-def _add_search(app: FastAPI, desk: Desk, name: str) -> None:
+def _add_search(app: FastAPI, current: Current) -> None:
     @app.get("/api/info", summary="What the index holds.")
     def info() -> dict[str, Any]:
+        desk = current.desk()
         about = desk.index.info().to_json()
         limits = {
             "upload_bytes": desk.limits.upload,
@@ -102,7 +108,13 @@ def _add_search(app: FastAPI, desk: Desk, name: str) -> None:
             "k": desk.limits.neighbours,
         }
         labels = desk.index.labels[:_MOST_LABELS]
-        return {"name": name, "version": __version__, "labels": labels, "limits": limits} | about
+        return {
+            "name": current.name,
+            "version": __version__,
+            "numbering": desk.index.numbering,
+            "labels": labels,
+            "limits": limits,
+        } | about
 
     @app.get("/api/sample", summary="Images spread evenly over the index, to start from.")
     def sample(
@@ -110,8 +122,12 @@ def _add_search(app: FastAPI, desk: Desk, name: str) -> None:
         path: Annotated[Texts, Query()] = [],  # noqa: B006 (FastAPI copies it)
         label: Annotated[Texts, Query()] = [],  # noqa: B006
     ) -> dict[str, Any]:
+        desk = current.desk()
         places = desk.sample(k, path, label)
-        return {"images": [_described(desk, place) for place in places]}
+        return {
+            "numbering": desk.index.numbering,
+            "images": [_described(desk, place) for place in places],
+        }
 
     @app.post("/api/search", summary="The images most like one that is sent, or one of the index.")
     def search(
@@ -131,15 +147,23 @@ def _add_search(app: FastAPI, desk: Desk, name: str) -> None:
         ] = [],  # noqa: B006
         label: Annotated[Texts, Form(description="Classes, of which one must fit.")] = [],  # noqa: B006
         unlike: Annotated[
-            list[int], Form(description="Numbers of images that answers should not be like.")
+            list[int],
+            Form(description="Numbers of images that answers should not be like, left out too."),
         ] = [],  # noqa: B006
+        numbering: Annotated[
+            str | None,
+            Form(description="As an answer told it with the numbers; status 409 once it changed."),
+        ] = None,
     ) -> dict[str, Any]:
         start = perf_counter()
         file = None if image is None else image.file
-        question = Question(file, place, k, box or None, path, label, unlike)
+        question = Question(file, place, k, box or None, path, label, unlike, numbering)
+        desk = current.desk()
         found = desk.answer(question)
         return {
             "query": None if place is None else _described(desk, place),
+            "unlike": [_described(desk, one) for one in unlike],
+            "numbering": desk.index.numbering,
             "metric": desk.index.metric,
             "seconds": round(perf_counter() - start, 6),
             "neighbours": [one.to_json() for one in found],
@@ -150,29 +174,39 @@ def _described(desk: Desk, place: int) -> dict[str, Any]:
     return {"place": place, "path": desk.index.path(place), "label": desk.index.label(place)}
 
 
-def _add_pictures(app: FastAPI, desk: Desk) -> None:
+def _add_pictures(app: FastAPI, current: Current) -> None:
     @app.get("/api/thumbnail/{place}", response_class=Response, summary="A small JPEG of an image.")
     def thumbnail(
         request: Request,
         place: int,
-        side: Annotated[int, Query(description=f"Longest side: {SIDES[0]} or {SIDES[1]}.")] = SIDES[
-            0
-        ],
+        side: Annotated[
+            int, Query(description=f"Longest side in pixels: {SIDES[0]} or {SIDES[1]}.")
+        ] = SIDES[0],
+        numbering: Annotated[
+            str | None, Query(description="See search. With it the picture may be kept for a day.")
+        ] = None,
     ) -> Response:
         if side not in SIDES:
             raise SearchError(f"side is {side}; allowed are {SIDES[0]} and {SIDES[1]}.")
-        headers = _headers(desk.pictures.tag(_known(desk, place), side))
-        if request.headers.get("if-none-match") == headers["etag"]:
+        desk = current.desk()
+        desk.check_numbering(numbering)
+        tag = f'"{desk.pictures.tag(_known(desk, place), side)}"'
+        headers = {"etag": tag, "cache-control": _KEPT if numbering else _ASKED}
+        if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         jpeg = desk.pictures.thumbnail(place, side)
         return Response(jpeg, media_type="image/jpeg", headers=headers)
 
     @app.get("/api/original/{place}", response_class=Response, summary="The image file itself.")
-    def original(place: int) -> Response:
+    def original(
+        place: int, numbering: Annotated[str | None, Query(description="See search.")] = None
+    ) -> Response:
+        desk = current.desk()
+        desk.check_numbering(numbering)
         file = desk.pictures.original(_known(desk, place))
         kind = _SHOWN.get(sniff(file.read(SIGNATURE_BYTES)))
         file.seek(0)
-        headers = {"cache-control": "private, no-cache"}
+        headers = {"cache-control": _ASKED}
         if kind is None:
             headers["content-disposition"] = "attachment"
         return StreamingResponse(
@@ -187,11 +221,6 @@ def _known(desk: Desk, place: int) -> int:
         raise HTTPException(404, str(error)) from error
 
 
-def _headers(tag: str) -> dict[str, str]:
-    # Asked for again each time, since changing the index may put another image in the place.
-    return {"etag": tag, "cache-control": "private, no-cache"}
-
-
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
     with file:
         while piece := file.read(_CHUNK):
@@ -202,7 +231,8 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(VggfeatError)
     def refused(request: Request, error: VggfeatError) -> JSONResponse:
         gone = request.method == "GET" and isinstance(error, ImageError | SourceError)
-        return JSONResponse({"error": _line(str(error))}, 404 if gone else 400)
+        status = 409 if isinstance(error, StaleNumberError) else 404 if gone else 400
+        return JSONResponse({"error": _line(str(error))}, status)
 
     @app.exception_handler(HTTPException)
     def http(_request: Request, error: HTTPException) -> JSONResponse:

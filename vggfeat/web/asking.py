@@ -27,6 +27,10 @@ _MOST_FILTERS = 50
 _LONGEST_FILTER = 1000
 
 
+class StaleNumberError(SearchError):
+    """The index was packed or built anew since an image's number was told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is searched for: an image, or one of the index.
@@ -44,7 +48,9 @@ class Question:
     paths, labels : sequence of str
         See :meth:`vggfeat.index.SimilarityIndex.select`.
     unlike : sequence of int
-        Indexed images that the answers should not be like.
+        Indexed images that the answers should not be like; they are no answers either.
+    numbering : str, optional
+        What `place` and `unlike` belong to: :attr:`vggfeat.index.SimilarityIndex.numbering`.
     """
 
     image: BinaryIO | None = None
@@ -54,6 +60,7 @@ class Question:
     paths: Sequence[str] = ()
     labels: Sequence[str] = ()
     unlike: Sequence[int] = ()
+    numbering: str | None = None
 
 
 class Desk:
@@ -73,9 +80,34 @@ class Desk:
         self._search = search
         self._network = threading.Lock()
 
+    def over(self, index: SimilarityIndex, search: ImageSearch | None = None) -> Desk:
+        """Return a desk of another index, with the same network where none is given.
+
+        Raises
+        ------
+        StoreMismatchError
+            Its features were made in another way than by this network.
+        """
+        search = search or self._search.over(index)
+        other = Desk(search, self.pictures.over(index), self.limits)
+        other._network = self._network
+        return other
+
     def warm(self) -> None:
         """Run the network once, so that the first question need not wait for it."""
         self._features(Image.new("RGB", (64, 64), "grey"), None)
+
+    def check_numbering(self, numbering: str | None) -> None:
+        """Refuse numbers of images that were given before images got other numbers.
+
+        Raises
+        ------
+        StaleNumberError
+        """
+        if numbering and numbering != self.index.numbering:
+            raise StaleNumberError(
+                "The images of the index have other numbers now. Ask for them again."
+            )
 
     def check_place(self, place: int) -> int:
         """Return the number of an indexed image.
@@ -104,17 +136,18 @@ class Desk:
             :meth:`vggfeat.index.SimilarityIndex.search`.
         """
         self._check(question)
+        self.check_numbering(question.numbering)
         within = self.selection(question.paths, question.labels)
         query = self._query(question)
         if question.unlike:
             places = [self.check_place(place) for place in question.unlike]
             others = np.asarray(self.index.vectors[places], np.float64)
             query = rocchio(query, others, self.index.metric)
-        # One more, since an indexed image finds itself.
-        more = question.k + (question.place is not None)
-        (found,) = self.index.search(query, more, within=within, prepared=True)
-        others_found = [one for one in found if one.place != question.place][: question.k]
-        return [one._replace(rank=rank) for rank, one in enumerate(others_found, 1)]
+        known = {question.place, *question.unlike} - {None}
+        # So many more, since an indexed image finds itself.
+        (found,) = self.index.search(query, question.k + len(known), within=within, prepared=True)
+        fresh = [one for one in found if one.place not in known][: question.k]
+        return [one._replace(rank=rank) for rank, one in enumerate(fresh, 1)]
 
     def sample(self, count: int, paths: Sequence[str], labels: Sequence[str]) -> list[int]:
         """Return numbers of images spread evenly over the index, to start from."""

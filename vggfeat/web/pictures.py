@@ -31,6 +31,37 @@ decoding = threading.BoundedSemaphore(usable_cores())
 """Held while an image is decoded, so that many requests at once do not fill the memory."""
 
 
+class Cache:
+    """Keeps what was asked for last, as far as there is room; for any thread.
+
+    Parameters
+    ----------
+    room : int
+        Bytes.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._turn = threading.Lock()
+
+    def get(self, key: str) -> bytes | None:
+        """Return what is kept under a key."""
+        with self._turn:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def keep(self, key: str, value: bytes) -> None:
+        """Keep a value, and forget others for it."""
+        with self._turn:
+            if key not in self._kept:
+                self._kept[key] = value
+                self._room -= len(value)
+            while self._room < 0:
+                self._room += len(self._kept.popitem(last=False)[1])
+
+
 class Pictures:
     """Opens originals of an index and makes thumbnails of them, from any thread.
 
@@ -39,27 +70,29 @@ class Pictures:
     index : SimilarityIndex
     roots : sequence of path
         Folders that originals may come from, beside those that the index names.
-    cache : int
-        Bytes of thumbnails to keep in memory.
+    cache : Cache, optional
+        Thumbnails that were made, perhaps for an index that this one follows.
     """
 
     def __init__(
         self,
         index: SimilarityIndex,
         roots: Sequence[str | os.PathLike[str]] = (),
-        cache: int = CACHE_BYTES,
+        cache: Cache | None = None,
     ) -> None:
         self._index = index
         self._roots = [Path(root).resolve() for root in roots]
-        self._room = cache
-        self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
-        self._turn = threading.Lock()
+        self._cache = cache or Cache(CACHE_BYTES)
+
+    def over(self, index: SimilarityIndex) -> Pictures:
+        """Return the pictures of another index, from the same folders, with the same cache."""
+        return Pictures(index, self._roots, self._cache)
 
     def tag(self, place: int, side: int = 0) -> str:
-        """Return a strong ETag: it changes where another image takes the place."""
+        """Return what names an image and no other, also where numbers have changed."""
         rows = self._index.catalogue.rows
         key = (self._index.source(place), self._index.path(place), int(rows.checksum[place]), side)
-        return f'"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}"'
+        return hashlib.sha256(repr(key).encode()).hexdigest()[:32]
 
     def original(self, place: int) -> BinaryIO:
         """Open the original of an image; the caller closes it.
@@ -95,22 +128,12 @@ class Pictures:
         ImageError, SourceError
             See :meth:`original`; or the image cannot be decoded.
         """
-        key = (place, side)
-        with self._turn:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+        key = self.tag(place, side)
+        if (kept := self._cache.get(key)) is not None:
+            return kept
         with decoding:
             small = shrunk(lambda: self.original(place), side)
         file = io.BytesIO()
         small.save(file, "JPEG", quality=85, optimize=True)
-        self._keep(key, file.getvalue())
+        self._cache.keep(key, file.getvalue())
         return file.getvalue()
-
-    def _keep(self, key: tuple[int, int], jpeg: bytes) -> None:
-        with self._turn:
-            if key not in self._kept:
-                self._kept[key] = jpeg
-                self._room -= len(jpeg)
-            while self._room < 0:
-                self._room += len(self._kept.popitem(last=False)[1])

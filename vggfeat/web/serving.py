@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from vggfeat.errors import ServeError
@@ -30,6 +29,8 @@ def serve(
     **network: Any,
 ) -> None:
     """Serve the page and the API of an index until SIGINT or SIGTERM, in the main thread.
+
+    Changes of the index by others are taken up with the next request.
 
     Parameters
     ----------
@@ -60,14 +61,20 @@ def serve(
     from vggfeat.queries import ImageSearch
     from vggfeat.web.app import create_app
     from vggfeat.web.asking import Desk
+    from vggfeat.web.current import Current
     from vggfeat.web.pictures import Pictures
 
+    def search(opened: SimilarityIndex) -> ImageSearch:
+        return ImageSearch(opened, **network)
+
+    def desk(opened: SimilarityIndex) -> Desk:
+        return Desk(search(opened), Pictures(opened, roots), limits or Limits())
+
     with _listening(host, port) as listener:
-        opened = SimilarityIndex.open(index)
-        desk = Desk(ImageSearch(opened, **network), Pictures(opened, roots), limits or Limits())
-        desk.warm()
+        current = Current(index, desk, search)
+        current.desk().warm()
         hosts = _LOCAL | {host.lower()} if _is_local(host) else None
-        app = create_app(desk, Path(index).absolute().name, hosts)
+        app = create_app(current, hosts)
         config = uvicorn.Config(
             app,
             http="h11",

@@ -1,0 +1,88 @@
+"""The index as it is now: opened again once somebody has changed it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+from vggfeat.errors import StoreMismatchError, VggfeatError
+from vggfeat.index import SimilarityIndex, state
+from vggfeat.queries import ImageSearch
+from vggfeat.web.asking import Desk
+
+_AGAIN_SECONDS = 2  # until an index that could not be opened is tried once more
+
+_log = logging.getLogger(__name__)
+
+
+class Current:
+    """Gives the desk of an index, a new one after it was added to, compacted or built anew.
+
+    One look at the folder a request tells. A request keeps the desk that it was given, so it sees
+    one index from its start to its end.
+
+    Parameters
+    ----------
+    path : path
+        The index.
+    first : callable
+        Makes a desk of an index that was just opened.
+    search : callable
+        Puts a network to an index whose features were made in another way than before.
+
+    Raises
+    ------
+    SearchError
+        See :meth:`vggfeat.index.SimilarityIndex.open`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        first: Callable[[SimilarityIndex], Desk],
+        search: Callable[[SimilarityIndex], ImageSearch],
+    ) -> None:
+        self._path = Path(path)
+        self._search = search
+        self._turn = threading.Lock()
+        self._not_before = 0.0
+        # Asked for before the index is opened: a change in between is seen at the next look.
+        self._state = state(path)
+        self._desk = first(SimilarityIndex.open(path))
+
+    @property
+    def name(self) -> str:
+        """What the index is called."""
+        return self._path.absolute().name
+
+    def desk(self) -> Desk:
+        """Return the desk of the index as it is, or as it was last where it is away or damaged.
+
+        While one request opens a changed index, others are answered from the one before.
+        """
+        if state(self._path) != self._state and self._turn.acquire(blocking=False):
+            try:
+                if monotonic() >= self._not_before:
+                    self._renew()
+            finally:
+                self._turn.release()
+        return self._desk
+
+    def _renew(self) -> None:
+        found = state(self._path)
+        try:
+            index = SimilarityIndex.open(self._path)
+            try:
+                self._desk = self._desk.over(index)
+            except StoreMismatchError:
+                self._desk = self._desk.over(index, self._search(index))
+        except (VggfeatError, OSError) as error:
+            self._not_before = monotonic() + _AGAIN_SECONDS
+            _log.warning("The index as it was is served on: %s", error)
+            return
+        self._state = found
+        _log.info("The index has changed: %d images", len(index))

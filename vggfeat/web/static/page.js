@@ -4,14 +4,13 @@
 
 const $ = (id) => document.getElementById(id);
 const limit = Number(document.body.dataset.upload);
-const state = { place: null, file: null, box: null };
+const state = { place: null, file: null, box: null, numbering: "", path: [], label: [], unlike: [] };
 let turn = 0; // answers to earlier questions are dropped
 let shown = null; // object URL of the uploaded photo
 
-function filters() {
-  const values = [["path", $("path").value.trim()], ["label", $("label") ? $("label").value : ""]];
-  return values.filter(([, value]) => value);
-}
+const filters = () => ["path", "label"].flatMap((name) => state[name].map((value) => [name, value]));
+const unlikes = () => state.unlike.map((place) => ["unlike", place]);
+const asking = () => state.file !== null || state.place !== null;
 
 function tell(text, bad = false) {
   $("status").textContent = text;
@@ -20,8 +19,12 @@ function tell(text, bad = false) {
 
 function remember(push) {
   const query = new URLSearchParams(filters());
-  if (state.place !== null) query.set("place", state.place);
-  if (state.place !== null && state.box) query.set("box", boxText());
+  if (state.place !== null) {
+    query.set("place", state.place);
+    for (const pair of unlikes()) query.append(...pair);
+    query.set("numbering", state.numbering);
+    if (state.box) query.set("box", boxText());
+  }
   if ($("k").value !== "24") query.set("k", $("k").value);
   const address = query.size ? `?${query}` : location.pathname;
   history[push ? "pushState" : "replaceState"](null, "", address);
@@ -29,14 +32,18 @@ function remember(push) {
 
 function recall() {
   const query = new URLSearchParams(location.search);
-  const place = query.get("place");
-  state.place = /^\d+$/.test(place || "") ? Number(place) : null;
-  state.file = null;
+  const number = (text) => (/^\d+$/.test(text || "") ? [Number(text)] : []);
   const parts = (query.get("box") || "").split(",").map(parseFloat);
-  const whole = parts.length === 4 && parts.every(Number.isFinite);
-  state.box = whole ? { x: parts[0], y: parts[1], w: parts[2], h: parts[3] } : null;
-  $("path").value = query.get("path") || "";
-  if ($("label")) $("label").value = query.get("label") || "";
+  const [x, y, w, h] = parts;
+  Object.assign(state, {
+    place: number(query.get("place"))[0] ?? null,
+    file: null,
+    box: parts.length === 4 && parts.every(Number.isFinite) ? { x, y, w, h } : null,
+    numbering: query.get("numbering") || "",
+    path: query.getAll("path").filter(Boolean),
+    label: query.getAll("label").filter(Boolean),
+    unlike: query.getAll("unlike").flatMap(number),
+  });
   $("k").value = query.get("k") || "24";
   showQuery(state.place === null ? "" : `Image ${state.place}`);
   ask();
@@ -49,25 +56,39 @@ function boxText() {
 
 async function ask() {
   const mine = ++turn;
+  const focused = $("results").contains(document.activeElement);
   tell("Searching …");
+  showChosen();
   $("results").classList.add("busy");
   try {
-    const answer = state.file || state.place !== null ? await search() : await sample();
+    const answer = asking() ? await search() : await sample();
     if (mine !== turn) return;
+    state.numbering = answer.numbering;
     if (answer.query) $("what").textContent = answer.query.path;
     const found = answer.neighbours || answer.images;
     const time = answer.seconds === undefined ? "" : ` in ${(1000 * answer.seconds).toFixed(0)} ms`;
     const kind = answer.neighbours ? "most alike" : "to start from";
     show(found);
-    tell(found.length ? `${found.length} images ${kind}${time}` : "No image fits the filters.");
+    if (focused) document.querySelector(".hit")?.focus({ preventScroll: true });
+    const images = found.length === 1 ? "1 image" : `${found.length} images`;
+    tell(found.length ? `${images} ${kind}${time}` : "No image fits the filters.");
   } catch (error) {
-    if (mine === turn) {
-      show([]);
-      tell(error.message, true);
-    }
+    if (mine !== turn) return;
+    show([]);
+    tell(error.message, true);
+    if (error.stale) startAgain(error.message);
   } finally {
     if (mine === turn) $("results").classList.remove("busy");
   }
+}
+
+// The index was compacted or built anew: what the page calls 3 is another image by now.
+async function startAgain(reason) {
+  Object.assign(state, { place: null, box: null, unlike: [], numbering: "" });
+  showQuery(state.file ? state.file.name : "");
+  remember(false);
+  await ask();
+  tell(`${reason} ${$("status").textContent}`, true);
 }
 
 function search() {
@@ -75,7 +96,8 @@ function search() {
   if (state.file) form.set("image", state.file, state.file.name || "pasted");
   else form.set("place", state.place);
   form.set("k", $("k").value || "24");
-  for (const [name, value] of filters()) form.append(name, value);
+  form.set("numbering", state.numbering);
+  for (const pair of [...filters(), ...unlikes()]) form.append(...pair);
   if (state.box) form.set("box", boxText());
   return told(fetch("/api/search", { method: "POST", body: form }));
 }
@@ -93,7 +115,7 @@ async function told(request) {
     throw new Error("The server does not answer. Is it still running?");
   }
   const value = await answer.json().catch(() => ({ error: `The server failed (${answer.status}).` }));
-  if (!answer.ok) throw new Error(value.error);
+  if (!answer.ok) throw Object.assign(new Error(value.error), { stale: answer.status === 409 });
   return value;
 }
 
@@ -108,14 +130,21 @@ function show(images) {
   $("results").replaceChildren(...images.map(card));
 }
 
-function card(one) {
-  const image = element("img", { src: `/api/thumbnail/${one.place}`, alt: "", loading: "lazy" });
+const address = (kind, place, more = "") =>
+  `/api/${kind}/${place}?numbering=${encodeURIComponent(state.numbering)}${more}`;
+
+function thumbnail(place) {
+  const image = element("img", { src: address("thumbnail", place), alt: "", loading: "lazy" });
   const mat = element("div", { class: "mat" }, image);
   image.addEventListener("error", () => mat.replaceChildren("The original is not there"));
+  return mat;
+}
+
+function card(one) {
   const line = element("div", { class: "line" });
   if (one.score !== undefined) line.append(element("strong", {}, one.score.toFixed(4)));
   if (one.label) line.append(element("span", { class: "chip" }, one.label));
-  const hit = element("a", { class: "hit", href: `?place=${one.place}` }, mat, line,
+  const hit = element("a", { class: "hit", href: `?place=${one.place}` }, thumbnail(one.place), line,
     element("p", { class: "path" }, one.path));
   hit.setAttribute("aria-label", `Search for images like ${one.path}`);
   hit.addEventListener("click", (event) => {
@@ -123,18 +152,55 @@ function card(one) {
     event.preventDefault();
     choose(one.place, one.path);
   });
-  const more = element("a", { class: "more", href: `/api/original/${one.place}`, target: "_blank",
-    rel: "noopener" }, "original");
+  const more = element("div", { class: "more" }, element("a", { class: "original",
+    href: address("original", one.place), target: "_blank", rel: "noopener" }, "original"));
+  if (asking()) {
+    const less = element("button", { type: "button", class: "less", title: "Search for less like this" },
+      "less like this");
+    less.addEventListener("click", () => avoid(one.place));
+    more.prepend(less);
+  }
   return element("li", {}, hit, more);
 }
 
 function choose(place, path) {
-  Object.assign(state, { place, file: null, box: null });
+  Object.assign(state, { place, file: null, box: null, unlike: [] });
   showQuery(path);
   remember(true);
   ask();
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   scrollTo({ top: 0, behavior: still ? "auto" : "smooth" });
+}
+
+function avoid(place) {
+  state.unlike = [...state.unlike, place];
+  remember(true);
+  ask();
+}
+
+// Filters and counterexamples that are chosen, each with a button that takes it away.
+
+function showChosen() {
+  for (const [name, list] of [["path", "paths"], ["label", "labels"], ["unlike", "unlikes"]]) {
+    $(list)?.replaceChildren(...state[name].map((value) => chosen(name, value)));
+  }
+  $("less").hidden = !state.unlike.length;
+  for (const option of $("label")?.options || []) option.disabled = state.label.includes(option.value);
+}
+
+function chosen(name, value) {
+  const what = name === "unlike" ? thumbnail(value) : String(value);
+  const button = element("button", { type: "button", class: "chip", "data-name": name }, what,
+    element("span", { "aria-hidden": "true" }, "×"));
+  button.setAttribute("aria-label", `Without ${name === "unlike" ? "this counterexample" : value}`);
+  button.addEventListener("click", () => change(name, state[name].filter((one) => one !== value)));
+  return element("li", {}, button);
+}
+
+function change(name, values) {
+  state[name] = [...new Set(values)];
+  remember(true);
+  ask();
 }
 
 function take(file) {
@@ -143,7 +209,7 @@ function take(file) {
     tell(`The photo has ${(file.size / 2 ** 20).toFixed(0)} MB; at most ${(limit / 2 ** 20).toFixed(0)} MB are taken.`, true);
     return;
   }
-  Object.assign(state, { place: null, file, box: null });
+  Object.assign(state, { place: null, file, box: null, unlike: [] });
   showQuery(file.name || "Pasted photo");
   remember(true);
   ask();
@@ -156,7 +222,7 @@ function showQuery(name) {
   $("what").textContent = name;
   $("hint").hidden = any;
   $("frame").hidden = $("boxhelp").hidden = !any;
-  if (any) $("query").src = shown || `/api/thumbnail/${state.place}?side=960`;
+  if (any) $("query").src = shown || address("thumbnail", state.place, "&side=960");
   else $("query").removeAttribute("src");
   drawBox();
 }
@@ -263,29 +329,50 @@ document.addEventListener("drop", (event) => {
 
 $("filters").addEventListener("submit", (event) => {
   event.preventDefault();
-  remember(true);
-  ask();
+  const typed = $("path").value.trim();
+  $("path").value = "";
+  change("path", typed ? [...state.path, typed] : state.path);
 });
-if ($("label")) $("label").addEventListener("change", () => $("filters").requestSubmit());
+$("label")?.addEventListener("change", () => {
+  const picked = $("label").value;
+  $("label").value = "";
+  if (picked) change("label", [...state.label, picked]);
+});
+$("k").addEventListener("change", () => $("filters").requestSubmit());
 
-// Arrow keys walk through the results; "/" goes to the path filter.
-document.addEventListener("keydown", (event) => {
-  const typing = event.target.matches("input, select, textarea");
-  if (event.key === "/" && !typing) {
-    event.preventDefault();
-    $("path").focus();
-    return;
-  }
+// The keyboard, outside of fields and of the query's box.
+
+function takeLast() {
+  const name = ["unlike", "label", "path"].find((one) => state[one].length);
+  if (name) change(name, state[name].slice(0, -1));
+  return Boolean(name);
+}
+
+function onResult(hit, key) {
   const hits = [...document.querySelectorAll(".hit")];
-  const now = hits.indexOf(document.activeElement);
-  if (now < 0) return;
   const columns = getComputedStyle($("results")).gridTemplateColumns.split(" ").length;
-  const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
-  const next = step === undefined ? undefined : hits[now + step];
-  if (next) {
-    event.preventDefault();
-    next.focus();
-  }
+  const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[key];
+  const next = step && hits[hits.indexOf(hit) + step];
+  const button = hit.parentElement.querySelector({ x: ".less", o: ".original" }[key] || "none");
+  next?.focus();
+  button?.click();
+  return Boolean(next || button);
+}
+
+document.addEventListener("keydown", (event) => {
+  const { key, target } = event;
+  if (event.ctrlKey || event.metaKey || event.altKey || target.matches("select, #k, #frame")) return;
+  let used = false;
+  if (target === $("path")) {
+    const first = key === "ArrowDown" && document.querySelector(".hit");
+    if (first) first.focus();
+    used = Boolean(first) || (key === "Backspace" && !target.value && takeLast());
+  } else if (key === "/") {
+    $("path").focus();
+    used = true;
+  } else if (key === "Backspace") used = takeLast();
+  else if (target.matches(".hit")) used = onResult(target, key);
+  if (used) event.preventDefault();
 });
 
 addEventListener("popstate", recall);

@@ -10,6 +10,7 @@ The threshold is calibrated twice: on the originals alone, and on all versions t
 every image has four copies.
 
     python benchmarks/duplicates.py ~/photos --photos 500
+    python benchmarks/duplicates.py ~/photos --photos 500 --flip
     python benchmarks/duplicates.py
 """
 
@@ -126,6 +127,7 @@ def _rates(right: int, found: int, possible: int) -> dict[str, float]:
 @click.option("--layers", default="pool4,pool5,relu6,relu7", show_default=True)
 @click.option("--model", default="vgg16-tiny", show_default=True)
 @click.option("--weights", help="[default: those of the model]")
+@click.option("--flip", is_flag=True, help="Average features with those of the mirror image.")
 @click.option("--shares", default=f"{SHARE / 2},{SHARE},{SHARE * 2}", show_default=True,
               help="What is taken of the usual distance.")  # fmt: skip
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write figures here.")
@@ -135,6 +137,7 @@ def main(
     layers: str,
     model: str,
     weights: str | None,
+    flip: bool,
     shares: str,
     json_path: Path | None,
 ) -> None:
@@ -145,7 +148,7 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         write_versions(images, work / "photos")
-        extractor = FeatureExtractor(model, layers=layers, device="cpu", **given)
+        extractor = FeatureExtractor(model, layers=layers, flip=flip, device="cpu", **given)
         extractor.extract(work / "photos", work / "all.h5", progress=False)
         with FeatureStore(work / "all.h5") as store:
             for layer in store.layers:

@@ -56,7 +56,8 @@ def duplicates(
 
     What counts as near-identical is read off the collection, and printed: 1 - cosine at most a
     quarter of its median between images and the nearest that differ from them. It takes a hundred
-    images or so to tell; for fewer, give --threshold. A STORE is indexed on the fly.
+    images or so to tell; for fewer, give --threshold. A STORE is indexed on the fly. Many mirrored
+    copies are missed, unless the features were extracted with --flip.
 
     The best of a group has the most pixels, then the most bytes. Groups are made of pairs, so one
     may be a chain whose ends differ: `least` is the score of the two that are least alike, and an

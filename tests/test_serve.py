@@ -16,11 +16,10 @@ import numpy as np
 import pytest
 from conftest import draw
 
-from vggfeat.errors import SearchError
 from vggfeat.index import SimilarityIndex
 from vggfeat.queries import ImageSearch
+from vggfeat.regions import Region
 from vggfeat.store import FeatureStore
-from vggfeat.web.asking import box_of
 
 MIB = 1 << 20
 
@@ -125,19 +124,11 @@ def test_filters_hold_during_the_search(client, opened):
 def test_a_box_searches_for_that_part_of_a_photo(client, opened, scenes):
     photo = scenes / "china" / "05.jpg"
     searcher = ImageSearch(opened, device="cpu")
-    (answer,) = searcher.search([str(photo)], 5, box=(10, 20, 80, 60))
+    (answer,) = searcher.search([str(photo)], 5, box=Region(10, 20, 80, 60))
     same(ask(client, photo.read_bytes(), k=5, box="10,20,80,60"), answer.neighbours)
     (place,) = opened.places_of(["china/05.jpg"])
     found = ask(client, place=int(place), k=5, box="0%,0%,100%,100%")
     assert found == ask(client, place=int(place), k=5)
-
-
-def test_boxes_are_in_pixels_or_in_percent():
-    assert box_of("40,25,300,200", (640, 480)) == (40, 25, 300, 200)
-    assert box_of("25%, 50%,10.5%,0.001%", (640, 480)) == (160, 240, 67, 1)
-    for text in ("10%,20%,0%,5%", "nan%,0%,5%,5%", "1e9%,0%,5%,5%", "5%,5%,5%", "%", "1,2,3,x"):
-        with pytest.raises(SearchError, match="is no box"):
-            box_of(text, (640, 480))
 
 
 def test_counterexamples_push_answers_away(client, opened):

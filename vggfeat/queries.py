@@ -22,11 +22,9 @@ from PIL import Image
 from vggfeat.errors import ImageError, SearchError
 from vggfeat.extract import Failure, FeatureExtractor
 from vggfeat.index import Expansion, Neighbour, Selection, SimilarityIndex
+from vggfeat.regions import Region
 from vggfeat.sources import open_source
 from vggfeat.sources.base import file_path
-
-Box = tuple[int, int, int, int]
-"""Left and upper edge, width and height in pixels of the upright image, counted from 0."""
 
 _AT_ONCE = 1024
 
@@ -103,7 +101,7 @@ class ImageSearch:
         return other
 
     def features(
-        self, images: Sequence[Any], box: Box | None = None
+        self, images: Sequence[Any], box: Region | None = None
     ) -> tuple[npt.NDArray[Any], list[int], list[Failure[int]]]:
         """Compute features of images.
 
@@ -111,7 +109,7 @@ class ImageSearch:
         ----------
         images : sequence
             Paths, Pillow images, uint8 arrays (H, W), (H, W, 3) or (H, W, 4).
-        box : Box, optional
+        box : Region, optional
             What to cut out of each, as if that were the image; it may reach beyond the image.
 
         Returns
@@ -128,7 +126,7 @@ class ImageSearch:
         @contextmanager
         def load(place: int) -> Iterator[Image.Image]:
             with self.extractor.held(given[place]) as image:
-                yield image if box is None else _cut(image, box)
+                yield image if box is None else box.cut(image)
 
         rows: dict[int, npt.NDArray[Any]] = {}
         failures = []
@@ -147,7 +145,7 @@ class ImageSearch:
         images: Sequence[Any],
         k: int = 10,
         *,
-        box: Box | None = None,
+        box: Region | None = None,
         average: bool = False,
         unlike: Sequence[Any] = (),
         within: Selection | None = None,
@@ -162,7 +160,7 @@ class ImageSearch:
             See :meth:`features`.
         k : int
             Neighbours of each.
-        box : Box, optional
+        box : Region, optional
             What to cut out of each.
         average : bool
             Make one query of all images.
@@ -245,35 +243,3 @@ def listed(names: Sequence[str]) -> list[str]:
         else:
             found.append(name)
     return found
-
-
-def parse_box(text: str) -> Box:
-    """Read ``"x,y,w,h"``.
-
-    Raises
-    ------
-    SearchError
-        It is no box, or empty.
-    """
-    parts = text.split(",")
-    try:
-        left, upper, width, height = (int(part) for part in parts)
-    except ValueError:
-        left = upper = width = height = 0
-    if width < 1 or height < 1:
-        raise SearchError(
-            f"{text!r} is no box: write x,y,w,h, the left and upper edge, width and height in "
-            "pixels of the upright image, as in 40,25,300,200."
-        )
-    return left, upper, width, height
-
-
-def _cut(image: Image.Image, box: Box) -> Image.Image:
-    left, upper, width, height = box
-    inside = (
-        *(max(left, 0), max(upper, 0)),
-        *(min(left + width, image.width), min(upper + height, image.height)),
-    )
-    if inside[0] >= inside[2] or inside[1] >= inside[3]:
-        raise ImageError(f"the box {box} has no pixel of the {image.width} x {image.height} image")
-    return image.crop(inside)

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 @click.option(
     "--box",
     metavar="X,Y,W,H",
-    help="Search for this part of the image: left and upper edge, width and height in pixels.",
+    help="Search for this part of the image: left and upper edge, width and "
+    "height, in pixels or all with % of the image.",
 )
 @click.option(
     "--matching",
@@ -89,13 +90,14 @@ def search(
     """
     from vggfeat.extract import Failure
     from vggfeat.index import Expansion, SimilarityIndex
-    from vggfeat.queries import ImageSearch, listed, parse_box
+    from vggfeat.queries import ImageSearch, listed
+    from vggfeat.regions import Region
     from vggfeat.report import destination
 
     if html:
         destination(html)  # refused now rather than after the work
     queries = listed(images)
-    region = None if box is None else parse_box(box)
+    region = None if box is None else Region.parse(box)
     if region is not None and len(queries) > 1:
         raise click.UsageError("--box is a part of one image; give one IMAGE.")
     expand = None if options["expand"] is None else Expansion.parse(options["expand"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from vggfeat.errors import ImageError, SearchError
 from vggfeat.images import decode
 from vggfeat.index import Neighbour, Selection
 from vggfeat.index.expansion import rocchio
-from vggfeat.queries import Box, ImageSearch, parse_box
+from vggfeat.queries import ImageSearch
+from vggfeat.regions import Region
 from vggfeat.web.limits import Limits
 from vggfeat.web.pictures import Pictures, decoding
 
@@ -44,7 +44,7 @@ class Question:
     k : int
         Neighbours, at least 1.
     box : str, optional
-        Part of the image, see :func:`box_of`.
+        Part of the image, see :meth:`vggfeat.regions.Region.parse`.
     paths, labels : sequence of str
         See :meth:`vggfeat.index.SimilarityIndex.select`.
     unlike : sequence of int
@@ -199,43 +199,9 @@ class Desk:
         return self.index.prepared(self._features(image, question.box))
 
     def _features(self, image: Image.Image, box: str | None) -> npt.NDArray[Any]:
-        part = None if box is None else box_of(box, image.size)
+        part = None if box is None else Region.parse(box)
         with self._network:
             X, _, failures = self._search.features([image], part)
         if failures:
             raise ImageError(failures[0].reason)
         return X
-
-
-def box_of(text: str, size: tuple[int, int]) -> Box:
-    """Read a box in pixels, ``"40,25,300,200"``, or in percent, ``"10%,5%,50%,40%"``.
-
-    Parameters
-    ----------
-    text : str
-        Left and upper edge, width and height, of the upright image.
-    size : tuple of int
-        Width and height of that image in pixels.
-
-    Raises
-    ------
-    SearchError
-        It is no box, or empty.
-    """
-    if "%" not in text:
-        return parse_box(text)
-    parts = text.split(",")
-    try:
-        left, upper, width, height = (float(part.strip().removesuffix("%")) for part in parts)
-    except ValueError:
-        left = upper = width = height = math.nan
-    if not (width > 0 and height > 0 and all(abs(x) <= 100 for x in (left, upper, width, height))):
-        raise SearchError(
-            f"{text!r} is no box: write x,y,w,h, the left and upper edge, width and height, all "
-            "in pixels of the upright image or all in percent of it, as in 10%,5%,50%,40%."
-        )
-    across, down = size[0] / 100, size[1] / 100
-    return (
-        *(round(left * across), round(upper * down)),
-        *(max(1, round(width * across)), max(1, round(height * down))),
-    )

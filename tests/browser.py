@@ -101,11 +101,16 @@ class Browser:
 
     def key(self, key: str, code: int, modifiers: int = 0) -> None:
         """Press a key and let it go."""
-        for kind in ("rawKeyDown", "keyUp"):
+        text = {"text": "\r"} if key == "Enter" else {}  # else it neither submits nor follows
+        for kind in ("keyDown" if text else "rawKeyDown", "keyUp"):
             self.tell(
                 "Input.dispatchKeyEvent", type=kind, key=key, code=key,
-                windowsVirtualKeyCode=code, modifiers=modifiers,
+                windowsVirtualKeyCode=code, modifiers=modifiers, **text,
             )  # fmt: skip
+
+    def type(self, text: str) -> None:
+        """Write into the field that has the focus."""
+        self.tell("Input.insertText", text=text)
 
     def upload(self, selector: str, file: Path) -> None:
         """Choose a file, as in the file dialogue."""

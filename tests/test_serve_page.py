@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,16 @@ from browser import PROGRAM, Browser, browsing
 from PIL import Image
 from test_serve import index, serving  # noqa: F401 (a fixture)
 
+from vggfeat.index import SimilarityIndex
+
 pytestmark = pytest.mark.skipif(
     PROGRAM is None, reason="no browser: install Debian's package chromium"
 )
 
 SETTLED = "!!document.querySelector('#results li') && !document.querySelector('#results.busy')"
 PATHS = "[...document.querySelectorAll('#results .path')].map((one) => one.textContent)"
+PICK = "(name) => { label.value = name; label.dispatchEvent(new Event('change')); }"
+CHOSEN = "[...document.querySelectorAll('.chosen button')].map((one) => one.dataset.name)"
 STATUS = "document.querySelector('#status').textContent"
 
 
@@ -99,10 +104,75 @@ def test_a_photo_is_chosen_boxed_clicked_through_and_filtered(browser, address, 
     browser.wait(f"{SETTLED} && !{PATHS}.includes({second!r})")
     assert browser.run("document.querySelector('#what').textContent") == second
 
-    browser.run("label.value = 'china'; label.dispatchEvent(new Event('change'))")
+    browser.run(f"({PICK})('china')")
     browser.wait(f"{SETTLED} && {PATHS}.every((one) => one.startsWith('china/'))")
     browser.run("history.back()")
     browser.wait(f"{SETTLED} && {PATHS}.some((one) => one.startsWith('flower/'))")
+
+
+def test_several_filters_are_chosen_and_taken_away(browser, address, tmp_path):
+    browser.size(1200, 1000)
+    browser.go(f"{address}?place=3&k=40")
+    browser.wait(SETTLED)
+    for pattern in ("*/03.jpg", "*/1?.jpg"):
+        browser.run("path.focus()")
+        browser.type(pattern)
+        browser.key("Enter", 13)
+        browser.wait(f"{SETTLED} && paths.textContent.includes({pattern!r})")
+    assert len(browser.run(PATHS)) == 21  # without the query itself
+    for count, name in ((11, "flower"), (21, "china")):
+        browser.run(f"({PICK})({name!r})")
+        browser.wait(f"{SETTLED} && {PATHS}.length === {count}")
+    assert browser.run(CHOSEN) == ["path", "path", "label", "label"]
+    shot(browser, tmp_path, "filters")
+    asked = browser.run("location.href")
+    browser.run("document.querySelector('.chosen button').click()")
+    browser.wait(f"{SETTLED} && {PATHS}.length === 20")
+    browser.run("document.activeElement.blur()")
+    browser.key("Backspace", 8)
+    browser.wait(
+        f"{SETTLED} && {CHOSEN}.length === 2 && {PATHS}.every((one) => /^flower.1/.test(one))"
+    )
+    browser.go(asked)
+    browser.wait(f"{SETTLED} && {PATHS}.length === 21 && {CHOSEN}.length === 4")
+
+
+def test_results_are_told_apart_by_less_like_this(browser, address):
+    browser.go(f"{address}?place=3&k=12")
+    browser.wait(SETTLED)
+    before = browser.run(PATHS)
+    browser.run("document.querySelector('.less').click()")
+    browser.wait(f"{SETTLED} && !{PATHS}.includes({before[0]!r})")
+    browser.run("document.querySelectorAll('.hit')[1].focus()")
+    second = browser.run(f"{PATHS}[1]")
+    browser.key("x", 88)
+    browser.wait(f"{SETTLED} && !{PATHS}.includes({second!r}) && {CHOSEN}.length === 2")
+    assert len(browser.run(PATHS)) == 12
+    assert browser.run("document.activeElement.className") == "hit"
+    for _ in range(2):
+        browser.run("document.querySelector('.chosen button').click()")
+    browser.wait(f"{SETTLED} && {PATHS}.join() === {','.join(before)!r} && less.hidden")
+    browser.run("document.querySelector('.less').click()")
+    browser.wait(f"{SETTLED} && {CHOSEN}.length === 1")
+    browser.run("document.querySelector('.hit').click()")
+    browser.wait(f"{SETTLED} && less.hidden && {CHOSEN}.length === 0")
+
+
+def test_a_page_that_was_open_when_numbers_changed_starts_again(browser, index, tmp_path):  # noqa: F811
+    own = tmp_path / "own.index"
+    shutil.copytree(index, own)
+    with serving(own) as (_, address):
+        browser.go(f"{address}?k=48")
+        browser.wait(SETTLED)
+        changed = SimilarityIndex.open(own)
+        changed.remove([changed.path(0)])
+        changed.compact()
+        browser.run("document.querySelectorAll('.hit')[5].click()")
+        browser.wait(f"{SETTLED} && {STATUS}.includes('other numbers now')")
+        assert len(browser.run(PATHS)) == 47
+        browser.run("document.querySelectorAll('.hit')[5].click()")
+        browser.wait(f"{SETTLED} && {STATUS}.includes('most alike')")
+        assert browser.run("what.textContent") == changed.path(5)
 
 
 def test_the_keyboard_draws_boxes_and_walks_through_results(browser, address):
@@ -123,6 +193,13 @@ def test_the_keyboard_draws_boxes_and_walks_through_results(browser, address):
     assert (
         browser.run("[...document.querySelectorAll('.hit')].indexOf(document.activeElement)") == 1
     )
+    browser.key("/", 191)
+    assert browser.run("document.activeElement.id") == "path"
+    browser.key("ArrowDown", 40)
+    assert browser.run("document.activeElement.className") == "hit"
+    first = browser.run(f"{PATHS}[0]")
+    browser.key("Enter", 13)
+    browser.wait(f"{SETTLED} && what.textContent === {first!r}")
 
 
 def test_a_broken_photo_is_told_in_the_page(browser, address, tmp_path):

@@ -64,7 +64,7 @@ async function ask() {
     const answer = asking() ? await search() : await sample();
     if (mine !== turn) return;
     state.numbering = answer.numbering;
-    if (answer.query) $("what").textContent = answer.query.path;
+    if (answer.query) $("what").replaceChildren(...broken(answer.query.path));
     const found = answer.neighbours || answer.images;
     const time = answer.seconds === undefined ? "" : ` in ${(1000 * answer.seconds).toFixed(0)} ms`;
     const kind = answer.neighbours ? "most alike" : "to start from";
@@ -140,12 +140,15 @@ function thumbnail(place) {
   return mat;
 }
 
+// A path whose lines break after a slash where they can.
+const broken = (path) => path.split(/(?<=\/)/).flatMap((part) => [part, element("wbr", {})]);
+
 function card(one) {
   const line = element("div", { class: "line" });
   if (one.score !== undefined) line.append(element("strong", {}, one.score.toFixed(4)));
   if (one.label) line.append(element("span", { class: "chip" }, one.label));
   const hit = element("a", { class: "hit", href: `?place=${one.place}` }, thumbnail(one.place), line,
-    element("p", { class: "path" }, one.path));
+    element("p", { class: "path" }, ...broken(one.path)));
   hit.setAttribute("aria-label", `Search for images like ${one.path}`);
   hit.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
@@ -219,7 +222,7 @@ function showQuery(name) {
   if (shown) URL.revokeObjectURL(shown);
   shown = state.file ? URL.createObjectURL(state.file) : null;
   const any = shown !== null || state.place !== null;
-  $("what").textContent = name;
+  $("what").replaceChildren(...broken(name));
   $("hint").hidden = any;
   $("frame").hidden = $("boxhelp").hidden = !any;
   if (any) $("query").src = shown || address("thumbnail", state.place, "&side=960");

@@ -25,6 +25,8 @@ def sections(command: click.Command, name: str) -> list[str]:
             child = command.get_command(context, sub)
             assert child is not None
             found += sections(child, f"{name} {sub}")
+    for sub, child in getattr(command, "beside", {}).items():
+        found += sections(child, f"{name} {sub}")
     return found
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
 from vggfeat.cli.choices import WEIGHTS
+from vggfeat.cli.evaluate_retrieval import retrieval
 from vggfeat.cli.evaluate_text import describe, facts, pair_text
+from vggfeat.cli.kept import kept_store
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
 from vggfeat.datasets import DATASETS, DOWNLOADABLE, Dataset
 from vggfeat.extract import PRECISIONS, FeatureExtractor
@@ -26,7 +25,25 @@ if TYPE_CHECKING:
     from vggfeat.store import FeatureStore
 
 
-@click.command()
+class _Evaluate(click.Command):
+    """Takes a dataset, or the name of a command in its place."""
+
+    beside: ClassVar[dict[str, click.Command]] = {"retrieval": retrieval}
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        if args and args[0] in self.beside:
+            name = f"{info_name} {args[0]}"
+            return self.beside[args[0]].make_context(name, args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(cls=_Evaluate)
 @click.argument("dataset", metavar="DATASET", type=click.Choice(DATASETS))
 @click.option(
     "--root",
@@ -144,7 +161,8 @@ def evaluate(dataset: str, as_json: bool, **options: Any) -> None:
     by linear SVMs whose C is chosen on held-out training images (Simonyan & Zisserman 2014,
     appendix B). `folder` is a folder of your own with a sub-folder for each class.
 
-    VOC at five scales takes days on a CPU; --quick takes one scale.
+    VOC at five scales takes days on a CPU; --quick takes one scale. Benchmarks of image retrieval
+    have a command of their own: `vggfeat evaluate retrieval --help`.
 
     \b
     Example:
@@ -267,19 +285,10 @@ def _stores(
     """Extract what is not there yet; return the opened stores by network."""
     from vggfeat.store import FeatureStore
 
-    Path(folder).mkdir(parents=True, exist_ok=True)
     source, opened = dataset.source(boxes=boxes), {}
     for network, extractor in extractors.items():
-        # Other settings have a store of their own, named by what decides their numbers.
-        deciding = json.dumps(extractor.deciding.to_json(), sort_keys=True).encode()
         what = f"{dataset.name}-{network}{'-boxes' if boxes else ''}"
-        path = Path(folder) / f"{what}-{hashlib.sha256(deciding).hexdigest()[:8]}.h5"
-        click.echo(f"{network}: {len(source.entries):,} images into {path}", err=True)
-        try:
-            extractor.extract(source, path, progress=show_progress())
-        except KeyboardInterrupt:
-            click.echo(f"Stopped. What was done is in {path}; the same command goes on.", err=True)
-            raise
+        path = kept_store(source, extractor, folder, what)
         opened[network] = stack.enter_context(FeatureStore(path))
     return opened
 

@@ -1,6 +1,7 @@
 """Labelled datasets in their official layouts, with the splits and metrics they are known by.
 
-:func:`open_dataset` reads one, :func:`download` fetches it. Nothing here imports torch, but for a
+:func:`open_dataset` reads one, :func:`download` fetches it; :func:`open_benchmark` reads one of
+image retrieval. Nothing here imports torch, but for a
 download.
 """
 
@@ -11,6 +12,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 
+from vggfeat.datasets.benchmark import BENCHMARKS, RetrievalBenchmark, open_benchmark
 from vggfeat.datasets.dataset import ABSENT, IGNORED, PRESENT, Dataset
 from vggfeat.datasets.fetching import DOWNLOADABLE, fetch
 from vggfeat.datasets.folders import read_caltech101, read_caltech256, read_folder
@@ -22,6 +24,7 @@ from vggfeat.errors import SourceError
 
 __all__ = [
     "ABSENT",
+    "BENCHMARKS",
     "DATASETS",
     "DOWNLOADABLE",
     "IGNORED",
@@ -30,9 +33,11 @@ __all__ = [
     "Dataset",
     "Protocol",
     "Published",
+    "RetrievalBenchmark",
     "Split",
     "SplitRule",
     "download",
+    "open_benchmark",
     "open_dataset",
 ]
 

@@ -1,0 +1,274 @@
+"""How well features find the images of a benchmark of image retrieval.
+
+Queries go the way of searches: whitened and compared as the index's vectors are, expanded if asked
+for. The search is exact and ranks all images; the benchmark's own rules say what counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vggfeat.errors import SearchError
+from vggfeat.evaluation.ranked import RetrievalEvaluation, RetrievalScore
+from vggfeat.index import SimilarityIndex
+from vggfeat.metrics.retrieval import (
+    UKBENCH_VIEWS,
+    Area,
+    precision_at,
+    ranked_average_precision,
+    ukbench_score,
+)
+
+if TYPE_CHECKING:
+    from vggfeat.datasets.benchmark import RetrievalBenchmark
+    from vggfeat.datasets.retrieval import Query
+    from vggfeat.index import Expansion
+    from vggfeat.index.building import Progress
+    from vggfeat.index.comparing import Integers, Metric
+    from vggfeat.store import FeatureStore
+    from vggfeat.whitening import Whitening
+
+_AT_ONCE = 64  # queries, whose rankings of all images are in memory together
+
+
+def evaluate_retrieval(
+    benchmark: RetrievalBenchmark,
+    store: FeatureStore,
+    queries: FeatureStore | None = None,
+    *,
+    layer: str | None = None,
+    metric: Metric = "cosine",
+    whitening: Whitening | int | None = None,
+    augment: Expansion | None = None,
+    expand: Expansion | None = None,
+    area: Area | None = None,
+    progress: Progress = lambda _stage, _done, _total: None,
+) -> RetrievalEvaluation:
+    """Score a benchmark on features that were extracted from it.
+
+    Parameters
+    ----------
+    benchmark : RetrievalBenchmark
+        From :func:`vggfeat.datasets.open_benchmark`.
+    store : FeatureStore
+        Of ``benchmark.source()``.
+    queries : FeatureStore, optional
+        Of ``benchmark.query_source()``, or of that with ``whole=True``: then whole images are the
+        queries. By default whole images too, which must be among those of `store`.
+    layer : str, optional
+        May be left out where the store has one only.
+    metric : {"cosine", "l2", "ip"}
+        How nearness is measured.
+    whitening, augment, expand :
+        See :meth:`vggfeat.index.SimilarityIndex.build` and ``search``.
+    area : {"trapezoid", "step"}, optional
+        Definition of average precision; by default the benchmark's.
+    progress : callable
+        Told the stage, how many more of it are done, and how many there are.
+
+    Returns
+    -------
+    RetrievalEvaluation
+
+    Raises
+    ------
+    SearchError
+        No query has features, or none has something to be found; or `store` holds other images,
+        from which a whitening or augmentation would learn.
+    StoreMismatchError
+        The two stores were made in different ways, or a whitening of features made otherwise.
+    LayerError
+        A store has no such layer.
+    """
+    if layer is None and len(store.layers) > 1:
+        raise SearchError(f"{store.path} has {', '.join(store.layers)}; say which layer to take.")
+    name = store.layer(layer or store.layers[0])
+    others = sorted(set(store.paths[store.done].tolist()) - set(benchmark.images))
+    if others and (isinstance(whitening, int) or augment is not None):
+        raise SearchError(
+            f"{store.path} holds {len(others):,} images that are not searched, as {others[0]!r}, "
+            "and a whitening or augmentation would learn from them. Extract the benchmark into a new store."
+        )
+    index = SimilarityIndex.build(
+        store, name, kind="flat", metric=metric, whitening=whitening, augment=augment,
+        progress=progress,
+    )  # fmt: skip
+    alive = set(map(index.path, index.alive.tolist()))
+    index.remove([path for path in others if path in alive])
+    held = _Held(benchmark, index, store, queries, name)
+    chosen = area or benchmark.protocol.area
+    tallies = {level: _Tally(benchmark, chosen) for level in benchmark.levels}
+    places = {index.path(place): place for place in index.alive.tolist()}
+    k = UKBENCH_VIEWS if benchmark.protocol.metric == "N-S score" else len(index)
+    for numbers, X in held.blocks():
+        found, _ = index.nearest(X, k, expand=expand)
+        for number, ranking in zip(numbers, found, strict=True):
+            for level, tally in tallies.items():
+                tally.add(benchmark.levels[level][number], ranking, places)
+        progress("Searching", len(numbers), len(held.numbers))
+    return RetrievalEvaluation(
+        benchmark=benchmark.name,
+        protocol=benchmark.protocol,
+        scores=tuple(tally.score(level) for level, tally in tallies.items()),
+        images=len(index),
+        settings=_settings(benchmark, index, store, held, chosen, expand, whitening),
+        departures=_departures(benchmark, index, held, area),
+    )
+
+
+@dataclass(eq=False)
+class _Held:
+    """Where the features of queries are."""
+
+    benchmark: RetrievalBenchmark
+    index: SimilarityIndex
+    store: FeatureStore
+    queries: FeatureStore | None
+    layer: str
+
+    def __post_init__(self) -> None:
+        if self.queries is not None:
+            self.index.check(self.queries.provenance.deciding)
+        holder = self.queries or self.store
+        rows = {path: row for row, path in enumerate(holder.paths.tolist())}
+        asked = self.benchmark.queries
+        self.whole = not (
+            self.benchmark.boxed and any(self.benchmark.key(one) in rows for one in asked)
+        )
+        done = holder.done
+        keys = [self.benchmark.key(one, whole=self.whole) for one in asked]
+        usable = [key in rows and bool(done[rows[key]]) for key in keys]
+        self.holder = holder
+        self.numbers = [number for number, good in enumerate(usable) if good]
+        self.rows = [rows[keys[number]] for number in self.numbers]
+        self.lost = [key for key, good in zip(keys, usable, strict=True) if not good]
+        if not self.numbers:
+            raise SearchError(
+                f"None of the {len(keys):,} queries, as {keys[0]!r}, has features in {holder.path}."
+                " Extract the benchmark's queries first; `vggfeat info` tells which images failed."
+            )
+
+    def blocks(self) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
+        """Read features of queries, which may be images that occur in several."""
+        for start in range(0, len(self.numbers), _AT_ONCE):
+            rows = np.array(self.rows[start : start + _AT_ONCE], np.int64)
+            unique, inverse = np.unique(rows, return_inverse=True)
+            _, X = self.holder.matrix(self.layer, unique)
+            yield self.numbers[start : start + _AT_ONCE], X[inverse]
+
+
+class _Tally:
+    """What the queries of one level have scored so far."""
+
+    def __init__(self, benchmark: RetrievalBenchmark, area: Area) -> None:
+        self.protocol, self.area = benchmark.protocol, area
+        self.scores: dict[str, float] = {}
+        self.precisions: list[list[float]] = []
+        self.empty = 0
+
+    def add(self, query: Query, ranking: Integers, places: dict[str, int]) -> None:
+        if not query.relevant:
+            self.empty += 1
+            return
+        relevant, junk = (
+            np.isin(ranking, [places[path] for path in paths if path in places])
+            for paths in (query.relevant, query.junk)
+        )
+        if self.protocol.metric == "N-S score":
+            self.scores[query.name] = ukbench_score(_padded(relevant))
+            return
+        self.scores[query.name] = ranked_average_precision(
+            relevant, junk, len(query.relevant), self.area
+        )
+        self.precisions.append(
+            [_precision(relevant, k, junk, self.protocol.capped) for k in self.protocol.at]
+        )
+
+    def score(self, level: str) -> RetrievalScore:
+        if not self.scores:
+            raise SearchError(f"No query has anything to be found {level or 'in the images'}.")
+        means = np.mean(self.precisions, axis=0).tolist() if self.precisions else []
+        return RetrievalScore(
+            level=level,
+            score=math.fsum(self.scores.values()) / len(self.scores),
+            precision=dict(zip(self.protocol.at, means, strict=bool(means))),
+            queries=self.scores,
+            empty=self.empty,
+        )
+
+
+def _padded(relevant: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return the first four as a row; images that are not there are no answers."""
+    row = np.zeros((1, UKBENCH_VIEWS), np.bool_)
+    row[0, : len(relevant)] = relevant[:UKBENCH_VIEWS]
+    return row
+
+
+def _precision(
+    relevant: npt.NDArray[np.bool_], k: int, junk: npt.NDArray[np.bool_], capped: bool
+) -> float:
+    if capped:
+        ranks = np.flatnonzero(relevant[~junk]) + 1
+        if not len(ranks):
+            return 0.0
+        k = min(k, int(ranks[-1]))
+    return precision_at(relevant, k, junk)
+
+
+def _settings(
+    benchmark: RetrievalBenchmark,
+    index: SimilarityIndex,
+    store: FeatureStore,
+    held: _Held,
+    area: Area,
+    expand: Expansion | None,
+    whitening: Whitening | int | None,
+) -> dict[str, Any]:
+    learnt = index.catalogue.whitening
+    told = None
+    if learnt is not None:
+        own = isinstance(whitening, int)
+        told = learnt.summary() | {"learnt_on": "the searched images" if own else "other images"}
+    return {
+        "store": str(store.path),
+        "queries": None if held.queries is None else str(held.queries.path),
+        "layer": index.layer,
+        "weights": store.latest.weights,
+        **index.provenance.deciding.to_json(),
+        "dimension": index.dimension,
+        "metric": index.metric,
+        "whitening": told,
+        "augmented": index.catalogue.settings.augmented,
+        "expand": "" if expand is None else str(expand),
+        "query": "crop" if benchmark.boxed and not held.whole else "whole image",
+        "query_itself": benchmark.protocol.itself,
+        "junk": benchmark.protocol.junk,
+        "average_precision": area if benchmark.protocol.metric == "mAP" else None,
+        "search": "exact, all images ranked; of equally near ones the first path comes first",
+    }
+
+
+def _departures(
+    benchmark: RetrievalBenchmark, index: SimilarityIndex, held: _Held, area: Area | None
+) -> tuple[str, ...]:
+    """Name in what a run differs from the benchmark."""
+    found = list(benchmark.deviations)
+    if missing := len(benchmark.images) - len(index):
+        found.append(f"{missing:,} images have no features and are never found")
+    if held.lost:
+        found.append(f"{_some(held.lost)} without features, left out of the mean")
+    if benchmark.boxed and held.whole:
+        found.append("whole images are the queries, not their boxes")
+    if area is not None and area != benchmark.protocol.area:
+        found.append(f"average precision by {area}, not by {benchmark.protocol.area}")
+    return tuple(found)
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{len(names):,} queries (as {names[0]!r})" if len(names) > 1 else f"query {names[0]!r}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 from conftest import draw
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason="the Winograd engine needs numba, the extra `fast`")
@@ -100,11 +101,33 @@ def test_any_layers_sizes_and_batches_are_torchs(layers, count, height, width, f
         assert error(value, theirs[name]) < 1e-5, name
 
 
-def test_networks_of_any_widths_are_torchs():
-    taken = images(3, 45, 38)
-    ours, theirs = (load(ODD, "all", engine).features(taken) for engine in ("winograd", "torch"))
+@settings(max_examples=15)
+@given(
+    widths=st.tuples(*[st.integers(1, 90)] * 5),
+    convolutions=st.tuples(*[st.integers(1, 3)] * 5),
+    count=st.integers(1, 3),
+    batch_norm=st.booleans(),
+)
+@example(ODD.widths, ODD.convolutions, 3, True)
+@example((1, 3, 9, 2, 5), (2, 1, 1, 1, 1), 1, False)
+def test_networks_of_any_widths_are_torchs(widths, convolutions, count, batch_norm):
+    network = replace(ODD, widths=widths, convolutions=convolutions, batch_norm=batch_norm)
+    taken = images(count, 45, 38)
+    ours, theirs = (
+        load(network, "all", engine).features(taken) for engine in ("winograd", "torch")
+    )
+    assert list(ours) == [layer.name for layer in network.layers]
     for name, value in ours.items():
         assert error(value, theirs[name]) < 1e-5, name
+
+
+@pytest.mark.parametrize("layers", ["bn1_1", "conv1_1", "conv2_1,bn2_1,pool2", "conv5_2,relu7"])
+def test_a_convolution_beside_batch_normalisation_changes_no_other_layer(layers):
+    network = replace(ODD, batch_norm=True)
+    taken = images(3, 70, 45)
+    whole = load(network, "all", "winograd").features(taken)
+    for name, value in load(network, layers, "winograd").features(taken).items():
+        assert torch.equal(value, whole[name])
 
 
 @pytest.mark.parametrize("layers", ["conv3_1:max,pool5,relu7,prob", "pool4:gem,fc6"])

@@ -1,8 +1,9 @@
 """Vector instructions, written as LLVM's intermediate representation.
 
 numba compiles loops over numbers well, but does not promise vectors, nor that sums stay in
-registers. The blocks of :mod:`~vggfeat.engine.blocks` need both, and so they are put together from
-the few operations here, each of which is one instruction of the processor.
+registers. The unrolled parts (:mod:`~vggfeat.engine.blocks`, :mod:`~vggfeat.engine.transforming`,
+:mod:`~vggfeat.engine.products`) need both, and so they are put together from the few operations
+here, each of which is one instruction of the processor.
 """
 
 from __future__ import annotations

@@ -93,11 +93,10 @@ def pack(
     bias: NDArray[np.float32],
     choices: tuple[Target, ...],
     threads: int,
+    *,
+    direct: bool,
 ) -> Filters:
     """Pack the weights of a convolution.
-
-    With fewer inputs than a vector has lanes, as the first layer has, it is computed as it is
-    defined: Winograd's transforms would work on padding.
 
     Parameters
     ----------
@@ -107,10 +106,12 @@ def pack(
         From :func:`targets`.
     threads : int
         That share the work.
+    direct : bool
+        Whether it is computed as it is defined, as the first layer is: with its three inputs,
+        fewer than a vector has lanes, Winograd's transforms would work on padding.
     """
     outputs, inputs = padded(weight.shape[0]), weight.shape[1]
     target = next(t for t in choices if outputs % t.panel == 0)
-    direct = inputs < WHOLE
     held = aligned(outputs)
     held[: len(bias)] = bias
     # (K, C, 3, 3) -> (3, 3, C, K)

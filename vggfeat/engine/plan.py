@@ -15,7 +15,7 @@ from dataclasses import replace
 from math import ceil, prod
 
 from vggfeat.engine.memory import GUARD, Lifetime, placed
-from vggfeat.engine.packing import WHOLE, padded
+from vggfeat.engine.packing import padded
 from vggfeat.engine.processor import second_level_cache
 from vggfeat.engine.steps import Buffer, Plan, Section, Step
 from vggfeat.engine.transforms import ELEMENTS
@@ -64,7 +64,7 @@ def compiled(
     """
     layers = [layer for layer in network.upto(asked) if layer.spatial]
     network.output_shape(layers[-1].name, height, width)  # raises for inputs that are too small
-    steps = list(_steps(layers, asked, height, width))
+    steps = list(_steps(list(_folded(layers, asked)), asked, height, width))
     sections = _sections(steps, images, threads)
     buffers = _buffers(sections, threads, GUARD if guarded else 0)
     offsets, total = placed([buffer.life for buffer in buffers])
@@ -76,20 +76,42 @@ def compiled(
     return Plan(images, height, width, threads, sections, settled, total, guards)
 
 
+def _folded(layers: Sequence[Layer], asked: Collection[str]) -> Iterator[Layer]:
+    """Give the layers as they run: batch normalisation as the convolution that it is folded into.
+
+    A convolution's own output is then not on the way; it is computed beside it if asked for.
+    """
+    for layer, behind in zip(layers, [*layers[1:], None], strict=True):
+        if layer.kind == "bn":
+            continue
+        if behind is None or behind.kind != "bn":
+            yield layer
+            continue
+        if layer.name in asked:
+            yield layer
+        yield replace(layer, name=behind.name)
+
+
 def _steps(
     layers: Sequence[Layer], asked: Collection[str], height: int, width: int
 ) -> Iterator[Step]:
-    """Fuse layers to steps, each of which reads what the one before it wrote."""
+    """Fuse layers to steps, each of which reads what the one before it wrote.
+
+    Only a convolution directly before another one stands beside that chain: both read the same.
+    """
     channels = layers[0].inputs
     yield Step("border", ("input",), -1, 0, height, width, channels, channels, channels)
-    at = buffer = 0
+    at = buffer = written = 0
     while at < len(layers):
-        fused = _fused(layers[at:], asked)
+        direct = buffer == 0  # the first layer has too few channels to be worth transforming
+        fused = _fused(layers[at:], asked, pools=not direct)
         layer, kinds = fused[0], [one.kind for one in fused]
         kind = "pool" if "pool" in kinds else "rectify"
         if layer.kind == "conv":
-            kind = "direct" if layer.inputs < WHOLE else "winograd"
-        target = buffer if kind == "rectify" else buffer + 1
+            kind = "direct" if direct else "winograd"
+        target = buffer if kind == "rectify" else written + 1
+        behind = layers[at + len(fused) :][:1]
+        beside = kinds == ["conv"] and any(one.kind == "conv" for one in behind)
         step = Step(
             kind=kind,
             layers=tuple(one.name for one in fused),
@@ -97,7 +119,7 @@ def _steps(
             target=target,
             height=height,
             width=width,
-            inputs=layer.inputs if kind == "direct" else padded(layer.inputs),
+            inputs=layer.inputs if direct else padded(layer.inputs),
             outputs=padded(layer.outputs),
             channels=layer.outputs,
             rectified="relu" in kinds,
@@ -107,22 +129,21 @@ def _steps(
         yield step
         if step.halved:
             height, width = height // 2, width // 2
-        buffer, at = target, at + len(fused)
+        written, at = target, at + len(fused)
+        buffer = buffer if beside else target
 
 
-def _fused(layers: Sequence[Layer], asked: Collection[str]) -> list[Layer]:
-    """Return the first layer and those behind it that one step computes together with it."""
+def _fused(layers: Sequence[Layer], asked: Collection[str], *, pools: bool) -> list[Layer]:
+    """Return the first layer and those behind it that one step computes together with it.
+
+    A step that starts with a convolution whose kernel never `pools` ends before a pooling layer.
+    """
     fused = [layers[0]]
     for behind in layers[1:3]:
         last = fused[-1]
-        # The larger of maxima and 0 is the maximum of what is larger than 0. And the kernel for
-        # few input channels does not pool.
+        # The larger of maxima and 0 is the maximum of what is larger than 0.
         follows = (last.kind, behind.kind) in (("conv", "relu"), ("relu", "pool"))
-        if (
-            not follows
-            or last.name in asked
-            or (behind.kind == "pool" and layers[0].inputs < WHOLE)
-        ):
+        if not follows or last.name in asked or (behind.kind == "pool" and not pools):
             break
         fused.append(behind)
     return fused

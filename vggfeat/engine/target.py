@@ -18,8 +18,6 @@ from typing import Any
 from numba.core import types
 from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
 
-_SOURCES = ("transforms.py", "target.py", "emitting.py", "blocks.py", "steps.py", "kernels.py")
-
 
 @dataclass(frozen=True)
 class Target:
@@ -83,9 +81,8 @@ register_model(TargetType)(models.OpaqueModel)
 
 @cache
 def _numba_type(target: Target) -> TargetType:
-    return TargetType(
-        target, _digest()
-    )  # not kept in the target, which numba pickles with its type
+    # Not kept in the target, which numba pickles with its type.
+    return TargetType(target, _digest())
 
 
 @typeof_impl.register(Target)
@@ -101,6 +98,5 @@ def _unbox(_type: TargetType, _value: Any, context: Any) -> NativeValue:
 @cache
 def _digest() -> str:
     """Return what changes with the code that kernels are made of."""
-    folder = Path(__file__).parent
-    text = b"".join((folder / name).read_bytes() for name in _SOURCES)
+    text = b"".join(source.read_bytes() for source in sorted(Path(__file__).parent.glob("*.py")))
     return hashlib.sha256(text).hexdigest()[:16]

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vggfeat.engine import kernels
+from vggfeat.engine import kernels, other_kernels
+from vggfeat.engine.compiling import BUFFERS
 from vggfeat.engine.crew import Crew
 from vggfeat.engine.memory import Floats, guard, unharmed
 from vggfeat.engine.packing import WHOLE, Packed
@@ -98,7 +99,7 @@ class Walk:
             fault = self._kernel(step, images, source, out)
             if fault:
                 raise EngineError(
-                    f"{step.layers[-1]}: an address lies outside of its {kernels.BUFFERS[fault]}."
+                    f"{step.layers[-1]}: an address lies outside of its {BUFFERS[fault]}."
                 )
         self._check(step)
         if step.captured:
@@ -123,10 +124,10 @@ class Walk:
             target = packed.targets[-1]
             if step.kind == "pool":
                 size = (images, step.height, step.width, step.outputs)
-                return run(lambda c, _: kernels.pool(target, c, *size, x, floor, y), threads)
+                return run(lambda c, _: other_kernels.pool(target, c, *size, x, floor, y), threads)
             part = -(-out.size // (8 * threads * WHOLE)) * WHOLE
             return run(
-                lambda c, _: kernels.rectify(target, c, part, out.size, x, floor, y), threads
+                lambda c, _: other_kernels.rectify(target, c, part, out.size, x, floor, y), threads
             )
         filters = packed.filters[step.layers[0]]
         if (filters.inputs, filters.outputs) != (step.inputs, step.outputs):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
-from vggfeat.engine import kernels
+from vggfeat.engine import other_kernels
+from vggfeat.engine.compiling import BUFFERS
 from vggfeat.engine.crew import crew
 from vggfeat.engine.memory import Floats
 from vggfeat.engine.packing import WHOLE, Filters, Packed, pack, targets
@@ -36,8 +37,9 @@ class Winograd:
         Whose layers are named.
     parameters : iterable of (str, (ndarray, ndarray))
         Canonical name, weight and bias, float32, of the layers that will run, shaped as torch has
-        them. A convolution's are not needed any more when the next are asked for; those of fully
-        connected layers are used where they are, not copied.
+        them; for batch normalisation those of the convolution that it is folded into. A
+        convolution's are not needed any more when the next are asked for; those of fully connected
+        layers are used where they are, not copied.
     threads : int
         That share the work.
     lanes : int, optional
@@ -78,13 +80,13 @@ class Winograd:
         self.debug = debugging() if debug is None else debug
         self.lanes = lanes or widths()[0]
         self._plans: dict[tuple[object, ...], Plan] = {}
-        kinds = {layer.name: layer.kind for layer in network.layers}
         choices = targets(self.lanes, self.debug)
+        first = {layer.name for layer in network.layers[:2]}  # and what may be folded into it
         filters: dict[str, Filters] = {}
         self._linear: dict[str, tuple[Floats, Floats]] = {}
         for name, (weight, bias) in parameters:
-            if kinds[name] == "conv":
-                filters[name] = pack(weight, bias, choices, threads)
+            if weight.ndim == 4:
+                filters[name] = pack(weight, bias, choices, threads, direct=name in first)
             else:  # addresses are taken of these: copied where they are not as they should be
                 laid = (np.ascontiguousarray(values, np.float32) for values in (weight, bias))
                 self._linear[name] = next(laid), next(laid)
@@ -171,10 +173,11 @@ class Winograd:
         own = crew()
         with own.lock:
             fault = own.run(
-                lambda counter, _thread: kernels.connect(target, counter, *fixed), self.threads
+                lambda counter, _thread: other_kernels.connect(target, counter, *fixed),
+                self.threads,
             )
         if fault:
-            raise EngineError(f"{layer}: an address lies outside of its {kernels.BUFFERS[fault]}.")
+            raise EngineError(f"{layer}: an address lies outside of its {BUFFERS[fault]}.")
         return out
 
 

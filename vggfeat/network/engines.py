@@ -16,6 +16,7 @@ from vggfeat import malloc
 from vggfeat.engine import ENGINES, processor
 from vggfeat.errors import DeviceError
 from vggfeat.layers import Architecture
+from vggfeat.network.folding import source
 from vggfeat.network.modules import capture
 from vggfeat.processors import usable_cores
 
@@ -154,7 +155,7 @@ class Engine:
         self._undecided = False
         if asked == "torch":
             self._take_torch("it was asked for")
-        elif why := unsuited(network, device, precision):
+        elif why := unsuited(device, precision):
             if asked == "winograd":
                 raise DeviceError(f"The Winograd engine cannot run: {why}. Take --engine torch.")
             self._take_torch(why)
@@ -210,17 +211,16 @@ class Engine:
 
     def _parameters(self) -> Iterator[tuple[str, tuple[NDArray[Any], NDArray[Any]]]]:
         """Give weights and biases; convolutions let go of theirs, which nobody needs any more."""
-        for name, module in self._modules.items():
+        modules = {name: source(module) for name, module in self._modules.items()}
+        for name, module in modules.items():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 yield name, (module.weight.numpy(), cast(Tensor, module.bias).numpy())
             if isinstance(module, nn.Conv2d):
                 module.to("meta")
 
 
-def unsuited(network: Architecture, device: torch.device, precision: torch.dtype) -> str:
+def unsuited(device: torch.device, precision: torch.dtype) -> str:
     """Return why the Winograd engine cannot run somewhere, or nothing where it can."""
-    if network.batch_norm:
-        return f"{network.name}'s batch normalisation is folded for torch's modules only"
     if device.type != "cpu":
         return f"the network runs on {device}"
     if precision != torch.float32:

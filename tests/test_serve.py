@@ -271,10 +271,13 @@ def test_a_changed_index_is_taken_up_by_the_running_server(index, scenes_store, 
         assert stale.status_code == 409
         assert "other numbers" in stale.json()["error"]
         assert client.get("/api/info").json()["images"] == 48
+        photo = {"image": client.get("/api/original/0").content}
+        stale = {"numbering": before["numbering"], "k": 3}
+        assert len(client.post("/api/search", data=stale, files=photo).json()["neighbours"]) == 3
 
         with FeatureStore(scenes_store) as store:
             SimilarityIndex.build(store, "relu7", path=own, metric="l2")
-        answer = client.post("/api/search", files={"image": client.get("/api/original/0").content})
+        answer = client.post("/api/search", files=photo)
         assert answer.json()["metric"] == "l2"
         assert answer.json()["neighbours"][0]["score"] == pytest.approx(0, abs=1e-2)
 

@@ -103,6 +103,7 @@ class Desk:
         Raises
         ------
         StaleNumberError
+            The index was compacted or built anew since.
         """
         if numbering and numbering != self.index.numbering:
             raise StaleNumberError(
@@ -136,7 +137,8 @@ class Desk:
             :meth:`vggfeat.index.SimilarityIndex.search`.
         """
         self._check(question)
-        self.check_numbering(question.numbering)
+        if question.place is not None or question.unlike:
+            self.check_numbering(question.numbering)
         within = self.selection(question.paths, question.labels)
         query = self._query(question)
         if question.unlike:

@@ -1,7 +1,7 @@
 """Pickles of plain values and NumPy arrays, read without running anything that they hold.
 
 Some ground truth is published as a pickle, and a pickle is a program. The reader here knows lists,
-tuples, dictionaries, sets, numbers, texts and arrays of numbers. Names that a pickle asks for are
+tuples, dictionaries, numbers, texts and arrays of numbers. Names that a pickle asks for are
 never imported: the few that arrays need stand for functions of this file, and all others, as well
 as the instructions that build objects of any class, are refused.
 """
@@ -12,6 +12,7 @@ import io
 import os
 import pickle
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ MOST_BYTES = 1 << 28
 
 _BROKEN = (
     *(pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError, AttributeError),
-    *(IndexError, MemoryError, OverflowError, RecursionError),
+    *(IndexError, MemoryError, OverflowError, RecursionError, struct.error),
 )
 _DTYPE = re.compile(r"[|<>=]?([biufUS])(\d{1,6})")
 
@@ -43,7 +44,7 @@ def load_plain(path: str | os.PathLike[str]) -> Any:
     Returns
     -------
     object
-        Lists, tuples, dictionaries, sets, numbers and texts; arrays are :class:`Held`.
+        Lists, tuples, dictionaries, numbers and texts; arrays are :class:`Held`.
 
     Raises
     ------
@@ -135,11 +136,17 @@ def _encode(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")  # how old protocols write bytes
 
 
+def _no_bytes() -> bytes:
+    return b""  # how Python 3 writes those of an empty array in old protocols
+
+
 _NDARRAY = "ndarray"  # stands for the class, which nothing is made of
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _dtype,
     ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("builtins", "bytes"): _no_bytes,
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy.core.multiarray", "scalar"): _scalar,
@@ -160,7 +167,8 @@ def _build(self: Any) -> None:
         _version, shape, kind, columns_first, data = state
         if not isinstance(kind, _Type):
             raise pickle.UnpicklingError("it holds an array of no type.")
-        flat = np.frombuffer(_raw(data), kind.dtype)
+        raw, dtype = _raw(data), kind.dtype
+        flat = np.frombuffer(raw, dtype) if raw else np.empty(0, dtype)
         target.array = flat.reshape(tuple(shape), order="F" if columns_first else "C")
     elif isinstance(target, _Type):
         _version, order, subtype, names, fields, *_ = state

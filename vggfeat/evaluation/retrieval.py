@@ -93,7 +93,8 @@ def evaluate_retrieval(
     if others and (isinstance(whitening, int) or augment is not None):
         raise SearchError(
             f"{store.path} holds {len(others):,} images that are not searched, as {others[0]!r}, "
-            "and a whitening or augmentation would learn from them. Extract the benchmark into a new store."
+            "and a whitening or augmentation would learn from them. Extract the benchmark into a "
+            "new store."
         )
     index = SimilarityIndex.build(
         store, name, kind="flat", metric=metric, whitening=whitening, augment=augment,

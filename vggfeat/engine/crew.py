@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -67,26 +67,25 @@ class Crew:
                 pool = self._threads(threads - 1)
                 helpers = [pool.submit(work, counter, number) for number in range(1, threads)]
             answers = [work(counter, 0), *(helper.result() for helper in helpers)]
-        except BaseException:  # Ctrl-C, say
+        except BaseException:  # Ctrl-C, say, which may come before `helpers` names all that work
             self._counter[0] = _STOP
-            _ended(helpers)
+            self._dismiss()
             raise
         return next((answer for answer in answers if answer), 0)
 
     def _threads(self, count: int) -> ThreadPoolExecutor:
         if self._pool is None or self._size < count:
-            if self._pool is not None:
-                self._pool.shutdown()
+            self._dismiss()
             self._pool = ThreadPoolExecutor(count, thread_name_prefix="vggfeat-engine")
             self._size = count
         return self._pool
 
-
-def _ended(helpers: list[Future[int]]) -> None:
-    """Wait until nobody uses the memory any more, however often Ctrl-C is pressed."""
-    while not all(helper.done() for helper in helpers):
-        with suppress(KeyboardInterrupt):
-            wait(helpers)
+    def _dismiss(self) -> None:
+        """Wait until no thread uses the memory any more, however often Ctrl-C is pressed."""
+        while self._pool is not None:
+            with suppress(KeyboardInterrupt):
+                self._pool.shutdown(cancel_futures=True)
+                self._pool = None
 
 
 _crew = Crew()

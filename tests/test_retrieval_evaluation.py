@@ -11,16 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from index_rows import make_store
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
 from vggfeat.cli import run
 from vggfeat.datasets import open_benchmark
+from vggfeat.datasets.benchmark import RetrievalBenchmark
 from vggfeat.datasets.plain_pickle import load_plain, values
+from vggfeat.datasets.retrieval import Query
+from vggfeat.datasets.retrieval_protocols import RETRIEVAL_PROTOCOLS
 from vggfeat.errors import SearchError, SourceError
 from vggfeat.evaluation import evaluate_retrieval
 from vggfeat.queries import ImageSearch
+from vggfeat.regions import Region
 
 MADE = {"layers": ["pool5:rmac"], "view": "dense", "scales": [64], "device": "cpu"}
 ASKED = ["--model", "vgg16-tiny", "--scales", "64", "--device", "cpu"]
@@ -175,7 +180,7 @@ def test_a_cropped_query_is_that_of_a_search_with_the_box(oxford, tmp_path):
     with FeatureStore(tmp_path / "s.h5") as store, FeatureStore(tmp_path / "q.h5") as crops:
         search = ImageSearch(SimilarityIndex.build(store, "pool5"), device="cpu")
         query = benchmark.queries[1]
-        X, _, _ = search.features([oxford / query.image], box=(10, 6, 90, 84))
+        X, _, _ = search.features([oxford / query.image], box=Region(10, 6, 90, 84))
         row = crops.row(benchmark.key(query))
         assert crops["pool5"][row] == pytest.approx(X[0], rel=1e-4, abs=1e-6)
         whole = store["pool5"][store.row(query.image)]
@@ -289,6 +294,38 @@ def test_a_whitening_learnt_elsewhere_is_applied_to_images_and_queries(oxford, t
     learnt = result(capsys, tmp_path / "s", *asked, "--whiten", 6)
     assert told["scores"] == learnt["scores"] != plain["scores"]
     assert told["settings"]["whitening"]["learnt_on"] == "other images"
+
+
+def test_queries_of_zeros_find_nothing_and_end_nothing(tmp_path):
+    X = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
+    X[1] = X[0]
+    X[2] = 0
+    names = [f"{number:05d}.jpg" for number in range(6)]
+    queries = (
+        Query("zeros", names[2], frozenset(names[3:4]), frozenset(names[2:3])),
+        Query("copy", names[0], frozenset(names[1:2]), frozenset(names[:1])),
+    )
+    benchmark = RetrievalBenchmark(
+        "folders", "", tuple(names), {"": queries}, RETRIEVAL_PROTOCOLS["folders"], ()
+    )
+    with FeatureStore(make_store(tmp_path / "s.h5", X)) as store:
+        told = evaluate_retrieval(benchmark, store, layer="relu7")
+    (score,) = told.scores
+    assert score.queries == {"zeros": 0, "copy": 1}
+    assert score.score == 0.5
+    assert "1 queries of zeros, which are like nothing, find nothing" in told.departures
+
+
+def test_boxes_that_have_changed_are_cut_anew(oxford, tmp_path, capsys):
+    asked = ["--root", oxford, "--ground-truth", "oxford5k"]
+    before = result(capsys, tmp_path / "s", *asked)
+    for file in oxford.rglob("*_query.txt"):
+        name, left, upper, right, lower = file.read_text().split()
+        middle = (float(left) + float(right)) / 2
+        file.write_text(f"{name} {left} {upper} {middle} {lower}")
+    after = result(capsys, tmp_path / "s", *asked)
+    assert after == result(capsys, tmp_path / "fresh", *asked) | {"settings": after["settings"]}
+    assert after["settings"]["queries"] != before["settings"]["queries"]
 
 
 def test_images_that_cannot_be_read_are_never_found_and_told(classes, tmp_path, capsys):

@@ -166,7 +166,9 @@ def retrieval(root: str, ground_truth: str, as_json: bool, **options: Any) -> No
         whole, queries = options["whole_queries"], None
         if (source := benchmark.query_source(whole=whole)) is not None:
             kind = "queries" if whole or not benchmark.boxed else "crops"
-            path = kept_store(source, extractor, folder, f"{what}-{kind}")
+            boxes = repr([one.box for one in benchmark.queries])
+            marked = f"{kind}-{hashlib.sha256(boxes.encode()).hexdigest()[:6]}"
+            path = kept_store(source, extractor, folder, f"{what}-{marked}")
             queries = stack.enter_context(FeatureStore(path))
         result = evaluate_retrieval(
             benchmark,

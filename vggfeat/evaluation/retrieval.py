@@ -17,6 +17,7 @@ import numpy.typing as npt
 from vggfeat.errors import SearchError
 from vggfeat.evaluation.ranked import RetrievalEvaluation, RetrievalScore
 from vggfeat.index import SimilarityIndex
+from vggfeat.index.comparing import comparable
 from vggfeat.metrics.retrieval import (
     UKBENCH_VIEWS,
     Area,
@@ -108,8 +109,9 @@ def evaluate_retrieval(
     places = {index.path(place): place for place in index.alive.tolist()}
     k = UKBENCH_VIEWS if benchmark.protocol.metric == "N-S score" else len(index)
     for numbers, X in held.blocks():
-        found, _ = index.nearest(X, k, expand=expand)
-        for number, ranking in zip(numbers, found, strict=True):
+        rankings = _rankings(index, X, k, expand)
+        for number, ranking in zip(numbers, rankings, strict=True):
+            held.nowhere += ranking is None
             for level, tally in tallies.items():
                 tally.add(benchmark.levels[level][number], ranking, places)
         progress("Searching", len(numbers), len(held.numbers))
@@ -123,15 +125,29 @@ def evaluate_retrieval(
     )
 
 
+def _rankings(
+    index: SimilarityIndex, X: npt.NDArray[np.float32], k: int, expand: Expansion | None
+) -> list[Integers | None]:
+    """Search for each query; None for one that cannot be compared, such as zeros."""
+    ready = comparable(X, index.metric, index.catalogue.whitening)
+    found: list[Integers | None] = [None] * len(X)
+    if len(ready.kept):
+        places, _ = index.nearest(ready.vectors, k, expand=expand, prepared=True)
+        for number, ranking in zip(ready.kept, places, strict=True):
+            found[number] = ranking
+    return found
+
+
 @dataclass(eq=False)
 class _Held:
-    """Where the features of queries are."""
+    """Where the features of queries are, and how many of them cannot be compared."""
 
     benchmark: RetrievalBenchmark
     index: SimilarityIndex
     store: FeatureStore
     queries: FeatureStore | None
     layer: str
+    nowhere: int = 0
 
     def __post_init__(self) -> None:
         if self.queries is not None:
@@ -173,9 +189,14 @@ class _Tally:
         self.precisions: list[list[float]] = []
         self.empty = 0
 
-    def add(self, query: Query, ranking: Integers, places: dict[str, int]) -> None:
+    def add(self, query: Query, ranking: Integers | None, places: dict[str, int]) -> None:
         if not query.relevant:
             self.empty += 1
+            return
+        if ranking is None:
+            self.scores[query.name] = 0.0
+            if self.protocol.metric == "mAP":
+                self.precisions.append([0.0] * len(self.protocol.at))
             return
         relevant, junk = (
             np.isin(ranking, [places[path] for path in paths if path in places])
@@ -264,6 +285,8 @@ def _departures(
         found.append(f"{missing:,} images have no features and are never found")
     if held.lost:
         found.append(f"{_some(held.lost)} without features, left out of the mean")
+    if held.nowhere:
+        found.append(f"{held.nowhere:,} queries of zeros, which are like nothing, find nothing")
     if benchmark.boxed and held.whole:
         found.append("whole images are the queries, not their boxes")
     if area is not None and area != benchmark.protocol.area:

@@ -163,7 +163,7 @@ def test_an_interrupted_run_leaves_the_engine_usable():
 
     former = signal.signal(signal.SIGALRM, interrupt)
     try:
-        for delay in (0.001, 0.004, 0.02, 0.05):
+        for delay in np.random.default_rng(0).uniform(0.0005, 0.01, 150).tolist():
             # Again after a second: what is raised within a callback of the garbage collector,
             # which Hypothesis has one of, goes nowhere.
             signal.setitimer(signal.ITIMER_REAL, delay, 1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +19,32 @@ _STOP = 1 << 40  # no kernel has as many jobs
 
 Work = Callable[[int, int], int]
 """Address of the jobs' counter and number of the thread, to a kernel's answer."""
+Task = Callable[[], object]
+
+
+class Helper:
+    """A thread that does what it is given, in that order, and puts out what comes of it.
+
+    Ctrl-C may interrupt the thread that gives the tasks anywhere, also while it takes a lock. Where
+    that is several steps of Python, as in ``concurrent.futures`` and ``threading.Thread.start``,
+    the lock then stays taken for ever. These queues take one step.
+    """
+
+    def __init__(self) -> None:
+        self.tasks: SimpleQueue[Task] = SimpleQueue()
+        self.answers: SimpleQueue[Any] = SimpleQueue()
+        _thread.start_new_thread(self._work, ())
+
+    def _work(self) -> None:
+        while True:
+            self.answers.put(_answer(self.tasks.get()))
+
+
+def _answer(task: Task) -> Any:
+    try:
+        return task()
+    except BaseException as error:
+        return error
 
 
 class Crew:
@@ -32,8 +61,7 @@ class Crew:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
-        self._size = 0
+        self._helpers: list[Helper] = []
         self._memory = aligned(0)
         self._counter = np.zeros(1, np.int64)
 
@@ -61,31 +89,35 @@ class Crew:
         """
         self._counter[0] = 0
         counter = self._counter.ctypes.data
-        helpers: list[Future[int]] = []
+        while len(self._helpers) < threads - 1:
+            self._helpers.append(Helper())
+        helpers = self._helpers[: threads - 1]
         try:
-            if threads > 1:
-                pool = self._threads(threads - 1)
-                helpers = [pool.submit(work, counter, number) for number in range(1, threads)]
-            answers = [work(counter, 0), *(helper.result() for helper in helpers)]
-        except BaseException:  # Ctrl-C, say, which may come before `helpers` names all that work
-            self._counter[0] = _STOP
-            self._dismiss()
+            for number, helper in enumerate(helpers, 1):
+                helper.tasks.put(partial(work, counter, number))
+            answers = [work(counter, 0), *(helper.answers.get() for helper in helpers)]
+        except BaseException:  # Ctrl-C, say
+            self._settle(helpers)
             raise
-        return next((answer for answer in answers if answer), 0)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        fault: int = next((answer for answer in answers if answer), 0)
+        return fault
 
-    def _threads(self, count: int) -> ThreadPoolExecutor:
-        if self._pool is None or self._size < count:
-            self._dismiss()
-            self._pool = ThreadPoolExecutor(count, thread_name_prefix="vggfeat-engine")
-            self._size = count
-        return self._pool
-
-    def _dismiss(self) -> None:
-        """Wait until no thread uses the memory any more, however often Ctrl-C is pressed."""
-        while self._pool is not None:
+    def _settle(self, helpers: list[Helper]) -> None:
+        """Wait until no helper works any more, however often Ctrl-C is pressed."""
+        settled = False
+        while not settled:
             with suppress(KeyboardInterrupt):
-                self._pool.shutdown(cancel_futures=True)
-                self._pool = None
+                self._counter[0] = _STOP
+                mark = object()  # what comes out before it are answers to what went in before
+                for helper in helpers:
+                    helper.tasks.put(lambda mark=mark: mark)
+                for helper in helpers:
+                    while helper.answers.get() is not mark:
+                        pass
+                settled = True
 
 
 _crew = Crew()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from index_rows import make_store
 
-ROWS, WIDTH = 36_000, 1024
+ROWS, WIDTH = 64_000, 1024
 CODE = """
 import resource, sys
 import numpy as np, faiss

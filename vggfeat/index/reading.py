@@ -295,6 +295,8 @@ class IndexReader:
         """
         if k < 1:
             raise SearchError(f"k is {k}; ask for at least 1 neighbour.")
+        if within is not None and len(within.mask) != len(self.vectors):
+            raise SearchError("The selection is of another state of the index; select again.")
         queries = np.asarray(X, np.float64) if prepared else self.prepared(X)
         chosen = self._all if within is None else within
         if expand is not None:

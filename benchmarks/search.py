@@ -245,7 +245,7 @@ def _set(
         faiss.downcast_index(plain.refine_index).reconstruct_n(0, 300), np.float32
     )
     for factor in (1.6, 3.2, 4.8, 6.4, 12.8):
-        for lists in (8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256):
+        for lists in (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256):
             base = parameters(plain.base_index, lists)
             given = faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=base)
             answer = _asking(plain, given)

@@ -12,7 +12,7 @@ import pytest
 from index_rows import make_store
 
 # So many that a quarter holds, beside what grows with them, FAISS's 16 MiB for any comparison.
-ROWS, WIDTH = 64_000, 1024
+ROWS, WIDTH = 56_000, 1024
 CODE = """
 import resource, sys
 import numpy as np, faiss

@@ -47,12 +47,16 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=KINDS)
+CASES = [(kind, "l2") for kind in KINDS] + [(kind, "ip") for kind in KINDS[:7:2]]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 def base(request, stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Index the first images by one kind."""
     path = tmp_path_factory.mktemp("base") / "photos.index"
+    kind, metric = request.param
     with FeatureStore(stores / "base.h5") as store:
-        SimilarityIndex.build(store, "relu7", path=path, kind=request.param, metric="l2")
+        SimilarityIndex.build(store, "relu7", path=path, kind=kind, metric=metric)
     return path
 
 
@@ -84,10 +88,13 @@ def check(index: SimilarityIndex, alive: set[int], query: Floats, k: int, **chos
     if within is not None:
         assert len(within) == len(numbers)
     (answer,) = index.search(query, k, within=within)
-    squares = ((X[numbers] - query) ** 2).sum(axis=1) if len(numbers) else np.zeros(0)
-    first = np.lexsort((numbers, squares))[:k]
+    if index.metric == "ip":
+        scores = X[numbers] @ query
+    else:
+        scores = np.sqrt(((X[numbers] - query) ** 2).sum(axis=1))
+    first = np.lexsort((numbers, -scores if index.metric == "ip" else scores))[:k]
     assert [one.path for one in answer] == [f"{i:05d}.jpg" for i in numbers[first]]
-    np.testing.assert_allclose([one.score for one in answer], np.sqrt(squares[first]), rtol=1e-6)
+    np.testing.assert_allclose([one.score for one in answer], scores[first], rtol=1e-6)
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -142,9 +149,32 @@ def test_an_image_that_has_changed_is_replaced(base: Path, stores: Path, tmp_pat
         assert index.add(store) == AddReport(ALL - BASE, 1, BASE - 1, LeftOut())
         assert index.add(store) == AddReport(0, 0, ALL, LeftOut())
     assert len(index) == ALL
-    (answer,) = exhaustive(index).search(X[5] + 1, 1)
-    assert (answer[0].path, answer[0].score) == ("00005.jpg", 0)
-    assert index.places_of(["00005.jpg"]) == [answer[0].place]
+    (place,) = index.places_of(["00005.jpg"])
+    np.testing.assert_array_equal(index.vectors[place], X[5] + 1)
+    answers = exhaustive(index).search(X[5] + 1, 40)[0]
+    assert [one.place for one in answers if one.path == "00005.jpg"] in ([place], [])
+
+
+def test_an_image_that_can_no_longer_be_compared_leaves(stores: Path, tmp_path: Path) -> None:
+    zero = X.copy()
+    zero[5] = 0
+    with FeatureStore(stores / "all.h5") as store:
+        index = SimilarityIndex.build(store, "relu7")
+    with FeatureStore(make_store(tmp_path / "zero.h5", zero)) as store:
+        assert index.add(store) == AddReport(0, 0, ALL - 1, LeftOut(zero=1))
+    assert len(index) == ALL - 1
+    with pytest.raises(SearchError, match="no image"):
+        index.places_of(["00005.jpg"])
+
+
+def test_a_selection_is_of_one_state_of_the_index(stores: Path) -> None:
+    with FeatureStore(stores / "base.h5") as store:
+        index = SimilarityIndex.build(store, "relu7")
+    within = index.select(labels=["ant"])
+    with FeatureStore(stores / "all.h5") as store:
+        index.add(store)
+    with pytest.raises(SearchError, match="select again"):
+        index.search(X[1], within=within)
 
 
 def test_merged_indexes_answer_as_one_of_all_images(stores: Path, tmp_path: Path) -> None:

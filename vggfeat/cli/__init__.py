@@ -36,7 +36,7 @@ COMMANDS = {
         "Run the paper's protocol on a dataset, our number beside the paper's.",
     ),
     "plot": ("vggfeat.cli.plot:plot", "Draw maps of images, feature maps, what units respond to."),
-    "whiten": ("vggfeat.cli.index:whiten", "Learn a PCA-whitening of a layer, for indexes."),
+    "whiten": ("vggfeat.cli.whiten:whiten", "Learn a PCA-whitening of a layer, for indexes."),
     "index": ("vggfeat.cli.index:index", "Build, change and look at indexes for search."),
     "search": ("vggfeat.cli.search:search", "Find the images most like a query."),
     "serve": ("vggfeat.cli.serve:serve", "Search in the browser: a page and a JSON API."),

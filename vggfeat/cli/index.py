@@ -1,4 +1,4 @@
-"""``vggfeat index`` and ``vggfeat whiten``."""
+"""``vggfeat index``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggfeat.cli.choices import layer_option, only_layer
-from vggfeat.cli.output import json_option, print_json, printable, table
+from vggfeat.cli.index_info import tell
+from vggfeat.cli.output import json_option, print_json, printable
 from vggfeat.cli.stages import stages
 
 if TYPE_CHECKING:
-    from vggfeat.index import IndexInfo
     from vggfeat.whitening import Whitening
 
 index_argument = click.argument("index_path", metavar="INDEX", type=click.Path())
@@ -106,7 +106,7 @@ def build(
             augment=by,
             progress=progress,
         )
-    _tell(built.info(), index_path, as_json)
+    tell(built.info(), index_path, as_json)
 
 
 @index.command()
@@ -228,7 +228,7 @@ def merge(
         merged = SimilarityIndex.merge(
             opened, path=out, kind=kind, recall=recall, memory=memory, progress=progress
         )
-    _tell(merged.info(), out, as_json)
+    tell(merged.info(), out, as_json)
 
 
 @index.command()
@@ -247,46 +247,9 @@ def info(index_path: str, verify: bool, as_json: bool) -> None:
     opened = SimilarityIndex.open(index_path)
     if verify:
         opened.verify()
-    _tell(opened.info(), index_path, as_json)
+    tell(opened.info(), index_path, as_json)
     if verify and not as_json:
         click.echo("all files are as they were written")
-
-
-@click.command()
-@_store_argument
-@click.argument("out", type=click.Path(dir_okay=False))
-@layer_option
-@click.option(
-    "--dimension",
-    type=click.IntRange(min=1),
-    help="How many numbers to keep.  [default: 512, or as many as there can be]",
-)
-@json_option
-def whiten(store: str, out: str, layer: str | None, dimension: int | None, as_json: bool) -> None:
-    """Learn a PCA-whitening from one layer of STORE and write it to OUT.
-
-    OUT is a .npz file of plain arrays, for `vggfeat index build --whiten OUT`. Learn from many
-    images that are like those to search, though not necessarily these.
-
-    \b
-    Example:
-      vggfeat whiten landmarks.h5 landmarks.npz --layer pool5 --dimension 256
-      vggfeat index build photos.h5 photos.index --layer pool5 --whiten landmarks.npz
-    """
-    from vggfeat.index import learn_whitening
-    from vggfeat.store import FeatureStore
-
-    with FeatureStore(store) as opened, stages("image") as progress:
-        name = only_layer(opened, layer)
-        learnt = learn_whitening(opened, name, dimension, progress=progress)
-    learnt.save(out)
-    if as_json:
-        print_json({"whitening": out, "layer": name} | learnt.summary())
-        return
-    click.echo(
-        f"{printable(out)}: {learnt.width:,} numbers of {name} to {learnt.dimension:,}, which "
-        f"hold {learnt.explained:.1%} of the variance of {learnt.count:,} images"
-    )
 
 
 def _whitening(given: str | None) -> Whitening | int | None:
@@ -295,52 +258,3 @@ def _whitening(given: str | None) -> Whitening | int | None:
     from vggfeat.whitening import Whitening
 
     return Whitening.load(given)
-
-
-def _tell(info: IndexInfo, path: str, as_json: bool) -> None:
-    if as_json:
-        print_json({"index": path} | info.to_json())
-        return
-    click.echo(
-        f"{printable(path)}: {info.images:,} images, {info.kind} {info.metric} search over "
-        f"{info.layer} of {info.model} ({info.dimension:,} numbers an image), from "
-        + ", ".join(map(printable, info.sources))
-    )
-    left_out = {name: count for name, count in info.to_json()["left_out"].items() if count}
-    if left_out:
-        told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items())
-        click.echo(f"left out: {told}")
-    if info.removed:
-        click.echo(f"removed: {info.removed:,}, whose room `vggfeat index compact` frees")
-    if info.whitening:
-        click.echo(
-            f"whitened: {info.whitening['explained']:.1%} of the variance kept, learnt from "
-            f"{info.whitening['images']:,} images"
-        )
-    if info.augmented:
-        click.echo(f"augmented: each image averaged with its nearest, {info.augmented}")
-    click.echo(f"{info.bytes / 1e6:,.1f} MB on disk, built in {info.seconds:,.1f} s")
-    if info.tuning:
-        _tell_tuning(info)
-
-
-def _tell_tuning(info: IndexInfo) -> None:
-    tuning = info.tuning
-    assert tuning is not None
-    click.echo(
-        f"\n{info.structure}, tuned to a recall of {tuning.asked:g} of the {tuning.k} nearest, "
-        f"by {tuning.queries:,} images held out:\n"
-    )
-    rows = [
-        [
-            *(f"{one.effort:,}", f"{one.candidates:,}"),
-            f"{one.recall:.4f} +- {one.error:.4f}",
-            f"{1000 * one.seconds:.2f}",
-            "chosen" if number == tuning.chosen else "",
-        ]
-        for number, one in enumerate(tuning.tried)
-    ]
-    header = ["effort", "compared", "recall", "ms", ""]
-    click.echo(table(rows, header, right="effort compared recall ms"))
-    if tuning.found.recall < tuning.asked:
-        click.echo("the recall asked for is not reached: try --kind ivf or flat")

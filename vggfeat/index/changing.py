@@ -14,7 +14,7 @@ from vggfeat.index import structures
 from vggfeat.index.answers import AddReport
 from vggfeat.index.building import Progress, append, fill, flat
 from vggfeat.index.catalogue import Catalogue
-from vggfeat.index.feeds import KeptFeed, StoreFeed
+from vggfeat.index.feeds import KeptFeed, StoreFeed, among
 from vggfeat.index.folder import changing, checksum, commit, write_faiss
 from vggfeat.index.settings import LeftOut
 from vggfeat.index.vectors import check, opened
@@ -38,7 +38,7 @@ def add(place: Path, store: FeatureStore, progress: Progress) -> tuple[Catalogue
             )
         catalogue.deciding.check(store.provenance.deciding, catalogue.layer, "index")
         known = catalogue.rows
-        fresh, replaced, unchanged = _compared(known, store, catalogue.layer)
+        fresh, changed_rows, replaced, unchanged = _compared(known, store, catalogue.layer)
         feed = StoreFeed(store, catalogue.layer, catalogue.metric, catalogue.whitening, fresh)
         if not len(fresh):
             return catalogue, AddReport(0, 0, unchanged, feed.left_out)
@@ -58,7 +58,8 @@ def add(place: Path, store: FeatureStore, progress: Progress) -> tuple[Catalogue
             files=_with_structure(place, replace(files, parts=(*files.parts, *parts)), structure),
         )
         commit(place, changed)
-        report = AddReport(len(rows) - len(replaced), len(replaced), unchanged, feed.left_out)
+        again = int(among(np.sort(rows), changed_rows).sum())
+        report = AddReport(len(rows) - again, again, unchanged, feed.left_out)
         return changed, report
 
 
@@ -128,13 +129,17 @@ def _places(rows: Rows) -> dict[str, int]:
     return {path: place for place, path in enumerate(rows.paths) if not removed[place]}
 
 
-def _compared(known: Rows, store: FeatureStore, layer: str) -> tuple[Integers, Integers, int]:
+def _compared(
+    known: Rows, store: FeatureStore, layer: str
+) -> tuple[Integers, Integers, Integers, int]:
     """Compare a store with an index.
 
     Returns
     -------
     fresh : ndarray of int64
         Rows of the store that are new or changed, ascending.
+    changed : ndarray of int64
+        Those of them that are changed, ascending.
     replaced : ndarray of int64
         Places in the index of what has changed.
     unchanged : int
@@ -142,18 +147,19 @@ def _compared(known: Rows, store: FeatureStore, layer: str) -> tuple[Integers, I
     """
     places = _places(known)
     sums = np.asarray(store.checksums(layer)[:], np.uint32)
-    fresh, replaced, unchanged = [], [], 0
+    fresh, changed, replaced, unchanged = [], [], [], 0
     paths = store.paths
     for row in np.flatnonzero(store.done).tolist():
         place = places.get(paths[row])
-        if place is None:
-            fresh.append(row)
-        elif known.checksum[place] != sums[row]:
-            fresh.append(row)
-            replaced.append(place)
-        else:
+        if place is not None and known.checksum[place] == sums[row]:
             unchanged += 1
-    return np.array(fresh, np.int64), np.array(replaced, np.int64), unchanged
+            continue
+        fresh.append(row)
+        if place is not None:
+            changed.append(row)
+            replaced.append(place)
+    rows, again, gone = (np.array(one, np.int64) for one in (fresh, changed, replaced))
+    return rows, again, gone, unchanged
 
 
 def _origin(catalogue: Catalogue, store: FeatureStore) -> tuple[tuple[Any, ...], int]:

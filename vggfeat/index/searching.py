@@ -182,6 +182,8 @@ class Searcher:
         _, proposed = self.structure.search(rough, wanted, params=given)
         places, scores = self._ordered(rough, proposed, k)
         short = np.flatnonzero(places[:, min(k, count) - 1] < 0) if count else ()
+        if self.metric == "ip":  # to zeros all are equally near, and any might be proposed
+            short = np.union1d(short, np.flatnonzero(~queries.any(axis=1))).astype(np.int64)
         if len(short):
             places[short], scores[short] = self._exact(queries[short], k, chosen)
         return places, scores

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Self
 
 from vggfeat.index import changing, making
 from vggfeat.index.answers import AddReport
+from vggfeat.index.asking import IndexSearch
 from vggfeat.index.building import Progress
 from vggfeat.index.kinds import MEMORY, RECALL
-from vggfeat.index.reading import IndexReader
 
 if TYPE_CHECKING:
     import os
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 def _silent(_stage: str, _done: int, _total: int) -> None: ...
 
 
-class SimilarityIndex(IndexReader):
+class SimilarityIndex(IndexSearch):
     """Vectors of images, what finds the nearest of them, and whose they are.
 
     Made by :meth:`build`, :meth:`merge` or :meth:`open`. It lives in a folder on the disk, where
     each change replaces the old index by the new one in one step; one that was built without a
     path lives in a temporary folder, until it is saved or forgotten. Searching is of
-    :class:`~vggfeat.index.reading.IndexReader`.
+    :class:`~vggfeat.index.asking.IndexSearch`.
 
     Examples
     --------

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from vggfeat.index.comparing import Metric, Vectors
     from vggfeat.index.searching import Searcher
 
-QUERIES = 500
+QUERIES = 1000
 """Most vectors that are held out."""
 _SPARE = 8  # places kept beyond k: float32 may order the last ones otherwise
 _TIMED = 100  # queries timed one by one
 _CANDIDATES = (16, 32, 64, 128, 256, 512, 1024)
-_SURE = 1.645  # standard errors: the recall asked for is met with 95 % confidence
+_SURE = 1.645  # standard errors: one side of 95 %
+
+Shares = npt.NDArray[np.float64]
 
 
 class Truth:
@@ -65,9 +67,11 @@ class Truth:
 def tune(searcher: Searcher, truth: Truth, asked: float) -> Tuning:
     """Find the fastest setting that reaches a recall.
 
-    For each number of candidates the least effort is found whose recall, less 1.645 standard
-    errors, is at least `asked`; the settings found are timed, and the fastest is chosen. Where
-    none reaches it, the one of the greatest recall is.
+    For each number of candidates the least effort is found whose recall is surely at least
+    `asked`; the settings found are timed, and the fastest is chosen. Where none reaches it, the
+    one of the greatest recall is. Surely means that the recall, reckoned with one more query that
+    finds nothing, less 1.645 standard errors is that large: queries mostly find all or, rarely,
+    almost nothing, and a sample may hold none of the rare ones.
 
     Parameters
     ----------
@@ -81,45 +85,57 @@ def tune(searcher: Searcher, truth: Truth, asked: float) -> Tuning:
     bounds = truth.bounds(searcher.vectors)
     queries = truth.queries.astype(np.float64)
 
-    def recall(effort: int, candidates: int) -> tuple[float, float]:
-        trial = searcher.set(effort, candidates)
-        return _recall(trial, queries, truth, bounds)
+    def found_by(effort: int, candidates: int) -> Shares:
+        return _found(searcher.set(effort, candidates), queries, truth, bounds)
 
     tried: list[Measured] = []
+    enough: list[bool] = []
     efforts = _efforts(*structures.effort_limits(searcher.structure))
     lossless = structures.lossless(searcher.structure)
     for candidates in (truth.k + _SPARE,) if lossless else _CANDIDATES:
         low, high = 0, len(efforts) - 1
         while low < high:  # the least effort that suffices
             middle = (low + high) // 2
-            found, error = recall(efforts[middle], candidates)
-            low, high = (low, middle) if found - _SURE * error >= asked else (middle + 1, high)
+            suffices = _surely(found_by(efforts[middle], candidates)) >= asked
+            low, high = (low, middle) if suffices else (middle + 1, high)
         effort = efforts[low]
-        found, error = recall(effort, candidates)
+        found = found_by(effort, candidates)
         seconds = _seconds(searcher.set(effort, candidates), queries)
-        tried.append(Measured(found, error, seconds, effort, candidates))
-        if candidates >= len(searcher.vectors) or _settled(tried, asked, efforts[0]):
+        tried.append(Measured(*_mean(found), seconds, effort, candidates))
+        enough.append(_surely(found) >= asked)
+        reached = [one for one, suffices in zip(tried, enough, strict=True) if suffices]
+        if candidates >= len(searcher.vectors) or _settled(tried[-1], reached, efforts[0]):
             break
-    reached = [i for i, one in enumerate(tried) if one.recall - _SURE * one.error >= asked]
     if reached:
-        chosen = min(reached, key=lambda i: tried[i].seconds)
+        chosen = tried.index(min(reached, key=lambda one: one.seconds))
     else:
         chosen = max(range(len(tried)), key=lambda i: tried[i].recall)
     return Tuning(asked, truth.k, len(queries), chosen, tuple(tried))
 
 
-def _recall(
+def _found(
     searcher: Searcher,
     queries: npt.NDArray[np.float64],
     truth: Truth,
     bounds: npt.NDArray[np.float32],
-) -> tuple[float, float]:
-    """Return the mean recall over queries and its standard error."""
+) -> Shares:
+    """Return the share of its nearest vectors that each query finds."""
     places, _ = searcher.nearest(queries, truth.k)
     scores = exact.score(searcher.vectors, truth.queries, places, truth.metric)
     sign = 1 if truth.metric == "l2" else -1
-    found = ((sign * scores <= bounds[:, None]) & (places >= 0)).mean(axis=1)
+    found = (sign * scores <= bounds[:, None]) & (places >= 0)
+    return np.asarray(found.mean(axis=1))
+
+
+def _mean(found: Shares) -> tuple[float, float]:
+    """Return the mean and its standard error."""
     return float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found)))
+
+
+def _surely(found: Shares) -> float:
+    """Return what the recall exceeds with 95 % confidence."""
+    mean, error = _mean(np.append(found, 0))
+    return mean - _SURE * error
 
 
 def _seconds(searcher: Searcher, queries: npt.NDArray[np.float64]) -> float:
@@ -142,11 +158,8 @@ def _efforts(least: int, most: int) -> list[int]:
     return sorted({*found, most})
 
 
-def _settled(tried: list[Measured], asked: float, least: int) -> bool:
-    """Return whether more candidates cannot make a search faster."""
-    reached = [one for one in tried if one.recall - _SURE * one.error >= asked]
-    if not reached:
+def _settled(last: Measured, reached: list[Measured], least: int) -> bool:
+    """Return whether more candidates than the last cannot make a search faster."""
+    if not reached or reached[-1] is not last:
         return False
-    if reached[-1].effort == least:
-        return True
-    return any(a.effort <= b.effort for a, b in pairwise(reached))
+    return last.effort == least or any(a.effort <= b.effort for a, b in pairwise(reached))

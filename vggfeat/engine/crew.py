@@ -113,11 +113,15 @@ class Crew:
                 self._counter[0] = _STOP
                 mark = object()  # what comes out before it are answers to what went in before
                 for helper in helpers:
-                    helper.tasks.put(lambda mark=mark: mark)
+                    helper.tasks.put(partial(_handed_back, mark))
                 for helper in helpers:
                     while helper.answers.get() is not mark:
                         pass
                 settled = True
+
+
+def _handed_back(mark: object) -> object:
+    return mark
 
 
 _crew = Crew()

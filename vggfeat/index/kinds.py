@@ -24,7 +24,7 @@ RECALL = 0.95
 
 _EXACT_NUMBERS = 1 << 25  # in a matrix that is compared with a query in about 10 ms
 _EXACT_COUNT = 10_000
-_PER_LIST = 50  # vectors of the sample for each list
+_PER_LIST = 100  # vectors of the sample for each list
 _PER_CODE = 20_000  # vectors of the sample where there are no lists
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "k": 2**10, "m": 2**20}

@@ -40,6 +40,10 @@ class Helper:
             self.answers.put(_answer(self.tasks.get()))
 
 
+def _itself(mark: object) -> object:
+    return mark
+
+
 def _answer(task: Task) -> Any:
     try:
         return task()
@@ -113,7 +117,7 @@ class Crew:
                 self._counter[0] = _STOP
                 mark = object()  # what comes out before it are answers to what went in before
                 for helper in helpers:
-                    helper.tasks.put(lambda mark=mark: mark)
+                    helper.tasks.put(partial(_itself, mark))
                 for helper in helpers:
                     while helper.answers.get() is not mark:
                         pass

@@ -40,6 +40,10 @@ class Helper:
             self.answers.put(_answer(self.tasks.get()))
 
 
+def _itself(mark: object) -> object:
+    return mark
+
+
 def _answer(task: Task) -> Any:
     try:
         return task()
@@ -113,15 +117,11 @@ class Crew:
                 self._counter[0] = _STOP
                 mark = object()  # what comes out before it are answers to what went in before
                 for helper in helpers:
-                    helper.tasks.put(partial(_handed_back, mark))
+                    helper.tasks.put(partial(_itself, mark))
                 for helper in helpers:
                     while helper.answers.get() is not mark:
                         pass
                 settled = True
-
-
-def _handed_back(mark: object) -> object:
-    return mark
 
 
 _crew = Crew()

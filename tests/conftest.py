@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,14 @@ def peak():
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc"
 )
+
+
+def heed_interrupts() -> None:
+    """Heed SIGINT, which shells have their background jobs, and so all below them, ignore.
+
+    For ``preexec_fn`` of programs that a test interrupts.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def draw(width: int, height: int, seed: int = 0) -> Image.Image:

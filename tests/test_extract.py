@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import draw
+from conftest import draw, heed_interrupts
 from PIL import Image
 from torchvision.models import VGG16_Weights
 
@@ -467,11 +467,6 @@ def wait_for_rows(store: Path, process: subprocess.Popen[str], rows: int = 1) ->
     raise AssertionError(f"no rows were done in time: {process.communicate()}")
 
 
-def _interruptible() -> None:
-    """Heed SIGINT, which shells have their background jobs, and so all below them, ignore."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_runs_go_on_and_end_as_an_unbroken_one(photos, tmp_path, how):
     kills = int(os.environ.get("VGGFEAT_KILLS", "2")) if how == signal.SIGKILL else 1
@@ -483,7 +478,7 @@ def test_interrupted_runs_go_on_and_end_as_an_unbroken_one(photos, tmp_path, how
     for kill in range(kills):
         pipe = subprocess.PIPE
         process = subprocess.Popen(
-            command, stderr=pipe, stdout=pipe, text=True, preexec_fn=_interruptible
+            command, stderr=pipe, stdout=pipe, text=True, preexec_fn=heed_interrupts
         )
         wait_for_rows(tmp_path / "s.h5", process, done + 1)
         time.sleep(random.Random(kill).uniform(0, 0.05))

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from conftest import draw, needs_proc
+from conftest import draw, heed_interrupts, needs_proc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +44,11 @@ def serving(index: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str],
     """Start a server on a free port; give it and its address."""
     command = [sys.executable, "-m", "vggfeat", "serve", str(index), "--port", "0", *options]
     server = subprocess.Popen(
-        [*command, "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
     try:
         line = server.stdout.readline()

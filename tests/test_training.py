@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import heed_interrupts
 from PIL import Image
 from safetensors import safe_open
 from torch.nn import functional
@@ -203,11 +204,6 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, pictures
     assert same(resumed, Run.found_in(finished))
 
 
-def _heed_interrupts() -> None:
-    """Heed SIGINT, which shells have their background jobs, and so all below them, ignore."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT")
 def test_ctrl_c_says_how_to_go_on_and_keeps_the_epochs_that_are_done(tmp_path, data):
     run = tmp_path / "run"
@@ -217,7 +213,7 @@ def test_ctrl_c_says_how_to_go_on_and_keeps_the_epochs_that_are_done(tmp_path, d
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_heed_interrupts,
+        preexec_fn=heed_interrupts,
     )
     while not (run / CHECKPOINT).exists() and program.poll() is None:
         time.sleep(0.05)

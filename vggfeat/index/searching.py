@@ -23,7 +23,10 @@ TUNED_FOR = 10
 """Number of neighbours that effort and candidates are chosen for."""
 _FEW = 1 << 22  # numbers of chosen vectors up to which all are compared
 _FIRST = 16  # neighbours asked for first where all within a threshold are wanted
-_QUERIES = 1024  # answered at a time, so that candidates stay small
+_QUERIES = 1024  # answered at a time
+_PAIRS = (
+    1 << 17
+)  # of a query and a candidate that are looked at together, so that memory stays small
 
 
 class Searcher:
@@ -101,11 +104,17 @@ class Searcher:
         few = chosen is not None and count * self.vectors.shape[1] <= _FEW
         if self.structure is None or few or (chosen is not None and not self._selects):
             return self._exact(queries, k, chosen)
-        if len(queries) <= _QUERIES:
-            return self._approximate(queries, k, count, chosen, candidates)
+        wanted = max(
+            self.candidates, math.ceil(self.candidates * k / TUNED_FOR), candidates or 0, k
+        )
+        if wanted >= count:  # all would be compared
+            return self._exact(queries, k, chosen)
+        step = max(1, min(_QUERIES, _PAIRS // wanted))
+        if len(queries) <= step:
+            return self._approximate(queries, k, count, chosen, wanted)
         parts = [
-            self._approximate(queries[start : start + _QUERIES], k, count, chosen, candidates)
-            for start in range(0, len(queries), _QUERIES)
+            self._approximate(queries[start : start + step], k, count, chosen, wanted)
+            for start in range(0, len(queries), step)
         ]
         return np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts])
 
@@ -163,16 +172,12 @@ class Searcher:
         k: int,
         count: int,
         chosen: Selection | None,
-        candidates: int | None,
+        wanted: int,
     ) -> tuple[Integers, Vectors]:
         rough = queries.astype(np.float32)
         if self.metric != "cosine":
             lengths = np.linalg.norm(queries, axis=1)
             check_size(max(self.longest, lengths.max(initial=0)))
-        wanted = max(self.candidates, math.ceil(self.candidates * k / TUNED_FOR), candidates or 0)
-        wanted = max(wanted, k)
-        if wanted >= count:  # all would be compared
-            return self._exact(queries, k, chosen)
         given = self._usual
         if chosen is not None:
             # The nearest of few are farther away: look as much farther.

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-settings.register_profile("vggfeat", deadline=None)  # a busy machine fails no test
+# A busy machine fails no test.
+BUSY = [HealthCheck.too_slow]
+settings.register_profile("vggfeat", deadline=None, suppress_health_check=BUSY)
 settings.load_profile("vggfeat")
 
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import BUSY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from index_rows import Floats, index_of, make_store
@@ -97,7 +98,7 @@ def check(index: SimilarityIndex, alive: set[int], query: Floats, k: int, **chos
     np.testing.assert_allclose([one.score for one in answer], scores[first], rtol=1e-6)
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[*BUSY, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_after_adding_removing_and_compacting_answers_are_those_of_brute_force(
     base: Path, stores: Path, tmp_path: Path, data: st.DataObject

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from conftest import draw, heed_interrupts, needs_proc
+from conftest import BUSY, draw, heed_interrupts, needs_proc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -462,7 +462,7 @@ def test_uploads_of_2_gb_are_refused_before_they_are_read(client, server):
     assert len(ask(client, place=1, k=3)) == 3
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[*BUSY, HealthCheck.function_scoped_fixture])
 @given(
     cuts=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 300)), max_size=4),
     noise=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=12),

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torchvision
 import weight_writers
-from conftest import PEAK_MEMORY, needs_proc
+from conftest import BUSY, PEAK_MEMORY, needs_proc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -259,7 +259,7 @@ def small_caffemodel(tmp_path_factory):
     return net.SerializeToString(), tmp_path_factory.mktemp("caffe") / "small.caffemodel"
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[*BUSY, HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_caffe_model_never_ends_in_another_error(small_caffemodel, data):
     from vggfeat.weights import caffe_file

@@ -167,6 +167,9 @@ def test_a_page_that_was_open_when_numbers_changed_starts_again(browser, index, 
         changed = SimilarityIndex.open(own)
         changed.remove([changed.path(0)])
         changed.compact()
+        # While one request opens the new index, others are answered from the old one.
+        numbering = "fetch('/api/info').then(a => a.json()).then(info => info.numbering)"
+        browser.wait(f"{numbering}.then(now => now === {changed.numbering!r})")
         browser.run("document.querySelectorAll('.hit')[5].click()")
         browser.wait(f"{SETTLED} && {STATUS}.includes('other numbers now')")
         assert len(browser.run(PATHS)) == 47

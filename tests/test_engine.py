@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason="the Winograd engine needs numba, the extra `fast`")
 
-from vggfeat import FeatureExtractor, FeatureStore
+from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
 from vggfeat.engine import processor, transforms
 from vggfeat.engine.winograd import Winograd
 from vggfeat.errors import DeviceError
@@ -257,6 +258,30 @@ def test_a_store_tells_which_engine_ran_and_either_goes_on_with_it(photos, tmp_p
         assert [photos / path for path in store.paths] == paths
         for name, rows in whole.items():
             assert np.linalg.norm(store[name][:] - rows) < 1e-5 * np.linalg.norm(rows)
+
+
+def test_queries_and_evaluations_run_on_the_engine_that_is_asked_for(
+    scenes, scenes_store, tmp_path
+):
+    with FeatureStore(scenes_store) as store:
+        SimilarityIndex.build(store, "relu7", path=tmp_path / "i")
+    photo = str(scenes / "china" / "00.jpg")
+    few = tmp_path / "few"
+    for kind in ("china", "flower"):
+        (few / kind).mkdir(parents=True)
+        for name in ("00.jpg", "01.jpg"):
+            shutil.copy(scenes / kind / name, few / kind)
+    stores = ["--stores", str(tmp_path / "stores"), "--root", str(few)]
+    scales = ["--model", "vgg16-tiny", "--scales", "64"]
+    for command in (
+        ["search", str(tmp_path / "i"), photo],
+        ["evaluate", "retrieval", *stores, *scales],
+    ):
+        words = [*command, "--device", "cpu", "--engine", "winograd"]
+        program = [sys.executable, "-m", "vggfeat", "--debug", *words]
+        done = subprocess.run(program, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "engine: winograd" in done.stderr
 
 
 def test_without_numba_everything_works_as_before(photos):

@@ -62,6 +62,8 @@ class ImageSearch:
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
     precision : str, optional
         Type the network runs in; by default that of the index.
+    engine : str
+        What runs its layers, see :class:`vggfeat.extract.FeatureExtractor`.
 
     Raises
     ------
@@ -77,9 +79,15 @@ class ImageSearch:
         weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
         precision: str | None = None,
+        engine: str = "auto",
     ) -> None:
         self.index = index
-        self._options = {"weights": weights, "device": device, "precision": precision}
+        self._options = {
+            "weights": weights,
+            "device": device,
+            "precision": precision,
+            "engine": engine,
+        }
         index.check(self.extractor.deciding)
 
     @cached_property

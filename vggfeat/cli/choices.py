@@ -48,6 +48,9 @@ def only_layer(store: FeatureStore, layer: str | None) -> str:
     return layer or store.layers[0]
 
 
+_NETWORK = ("weights", "device", "precision", "engine")
+
+
 def query_options(command: Function) -> Function:
     """Add the options of commands that bring new images to a probe or an index."""
     for option in (
@@ -74,8 +77,47 @@ def query_options(command: Function) -> Function:
 
 def extractor_like(provenance: Provenance, options: dict[str, Any]) -> FeatureExtractor:
     """Return the extractor that a probe or index needs, by the options of `query_options`."""
-    chosen = {name: options[name] for name in ("weights", "device", "precision", "engine")}
-    return FeatureExtractor.like(provenance, **chosen)
+    return FeatureExtractor.like(provenance, **network_of(options))
+
+
+def network_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the options that `query_options` added."""
+    return {name: options[name] for name in _NETWORK}
+
+
+def run_options(command: Function) -> Function:
+    """Add the options of commands that extract features for an evaluation, and keep them."""
+    for option in (
+        click.option(
+            "--engine", type=click.Choice(ENGINES), default="auto", show_default=True,
+            help=ENGINE_HELP,
+        ),
+        click.option(
+            "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True,
+            help="Type the network runs in.",
+        ),
+        click.option(
+            "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps",
+            help="Where the network runs.",
+        ),
+        click.option(
+            "--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: auto]"
+        ),
+        click.option(
+            "--batch-size", type=click.IntRange(min=1), help="Images at a time.  [default: auto]"
+        ),
+        click.option(
+            "--stores", type=click.Path(file_okay=False), default="vggfeat-stores",
+            show_default=True, metavar="DIR",
+            help="Where features are kept; they are reused, and a run that stopped goes on there.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+RUN = ("batch_size", "workers", "device", "precision", "engine")
+"""Names of the options of `run_options` that the extractor takes."""
 
 
 def whole_numbers(_ctx: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, ...]:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
-from vggfeat.cli.choices import WEIGHTS
+from vggfeat.cli.choices import RUN, WEIGHTS, run_options
 from vggfeat.cli.evaluate_retrieval import retrieval
 from vggfeat.cli.evaluate_text import describe, facts, pair_text
 from vggfeat.cli.kept import kept_store
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
 from vggfeat.datasets import DATASETS, DOWNLOADABLE, Dataset
-from vggfeat.extract import PRECISIONS, FeatureExtractor
+from vggfeat.extract import FeatureExtractor
 from vggfeat.layers import ARCHITECTURES, architecture
 from vggfeat.views import COMBINATIONS
 
@@ -122,30 +122,7 @@ class _Evaluate(click.Command):
     help="Of random splits.  [default: the protocol's]",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of splits.")
-@click.option(
-    "--stores",
-    type=click.Path(file_okay=False),
-    default="vggfeat-stores",
-    show_default=True,
-    metavar="DIR",
-    help="Where features are kept; they are reused, and a run that stopped goes on there.",
-)
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time.  [default: auto]")
-@click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: auto]")
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="auto|cpu|cuda[:N]|mps",
-    help="Where the networks run.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="float32",
-    show_default=True,
-    help="Type the networks run in.",
-)
+@run_options
 @click.option(
     "--html",
     type=click.Path(dir_okay=False),
@@ -224,7 +201,7 @@ def _networks(text: str) -> list[str]:
 
 
 def _extractor(network: str, options: dict[str, Any]) -> FeatureExtractor:
-    names = ("flip", "batch_size", "workers", "device", "precision")
+    names = ("flip", *RUN)
     return FeatureExtractor(
         network,
         weights=_weights(network, options["weights"]),

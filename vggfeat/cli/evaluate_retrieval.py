@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from vggfeat.cli.choices import WEIGHTS
+from vggfeat.cli.choices import RUN, WEIGHTS, run_options
 from vggfeat.cli.evaluate_retrieval_text import describe
 from vggfeat.cli.kept import kept_store
 from vggfeat.cli.output import json_option, print_json
 from vggfeat.cli.stages import stages
+from vggfeat.cli.whiten import whitening_of
 from vggfeat.datasets import BENCHMARKS
-from vggfeat.extract import PRECISIONS, FeatureExtractor
+from vggfeat.extract import FeatureExtractor
 from vggfeat.layers import ARCHITECTURES
 from vggfeat.metrics.retrieval import AREAS
 from vggfeat.views import COMBINATIONS, VIEWS
-
-if TYPE_CHECKING:
-    from vggfeat.whitening import Whitening
 
 
 @click.command()
@@ -106,30 +104,7 @@ if TYPE_CHECKING:
     type=click.Choice(AREAS),
     help="Definition of average precision.  [default: the benchmark's; step for folders]",
 )
-@click.option(
-    "--stores",
-    type=click.Path(file_okay=False),
-    default="vggfeat-stores",
-    show_default=True,
-    metavar="DIR",
-    help="Where features are kept; they are reused, and a run that stopped goes on there.",
-)
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time.  [default: auto]")
-@click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: auto]")
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="auto|cpu|cuda[:N]|mps",
-    help="Where the network runs.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="float32",
-    show_default=True,
-    help="Type the network runs in.",
-)
+@run_options
 @json_option
 def retrieval(root: str, ground_truth: str, as_json: bool, **options: Any) -> None:
     """Score features on a benchmark of image retrieval, by its own rules.
@@ -154,7 +129,7 @@ def retrieval(root: str, ground_truth: str, as_json: bool, **options: Any) -> No
         None if options[name] is None else Expansion.parse(options[name])
         for name in ("expand", "augment")
     )
-    whitening = _whitening(options["whiten"])
+    whitening = whitening_of(options["whiten"])
     extractor = _extractor(options)  # bad options end here, before anything is extracted
     benchmark = open_benchmark(ground_truth, root, options["files"])
     # Paths are relative to the root, so that another root needs another store.
@@ -188,21 +163,10 @@ def retrieval(root: str, ground_truth: str, as_json: bool, **options: Any) -> No
 
 
 def _extractor(options: dict[str, Any]) -> FeatureExtractor:
-    names = (
-        *("model", "weights", "view", "scales", "combine", "flip"),
-        *("batch_size", "workers", "device", "precision"),
-    )
+    names = ("model", "weights", "view", "scales", "combine", "flip", *RUN)
     extractor = FeatureExtractor(
         layers=[options["layer"]], **{name: options[name] for name in names}
     )
     if len(extractor.poolings) > 1:
         raise click.UsageError(f"--layer {options['layer']} names several; choose one.")
     return extractor
-
-
-def _whitening(given: str | None) -> Whitening | int | None:
-    if given is None or given.isdigit():
-        return None if given is None else int(given)
-    from vggfeat.whitening import Whitening
-
-    return Whitening.load(given)

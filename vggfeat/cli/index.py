@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -10,9 +10,7 @@ from vggfeat.cli.choices import layer_option, only_layer
 from vggfeat.cli.index_info import tell
 from vggfeat.cli.output import json_option, print_json, printable
 from vggfeat.cli.stages import stages
-
-if TYPE_CHECKING:
-    from vggfeat.whitening import Whitening
+from vggfeat.cli.whiten import whitening_of
 
 index_argument = click.argument("index_path", metavar="INDEX", type=click.Path())
 _store_argument = click.argument("store", type=click.Path(dir_okay=False))
@@ -102,7 +100,7 @@ def build(
             kind=kind,
             memory=memory,
             recall=recall,
-            whitening=_whitening(whiten),
+            whitening=whitening_of(whiten),
             augment=by,
             progress=progress,
         )
@@ -250,11 +248,3 @@ def info(index_path: str, verify: bool, as_json: bool) -> None:
     tell(opened.info(), index_path, as_json)
     if verify and not as_json:
         click.echo("all files are as they were written")
-
-
-def _whitening(given: str | None) -> Whitening | int | None:
-    if given is None or given.isdigit():
-        return None if given is None else int(given)
-    from vggfeat.whitening import Whitening
-
-    return Whitening.load(given)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import query_options
+from vggfeat.cli.choices import network_of, query_options
 from vggfeat.cli.index import index_argument
 from vggfeat.cli.output import json_option, print_json, printable, table
 
@@ -105,8 +105,7 @@ def search(
     within = None
     if options["matching"] or options["labels"]:
         within = opened.select(paths=options["matching"], labels=options["labels"])
-    network = {name: options[name] for name in ("weights", "device", "precision")}
-    found = ImageSearch(opened, **network).search(
+    found = ImageSearch(opened, **network_of(options)).search(
         queries,
         k,
         box=region,

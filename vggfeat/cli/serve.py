@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from vggfeat.cli.choices import WEIGHTS
+from vggfeat.cli.choices import query_options
 from vggfeat.cli.index import index_argument
 from vggfeat.cli.output import printable
-from vggfeat.extract import PRECISIONS
 
 
 @click.command()
@@ -48,21 +47,7 @@ from vggfeat.extract import PRECISIONS
     metavar="N",
     help="Largest image that is taken, in pixels.",
 )
-@click.option(
-    "--weights", metavar=WEIGHTS, help="Where the weights are now.  [default: where they were]"
-)
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="auto|cpu|cuda[:N]|mps",
-    help="Where the network runs.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    help="Type the network runs in.  [default: as before]",
-)
+@query_options
 def serve(
     index_path: str,
     browse: bool,

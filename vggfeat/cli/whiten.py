@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from vggfeat.cli.choices import layer_option, only_layer
 from vggfeat.cli.output import json_option, print_json, printable
 from vggfeat.cli.stages import stages
+
+if TYPE_CHECKING:
+    from vggfeat.whitening import Whitening
 
 
 @click.command()
@@ -44,3 +49,18 @@ def whiten(store: str, out: str, layer: str | None, dimension: int | None, as_js
         f"{printable(out)}: {learnt.width:,} numbers of {name} to {learnt.dimension:,}, which "
         f"hold {learnt.explained:.1%} of the variance of {learnt.count:,} images"
     )
+
+
+def whitening_of(given: str | None) -> Whitening | int | None:
+    """Read what an option `--whiten` was given: a dimension to learn, or the file of a whitening.
+
+    Raises
+    ------
+    WhiteningError
+        There is no such file, or it is damaged.
+    """
+    if given is None or given.isdigit():
+        return None if given is None else int(given)
+    from vggfeat.whitening import Whitening
+
+    return Whitening.load(given)

@@ -19,7 +19,7 @@ from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.comparing import METRICS, Metric, Vectors
 from vggfeat.index.feeds import KeptFeed, StoreFeed
 from vggfeat.index.folder import CATALOGUE, commit, creating, files_of
-from vggfeat.index.kinds import parse_memory, plan
+from vggfeat.index.kinds import RECALL, parse_memory, plan
 from vggfeat.index.settings import LeftOut
 from vggfeat.index.structures import FLAT
 
@@ -101,7 +101,7 @@ def merge(
     if not len(feed.places):
         raise SearchError("The indexes hold no image that is not removed.")
     tuning = first.settings.tuning
-    asked = recall if recall is not None else tuning.asked if tuning else 0.95
+    asked = recall if recall is not None else tuning.asked if tuning else RECALL
     chosen = plan(
         kind or first.settings.factory,
         *(len(feed.places), feed.dimension, first.metric),

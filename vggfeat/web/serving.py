@@ -45,7 +45,7 @@ def serve(
     ready : callable, optional
         Told the address once the server listens.
     **network
-        ``weights``, ``device`` and ``precision`` of :class:`vggfeat.queries.ImageSearch`.
+        `weights`, `device`, `precision` and `engine` of :class:`vggfeat.queries.ImageSearch`.
 
     Raises
     ------

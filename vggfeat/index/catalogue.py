@@ -78,7 +78,7 @@ class Catalogue:
     def write(self, path: Path) -> None:
         """Write a new file."""
         head, arrays = self._head(), self._arrays()
-        with h5py.File(path, "x", libver=("earliest", "v110")) as file:
+        with h5py.File(path, "x", libver=("earliest", "v110"), locking=False) as file:
             file.attrs["format"] = FORMAT
             file.attrs["format_version"] = FORMAT_VERSION
             file.attrs["sha256"] = _digest(head, arrays)

@@ -7,7 +7,6 @@ them with the operating system's own calls cannot make a file unreadable.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -20,14 +19,9 @@ import numpy.typing as npt
 
 from vggfeat.errors import StoreLockedError
 from vggfeat.store.failures import writing
-
-try:
-    import fcntl
-except ImportError:  # Windows: the lock file beside the store has to do
-    fcntl = None  # type: ignore[assignment]
+from vggfeat.store.locking import share
 
 BLOCK_BYTES = 8 << 20
-_UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +69,10 @@ class RowFile:
         StoreLockedError
             Another program has the file open for writing through the HDF5 library.
         """
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in _UNSUPPORTED:
-                return
+        if not share(self._file):
             raise StoreLockedError(
                 f"{self.path} is open for writing in another program. Close it there first."
-            ) from error
+            )
 
     def write(self, name: str, row: int, data: npt.NDArray[Any] | bytes) -> None:
         """Write consecutive rows of one dataset from `row` on.

@@ -37,7 +37,7 @@ def open_file(path: Path) -> Iterator[KerasFile]:
         The file is no HDF5, is truncated, or is none that Keras wrote.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             yield KerasFile(file)
     except _BROKEN as error:
         reason = str(error).strip("'\"").partition("\n")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import torch
 import torchvision
 from torch import nn
 
+from vggfeat import layers
 from vggfeat.errors import LayerError
 from vggfeat.layers import ARCHITECTURES, architecture
 
@@ -105,6 +107,27 @@ def test_output_shapes_are_those_of_a_real_forward(pair, size):
 )
 def test_aliases_of_torchvision_and_of_the_slide_are_understood(alias, name):
     assert architecture("vgg16").layer(alias).name == name
+
+
+@pytest.mark.parametrize(
+    ("alias", "name", "told"),
+    [
+        ("block5_conv3", "relu5_3", "block5_conv3 is after its ReLU.*conv5_3 is the linear"),
+        ("block5_pool", "pool5", ""),
+        ("fc1", "fc6", "fc1 is fc6 here, the linear output.*Keras's fc1.*relu6"),
+        ("FC2", "fc7", "fc2 is fc7 here, the linear output.*Keras's fc2.*relu7"),
+        ("fc3", "fc8", ""),
+        ("predictions", "prob", "after its softmax; fc8 is before it"),
+    ],
+)
+def test_names_of_keras_are_understood_and_say_once_what_they_mean(caplog, alias, name, told):
+    layers._tell.cache_clear()
+    assert architecture("vgg16").layer(alias).name == name
+    assert re.search(told, caplog.text) if told else not caplog.records
+    caplog.clear()
+    assert architecture("vgg16").layer(alias).name == name
+    assert not caplog.records
+    assert architecture("vgg16_bn").layer(alias).name == name
 
 
 def test_no_alias_hides_a_canonical_name(pair):

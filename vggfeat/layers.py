@@ -7,6 +7,7 @@ Convolutional Networks for Large-Scale Image Recognition" (arXiv 1409.1556), tab
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -16,6 +17,8 @@ from vggfeat.errors import LayerError
 
 Kind = Literal["conv", "bn", "relu", "pool", "flatten", "linear", "softmax"]
 Shape = tuple[int, ...]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +146,42 @@ class Architecture:
     def aliases(self) -> dict[str, str]:
         """Other accepted names, each with its canonical one.
 
-        torchvision's dotted paths, the classic slide's ordinals (``conv13``, ``fc1``), and
-        ``softmax``.
+        torchvision's dotted paths, the classic slide's ordinals (``conv13``, ``fc1``),
+        ``softmax``, and Keras's names. These mean what Keras puts out, ``block5_conv3`` is
+        ``relu5_3``, except where they are ordinals of the slide: ``fc1`` and ``fc2`` are linear.
         """
         found = {layer.module: layer.name for layer in self.layers if layer.module}
         convolutions = [layer.name for layer in self.layers if layer.kind == "conv"]
         found |= {f"conv{i}": name for i, name in enumerate(convolutions, start=1)}
-        return found | {"fc1": "fc6", "fc2": "fc7", "fc3": "fc8", "softmax": "prob"}
+        for layer in self.layers:
+            block, _, number = layer.name.removeprefix("relu").removeprefix("pool").partition("_")
+            if layer.kind == "relu" and number:
+                found[f"block{block}_conv{number}"] = layer.name
+            elif layer.kind == "pool":
+                found[f"block{block}_pool"] = layer.name
+        found |= {"fc1": "fc6", "fc2": "fc7", "fc3": "fc8"}
+        return found | {"softmax": "prob", "predictions": "prob"}
+
+    def canonical(self, name: str) -> str:
+        """Return the canonical name that an alias stands for, and any other name in lower case.
+
+        Where an alias means another layer to Keras's users, the log says so, once a process.
+        """
+        key = name.strip().lower()
+        found = self.aliases.get(key, key)
+        if key in _KERAS_ORDINALS:
+            _tell(
+                f"{key} is {found} here, the linear output, as an ordinal of the classic slide. "
+                f"Keras's {key} is after its ReLU: that is relu{found[-1]}."
+            )
+        elif key.startswith("block") and found.startswith("relu"):
+            _tell(
+                f"{key} is {found} here, since Keras's {key} is after its ReLU. "
+                f"conv{found.removeprefix('relu')} is the linear output."
+            )
+        elif key == "predictions":
+            _tell("predictions is prob here, since Keras's is after its softmax; fc8 is before it.")
+        return found
 
     @property
     def parameters(self) -> int:
@@ -164,8 +196,7 @@ class Architecture:
         LayerError
             The name is unknown; the message suggests the nearest ones.
         """
-        key = name.strip().lower()
-        key = self.aliases.get(key, key)
+        key = self.canonical(name)
         if key in self.names:
             return self.layers[self.names.index(key)]
         near = difflib.get_close_matches(key, [*self.names, *self.aliases], n=3, cutoff=0.5)
@@ -265,6 +296,16 @@ ARCHITECTURES = {
 """Known networks: the paper's configurations A, B, D and E, the same with batch normalisation as
 torchvision has them, and D in miniature: a quarter of its channels and units for images of 64
 pixels (docs/vgg16-tiny.md)."""
+
+
+_KERAS_ORDINALS = ("fc1", "fc2")
+"""Names that the classic slide and Keras both have, and mean other layers by."""
+
+
+@cache
+def _tell(text: str) -> None:
+    """Log what a name means, once a process."""
+    _log.warning("%s", text)
 
 
 @cache

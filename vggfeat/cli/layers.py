@@ -36,7 +36,10 @@ def layers(model: str, size: int | None, as_json: bool) -> None:
     conv5_3 and fc7 are linear outputs, relu5_3 and relu7 come after the ReLU. (What Caffe's
     users, and most papers, call fc7 is relu7 here.) In networks with batch normalisation,
     conv5_3 is the convolution's own output and bn5_3 the normalised one. torchvision's paths
-    (features.28) and ordinals (conv13, fc2) are understood too.
+    (features.28) and ordinals (conv13, fc2) are understood too, and so are Keras's names:
+    block5_conv3 is relu5_3, since Keras's is after its ReLU, block5_pool is pool5, and
+    predictions is prob. Only fc1 and fc2 mean another thing there: Keras's are relu6 and relu7,
+    here they are the linear fc6 and fc7.
 
     \b
     Example:

@@ -118,7 +118,7 @@ class FeatureStore:
         network = ARCHITECTURES.get(self.provenance.deciding.model)
         key = str(name).strip()
         if key not in self.layers and network is not None:
-            key = network.aliases.get(key.lower(), key.lower())
+            key = network.canonical(key)
         if key not in self.layers:
             near = difflib.get_close_matches(key, self.layers, n=1)
             hint = f"Did you mean {near[0]}? " if near else ""

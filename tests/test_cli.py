@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from PIL import Image
 
 from vggfeat.cli import COMMANDS, main, run
 
@@ -118,6 +119,7 @@ def test_even_a_defect_ends_in_one_line_and_status_1(monkeypatch, capsys):
 
 def test_names_that_the_terminal_cannot_show_do_no_harm(tmp_path):
     (tmp_path / "\N{CAMERA}.jpg").write_bytes(b"")
+    Image.new("RGB", (8, 8)).save(tmp_path / "sound.png")
     args = ["extract", tmp_path, tmp_path / "s.h5", "--weights", "random", "--layers", "pool1"]
     done = subprocess.run(
         [sys.executable, "-m", "vggfeat", *map(str, args)],

@@ -10,7 +10,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from store_rows import SHAPES, check_with_plain_h5py, features, fill, finished, images, made, writer
+from store_rows import (
+    SHAPES,
+    Image,
+    check_with_plain_h5py,
+    features,
+    fill,
+    finished,
+    images,
+    made,
+    writer,
+)
 
 from vggfeat.errors import LayerError, StoreError, StoreMismatchError
 from vggfeat.store import FeatureStore, export, merge
@@ -156,6 +166,10 @@ def test_every_format_gives_back_the_same_numbers_paths_and_labels(
     assert array.dtype == np.dtype(dtype)
     assert array.shape == (29, *SHAPES[layer])
     assert array.tobytes() == expected.tobytes()
+    with (tmp_path / "out.paths.csv").open(newline="", encoding="utf-8") as file:
+        beside = list(csv.DictReader(file))
+    assert [line["path"] for line in beside] == paths
+    assert [line["label"] for line in beside] == known
     with np.load(tmp_path / "out.npz", allow_pickle=False) as archive:
         assert archive["features"].tobytes() == expected.tobytes()
         assert archive["paths"].tolist() == paths
@@ -207,7 +221,53 @@ def test_exporting_refuses_what_it_cannot_do_and_says_what_it_can(tmp_path: Path
     with pytest.raises(StoreError, match=r"no image that is done"):
         export(tmp_path / "empty.h5", tmp_path / "none.npy", "relu7")
     left = sorted(os.listdir(tmp_path))  # noqa: PTH208
-    assert left == ["empty.h5", "out.npy", "photos.h5"]
+    assert left == ["empty.h5", "out.npy", "out.paths.csv", "photos.h5"]
+    (tmp_path / "out.npy").unlink()
+    with pytest.raises(StoreError, match=r"out\.paths\.csv exists.*--overwrite"):
+        export(store, tmp_path / "out.npy", "relu7")
+    assert not (tmp_path / "out.npy").exists()
+
+
+ODD = ['a,\n"b".jpg', "c\r.jpg", "=1+1.jpg", "@x.jpg", "-.jpg", " +.jpg", "\t.jpg", "d.jpg"]
+
+
+def odd_names(tmp_path: Path) -> Path:
+    path = tmp_path / "odd.h5"
+    paths = [f"{name[:-4]}{number:03d}.jpg" for number, name in enumerate(ODD)]
+    labels = {path: ("=cmd|, \n",) if number % 2 else () for number, path in enumerate(paths)}
+    labels = {path: names for path, names in labels.items() if names}
+    with writer(path, entries=[Image(path) for path in paths], labels=labels) as store:
+        rows = store.pending()
+        ones = {name: np.ones((len(rows), *shape), "f4") for name, shape in SHAPES.items()}
+        store.write(rows, ones)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", "npy"])
+def test_names_with_line_ends_quotes_and_commas_come_back_from_csv(
+    tmp_path: Path, ending: str
+) -> None:
+    store = odd_names(tmp_path)
+    export(store, tmp_path / f"out.{ending}", "relu7")
+    written = tmp_path / ("out.csv" if ending == "csv" else "out.paths.csv")
+    with written.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.reader(file))[1:]
+    with FeatureStore(store) as opened:
+        assert [line[0] for line in lines] == opened.paths.tolist()
+        known = [opened.classes[k] if k >= 0 else "" for k in opened.labels[:]]
+    assert [line[1] for line in lines] == known
+
+
+def test_no_cell_of_a_spreadsheet_export_begins_as_a_formula(tmp_path: Path) -> None:
+    store = odd_names(tmp_path)
+    export(store, tmp_path / "out.csv", "relu7", spreadsheet=True)
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.reader(file))[1:]
+    with FeatureStore(store) as opened:
+        paths = opened.paths.tolist()
+    assert all(cell[:1] not in ("=", "+", "-", "@", "\t", "\r") for ln in lines for cell in ln[:2])
+    assert sum(line[0] == "'" + path for line, path in zip(lines, paths, strict=True)) == 4
+    assert all(line[0].removeprefix("'") == path for line, path in zip(lines, paths, strict=True))
 
 
 def test_parquet_without_pyarrow_names_the_command_that_installs_it(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,7 +13,7 @@ from vggfeat.cli.choices import RUN, WEIGHTS, run_options
 from vggfeat.cli.evaluate_retrieval import retrieval
 from vggfeat.cli.evaluate_text import describe, facts, pair_text
 from vggfeat.cli.kept import kept_store
-from vggfeat.cli.output import json_option, print_json, printable, show_progress
+from vggfeat.cli.output import json_option, print_json, printable, progress_bar
 from vggfeat.datasets import DATASETS, DOWNLOADABLE, Dataset
 from vggfeat.extract import FeatureExtractor
 from vggfeat.layers import ARCHITECTURES, architecture
@@ -271,12 +270,7 @@ def _stores(
 
 
 def _bar(total: int) -> Any:
-    from tqdm import tqdm
-
-    disable = None if show_progress() is None else True
-    return tqdm(
-        desc="classify", total=total, unit="split", file=sys.stderr, disable=disable, leave=False
-    )
+    return progress_bar("classify", "split", total)
 
 
 def _step(bar: Any) -> Callable[[str], None]:

@@ -212,6 +212,18 @@ def extract(source: str, store: str, **options: Any) -> None:
         print_json(summary.to_json())
     else:
         click.echo(describe(summary))
+    if not summary.done or (summary.tried and not summary.computed):
+        click.echo(f"Error: {_nothing_done(summary)}", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def _nothing_done(summary: ExtractSummary) -> str:
+    count, text = (summary.tried, " of this run") if summary.done else (summary.images, "")
+    why = ""
+    if summary.failures:
+        path, reason = summary.failures[-1 if summary.done else 0]
+        why = f", for example {printable(path)}: {reason}"
+    return f"Not one of the {count:,} images{text} could be done{why}."
 
 
 def describe(summary: ExtractSummary) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -16,16 +15,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 
 def show_progress() -> bool | None:
-    """Return what shows progress bars: on a terminal only (None), and never when quiet."""
+    """Return what shows progress bars: where somebody looks (None), and never when quiet."""
     return None if logging.getLogger("vggfeat").isEnabledFor(logging.INFO) else False
 
 
 def progress_bar(title: str, unit: str, total: int | None = None) -> Any:
-    """Return a tqdm bar on stderr that shows on a terminal only, and goes away at the end."""
-    from tqdm import tqdm
+    """Return a bar that shows on a terminal or in a notebook, and goes away at the end."""
+    from vggfeat.progress import progress_bar as bar
 
-    disable = None if show_progress() is None else True
-    return tqdm(desc=title, total=total, unit=unit, file=sys.stderr, disable=disable, leave=False)
+    return bar(show_progress(), desc=title, total=total, unit=unit, leave=False)
 
 
 def print_json(value: Any) -> None:

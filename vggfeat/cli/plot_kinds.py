@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggfeat.cli.choices import only_layer
-from vggfeat.cli.output import print_json, printable, show_progress, table
+from vggfeat.cli.output import print_json, printable, progress_bar, table
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import ImageMap, UnitsReport
@@ -224,10 +223,7 @@ def _title(path: str, model: str, weights: str) -> str:
 
 
 def _bar() -> Any:
-    from tqdm import tqdm
-
-    disable = None if show_progress() is None else True
-    return tqdm(desc="plot", total=0, file=sys.stderr, disable=disable, leave=False)
+    return progress_bar("plot", "it", 0)
 
 
 def _advance(bar: Any, done: int, of: int) -> None:

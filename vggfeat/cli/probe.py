@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -188,14 +187,13 @@ def _evaluate(store: FeatureStore, layer: str, **options: Any) -> ProbeResult | 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[float], object]]:
     """Show a bar of the work's share, where it takes longer than a moment."""
-    from tqdm import tqdm
+    from vggfeat.progress import progress_bar
 
-    with tqdm(
+    with progress_bar(
+        show_progress(),
         desc=what,
         total=1,
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}",
-        file=sys.stderr,
-        disable=None if show_progress() is None else True,
         leave=False,
         delay=1,
     ) as bar:

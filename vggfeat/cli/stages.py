@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from vggfeat.cli.output import show_progress
+from vggfeat.cli.output import progress_bar
 
 if TYPE_CHECKING:
     from vggfeat.index.building import Progress
@@ -22,9 +21,6 @@ def stages(unit: str) -> Iterator[Progress]:
     unit : str
         What is counted, as ``"image"``.
     """
-    from tqdm import tqdm
-
-    disable = None if show_progress() is None else True
     bars: dict[str, Any] = {}
 
     def show(stage: str, done: int, total: int) -> None:
@@ -32,9 +28,7 @@ def stages(unit: str) -> Iterator[Progress]:
             for bar in bars.values():
                 bar.close()
             bars.clear()
-            bars[stage] = tqdm(
-                desc=stage, total=total, unit=unit, file=sys.stderr, disable=disable, leave=False
-            )
+            bars[stage] = progress_bar(stage, unit, total)
         bars[stage].update(done)
 
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.output import json_option, print_json, printable, show_progress, table
+from vggfeat.cli.output import json_option, print_json, printable, progress_bar, table
 from vggfeat.errors import StoreError
 
 if TYPE_CHECKING:
@@ -127,16 +127,25 @@ def merge(out: str, stores: tuple[str, ...], overwrite: bool, as_json: bool) -> 
 @click.argument("out", type=_existing)
 @click.option("--layer", required=True, help="Layer of the store, such as relu7.")
 @click.option("--overwrite", is_flag=True, help="Replace the file OUT.")
+@click.option(
+    "--spreadsheet",
+    is_flag=True,
+    help="For .csv: an apostrophe before paths and labels that begin as formulas do (= + - @).",
+)
 @json_option
-def export(store: str, out: str, layer: str, overwrite: bool, as_json: bool) -> None:
+def export(
+    store: str, out: str, layer: str, overwrite: bool, spreadsheet: bool, as_json: bool
+) -> None:
     """Write one layer's features, of all images that are done, to OUT for other programs.
 
     \b
     The ending of OUT chooses the format:
-      .npy      the features alone, (n, D) or (n, C, H, W)
+      .npy      the features alone, (n, D) or (n, C, H, W); beside it OUT.paths.csv
       .npz      features, paths and, where known, classes and labels
       .csv      path, label, f0, f1, ...
       .parquet  path, label, features; needs `pip install "vggfeat[parquet]"`
+
+    Row i of each belongs to path i, in the order of the store.
 
     \b
     Example:
@@ -145,7 +154,7 @@ def export(store: str, out: str, layer: str, overwrite: bool, as_json: bool) -> 
     from vggfeat.store import export as export_store
 
     with _bar("export") as progress:
-        count = export_store(store, out, layer, overwrite, progress)
+        count = export_store(store, out, layer, overwrite, progress, spreadsheet=spreadsheet)
     if as_json:
         print_json({"file": out, "layer": layer, "images": count})
     else:
@@ -240,12 +249,7 @@ def _plain(value: Any) -> str:
 
 @contextmanager
 def _bar(what: str) -> Iterator[Progress]:
-    import sys
-
-    from tqdm import tqdm
-
-    disable = None if show_progress() is None else True
-    with tqdm(desc=what, unit="row", file=sys.stderr, disable=disable, leave=False) as bar:
+    with progress_bar(what, "row") as bar:
 
         def progress(through: int, total: int) -> None:
             bar.total = total

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from contextlib import AbstractContextManager, closing
 from functools import partial
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from vggfeat import labels as label_rules
 from vggfeat.errors import ImageError, SourceError, StoreError
@@ -22,6 +20,7 @@ from vggfeat.extract.summary import ExtractSummary
 from vggfeat.files import IMAGE_EXTENSIONS
 from vggfeat.labels import RawLabels
 from vggfeat.pipeline import Background
+from vggfeat.progress import progress_bar
 from vggfeat.provenance import Happened, now, versions
 from vggfeat.sources import Source, open_source
 from vggfeat.store import StoreWriter
@@ -93,12 +92,7 @@ def _fill(
 
     started = time.perf_counter()
     with (
-        tqdm(
-            total=len(rows),
-            unit="img",
-            file=sys.stderr,
-            disable=None if progress is None else not progress,
-        ) as bar,
+        progress_bar(progress, total=len(rows), unit="img") as bar,
         Background() as background,
         closing(extractor.stream(list(rows), load)) as results,
     ):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import importlib
 import logging
 import math
 import os
 import zipfile
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from vggfeat.store.reader import FeatureStore
 from vggfeat.store.replacing import destination, replacing
 from vggfeat.store.targets import Targets
 from vggfeat.store.verification import Progress
+from vggfeat.tables import csv_line
 
 Rows = npt.NDArray[np.int64]
 _log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class _Job:
     rows: Rows
     targets: Targets | None
     progress: Progress | None
+    spreadsheet: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -57,6 +58,11 @@ class _Job:
     def names(self, row: int) -> tuple[str, ...]:
         return self.targets.names(row) if self.targets is not None else ()
 
+    def cells(self, row: int) -> str:
+        """Return the text columns of one image, its path and labels, as a table has them."""
+        label = self.targets.cell(row) if self.targets is not None else ""
+        return csv_line((self.store.paths[row], label), spreadsheet=self.spreadsheet)
+
 
 def export(
     store: FeatureStore | str | os.PathLike[str],
@@ -64,6 +70,8 @@ def export(
     layer: str,
     overwrite: bool = False,
     progress: Progress | None = None,
+    *,
+    spreadsheet: bool = False,
 ) -> int:
     """Write the features of all done images to a file for other programs, in blocks.
 
@@ -75,17 +83,24 @@ def export(
         Where to; its ending chooses the format. The file appears whole or not at all.
 
         ========  ==================================================================
-        .npy      the features alone: (n, D) or (n, C, H, W) in the store's type
+        .npy      the features alone: (n, D) or (n, C, H, W) in the store's type; beside it
+                  ``OUT.paths.csv`` with columns path, label, one record a row
         .npz      ``features`` as in .npy, ``paths``; with labels ``classes``, ``labels``
-        .csv      columns path, label ('|' between several), f0, f1, ...; maps flattened
+        .csv      columns path, label, f0, f1, ...; maps flattened
         .parquet  columns path, label, features (a list of D float32); maps flattened
         ========  ==================================================================
+
+        A label in CSV is written as ``--labels`` reads it: ``|`` between several, ``|`` alone for
+        none of the classes, empty for unknown.
     layer : str
         Name or alias.
     overwrite : bool
         Replace a file at `out`.
     progress : callable, optional
         Told the number of rows written, and of how many.
+    spreadsheet : bool
+        In CSV, put an apostrophe before paths and labels that a spreadsheet may take for a
+        formula; see :func:`vggfeat.tables.csv_line`.
 
     Returns
     -------
@@ -109,19 +124,30 @@ def export(
         _pyarrow()
     given = isinstance(store, FeatureStore)
     with nullcontext(store) if given else FeatureStore(store) as opened:  # type: ignore[arg-type]
-        job = _job(opened, layer, progress)  # type: ignore[arg-type]
-        with WriterLock(destination(out)) as lock:
-            if lock.path.exists() and not overwrite:
-                raise StoreError(f"{out} exists. Name another file, or give --overwrite.")
-            with writing(lock.path), replacing(lock.path, lock) as temporary:
-                WRITERS[ending](job, temporary)
+        job = _job(opened, layer, progress, spreadsheet)  # type: ignore[arg-type]
+        writers = {Path(out): WRITERS[ending]}
+        if ending == ".npy":
+            writers[paths_beside(out)] = _paths
+        with ExitStack() as stack:
+            locks = [stack.enter_context(WriterLock(destination(path))) for path in writers]
+            for path, lock in zip(writers, locks, strict=True):
+                if lock.path.exists() and not overwrite:
+                    raise StoreError(f"{path} exists. Name another file, or give --overwrite.")
+            for write, lock in zip(writers.values(), locks, strict=True):
+                stack.enter_context(writing(lock.path))
+                write(job, stack.enter_context(replacing(lock.path, lock)))
         left = len(job.store) - len(job.rows)
     if left:
         _log.info("%d images that are not done were left out.", left)
     return len(job.rows)
 
 
-def _job(store: FeatureStore, layer: str, progress: Progress | None) -> _Job:
+def paths_beside(out: str | os.PathLike[str]) -> Path:
+    """Return the table of paths that belongs to an array: ``OUT.paths.csv`` of ``OUT.npy``."""
+    return Path(out).with_suffix(".paths.csv")
+
+
+def _job(store: FeatureStore, layer: str, progress: Progress | None, spreadsheet: bool) -> _Job:
     name = store.layer(layer)
     rows = np.flatnonzero(store.done).astype(np.int64)
     if not len(rows):
@@ -130,12 +156,18 @@ def _job(store: FeatureStore, layer: str, progress: Progress | None) -> _Job:
     if store.has_labels:
         with reading(store.path):
             targets = Targets(tuple(store.classes), store.labels[:])
-    return _Job(store, name, rows, targets, progress)
+    return _Job(store, name, rows, targets, progress, spreadsheet)
 
 
 def _npy(job: _Job, path: Path) -> None:
     with path.open("xb") as file:
         _stream(job, file)
+
+
+def _paths(job: _Job, path: Path) -> None:
+    with path.open("x", encoding="utf-8", newline="") as file:
+        file.write("path,label\n")
+        file.writelines(job.cells(row) for row in job.rows.tolist())
 
 
 def _npz(job: _Job, path: Path) -> None:
@@ -167,12 +199,10 @@ def _csv(job: _Job, path: Path) -> None:
     digits = 5 if job.dtype.itemsize == 2 else 9  # as many as bring back the same number
     line = ",".join([f"%.{digits}g"] * width)
     with path.open("x", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="")
         file.write("path,label," + ",".join(f"f{i}" for i in range(width)) + "\n")
         for rows, features in job.blocks():
             for row, values in zip(rows.tolist(), features.tolist(), strict=True):
-                table.writerow([job.store.paths[row], "|".join(job.names(row))])
-                file.write("," + line % tuple(values) + "\n")
+                file.write(f"{job.cells(row)[:-1]},{line % tuple(values)}\n")
 
 
 def _parquet(job: _Job, path: Path) -> None:

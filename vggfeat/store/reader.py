@@ -131,7 +131,7 @@ class FeatureStore:
     @property
     def has_labels(self) -> bool:
         """Whether the store knows classes."""
-        return "labels/targets" in self._file
+        return "labels/targets" in self._file and len(self._dataset("labels/classes")) > 0
 
     @property
     def labels(self) -> h5py.Dataset:

@@ -54,6 +54,17 @@ class Targets:
         number = int(self.values[row])
         return (self.classes[number],) if number >= 0 else ()
 
+    def cell(self, row: int) -> str:
+        """Return the labels of one image as a table has them, which reads as the same labels.
+
+        Several are joined by ``|``; ``|`` alone is an image that shows none of the classes, and
+        nothing one of which that is not known.
+        """
+        names = self.names(row)
+        if self.multi and not names and (self.values[row] != 0).any():
+            return "|"
+        return "|".join(names)
+
     def for_classes(self, classes: Sequence[str], *, multi: bool) -> npt.NDArray[Any]:
         """Return the values for a wider list of classes.
 

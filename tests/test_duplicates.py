@@ -18,9 +18,9 @@ from index_rows import index_of
 from PIL import Image
 
 from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
-from vggfeat.errors import SearchError, SourceError
-from vggfeat.evaluation.duplicates import Copies, Copy, Duplicates, find_duplicates
-from vggfeat.evaluation.moving import LIST, move_spare
+from vggfeat.errors import SearchError
+from vggfeat.evaluation.duplicates import Duplicates, find_duplicates
+from vggfeat.evaluation.moving import LIST
 from vggfeat.images import decode, size_of
 from vggfeat.index import Expansion, duplicates
 from vggfeat.index.duplicates import SHARE, calibrated, groups
@@ -294,72 +294,6 @@ def test_copies_are_not_moved_into_the_archive_itself(own):
     assert done.returncode == 1
     assert "elsewhere" in done.stderr
     assert files_of(own) == before
-
-
-@pytest.fixture
-def pair(tmp_path) -> tuple[Path, Copies]:
-    """Make two files, the first the best, as a group of near-identical images."""
-    folder = tmp_path / "photos"
-    (folder / "a").mkdir(parents=True)
-    (folder / "best.jpg").write_bytes(b"best")
-    (folder / "a" / "one.jpg").write_bytes(b"copy")
-    images = [Copy(path, str(folder), 1.0, True, 2, 2, 4) for path in ("best.jpg", "a/one.jpg")]
-    return folder, Copies(tuple(images), 1.0, False)
-
-
-def test_a_taken_name_gets_a_number_and_is_not_overwritten(pair, tmp_path):
-    folder, group = pair
-    for number in range(2):
-        moved = move_spare([group], tmp_path / "aside")
-        assert len(moved.moved) == 1
-        (folder / "a" / "one.jpg").write_bytes(f"new{number}".encode())
-    aside = files_of(tmp_path / "aside")
-    assert aside["a/one.jpg"] == b"copy"
-    assert aside["a/one-1.jpg"] == b"new0"
-    assert aside[LIST].decode().count("one") == 4
-
-
-@pytest.mark.parametrize("what", ["changed", "gone", "best gone", "link", "same file"])
-def test_what_is_no_longer_a_spare_copy_stays(pair, tmp_path, what):
-    folder, group = pair
-    best, copy = folder / "best.jpg", folder / "a" / "one.jpg"
-    if what == "changed":
-        copy.write_bytes(b"another image")
-    elif what == "best gone":
-        best.unlink()
-    else:
-        copy.unlink()
-        if what == "link":
-            copy.symlink_to(best)
-        elif what == "same file":
-            os.link(best, copy)
-    before = files_of(folder)
-    moved = move_spare([group], tmp_path / "aside")
-    assert not moved.moved
-    assert [path for path, _ in moved.left] == ["a/one.jpg"]
-    assert files_of(folder) == before
-
-
-def test_images_of_archives_cannot_be_moved(pair, tmp_path):
-    _, group = pair
-    (tmp_path / "shard.tar").write_bytes(b"")
-    images = tuple(
-        Copy(one.path, str(tmp_path / "shard.tar"), 1.0, True, 2, 2, 4) for one in group.images
-    )
-    with pytest.raises(SourceError, match="plain folders"):
-        move_spare([Copies(images, 1.0, False)], tmp_path / "aside")
-
-
-def test_another_disk_gets_a_whole_copy_before_the_file_goes(pair, tmp_path, monkeypatch):
-    folder, group = pair
-
-    def refuse(*_args: object) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
-    monkeypatch.setattr(os, "link", refuse)
-    move_spare([group], tmp_path / "aside")
-    assert files_of(tmp_path / "aside")["a/one.jpg"] == b"copy"
-    assert set(files_of(folder)) == {"best.jpg"}
 
 
 def test_sizes_are_those_of_the_upright_image(tmp_path):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from vggfeat.errors import ImageError, SourceError
+from vggfeat.evaluation.beneath import sha256_of
 from vggfeat.images import size_of
 from vggfeat.index import duplicates
 from vggfeat.sources import open_stored
@@ -41,6 +42,10 @@ class Copy:
         Of its file; 0 where that cannot be read.
     problem : str
         Why the file cannot be read; empty where it can.
+    digest : str
+        SHA-256 of the file's bytes in hexadecimal; empty where they cannot be read.
+    mtime_ns : int
+        Time of the file's last change when it was read, in nanoseconds since 1970; 0 in archives.
     """
 
     path: str
@@ -51,6 +56,8 @@ class Copy:
     height: int = 0
     bytes: int = 0
     problem: str = ""
+    digest: str = ""
+    mtime_ns: int = 0
 
     @property
     def pixels(self) -> int:
@@ -194,9 +201,20 @@ def _file(source: str, path: str) -> dict[str, Any]:
         with open_stored(source, path) as file:
             width, height = size_of(file)
             size = file.seek(0, os.SEEK_END)
+            digest = sha256_of(file)
+            time = _mtime_ns(file)
     except (ImageError, SourceError) as error:
         return {"problem": str(error)}
-    return {"width": width, "height": height, "bytes": size}
+    return {
+        "width": width, "height": height, "bytes": size, "digest": digest, "mtime_ns": time,
+    }  # fmt: skip
+
+
+def _mtime_ns(file: BinaryIO) -> int:
+    try:
+        return os.fstat(file.fileno()).st_mtime_ns
+    except OSError:  # a part of an archive
+        return 0
 
 
 def _worth(file: dict[str, Any], path: str) -> tuple[int, int, str]:

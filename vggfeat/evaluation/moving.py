@@ -1,25 +1,44 @@
-"""Moving spare copies out of an archive, so that it can be undone: nothing is deleted."""
+"""Moving spare copies out of an archive, so that it can be undone: nothing is deleted.
+
+Paths come from a store that anybody may have made, and folders may change while files are moved.
+So each path is decoded, checked part by part, and walked folder by folder from its source without
+following a link; a file is moved only if its bytes are still those that were compared; and what
+was moved is looked at once more, and given back where it is another file.
+"""
 
 from __future__ import annotations
 
 import csv
+import errno
 import os
-import shutil
-from contextlib import suppress
+import stat
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vggfeat.errors import SourceError
+from vggfeat.evaluation.beneath import (
+    beside_nothing,
+    descended,
+    open_plain,
+    opened_folder,
+    parts_of,
+    renamed,
+    sha256_of,
+)
 from vggfeat.files import decode_path, encode_path, system_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import BinaryIO
 
     from vggfeat.evaluation.duplicates import Copies, Copy
 
 LIST = "moved.csv"
 """Name of the list, in the folder that images are moved to, of where each was."""
+
+_Identity = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +64,10 @@ class Moved:
         }
 
 
+class _Stays(Exception):
+    """An image is not moved; the message says why."""
+
+
 def check_target(target: str | os.PathLike[str], sources: Sequence[str]) -> Path:
     """Return the folder to move to, made absolute, if images of `sources` can be moved there.
 
@@ -58,8 +81,14 @@ def check_target(target: str | os.PathLike[str], sources: Sequence[str]) -> Path
     Raises
     ------
     SourceError
-        A source is no folder, or the target is one of them or below one.
+        A source is no folder, or the target is one of them or below one; or this system cannot
+        walk folders without following links (Windows).
     """
+    if not {os.open, os.mkdir, os.stat, os.link, os.unlink} <= os.supports_dir_fd:
+        raise SourceError(
+            "--move-to is not for this system, which cannot open folders without following links. "
+            "Use --json and move the files yourself."
+        )
     folder = Path(os.path.realpath(target))
     if folder.exists() and not folder.is_dir():
         raise SourceError(f"{target} is a file. Give a folder to move to, which need not exist.")
@@ -87,7 +116,9 @@ def move_spare(
 
     A file keeps its path below its source; where that is taken in `target`, a number is added.
     Each move is written to :data:`LIST` there before it is made, as a line of where from and
-    where to, so that a kill leaves no file that the list does not have.
+    where to. After a kill at any moment each line is one of two: `from` is there and whole, and
+    the move was not made (a file at `to`, if any, is an unfinished copy to another disk); or
+    `from` is gone and `to` is whole. Moving `to` back to `from` where `from` is gone undoes all.
 
     Parameters
     ----------
@@ -108,23 +139,14 @@ def move_spare(
     left: list[tuple[str, str]] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / LIST).open("a", encoding="utf-8", newline="") as file:
-            written = csv.writer(file)
-            if not file.tell():
-                written.writerow(["from", "to"])
+        with ExitStack() as stack:
+            move = _Mover(stack, folder, groups)
             for group in groups:
                 for one in group.spare:
-                    old = _place(one)
-                    reason = _refusal(old, one, _place(group.images[0]))
-                    if reason:
-                        left.append((one.path, reason))
-                    else:
-                        new = _free(folder / decode_path(one.path))
-                        written.writerow([encode_path(str(old)), encode_path(str(new))])
-                        file.flush()
-                        os.fsync(file.fileno())
-                        _move(old, new)
-                        moved.append((encode_path(str(old)), encode_path(str(new))))
+                    try:
+                        moved.append(move(one, group.images[0]))
+                    except _Stays as reason:
+                        left.append((one.path, str(reason)))
                     progress(1)
     except OSError as error:
         raise SourceError(
@@ -134,57 +156,121 @@ def move_spare(
     return Moved(tuple(moved), tuple(left))
 
 
-def _place(one: Copy) -> Path:
-    return Path(decode_path(one.source), decode_path(one.path))
+class _Mover:
+    """Moves one file after another into a folder, and keeps its list."""
 
+    def __init__(self, stack: ExitStack, folder: Path, groups: Sequence[Copies]) -> None:
+        self._folder = folder
+        self._target = stack.enter_context(opened_folder(folder))
+        list_ = open_plain(LIST, self._target, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        self._list = stack.enter_context(os.fdopen(list_, "a", encoding="utf-8", newline=""))
+        self._written = csv.writer(self._list)
+        if not os.fstat(list_).st_size:
+            self._note("from", "to")
+        best = {id(group.images[0]): group.images[0] for group in groups if group.spare}
+        self._kept = {key: self._identity(one) for key, one in best.items()}
 
-def _refusal(old: Path, one: Copy, kept: Path) -> str:
-    """Say why an image has to stay, or nothing."""
-    if PurePosixPath(one.path).is_absolute() or ".." in PurePosixPath(one.path).parts:
-        return "it is not below its source's folder"
-    if old.is_symlink():
-        return "it is a link, not a file"
-    if not old.is_file():
-        return "it is no longer there"
-    if not kept.is_file():
-        return "the image to keep instead is no longer there"
-    if old.samefile(kept):
-        return "it is the very file to keep, under another name"
-    if old.stat().st_size != one.bytes:
-        return "it has changed meanwhile"
-    return ""
-
-
-def _free(place: Path) -> Path:
-    """Return the place, or one beside it with a number, where nothing is."""
-    found, number = place, 1
-    while os.path.lexists(found):
-        found = place.with_name(f"{place.stem}-{number}{place.suffix}")
-        number += 1
-    return found
-
-
-def _move(old: Path, new: Path) -> None:
-    """Move a file to where nothing is; what has come there meanwhile is not overwritten."""
-    new.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(old, new)  # unlike renaming, refuses where something is
-    except FileExistsError:
-        raise
-    except OSError:  # another disk, or one without links
-        _copy(old, new)
-    old.unlink()
-
-
-def _copy(old: Path, new: Path) -> None:
-    with new.open("xb") as copy:
+    def __call__(self, one: Copy, best: Copy) -> tuple[str, str]:
+        """Move an image; return where it was and where it is."""
+        if self._kept[id(best)] is None or self._identity(best) != self._kept[id(best)]:
+            raise _Stays("the image to keep instead is no longer there, or has changed")
         try:
-            with old.open("rb") as file:
-                shutil.copyfileobj(file, copy)
+            parts = parts_of(one.path)
+        except ValueError as error:
+            raise _Stays(f"it is not below its source's folder: {error}") from None
+        root = Path(os.path.realpath(decode_path(one.source)))
+        with ExitStack() as stack:
+            try:
+                parent = stack.enter_context(descended(root, parts[:-1]))
+                file = stack.enter_context(os.fdopen(open_plain(parts[-1], parent), "rb"))
+            except FileNotFoundError:
+                raise _Stays("it is no longer there") from None
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.EINVAL):
+                    raise _Stays("it is a link or reached by one, or no plain file") from None
+                raise _Stays(f"it cannot be read: {system_reason(error)}") from None
+            state = self._unchanged(one, file)
+            shelf = stack.enter_context(descended(self._folder, parts[:-1], make=True))
+            name = beside_nothing(parts[-1], shelf)
+            old = encode_path(str(root.joinpath(*parts)))
+            new = encode_path(str(self._folder.joinpath(*parts[:-1], name)))
+            self._note(old, new)
+            self._move(file, state, (parts[-1], parent), (name, shelf), one.digest)
+        return old, new
+
+    def _note(self, old: str, new: str) -> None:
+        self._written.writerow([old, new])
+        self._list.flush()
+        os.fsync(self._list.fileno())
+
+    def _identity(self, one: Copy) -> _Identity | None:
+        """Return which file an image to keep is, or None where its bytes are others by now."""
+        try:
+            with Path(decode_path(one.source), decode_path(one.path)).open("rb") as file:
+                state = os.fstat(file.fileno())
+                same = (state.st_size, state.st_mtime_ns) == (one.bytes, one.mtime_ns)
+                return (state.st_dev, state.st_ino) if same else None
+        except (OSError, ValueError):
+            return None
+
+    def _unchanged(self, one: Copy, file: BinaryIO) -> os.stat_result:
+        state = os.fstat(file.fileno())
+        if (state.st_dev, state.st_ino) in self._kept.values():
+            raise _Stays("it is the very file to keep, under another name")
+        if (state.st_size, state.st_mtime_ns) != (one.bytes, one.mtime_ns) or (
+            sha256_of(file) != one.digest
+        ):
+            raise _Stays("it has changed meanwhile")
+        return state
+
+    def _move(
+        self,
+        file: BinaryIO,
+        state: os.stat_result,
+        old: tuple[str, int],
+        new: tuple[str, int],
+        digest: str,
+    ) -> None:
+        """Move what `old` names to `new`, where nothing is, if it still is `file`.
+
+        Both are a name and the descriptor of its folder.
+        """
+        try:
+            renamed(old, new)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _copied(file, state, new, digest)
+            if not _same(os.stat(old[0], dir_fd=old[1], follow_symlinks=False), state):
+                os.unlink(new[0], dir_fd=new[1])
+                raise _Stays("it has changed meanwhile") from None
+            os.unlink(old[0], dir_fd=old[1])
+            return
+        if not _same(os.stat(new[0], dir_fd=new[1], follow_symlinks=False), state):
+            renamed(new, old)  # another file had come there meanwhile
+            raise _Stays("it has changed meanwhile")
+
+
+def _same(found: os.stat_result, expected: os.stat_result) -> bool:
+    def key(state: os.stat_result) -> tuple[int, ...]:
+        return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+
+    return stat.S_ISREG(found.st_mode) and key(found) == key(expected)
+
+
+def _copied(file: BinaryIO, state: os.stat_result, new: tuple[str, int], digest: str) -> None:
+    """Copy a file to another disk, with its times, and read the copy again from there."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    with os.fdopen(open_plain(new[0], new[1], flags, stat.S_IMODE(state.st_mode)), "w+b") as copy:
+        try:
+            file.seek(0)
+            while block := file.read(1 << 20):
+                copy.write(block)
             copy.flush()
             os.fsync(copy.fileno())
+            if sha256_of(copy) != digest:
+                raise _Stays("it has changed meanwhile, or the other disk does not keep it")
+            os.utime(copy.fileno(), ns=(state.st_atime_ns, state.st_mtime_ns))
         except BaseException:
-            with suppress(OSError):
-                new.unlink()
+            os.unlink(new[0], dir_fd=new[1])
             raise
-    shutil.copystat(old, new)

@@ -12,7 +12,12 @@ Floats = npt.NDArray[np.floating[Any]]
 Positions = npt.NDArray[np.int64]
 
 BLOCK_BYTES = 64 << 20
-"""Size of a block in float64; a handful of them is held at a time."""
+"""Size of a block in float64; :mod:`~vggfeat.probe.training` says how many are held at a time."""
+
+
+def rows_a_block(width: int) -> int:
+    """Return how many rows of `width` numbers a block holds: one at least."""
+    return max(1, BLOCK_BYTES // (8 * width))
 
 
 class Reader(Protocol):
@@ -68,7 +73,7 @@ class Rows:
             Their positions, of 0..n.
         block : ndarray of `dtype`, shape (b, d)
         """
-        step = max(1, BLOCK_BYTES // (8 * self.shape[1]))
+        step = rows_a_block(self.shape[1])
         for first in range(0, self.shape[0], step):
             where = slice(first, min(first + step, self.shape[0]))
             yield where, self._read(self.chosen[where], dtype)
@@ -85,7 +90,7 @@ class Rows:
             found = self.X[where]
         else:  # files read a span faster than single rows
             found = np.empty((len(rows), self.shape[1]), np.asarray(self.X[0:0]).dtype)
-            step = max(1, BLOCK_BYTES // (8 * self.shape[1]))
+            step = rows_a_block(self.shape[1])
             first = 0
             while first < len(rows):
                 last = int(np.searchsorted(rows, rows[first] + step))

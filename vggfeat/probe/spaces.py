@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.probe.rows import BLOCK_BYTES, Floats, Positions, Rows
+from vggfeat.probe.rows import Floats, Positions, Rows, rows_a_block
 
 Array = npt.NDArray[np.float64]
 
@@ -251,7 +251,7 @@ class Features:
 
     def block_cost(self, s: Floats) -> Floats:
         """Return what a block costs; it is out of the question where its rows are many."""
-        fits = 8 * s * self.dimension <= BLOCK_BYTES
+        fits = s <= rows_a_block(self.dimension)
         return np.where(fits, s**2 * float(self.dimension), np.inf)
 
 
@@ -284,5 +284,5 @@ def gram(rows: Rows, *, centred: bool = False) -> Array:
 
 
 def _steps(n: int, width: int) -> list[slice]:
-    step = max(1, BLOCK_BYTES // (8 * width))
+    step = rows_a_block(width)
     return [slice(first, min(first + step, n)) for first in range(0, n, step)]

@@ -1,9 +1,19 @@
 """Training linear probes on rows of features: which coordinates, which path, which C.
 
-Memory, for n rows of d features and m columns: the rows as they are given (or nothing, where they
-are in a file), and either, for n <= 3 d, their Gram matrix in float64 and the part of it that one
-training part uses in the working precision, 12 n^2 bytes in all; or, for more rows, some blocks of
-64 MiB. Beside these, a dozen arrays of m columns, and half a dozen of 144.
+Memory. Take n rows of d features and m columns; B, `BLOCK_BYTES` or one row in float64, whichever
+is more; t, threads or m, whichever is less; and p, the numbers that write a function: n where
+n <= 3 d, else d. Training takes at most these bytes of arrays:
+
+    rows        4 n d or 8 n d as they are given; 0 where they are in a file
+    blocks      5 B: two in float64, and what one of them is made from
+    Gram        12 n^2 where n <= 3 d: float64, and the working precision's part; 8 n^2 more where
+                the problem is too ill-conditioned for single precision
+    factors     HELD_BYTES or 8 n^2 m, whichever is less, and 16 n^2 a thread while one is made,
+                where n <= 3 d; t (HELD_BYTES + 3 B) more at most elsewhere
+    directions  8 arrays of 144 (n + p) numbers of 8 bytes
+    columns     24 arrays of m (n + p) numbers of 8 bytes, and 4 of m d
+
+In short: rows + Gram + so many blocks, since the last three are small where n and d are large.
 """
 
 from __future__ import annotations

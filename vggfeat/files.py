@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -12,6 +13,7 @@ from vggfeat.errors import ImageError
 
 if TYPE_CHECKING:
     import io
+    from collections.abc import Sequence
 
 IMAGE_EXTENSIONS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib",
@@ -130,6 +132,66 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
         raise ImageError(system_reason(error)) from error
 
 
+def open_beneath(folder: str | os.PathLike[str], parts: Sequence[str]) -> io.BufferedReader:
+    """Open a file below a folder as :func:`open_regular` does, following no link on the way.
+
+    Each step starts from the folder that the one before has opened, so nobody can put a link in
+    the way between a check of the path and its opening.
+
+    Parameters
+    ----------
+    folder : path
+        Itself no link.
+    parts : sequence of str
+        Names of folders, and of the file at the end.
+
+    Raises
+    ------
+    ImageError
+        The reason in one line; a link on the way is one.
+    """
+    path = Path(folder, *parts)
+    if not parts:
+        raise ImageError("not a file but a folder")
+    if os.open not in os.supports_dir_fd:  # Windows
+        file = open_regular(path)
+        if Path(os.path.realpath(path)) != path or not _is_open(file, path):
+            file.close()
+            raise ImageError("a link lies on the way to it")
+        return file
+    look = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    read = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    opened = -1
+    try:
+        at = os.open(folder, look)
+        try:
+            for part in parts[:-1]:
+                below = os.open(part, look, dir_fd=at)
+                os.close(at)
+                at = below
+            # Asked before opening as well: opening a device may already do something.
+            _refuse_special(os.stat(parts[-1], dir_fd=at, follow_symlinks=False).st_mode)
+            opened = os.open(parts[-1], read, dir_fd=at)
+        finally:
+            os.close(at)
+        try:
+            _refuse_special(os.fstat(opened).st_mode)
+            return os.fdopen(opened, "rb")
+        except BaseException:
+            os.close(opened)
+            raise
+    except (OSError, ValueError) as error:
+        links = isinstance(error, OSError) and error.errno in (errno.ELOOP, errno.ENOTDIR)
+        reason = "a link lies on the way to it" if links else system_reason(error)
+        raise ImageError(
+            "no such file" if isinstance(error, FileNotFoundError) else reason
+        ) from error
+
+
+def _is_open(file: io.BufferedReader, path: Path) -> bool:
+    return os.path.samestat(os.fstat(file.fileno()), path.stat(follow_symlinks=False))
+
+
 def system_reason(error: BaseException) -> str:
     """Return what the operating system objected to, without numbers and paths."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -144,5 +206,6 @@ def _refuse_special(mode: int) -> None:
             stat.S_IFSOCK: "socket",
             stat.S_IFCHR: "device",
             stat.S_IFBLK: "device",
+            stat.S_IFLNK: "symbolic link",
         }
         raise ImageError(f"not a file but a {kinds.get(stat.S_IFMT(mode), 'special file')}")

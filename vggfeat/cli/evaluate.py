@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
@@ -282,12 +283,13 @@ def _step(bar: Any) -> Callable[[str], None]:
 
 
 def _write_page(dataset: Dataset, result: Evaluation, path: str) -> None:
-    from vggfeat.report import evaluation_page, originals
+    from vggfeat.report import evaluation_page
+    from vggfeat.sources.base import file_path
 
     evaluation_page(
         path,
         result,
-        images=originals(dataset.root),
+        images=partial(file_path, dataset.root),  # named by the user: links may lead anywhere
         facts=facts(result),
         paired=[pair_text(result, pair) for pair in result.paired],
     )

@@ -6,7 +6,7 @@ import base64
 import io
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image, ImageDraw
 
-from vggfeat.images import as_image, decoded
-from vggfeat.sources import open_stored
+from vggfeat.images import MAX_PIXELS, as_image, decoded
+from vggfeat.sources import OutsideSourceError, open_stored
 
 ImageSource = str | os.PathLike[str] | BinaryIO | Image.Image | Callable[[], Any] | None
 """Where a thumbnail comes from: a path, a binary file, a Pillow image, a function that returns
@@ -25,6 +25,7 @@ SIDE = 240
 """Longest side of thumbnails in pixels: sharp at 120 on a display of double density."""
 
 _log = logging.getLogger(__name__)
+_told: set[str] = set()  # sources of which the log has said that images lie outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +76,34 @@ def picture(image: ImageSource, side: int = SIDE) -> Picture:
     return Picture(_jpeg_uri(small), *small.size)
 
 
-def originals(root: str) -> Callable[[str], ImageSource]:
+def originals(
+    root: str, roots: Sequence[str | os.PathLike[str]] = ()
+) -> Callable[[str], ImageSource]:
     """Return what gives the original of a stored path, opened only when its thumbnail is drawn.
+
+    The first image of a source that lies outside it is told in the log, with the remedy.
 
     Parameters
     ----------
     root : str
         The source that a store was made from, as ``store.provenance.happened.source``.
+    roots : sequence of path
+        See :func:`vggfeat.sources.open_stored`.
     """
-    return lambda path: partial(open_stored, root, path)
+    return lambda path: partial(_original, root, path, tuple(roots))
 
 
-def shrunk(source: ImageSource, side: int) -> Image.Image:
+def _original(root: str, path: str, roots: Sequence[str | os.PathLike[str]]) -> BinaryIO:
+    try:
+        return open_stored(root, path, roots)
+    except OutsideSourceError as error:
+        if root not in _told:
+            _log.warning("%s", error)
+        _told.add(root)
+        raise
+
+
+def shrunk(source: ImageSource, side: int, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Return an image made small, as :func:`thumbnail` does; whatever is wrong with it raises."""
     with ExitStack() as stack:
         value: Any = source
@@ -95,7 +112,7 @@ def shrunk(source: ImageSource, side: int) -> Image.Image:
             if hasattr(value, "read"):
                 stack.callback(value.close)
         if isinstance(value, str | os.PathLike) or hasattr(value, "read"):
-            whole = stack.enter_context(decoded(value))
+            whole = stack.enter_context(decoded(value, max_pixels=max_pixels))
         else:
             whole = as_image(value)
         scale = min(1.0, side / max(whole.size))

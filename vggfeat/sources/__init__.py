@@ -8,10 +8,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import (
@@ -24,23 +22,26 @@ from vggfeat.files import (
     sniff,
     system_reason,
 )
-from vggfeat.sources.base import Entry, FileSource, Source, entry_of, file_path
+from vggfeat.sources.base import Entry, FileSource, Source, entry_of
 from vggfeat.sources.braces import expand
 from vggfeat.sources.crops import CropSource
 from vggfeat.sources.folder import open_folder
 from vggfeat.sources.lists import open_list
 from vggfeat.sources.shards import ShardSource
+from vggfeat.sources.stored import OutsideSourceError, open_stored, why_not_shown
 
 __all__ = [
     "CropSource",
     "Entry",
     "FileSource",
+    "OutsideSourceError",
     "Source",
     "decode_path",
     "encode_path",
     "open_folder",
     "open_source",
     "open_stored",
+    "why_not_shown",
 ]
 
 _ALLOWED = "a folder, an image, a .txt or .csv list, or .tar shards (name-{000..012}.tar)"
@@ -83,31 +84,6 @@ def open_source(spec: str | os.PathLike[str] | Source) -> Source:
     except ValueError as error:  # a NUL in the name
         raise SourceError(f"{given!r} is not a path: {error}. Give {_ALLOWED}.") from error
     raise SourceError(f"There is no {given!r}.{_near(path)} Give {_ALLOWED}.")
-
-
-def open_stored(root: str, path: str) -> BinaryIO:
-    """Open an image that a store knows, by what the store keeps of its source.
-
-    Parameters
-    ----------
-    root : str
-        :attr:`Source.root` of the source it came from.
-    path : str
-        Its :attr:`Entry.path`.
-
-    Raises
-    ------
-    ImageError, SourceError
-        The image, or its archive, is no longer there.
-    """
-    if os.path.isdir(decode_path(root)):  # noqa: PTH112
-        return open_regular(file_path(root, path))
-    return _stored_archive(root).open(Entry(path, 0, 0))
-
-
-@lru_cache(maxsize=4)
-def _stored_archive(root: str) -> Source:
-    return open_source(decode_path(root))
 
 
 def _open_file(path: str) -> Source:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from time import perf_counter
 from typing import Annotated, Any, BinaryIO
+from urllib.parse import quote
 
 import jinja2
 from fastapi import FastAPI, File, Form, Query, Request, UploadFile
@@ -206,9 +207,13 @@ def _add_pictures(app: FastAPI, current: Current) -> None:
         file = desk.pictures.original(_known(desk, place))
         kind = _SHOWN.get(sniff(file.read(SIGNATURE_BYTES)))
         file.seek(0)
-        headers = {"cache-control": _ASKED}
-        if kind is None:
-            headers["content-disposition"] = "attachment"
+        # Encoded, so that no name of a file can end the header.
+        name = quote(PurePosixPath(desk.index.path(place)).name, safe="")
+        shown = "attachment" if kind is None else "inline"
+        headers = {
+            "cache-control": _ASKED,
+            "content-disposition": f"{shown}; filename*=UTF-8''{name}",
+        }
         return StreamingResponse(
             _pieces(file), media_type=kind or "application/octet-stream", headers=headers
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import threading
 from collections import OrderedDict
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from vggfeat.errors import ImageError
 from vggfeat.files import decode_path
+from vggfeat.images import size_of
 from vggfeat.processors import usable_cores
 from vggfeat.report.thumbnails import shrunk
-from vggfeat.sources import open_stored
-from vggfeat.sources.base import file_path
+from vggfeat.sources import open_stored, why_not_shown
 
 if TYPE_CHECKING:
     from vggfeat.index import SimilarityIndex
@@ -24,11 +25,23 @@ if TYPE_CHECKING:
 SIDES = (240, 960)
 """Longest sides of thumbnails in pixels: in a list of results, and as the query."""
 
+MOST_BYTES = 2 << 30
+"""Largest original that is opened: more than any image within the limit of pixels takes."""
+
 CACHE_BYTES = 64 << 20
 """How much memory thumbnails may take."""
 
+_MOST_TOLD = 10  # sources that the log names
+
+_log = logging.getLogger(__name__)
+
 decoding = threading.BoundedSemaphore(usable_cores())
 """Held while an image is decoded, so that many requests at once do not fill the memory."""
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_TOLD:,} more" if len(names) > _MOST_TOLD else ""
+    return ", ".join(map(repr, names[:_MOST_TOLD])) + more
 
 
 class Cache:
@@ -81,12 +94,24 @@ class Pictures:
         cache: Cache | None = None,
     ) -> None:
         self._index = index
-        self._roots = [Path(root).resolve() for root in roots]
+        self._roots = [Path(root) for root in roots]
         self._cache = cache or Cache(CACHE_BYTES)
 
     def over(self, index: SimilarityIndex) -> Pictures:
         """Return the pictures of another index, from the same folders, with the same cache."""
         return Pictures(index, self._roots, self._cache)
+
+    def tell(self) -> None:
+        """Say in the log which folders and archives images are shown from, and which not."""
+        sources = dict.fromkeys(one.source for one in self._index.catalogue.sources)
+        reasons = {source: why_not_shown(source, self._roots) for source in sources}
+        shown = [os.path.realpath(decode_path(one)) for one, why in reasons.items() if not why]
+        shown += [os.path.realpath(root) for root in self._roots]
+        _log.info("Images are shown from %s", _some(shown) if shown else "nowhere")
+        for source, why in [(one, why) for one, why in reasons.items() if why][:_MOST_TOLD]:
+            _log.warning(
+                "Images of %r are not shown: %s. Name their folder with --root.", source, why
+            )
 
     def tag(self, place: int, side: int = 0) -> str:
         """Return what names an image and no other, also where numbers have changed."""
@@ -100,19 +125,19 @@ class Pictures:
         Raises
         ------
         ImageError, SourceError
-            It is no longer there, or lies outside the folders that may be served.
+            It is no longer there, is no image, or see :func:`vggfeat.sources.open_stored`.
         """
-        root, path = self._index.source(place), self._index.path(place)
-        folder = Path(decode_path(root))
-        if folder.is_dir():
-            real = file_path(root, path).resolve()
-            allowed = [folder.resolve(), *self._roots]
-            if not any(real.is_relative_to(one) for one in allowed):
-                raise ImageError(
-                    f"{path!r} lies outside {root!r}, from where images are served. "
-                    "Start the server with --root and its folder to serve it."
-                )
-        return open_stored(root, path)
+        file = open_stored(self._index.source(place), self._index.path(place), self._roots)
+        try:
+            if file.seek(0, os.SEEK_END) > MOST_BYTES:
+                raise ImageError(f"it has more than {MOST_BYTES:,} bytes")
+            file.seek(0)
+            size_of(file)  # else it may only begin like an image
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     def thumbnail(self, place: int, side: int) -> bytes:
         """Return a small JPEG of an image, made once while it is kept in memory.

@@ -9,10 +9,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vggfeat.errors import ServeError
-from vggfeat.web.limits import Limits
+from vggfeat.web.limits import App, Limits
+
+if TYPE_CHECKING:
+    import uvicorn
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _STOP_SECONDS = 10  # for answers under way
@@ -56,7 +59,7 @@ def serve(
     KeyboardInterrupt
         After a graceful stop by SIGINT; SIGTERM makes it return.
     """
-    uvicorn = _uvicorn()
+    _check_extra()
     from vggfeat.index import SimilarityIndex
     from vggfeat.queries import ImageSearch
     from vggfeat.web.app import create_app
@@ -73,18 +76,10 @@ def serve(
     with _listening(host, port) as listener:
         current = Current(index, desk, search)
         current.desk().warm()
+        current.desk().pictures.tell()
         hosts = _LOCAL | {host.lower()} if _is_local(host) else None
         app = create_app(current, hosts)
-        config = uvicorn.Config(
-            app,
-            http="h11",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_STOP_SECONDS,
-        )
-        server = uvicorn.Server(config)
+        server = server_of(app)
         with _quiet_end():
             if ready is not None:
                 ready(_address(listener))
@@ -104,16 +99,31 @@ def _quiet_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _uvicorn() -> Any:
+def server_of(app: App) -> uvicorn.Server:
+    """Return what runs an application: ``run(sockets=[...])`` until its ``should_exit`` is set."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_STOP_SECONDS,
+    )
+    return uvicorn.Server(config)
+
+
+def _check_extra() -> None:
     try:
         import fastapi  # noqa: F401
         import python_multipart  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise ServeError(
             f'The page needs {error.name}, which is not installed: `pip install "vggfeat[web]"`.'
         ) from error
-    return uvicorn
 
 
 def _listening(host: str, port: int) -> socket.socket:

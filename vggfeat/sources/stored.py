@@ -1,0 +1,211 @@
+"""Opening an image again by what a store or an index keeps of it, which may come from a stranger.
+
+The source and the path stand in a file that somebody may have handed over, and what is opened is
+shown to others. So an image is opened only below its source or a folder that the user named, after
+all links are resolved; a source that would hold everything is refused; and what is opened must be
+an image by its first bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tarfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from vggfeat.errors import ImageError, SourceError
+from vggfeat.files import (
+    IMAGE_EXTENSIONS,
+    RAW_EXTENSIONS,
+    SIGNATURE_BYTES,
+    decode_path,
+    extension,
+    open_beneath,
+    sniff,
+    system_reason,
+)
+from vggfeat.images import size_of
+from vggfeat.sources.base import Entry
+from vggfeat.sources.braces import expand
+from vggfeat.sources.shards import ShardSource
+
+_CLOSED = ("/proc", "/sys", "/dev", "/etc", "/boot", "/private/etc", "/System", "C:/Windows")
+"""Folders of the system, with everything below them."""
+
+_OPEN = ("/dev/shm",)
+
+_CROWDED = (
+    *("/bin", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/opt", "/root", "/run"),
+    *("/sbin", "/srv", "/tmp", "/usr", "/usr/local", "/usr/share", "/var", "/var/lib", "/var/tmp"),
+    *("/dev/shm", "/Applications", "/Library", "/Users", "/Volumes", "/private", "/private/tmp"),
+    *("/private/var", "C:/Users", "C:/Program Files", "C:/ProgramData"),
+)
+"""Folders that many things of many people lie in; what is below them is another matter."""
+
+_HOMES = ("/home", "/Users", "C:/Users")
+
+
+class OutsideSourceError(ImageError):
+    """An image lies where its source does not reach, or its source is not to be shown."""
+
+
+def open_stored(root: str, path: str, roots: Sequence[str | os.PathLike[str]] = ()) -> BinaryIO:
+    """Open an image that a store knows, by what the store keeps of its source.
+
+    Parameters
+    ----------
+    root : str
+        :attr:`Source.root` of the source it came from: a folder, or archives.
+    path : str
+        Its :attr:`Entry.path`.
+    roots : sequence of path
+        Folders that images may lie in beside the source, such as those of a list.
+
+    Raises
+    ------
+    OutsideSourceError
+        With all links resolved the image lies neither below its source nor in `roots`, or the
+        source is too wide, see :func:`why_not_shown`.
+    ImageError, SourceError
+        The image, or its archive, is no longer there, or it is no image by its content.
+    """
+    name = decode_path(root)
+    if os.path.isdir(name):  # noqa: PTH112 (Path.is_dir raises where it may not look)
+        file: BinaryIO = _open_below(root, path, roots)
+    else:
+        file = _archive(root, roots).open(Entry(path, 0, 0))
+    try:
+        _check_content(file, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def why_not_shown(root: str, roots: Sequence[str | os.PathLike[str]] = ()) -> str:
+    """Say why images of a source are not opened again; empty where they are.
+
+    A whole disk, a home folder, a folder of the system and one that everybody uses are no sources
+    to trust where a store or index may be a stranger's: images below them are opened only where
+    the user names the folder.
+    """
+    name = decode_path(root)
+    if os.path.isdir(name):  # noqa: PTH112
+        real = _real(name)
+        reason = "" if _inside(real, roots) else _too_wide(real)
+        return f"it is {reason}" if reason else ""
+    shards = _shards(name)
+    if not shards:
+        return "it is no longer there"
+    for shard in shards:
+        real = _real(shard)
+        if not _inside(real, roots) and _closed(real):
+            return "it lies in a folder of the system"
+        if not real.is_file() or not tarfile.is_tarfile(real):
+            return "it is neither a folder nor an archive"
+    return ""
+
+
+def _open_below(root: str, path: str, roots: Sequence[str | os.PathLike[str]]) -> BinaryIO:
+    folder = decode_path(root)
+    real, top = _real(Path(folder, decode_path(path))), _real(folder)
+    within = _inside(real, roots)
+    if within is None and real.is_relative_to(top):
+        if reason := _too_wide(top):
+            raise OutsideSourceError(
+                f"{path!r} is not shown: its source {root!r} is {reason}. Name the folder that may "
+                "be shown with --root."
+            )
+        within = top
+    if within is None:
+        raise OutsideSourceError(
+            f"{path!r} lies outside its source {root!r}. Name the folder that it lies in with "
+            "--root to show it."
+        )
+    # The way is resolved, so a link met on it now was put there in the meantime.
+    return open_beneath(within, real.relative_to(within).parts)
+
+
+def _archive(root: str, roots: Sequence[str | os.PathLike[str]]) -> ShardSource:
+    name = decode_path(root)
+    shards = _shards(name)
+    if not shards:
+        raise SourceError(f"There is no {root!r} any more, from which the image came.")
+    try:
+        states = [os.stat(shard) for shard in shards]  # noqa: PTH116
+    except OSError as error:
+        raise SourceError(f"Cannot read {root!r}: {system_reason(error)}.") from error
+    known = tuple((one, s.st_ino, s.st_mtime_ns) for one, s in zip(shards, states, strict=True))
+    return _listed(root, known, tuple(os.fspath(one) for one in roots))
+
+
+@lru_cache(maxsize=4)
+def _listed(
+    root: str, shards: tuple[tuple[str, int, int], ...], roots: tuple[str, ...]
+) -> ShardSource:
+    if reason := why_not_shown(root, roots):
+        raise OutsideSourceError(f"Images of {root!r} are not shown: {reason}.")
+    return ShardSource([shard for shard, _, _ in shards], decode_path(root))
+
+
+def _shards(name: str) -> list[str]:
+    return [name] if os.path.lexists(name) else expand(name)
+
+
+def _check_content(file: BinaryIO, path: str) -> None:
+    head = file.read(SIGNATURE_BYTES)
+    file.seek(0)
+    if sniff(head):
+        return
+    # Formats without a signature are known by their names, and then by their headers.
+    if extension(path) not in IMAGE_EXTENSIONS | RAW_EXTENSIONS:
+        raise ImageError("not an image by its first bytes")
+    size_of(file)
+    file.seek(0)
+
+
+def _real(name: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(os.path.realpath(name))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ImageError(system_reason(error)) from error
+
+
+def _inside(real: Path, roots: Sequence[str | os.PathLike[str]]) -> Path | None:
+    """Return which of `roots`, resolved, something lies in."""
+    tops = (_real(root) for root in roots)
+    return next((top for top in tops if real.is_relative_to(top)), None)
+
+
+def _too_wide(folder: Path) -> str:
+    """Say what is wrong with a folder as a source, as the end of a sentence; empty if nothing."""
+    if folder == Path(folder.anchor):
+        return "a whole disk"
+    try:
+        home = _real(Path.home())
+    except RuntimeError:  # nobody's
+        home = folder / "nobody"
+    if home.is_relative_to(folder) or _same(folder.parent, _HOMES):
+        return "a home folder or above one"
+    if folder.parent == home and folder.name.startswith("."):
+        return "a hidden folder of a home"
+    if _closed(folder) or _same(folder, _CROWDED):
+        return "a folder of the system"
+    return ""
+
+
+def _closed(path: Path) -> bool:
+    below = [path, *path.parents]
+    if any(_same(one, _OPEN) for one in below[1:]):
+        return False
+    return any(_same(one, _CLOSED) for one in below)
+
+
+def _same(path: Path, names: Sequence[str]) -> bool:
+    text = path.as_posix()
+    if sys.platform in ("win32", "darwin"):  # case does not count there
+        return text.lower() in {name.lower() for name in names}
+    return text in names

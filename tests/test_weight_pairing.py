@@ -153,7 +153,7 @@ def test_an_override_is_recorded_and_goes_on_to_queries(tmp_path, saved):
 
 def test_published_files_are_known_by_their_digests():
     named = {one.file: one for one in published() if one.digest}
-    assert len(named) == 8 + 1 + 4 + 1, "torchvision's, its features, Keras's and MatConvNet's"
+    assert len(named) == 8 + 1 + 4 + 1 + 1, "torchvision's, its features, Keras's, MatConvNet's"
     for one in named.values():
         kind, _, digits = one.digest.partition(":")
         digests = {kind: digits + "0" * (64 - len(digits))}
@@ -315,7 +315,7 @@ def test_only_files_of_which_nothing_is_known_make_resolving_import_torch(tmp_pa
 
     weights = resolve("random:0", TINY).load(TINY, list(shapes(TINY)))
     paths = []
-    for kind in ("Caffe, V2", "Keras, released", "MatConvNet", "safetensors"):
+    for kind in ("Caffe, V2", "Keras, released", "MatConvNet", "safetensors", "ONNX"):
         suffix, writer = weight_writers.FORMATS[kind]
         writer(weights, tmp_path / f"w{suffix}")
         paths.append(str(tmp_path / f"w{suffix}"))

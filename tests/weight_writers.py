@@ -8,6 +8,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import onnx_writers
 import torch
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from safetensors.torch import save_file
@@ -302,5 +303,7 @@ FORMATS: dict[str, tuple[str, Writer]] = {
     "MatConvNet": (".mat", matconvnet),
     "MatConvNet, old": (".mat", matconvnet_old),
     "MatConvNet, net": (".mat", matconvnet_net),
+    "ONNX": (".onnx", onnx_writers.as_torch),
+    "Keras, by tf2onnx": (".onnx", onnx_writers.as_tf2onnx),
 }
 """Every way of writing a whole network: suffix and writer."""

@@ -56,7 +56,8 @@ def _pooling(_context: click.Context, _option: click.Parameter, value: str) -> s
     show_default="imagenet; builtin for vgg16-tiny",
     metavar=WEIGHTS,
     help="torchvision's ImageNet weights, those in the package, a file of PyTorch, safetensors, "
-    "Caffe, Keras or MatConvNet, or random ones; `vggfeat weights list` names those published.",
+    "Caffe, Keras, MatConvNet or ONNX, or random ones; `vggfeat weights list` names those "
+    "published.",
 )
 @click.option(
     "--preprocessing",

@@ -17,8 +17,7 @@ from vggfeat.errors import WeightsError
 from vggfeat.layers import Architecture
 from vggfeat.preprocessing import PRESETS, Preprocessing
 from vggfeat.weights import builtin, imagenet, pairing, seeded
-from vggfeat.weights.digests import digest
-from vggfeat.weights.formats import FORMATS, allowed, format_of, open_file
+from vggfeat.weights.formats import FORMATS, allowed, fingerprint, format_of, open_file
 from vggfeat.weights.inspection import Inspection, inspect
 from vggfeat.weights.known import Published, published
 from vggfeat.weights.pairing import (
@@ -104,7 +103,7 @@ class Weights:
         if self.path is None:
             return seeded.tensors(network, seeded.seed_of(self.spec), names)
         with open_file(self.path) as file:
-            check(file.shapes, network, names, self.path)
+            check(file.shapes, network, names, self.path, getattr(file, "stopped", ""))
             places = located(file.shapes, network)
             return {
                 name: _finite(_float32(file.read(places[name])), name, self.path) for name in names
@@ -152,7 +151,7 @@ def resolve(spec: str, network: Architecture, preprocessing: str | Preprocessing
         sha256 = seeded.fingerprint(network, seed)
         return Weights(f"random:{seed}", sha256, found.preprocessing, why=found.why)
     path = _place(spec, network)
-    sha256 = digest(path)
+    sha256 = fingerprint(path)
     if spec in imagenet.SPECS:
         imagenet.check_digest(path, sha256)
     given = spec if spec in ("builtin", *imagenet.SPECS) else str(path)

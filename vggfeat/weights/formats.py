@@ -6,6 +6,7 @@ To add one, write a module with ``open_file(path)``, a context manager that give
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from vggfeat.errors import WeightsError
 from vggfeat.preprocessing import CAFFE, CAFFE_RGB, TORCHVISION, Preprocessing
+from vggfeat.weights.digests import digest
 from vggfeat.weights.tensor_file import TensorFile
 
 
@@ -59,6 +61,7 @@ FORMATS: Mapping[str, Format] = {
             "MatConvNet", "matconvnet_file", (".mat",), CAFFE_RGB,
             "MatConvNet's ports of the authors' release need",
         ),
+        Format("ONNX", "onnx_file", (".onnx",), TORCHVISION, "torchvision trains"),
     )
 }  # fmt: skip
 """Known formats by their first suffix."""
@@ -99,3 +102,23 @@ def open_file(path: Path) -> AbstractContextManager[TensorFile]:
     module = importlib.import_module(f"vggfeat.weights.{format_of(path).module}")
     opened: AbstractContextManager[TensorFile] = module.open_file(path)
     return opened
+
+
+def fingerprint(path: Path) -> str:
+    """Return the SHA-256 of a weight file in hexadecimal.
+
+    Where values lie in files beside it, as an ``.onnx`` file's may, it is the SHA-256 of the
+    digests of all, so that none of them can change unnoticed.
+
+    Raises
+    ------
+    WeightsError
+        A file cannot be read.
+    """
+    own = digest(path)
+    if format_of(path).module != "onnx_file":
+        return own
+    from vggfeat.weights import onnx_file
+
+    others = [digest(other) for other in onnx_file.beside(path)]
+    return hashlib.sha256("".join([own, *others]).encode()).hexdigest() if others else own

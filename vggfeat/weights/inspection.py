@@ -13,7 +13,7 @@ from vggfeat.errors import WeightsError
 from vggfeat.layers import Architecture, architecture
 from vggfeat.weights import known, pairing
 from vggfeat.weights.digests import digest
-from vggfeat.weights.formats import allowed, format_of, open_file
+from vggfeat.weights.formats import allowed, fingerprint, format_of, open_file
 from vggfeat.weights.known import Published
 from vggfeat.weights.state import located, names, reach, recognised
 
@@ -140,7 +140,7 @@ def inspect(path: str | os.PathLike[str], model: str | None = None) -> Inspectio
     network = architecture(model) if model else recognised(shapes)
     if network is None:
         raise WeightsError(f"{path} holds no network that is known here: it has {_listed(shapes)}.")
-    sha256 = digest(path)
+    sha256 = fingerprint(path)
     md5 = digest(path, "md5") if form.name in _WITH_MD5 else ""
     whose = pairing.whose(path, network)
     places = located(shapes, network)

@@ -64,7 +64,7 @@ class Published:
 
 def published() -> list[Published]:
     """Return all files that are known, those that `--weights` takes by a name first."""
-    return [*_builtin(), *_torchvision(), *_caffe(), *_keras(), *_matconvnet(), *_timm()]
+    return [*_builtin(), *_torchvision(), *_caffe(), *_keras(), *_matconvnet(), *_timm(), *_onnx()]
 
 
 def matching(sha256: str, md5: str = "") -> Published | None:
@@ -156,6 +156,17 @@ def _timm() -> list[Published]:
             _TORCHVISION_TERMS, "torchvision",
         )
         for model in imagenet.FILES
+    ]  # fmt: skip
+
+
+def _onnx() -> list[Published]:
+    return [
+        Published(
+            "vgg16-7.onnx", "vgg16", "the ONNX model zoo", "PATH", 553, "Apache 2.0",
+            "torchvision",
+            "sha256:f20805a3ecccaa88647bbab4ad011ff2412a9838485ea844de0fcbce349820b9",
+            "the zoo's repository",
+        )
     ]  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from vggfeat.preprocessing import (
     Preprocessing,
 )
 from vggfeat.weights import first_filters, known
-from vggfeat.weights.formats import format_of, open_file
+from vggfeat.weights.formats import FORMATS, format_of, open_file
 from vggfeat.weights.state import located
 
 PREPROCESSING_KEY = "vggfeat.preprocessing"
@@ -85,9 +85,15 @@ def decided(path: Path, sha256: str, network: Architecture, md5: str = "") -> Pa
         spec = filters[0].preprocessing.sized(network.input_size)
         return Pairing(spec, f"its first filter is that of {filters[0].whose}")
     form = format_of(path)
+    assumed, usual = form.preprocessing, form.usual
+    if form.name == "ONNX":
+        from vggfeat.weights import onnx_file
+
+        if onnx_file.from_keras(path):
+            assumed, usual = FORMATS[".h5"].preprocessing, FORMATS[".h5"].usual
     return Pairing(
-        form.preprocessing.sized(network.input_size),
-        f"nothing in the file says so; assumed, as {form.usual}",
+        assumed.sized(network.input_size),
+        f"nothing in the file says so; assumed, as {usual}",
         sure=False,
     )
 
@@ -171,6 +177,11 @@ def _said(path: Path, network: Architecture) -> Pairing | None:
             from vggfeat.weights import matconvnet_file
 
             spec, where = matconvnet_file.preprocessing(path), "normalization"
+        case "ONNX":
+            from vggfeat.weights import onnx_file
+
+            spec, where = onnx_file.preprocessing(path), "graph"
+            spec = spec.sized(network.input_size) if spec else None
         case _:
             return None
     if spec is None:

@@ -95,7 +95,9 @@ def reach(found: Shapes, network: Architecture) -> str:
     return deepest
 
 
-def check(found: Shapes, network: Architecture, asked: Iterable[str], path: Path) -> None:
+def check(
+    found: Shapes, network: Architecture, asked: Iterable[str], path: Path, stopped: str = ""
+) -> None:
     """Refuse a file that is of another network, or lacks what was asked for.
 
     What belongs to layers that were not asked for may be missing, or have other shapes: a network
@@ -111,6 +113,8 @@ def check(found: Shapes, network: Architecture, asked: Iterable[str], path: Path
         Names in torchvision's state dict.
     path : Path
         The file, for the message.
+    stopped : str
+        Why the file has no more layers than it has, where that is known.
 
     Raises
     ------
@@ -131,6 +135,7 @@ def check(found: Shapes, network: Architecture, asked: Iterable[str], path: Path
         problems += [f"{name} is unknown" for name in strange]
     if problems:
         more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        more += f" ({stopped})" if stopped else ""
         raise WeightsError(
             f"{path} does not fit {network.name}: {'; '.join(problems[:_LISTED])}{more}. "
             f"{_remedy(found, network)}"

@@ -13,13 +13,14 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 from conftest import BUSY, draw, heed_interrupts, needs_proc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -32,10 +33,16 @@ from vggfeat.regions import Region
 from vggfeat.store import FeatureStore
 from vggfeat.web.app import create_app
 from vggfeat.web.asking import Desk
+from vggfeat.web.connections import Patience
 from vggfeat.web.current import Current
 from vggfeat.web.limits import Limits
 from vggfeat.web.pictures import Cache, Pictures
-from vggfeat.web.serving import server_of
+from vggfeat.web.serving import listening, server_of
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 MIB = 1 << 20
 
@@ -48,6 +55,14 @@ def index(scenes_store: Path, tmp_path_factory) -> Path:
     return path
 
 
+def as_usual() -> None:
+    """Let a process have as many open files as most systems allow."""
+    heed_interrupts()
+    if resource is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
+
+
 @contextmanager
 def serving(index: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start a server on a free port; give it and its address."""
@@ -57,7 +72,7 @@ def serving(index: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_interrupts,
+        preexec_fn=as_usual,
     )
     try:
         line = server.stdout.readline()
@@ -75,7 +90,7 @@ def serving(index: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str],
 
 @contextmanager
 def within_this_process(
-    index: Path, limits: Limits | None = None, **guarded
+    index: Path, limits: Limits | None = None, patience: Patience | None = None, **guarded
 ) -> Iterator[httpx.Client]:
     """Run a server in a thread, which starts far faster than a process; give its client."""
 
@@ -85,8 +100,15 @@ def within_this_process(
     def desk(opened: SimilarityIndex) -> Desk:
         return Desk(search(opened), Pictures(opened), limits or Limits())
 
-    server = server_of(create_app(Current(index, desk, search), **guarded))
-    listener = socket.create_server(("127.0.0.1", 0))
+    app = create_app(Current(index, desk, search), **guarded)
+    with running(server_of(app, patience)) as client:
+        yield client
+
+
+@contextmanager
+def running(server: uvicorn.Server) -> Iterator[httpx.Client]:
+    """Run a server in a thread; give a client of it."""
+    listener = listening("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
@@ -521,6 +543,28 @@ def test_one_upload_beyond_the_limit_says_why(client):
     answer = client.post("/api/search", files={"image": ("a.jpg", b"x" * (2 * MIB + 70_000))})
     assert answer.status_code == 413
     assert "larger than" in answer.json()["error"]
+
+
+def test_1150_half_sent_requests_shut_nobody_out(server, client, address):
+    if resource is None:
+        pytest.skip("Windows limits no open files")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2000:
+        pytest.skip(f"this machine allows {hard} open files a process")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    try:
+        with ExitStack() as idle:
+            for number in range(1150):
+                half = socket.create_connection(("127.0.0.1", httpx.URL(address).port))
+                idle.enter_context(half).sendall(b"GET /api/info HTTP/1.1\r\nHost: localhost\r\n")
+                if number % 50 == 0:
+                    assert client.get("/api/info").status_code == 200
+            for _ in range(5):
+                with httpx.Client(base_url=address, trust_env=False, timeout=60) as other:
+                    assert other.get("/api/info").status_code == 200
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert server[0].poll() is None
 
 
 def test_other_sites_get_nothing(client):

@@ -9,16 +9,22 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vggfeat.errors import ServeError
 from vggfeat.web.limits import App, Limits
+from vggfeat.web.seldom import seldom
 
 if TYPE_CHECKING:
     import uvicorn
 
+    from vggfeat.web.connections import Patience
+
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-_STOP_SECONDS = 10  # for answers under way
+_AT_ONCE = 16
+_QUEUE = 1024  # connections that wait to be accepted
+_UNSENT_BYTES = 256 << 10  # of an answer, kept by the system: beyond it we see who does not read
 
 
 def serve(
@@ -73,14 +79,14 @@ def serve(
     def desk(opened: SimilarityIndex) -> Desk:
         return Desk(search(opened), Pictures(opened, roots), limits or Limits())
 
-    with _listening(host, port) as listener:
+    with listening(host, port) as listener:
         current = Current(index, desk, search)
         current.desk().warm()
         current.desk().pictures.tell()
         hosts = _LOCAL | {host.lower()} if _is_local(host) else None
         app = create_app(current, hosts)
         server = server_of(app)
-        with _quiet_end():
+        with seldom(), _quiet_end():
             if ready is not None:
                 ready(_address(listener))
             server.run(sockets=[listener])
@@ -99,20 +105,31 @@ def _quiet_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def server_of(app: App) -> uvicorn.Server:
+def server_of(app: App, patience: Patience | None = None) -> uvicorn.Server:
     """Return what runs an application: ``run(sockets=[...])`` until its ``should_exit`` is set."""
     import uvicorn
 
+    from vggfeat.web.connections import Connection, Patience
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            for listener in sockets or ():
+                listener.listen(_QUEUE)
+
+    patience = patience or Patience()
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=partial(Connection, patience=patience),  # type: ignore[arg-type]
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=_STOP_SECONDS,
+        # So many are accepted in one go, before any is counted; the queue itself may be longer.
+        backlog=_AT_ONCE,
+        timeout_graceful_shutdown=patience.stopping,
     )
-    return uvicorn.Server(config)
+    return Server(config)
 
 
 def _check_extra() -> None:
@@ -126,10 +143,19 @@ def _check_extra() -> None:
         ) from error
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens, as :func:`server_of` wants it.
+
+    Raises
+    ------
+    ServeError
+        The address cannot be listened at.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=128)
+        listener = socket.create_server((host, port), family=family, backlog=_QUEUE)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNSENT_BYTES)  # inherited
+        return listener
     except (OSError, OverflowError, UnicodeError) as error:
         raise ServeError(
             f"Cannot listen at {host} port {port}: {error}. Choose another with --host and "

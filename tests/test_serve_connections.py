@@ -1,0 +1,176 @@
+"""Promises of the server to those who wait, beside clients that stop halfway."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+
+import httpx
+import pytest
+from conftest import draw
+from test_serve import (
+    handed_over,
+    index,  # noqa: F401 (a fixture)
+    running,
+    within_this_process,
+)
+
+from vggfeat.web.connections import Patience, most_connections
+from vggfeat.web.seldom import Seldom
+from vggfeat.web.serving import server_of
+
+QUICK = Patience(
+    head=0.4, body=0.4, rate=1 << 20, taking=0.4, closing=0.4, stopping=1, look=0.05, connections=20
+)
+HEAD = b"GET /api/info HTTP/1.1\r\nHost: localhost\r\n"
+FORM = (
+    b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
+    b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+)
+
+
+@pytest.fixture(scope="module")
+def quick(index) -> Iterator[httpx.Client]:  # noqa: F811
+    with within_this_process(index, patience=QUICK) as client:
+        yield client
+
+
+@contextmanager
+def connected(client: httpx.Client, sent: bytes = b"") -> Iterator[socket.socket]:
+    url = client.base_url
+    with socket.socket() as made:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        made.settimeout(30)
+        made.connect((url.host, url.port))
+        made.sendall(sent)
+        yield made
+
+
+def rest(made: socket.socket) -> bytes:
+    """Return what comes until the connection is closed."""
+    return b"".join(iter(lambda: made.recv(1 << 16), b""))
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", HEAD, FORM], ids=["nothing", "byte", "head", "body"])
+def test_a_request_that_does_not_end_is_given_up(quick, sent):
+    with connected(quick, sent) as made:
+        start = time.monotonic()
+        answer = rest(made)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"in time" in answer
+        assert time.monotonic() - start < 20
+    assert quick.get("/api/info").status_code == 200
+
+
+def test_a_body_that_drips_is_given_up_and_one_that_flows_is_not(quick, scenes):
+    with connected(quick, FORM) as made:
+        sent = 0
+        with suppress(ConnectionError):  # 20 KiB a second, never quiet
+            while sent < 1_000_000:
+                sent += made.send(b"x" * 200)
+                time.sleep(0.01)
+        assert sent < 500_000
+    photo = (scenes / "flower" / "07.jpg").read_bytes()
+    request = quick.build_request("POST", "/api/search", files={"image": ("a.jpg", photo)})
+    whole = request.read()
+    head = FORM.split(b"\r\n\r\n")[0].replace(b"1000000", str(len(whole)).encode())
+    kind = request.headers["content-type"].encode()
+    head = head.replace(b"multipart/form-data; boundary=x", kind)
+    with connected(quick, head + b"\r\n\r\n" + whole[:1000]) as made:
+        time.sleep(0.3)  # a moment's silence is no reason
+        made.sendall(whole[1000:])
+        assert made.recv(20).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_does_not_read_its_answer_is_given_up(index, tmp_path):  # noqa: F811
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    named = handed_over(index, tmp_path / "x.index", str(photos), ["a.jpg"])
+    draw(90, 90).save(photos / "a.jpg")
+    with (photos / "a.jpg").open("ab") as file:
+        file.write(bytes(20 << 20))  # what follows the image's end is no part of it
+    with within_this_process(named, patience=QUICK) as client:
+        ask = b"GET /api/original/0 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        with connected(client, ask) as made:
+            time.sleep(1.5)
+            try:
+                taken = len(rest(made))
+            except ConnectionResetError:
+                taken = 0
+            assert taken < 10 << 20
+        assert len(client.get("/api/original/0").content) > 20 << 20
+
+
+def test_idle_connections_shut_nobody_out(quick):
+    with ExitStack() as idle:
+        for number in range(4 * QUICK.connections):
+            idle.enter_context(connected(quick, HEAD if number % 2 else b""))
+            if number % 10 == 0:
+                assert quick.get("/api/info").status_code == 200
+        with httpx.Client(base_url=quick.base_url, trust_env=False) as other:
+            assert other.get("/api/info").status_code == 200
+
+
+def test_more_clients_than_there_is_room_for_are_told_so():
+    begun, end = threading.Event(), threading.Event()
+
+    async def app(scope, receive, send):  # an answer that takes its time
+        assert scope["type"] == "http"
+        begun.set()
+        while not end.is_set():
+            await asyncio.sleep(0.01)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    with (
+        running(server_of(app, replace(QUICK, connections=1))) as client,
+        connected(client, HEAD + b"\r\n") as first,
+    ):
+        assert begun.wait(30)
+        with connected(client) as second:
+            assert rest(second).startswith(b"HTTP/1.1 503 ")
+        end.set()
+        assert first.recv(1000).startswith(b"HTTP/1.1 204 ")
+
+
+def test_connections_stay_below_the_limit_of_open_files():
+    resource = pytest.importorskip("resource")
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert 16 <= most_connections() <= 1000
+    assert soft == resource.RLIM_INFINITY or 2 * most_connections() < max(soft, 33)
+
+
+def test_a_client_that_stalls_does_not_keep_the_server_from_stopping(index):  # noqa: F811
+    patient = Patience(stopping=1)
+    with ExitStack() as stack:
+        client = stack.enter_context(within_this_process(index, patience=patient))
+        hold = ExitStack()
+        for sent in (b"", HEAD, FORM):
+            hold.enter_context(connected(client, sent))
+        assert client.get("/api/info").status_code == 200
+        start = time.monotonic()
+        stack.close()
+        assert time.monotonic() - start < 20
+        hold.close()
+
+
+def test_the_log_does_not_repeat_itself(caplog):
+    log = logging.getLogger("uvicorn.error")
+    only = Seldom(every=0.2)
+    log.addFilter(only)
+    try:
+        for number in range(1002):
+            if number == 1001:
+                time.sleep(0.25)
+            log.warning("Invalid HTTP request received %d.", number)
+    finally:
+        log.removeFilter(only)
+    first, second = caplog.messages
+    assert first == "Invalid HTTP request received 0."
+    assert second == "Invalid HTTP request received 1001. (and 1,000 times more since)"

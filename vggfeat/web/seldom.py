@@ -1,0 +1,57 @@
+"""A log that does not repeat itself, whatever clients send."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EVERY_SECONDS = 60
+
+_LOGGERS = ("asyncio", "uvicorn.error", "vggfeat.web.app", "vggfeat.web.connections")
+"""Whose messages clients can bring about."""
+
+
+class Seldom(logging.Filter):
+    """Lets each kind of message through once in a while, and counts the others.
+
+    A kind is a place in the program; its next message says how many were left out.
+
+    Parameters
+    ----------
+    every : float
+        Seconds.
+    """
+
+    def __init__(self, every: float = EVERY_SECONDS) -> None:
+        super().__init__()
+        self._every = every
+        self._told: dict[tuple[str, str, int], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to print a message."""
+        kind, now = (record.name, record.pathname, record.lineno), time.monotonic()
+        last, left_out = self._told.get(kind, (float("-inf"), 0))
+        if now - last < self._every:
+            self._told[kind] = (last, left_out + 1)
+            return False
+        self._told[kind] = (now, 0)
+        if left_out:
+            record.msg = f"{record.getMessage()} (and {left_out:,} times more since)"
+            record.args = ()
+        return True
+
+
+@contextmanager
+def seldom() -> Iterator[None]:
+    """Keep the loggers of the server from repeating themselves, for a ``with`` block."""
+    only = Seldom()
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    for logger in loggers:
+        logger.addFilter(only)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(only)

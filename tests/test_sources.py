@@ -123,8 +123,8 @@ def test_files_without_an_image_extension_are_judged_by_their_first_bytes(tmp_pa
     put(tmp_path / "empty", b"")
     put(tmp_path / "raw.NEF", b"II*\0" + bytes(100))
     source = open_source(tmp_path)
-    assert paths(source) == ["photo", "photo.bak"]
-    assert source.left_out == 3
+    assert paths(source) == ["photo", "photo.bak", "raw.NEF"]
+    assert source.left_out == 2
 
 
 def test_links_are_followed_and_loops_survived(tmp_path: Path) -> None:

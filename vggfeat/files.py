@@ -15,22 +15,24 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Sequence
 
-IMAGE_EXTENSIONS = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib",
-    ".tif", ".tiff", ".avif", ".avifs", ".heic", ".heif", ".jp2", ".j2k", ".j2c", ".jpc",
-    ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".ico", ".pcx", ".sgi", ".tga",
-})  # fmt: skip
-"""File extensions taken as images without a look inside, compared in lower case."""
-
 RAW_EXTENSIONS = frozenset({
-    ".3fr", ".arw", ".cr2", ".cr3", ".dcr", ".dng", ".erf", ".kdc", ".mef", ".mrw", ".nef",
-    ".nrw", ".orf", ".pef", ".raf", ".rw2", ".sr2", ".srw",
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mrw",
+    ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
 })  # fmt: skip
-"""Extensions of cameras' raw files, never taken: most look like TIFF and would be decoded as the
-small preview inside."""
+"""Extensions of cameras' raw files."""
+
+IMAGE_EXTENSIONS = RAW_EXTENSIONS | {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib",
+    ".tif", ".tiff", ".avif", ".avifs", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".j2c", ".jpc",
+    ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".ico", ".pcx", ".sgi", ".tga",
+}  # fmt: skip
+"""File extensions taken as images without a look inside, compared in lower case."""
 
 SIGNATURE_BYTES = 32
 """How many first bytes :func:`sniff` needs."""
+
+RAW = "RAW"
+"""What :func:`sniff` calls cameras' raw files, but those that only their tags tell from TIFF."""
 
 _SIGNATURES = (
     ("JPEG", re.compile(rb"\xff\xd8\xff")),
@@ -39,8 +41,16 @@ _SIGNATURES = (
     ("WEBP", re.compile(rb"RIFF....WEBP", re.DOTALL)),
     # "BM" alone begins many a text: ask for the reserved zeros and a known header size as well.
     ("BMP", re.compile(rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)),
+    (
+        RAW,
+        re.compile(
+            rb"II\*\0....CR\x02|.{4}ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|\0MRM|FOVb"
+            rb"|II\x1a\0\0\0HEAPCCDR",
+            re.DOTALL,
+        ),
+    ),
     ("TIFF", re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+")),
-    ("AVIF", re.compile(rb".{4}ftyp(avif|avis)", re.DOTALL)),
+    ("AVIF", re.compile(rb".{4}ftyp(avi[fs]|(mif1|msf1|miaf).{4}(.{4}){0,3}avi[fs])", re.DOTALL)),
     ("HEIC", re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)),
     ("JPEG 2000", re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51")),
     ("PPM", re.compile(rb"P[1-6]\s+(#|\d+\s+\d+\s)")),

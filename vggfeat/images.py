@@ -12,21 +12,36 @@ import os
 import re
 import threading
 import warnings
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vggfeat.arrays import from_array, from_tensor
+from vggfeat.decoders import develop, missing, open_heif, raw_size, read_tiff
 from vggfeat.errors import ImageError
-from vggfeat.files import SIGNATURE_BYTES, open_regular, sniff, system_reason
-from vggfeat.rgb import to_rgb
+from vggfeat.files import RAW, SIGNATURE_BYTES, open_regular, sniff, system_reason
+from vggfeat.rgb import AS_PILLOW_SAYS, FULL, Samples, to_rgb
+from vggfeat.tiff import Header, read_header
+from vggfeat.truncation import ACCEPT, REFUSE, what_is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["HUGE_PIXELS", "MAX_PIXELS", "as_image", "decode", "decoded", "size_of", "to_rgb"]
+__all__ = [
+    "HUGE_PIXELS",
+    "MAX_PIXELS",
+    "Reading",
+    "Tally",
+    "as_image",
+    "decode",
+    "decoded",
+    "size_of",
+    "to_rgb",
+]
 
 MAX_PIXELS = 178_956_970
 """Largest image decoded, in pixels: Pillow's own bound for a decompression bomb."""
@@ -34,10 +49,10 @@ MAX_PIXELS = 178_956_970
 HUGE_PIXELS = 25_000_000
 """Images with more pixels are decoded one at a time, whatever the number of threads."""
 
-# Only these, since others run programs (EPS: Ghostscript) or hold no pictures. HEIF is there when
-# the user has registered pillow-heif. TGA has no signature, so it comes last.
+# Only these, since others run programs (EPS: Ghostscript) or hold no pictures. TGA has no
+# signature, so it comes last.
 _FORMATS = (
-    "JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM",
+    "JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM",
     "ICO", "PCX", "SGI", "TGA",
 )  # fmt: skip
 
@@ -46,10 +61,44 @@ _REASON_LENGTH = 200
 _PILLOW = re.compile(r"PIL\.")
 _huge_turn = threading.Lock()
 
-_Pixels = np.ndarray[Any, np.dtype[Any]]
+
+class Reading(TypedDict, total=False):
+    """How image files become pixels: keyword arguments of :func:`decode`."""
+
+    max_pixels: int
+    truncated: str
+    value_range: str
 
 
-def decode(file: str | os.PathLike[str] | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+class Tally:
+    """Counts what was met on the way; any thread may add.
+
+    ``truncated`` images were accepted though their end is missing; of ``pages`` images, which hold
+    several or are animated, the first was taken.
+    """
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, what: str) -> None:
+        """Count one more."""
+        with self._turn:
+            self._counts[what] += 1
+
+    def __getitem__(self, what: str) -> int:
+        """Return how many were counted."""
+        return self._counts[what]
+
+
+def decode(
+    file: str | os.PathLike[str] | BinaryIO,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    truncated: str = REFUSE,
+    value_range: str = FULL,
+    tally: Tally | None = None,
+) -> Image.Image:
     """Decode an image file.
 
     Parameters
@@ -58,6 +107,14 @@ def decode(file: str | os.PathLike[str] | BinaryIO, *, max_pixels: int = MAX_PIX
         A file object is read from its start and left open.
     max_pixels : int
         Larger images are refused by their header, before any pixel is decoded.
+    truncated : str
+        ``"refuse"`` files whose end is missing, or ``"accept"`` what is there; see
+        :mod:`vggfeat.truncation`.
+    value_range : str
+        Which values of more than 8 bits become 0..255: ``"full"``, ``"minmax"`` or
+        ``"LOW:HIGH"``; see :mod:`vggfeat.rgb`.
+    tally : Tally, optional
+        Is told of accepted truncated images and of images with several pages.
 
     Returns
     -------
@@ -69,13 +126,19 @@ def decode(file: str | os.PathLike[str] | BinaryIO, *, max_pixels: int = MAX_PIX
     ImageError
         Whatever is wrong with the file, as one printable line of at most 200 characters.
     """
-    with decoded(file, max_pixels=max_pixels) as image:
+    how: Reading = {"max_pixels": max_pixels, "truncated": truncated, "value_range": value_range}
+    with decoded(file, **how, tally=tally) as image:
         return image
 
 
 @contextmanager
 def decoded(
-    file: str | os.PathLike[str] | BinaryIO, *, max_pixels: int = MAX_PIXELS
+    file: str | os.PathLike[str] | BinaryIO,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    truncated: str = REFUSE,
+    value_range: str = FULL,
+    tally: Tally | None = None,
 ) -> Iterator[Image.Image]:
     """Give :func:`decode`'s image for the length of a ``with`` block.
 
@@ -86,7 +149,8 @@ def decoded(
     with ExitStack() as stack:
         if isinstance(file, (str, os.PathLike)):
             file = stack.enter_context(open_regular(file))
-        yield _decode(file, max_pixels, stack)
+        decoding = _Decoding(max_pixels, truncated, value_range, tally or Tally(), stack)
+        yield decoding.image(file)
 
 
 def size_of(stream: BinaryIO) -> tuple[int, int]:
@@ -99,45 +163,165 @@ def size_of(stream: BinaryIO) -> tuple[int, int]:
     """
     _silence_pillow()
     try:
-        with Image.open(stream, formats=_formats()) as image:
+        kind, header = _look(stream)
+        if kind == RAW:
+            return raw_size(stream)
+        if header is not None and header.sane:
+            turned = header.orientation >= _FIRST_ON_ITS_SIDE
+            return (header.height, header.width) if turned else (header.width, header.height)
+        with _open(stream, kind) as image:
             width, height = image.size
             try:
                 turned = image.getexif().get(0x0112, 1) >= _FIRST_ON_ITS_SIDE
             except Exception:  # as in _upright
                 turned = False
             return (height, width) if turned else (width, height)
-    except Exception as error:  # as in _decode
+    except ImageError:
+        raise
+    except Exception as error:  # as in _Decoding
         raise ImageError(_one_line(_reason(error, "", (0, 0), MAX_PIXELS))) from error
 
 
-def _decode(stream: BinaryIO, max_pixels: int, stack: ExitStack) -> Image.Image:
-    _silence_pillow()
-    kind, size = "", (0, 0)
-    try:
-        if not stream.seekable():
-            stream = io.BytesIO(stream.read())
+def _look(stream: BinaryIO) -> tuple[str, Header | None]:
+    """Return what kind of file it is by its first bytes, and what a TIFF says of itself."""
+    stream.seek(0)
+    head = stream.read(SIGNATURE_BYTES)
+    if not head:
+        raise ImageError("empty file")
+    kind = sniff(head)
+    header = read_header(stream) if kind == "TIFF" else None
+    stream.seek(0)
+    return (RAW if header is not None and header.raw else kind), header
+
+
+def _open(stream: BinaryIO, kind: str) -> Image.Image:
+    if kind == "HEIC":
+        return open_heif(stream)
+    if kind == "AVIF" and "AVIF" not in _formats():
+        raise missing("AVIF file")
+    return Image.open(stream, formats=_formats())
+
+
+class _Decoding:
+    """One image on its way from a file's bytes to pixels."""
+
+    def __init__(
+        self, max_pixels: int, truncated: str, value_range: str, tally: Tally, stack: ExitStack
+    ) -> None:
+        self._max_pixels, self._truncated, self._range = max_pixels, truncated, value_range
+        self._tally, self._stack = tally, stack
+        self._kind, self._size = "", (0, 0)
+
+    def image(self, stream: BinaryIO) -> Image.Image:
+        """Decode; whatever is wrong with the file raises ImageError."""
+        _silence_pillow()
+        try:
+            if not stream.seekable():
+                stream = io.BytesIO(stream.read())
+            self._kind, header = _look(stream)
+            if self._kind == RAW:
+                if header is not None and header.truncated:
+                    raise ImageError("truncated camera raw file")
+                return develop(stream, self._check)
+            if header is None:
+                self._check_depth(stream)
+                return self._with_pillow(stream, AS_PILLOW_SAYS)
+            return self._tiff(stream, header)
+        except ImageError as error:
+            raise ImageError(_one_line(str(error))) from error
+        except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+            reason = _reason(error, self._kind, self._size, self._max_pixels)
+            raise ImageError(_one_line(reason)) from error
+
+    def _tiff(self, stream: BinaryIO, header: Header) -> Image.Image:
+        if header.pages:
+            self._tally.add("pages")
+        narrowed = header.bits > 8 and header.colours > 1  # by Pillow, to the upper 8 bits
+        if header.sane and not (header.pillow_is_right and (self._range == FULL or not narrowed)):
+            return self._with_tifffile(stream, header)
+        samples = Samples(
+            bits=header.bits,
+            unsigned=header.kind == 1 and header.bits == 32,
+            white_is_zero=header.white_is_zero,
+        )
+        try:
+            return self._with_pillow(stream, samples, header)
+        except UnidentifiedImageError:
+            if not header.sane:
+                raise
+            return self._with_tifffile(stream, header)
+        except OSError as error:
+            if header.truncated:
+                raise ImageError("truncated TIFF file") from error
+            if header.plain or error.errno is not None:
+                raise
+            return self._with_tifffile(stream, header)
+
+    def _with_tifffile(self, stream: BinaryIO, header: Header) -> Image.Image:
+        self._check(header.width, header.height)
+        rgb = read_tiff(stream, header, self._range)
+        turn = _TURNS.get(header.orientation)
+        return rgb if turn is None else rgb.transpose(turn)
+
+    def _with_pillow(
+        self, stream: BinaryIO, samples: Samples, header: Header | None = None
+    ) -> Image.Image:
         stream.seek(0)
+        with _open(stream, self._kind) as image:
+            self._kind = image.format or self._kind
+            self._check(*image.size)
+            try:
+                image.load()
+            except Exception as error:
+                if self._truncated != ACCEPT:
+                    raise
+                partial = what_is_there(image, stream, error, header)
+                if partial is None:
+                    raise
+                rgb = _upright(partial, self._range, samples)
+                self._tally.add("truncated")
+            else:
+                rgb = _upright(image, self._range, samples)
+            if header is None and self._kind != "MPO":  # whose others are previews of the first
+                rgb = rgb.copy() if rgb is image else rgb  # asking a GIF seeks in it
+                if _animated(image):
+                    self._tally.add("pages")
+            return rgb
+
+    def _check(self, width: int, height: int) -> None:
+        self._size = width, height
+        pixels = width * height
+        if pixels > self._max_pixels:
+            raise ImageError(_too_large(f"{width} x {height}", self._max_pixels))
+        if pixels > HUGE_PIXELS:
+            self._stack.enter_context(_huge_turn)
+
+    def _check_depth(self, stream: BinaryIO) -> None:
+        """Refuse a value range where Pillow gives only the upper 8 bits of 16."""
+        if self._range == FULL or self._kind != "PNG":
+            return
         head = stream.read(SIGNATURE_BYTES)
-        if not head:
-            raise ImageError("empty file")
-        kind = sniff(head)
-        stream.seek(0)
-        with Image.open(stream, formats=_formats()) as image:
-            kind, size = image.format or kind, image.size
-            pixels = size[0] * size[1]
-            if pixels > max_pixels:
-                raise ImageError(_too_large(f"{size[0]} x {size[1]}", max_pixels))
-            if pixels > HUGE_PIXELS:
-                stack.enter_context(_huge_turn)
-            image.load()
-            return _upright(image)
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-        raise ImageError(_one_line(_reason(error, kind, size, max_pixels))) from error
+        if head[24:25] == b"\x10" and head[25:26] in (b"\2", b"\4", b"\6"):
+            raise ImageError(
+                "16-bit PNG with colour or alpha, of which Pillow reads 8 bits: a value range "
+                "cannot be applied; convert it to TIFF"
+            )
 
 
-def as_image(value: Any) -> Image.Image:
+def _animated(image: Image.Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # a damaged second frame is no matter here
+        return False
+
+
+def as_image(
+    value: Any,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    truncated: str = REFUSE,
+    value_range: str = FULL,
+) -> Image.Image:
     """Return any of the forms that Python users hold images in as upright 8-bit RGB.
 
     Parameters
@@ -145,6 +329,8 @@ def as_image(value: Any) -> Image.Image:
     value : path, binary file, PIL image, array or tensor
         Arrays are uint8 of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), channels in the
         order R, G, B, alpha; torch tensors are uint8 of shape (1, H, W) or (3, H, W).
+    max_pixels, truncated, value_range :
+        Of files, as for :func:`decode`; the range of Pillow images too.
 
     Returns
     -------
@@ -160,61 +346,21 @@ def as_image(value: Any) -> Image.Image:
         _silence_pillow()
         try:
             value.load()
-            return _upright(value)
+            return _upright(value, value_range, AS_PILLOW_SAYS)
         except ImageError:
             raise
         except Exception as error:  # a lazily opened file may fail here in any of Pillow's ways
             raise ImageError(_one_line(_reason(error, "", value.size, MAX_PIXELS))) from error
     if isinstance(value, np.ndarray):
-        return _from_array(value, value.shape)
+        return from_array(value, value.shape)
     if hasattr(value, "detach") and hasattr(value, "cpu"):  # a tensor, without importing torch
-        return _from_tensor(value)
+        return from_tensor(value)
     if isinstance(value, (str, os.PathLike)) or hasattr(value, "read"):
-        return decode(value)
+        return decode(value, max_pixels=max_pixels, truncated=truncated, value_range=value_range)
     raise ImageError(
         f"Got {type(value).__name__} as an image; allowed are a path, a binary file, a PIL image, "
         "a uint8 array (H, W[, 1|3|4]) or a uint8 tensor (1|3, H, W)."
     )
-
-
-def _from_array(array: _Pixels, shape: tuple[int, ...]) -> Image.Image:
-    if array.dtype != np.uint8:
-        raise ImageError(
-            f"Got an array of {array.dtype}; images are uint8 with values 0..255. "
-            "Convert it, as by (x * 255).round().astype('uint8') for floats in 0..1."
-        )
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        hint = ""
-        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
-            hint = " Move the channels to the end: x.transpose(1, 2, 0)."
-        raise ImageError(
-            f"Got an array of shape {shape}; allowed are (H, W) and (H, W, 1|3|4).{hint}"
-        )
-    if 0 in array.shape:
-        raise ImageError(f"Got an array of shape {shape}, which has no pixels.")
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]  # (H, W, 1) -> (H, W)
-    return to_rgb(Image.fromarray(np.ascontiguousarray(array)))
-
-
-def _from_tensor(tensor: Any) -> Image.Image:
-    shape = tuple(tensor.shape)
-    if str(tensor.dtype) != "torch.uint8":
-        raise ImageError(
-            f"Got a tensor of {tensor.dtype}; images are torch.uint8 with values 0..255. "
-            "Convert it, as by (x * 255).round().to(torch.uint8) for floats in 0..1."
-        )
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        hint = ""
-        if len(shape) == 3 and shape[2] in (1, 3):
-            hint = " Move the channels to the front: x.permute(2, 0, 1)."
-        elif len(shape) == 4:
-            hint = " Give a batch as a list of its images: list(x)."
-        raise ImageError(
-            f"Got a tensor of shape {shape}; allowed are (1, H, W) and (3, H, W).{hint}"
-        )
-    array = tensor.detach().cpu().permute(1, 2, 0).numpy()  # (C, H, W) -> (H, W, C)
-    return _from_array(array, shape)
 
 
 _TURNS = {
@@ -229,12 +375,12 @@ _TURNS = {
 """What undoes each EXIF orientation (tag 0x0112) other than 1, upright."""
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, value_range: str, samples: Samples) -> Image.Image:
     try:
         turn = _TURNS.get(image.getexif().get(0x0112, 1))
     except Exception:  # EXIF is parsed by Pillow in Python; a broken block is not a broken image
         turn = None
-    rgb = to_rgb(image)
+    rgb = to_rgb(image, value_range, samples)
     if turn is None:
         return rgb
     turned = rgb.transpose(turn)
@@ -271,8 +417,6 @@ def _reason(error: Exception, kind: str, size: tuple[int, int], max_pixels: int)
         shown = f"{int(pixels[1]):,}" if pixels else "too many"
         return _too_large(shown, min(max_pixels, limit))
     if isinstance(error, UnidentifiedImageError):
-        if kind == "HEIC":
-            return "HEIC file, which Pillow cannot read: convert it to JPEG, or use pillow-heif"
         return f"damaged {kind} file" if kind else "not an image that Pillow can read"
     if isinstance(error, MemoryError):
         return f"not enough memory for {size[0]} x {size[1]} pixels"

@@ -20,6 +20,10 @@ _TIME_WIDTH = len("2026-01-01T00:00:00+00:00")
 NEVER = " " * _TIME_WIDTH
 """An end not reached yet: as wide as a time, so that a store can be stamped in place."""
 
+_LATER = {"truncated": "refuse", "value_range": "full"}
+"""Deciding fields that are left out where they say what was always so: earlier versions of vggfeat
+then read the file too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deciding:
@@ -45,6 +49,10 @@ class Deciding:
         Canonical layer name to pooling; ``"none"`` keeps the map, ``""`` where there is none.
     dtype : str
         Type the features are stored in, ``"float32"`` or ``"float16"``.
+    truncated : str
+        ``"accept"`` where images whose end is missing were taken as far as they go.
+    value_range : str
+        Which values of more than 8 bits became 0..255, see :mod:`vggfeat.rgb`.
     """
 
     model: str
@@ -56,10 +64,13 @@ class Deciding:
     scales: tuple[int, ...] = ()
     flip: bool = False
     combine: str = "mean"
+    truncated: str = "refuse"
+    value_range: str = "full"
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready values."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        """Return JSON-ready values; those of :data:`_LATER` only where they differ from before."""
+        told: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {k: v for k, v in told.items() if _LATER.get(k) != v}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
@@ -80,7 +91,7 @@ class Deciding:
         list of str
             ``"field: ours, theirs"`` for each differing field; empty when all agree.
         """
-        ours, theirs = self.to_json(), other.to_json()
+        ours, theirs = _LATER | self.to_json(), _LATER | other.to_json()
         return [f"{k}: {ours[k]!r}, not {theirs[k]!r}" for k in ours if ours[k] != theirs[k]]
 
     def check(self, given: Deciding, layer: str, holder: str) -> None:
@@ -188,6 +199,9 @@ class Provenance:
             raise ValueError(f"provenance is incomplete: {error}") from error
 
 
+_DECODERS = ("pillow-heif", "tifffile", "imagecodecs", "rawpy")
+
+
 def now() -> str:
     """Return the present time in UTC as ISO 8601, always of the same width."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -196,7 +210,7 @@ def now() -> str:
 def versions() -> dict[str, str]:
     """Return versions of Python and of the packages that touch the numbers, importing none."""
     found = {"vggfeat": __version__, "python": platform.python_version()}
-    for package in ("torch", "torchvision", "numpy", "pillow", "h5py", "numba"):
+    for package in ("torch", "torchvision", "numpy", "pillow", *_DECODERS, "h5py", "numba"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

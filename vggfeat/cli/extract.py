@@ -11,10 +11,12 @@ import click
 from vggfeat.cli.choices import ENGINE_HELP, WEIGHTS
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
 from vggfeat.engine import ENGINES
-from vggfeat.errors import LayerError
+from vggfeat.errors import ImageError, LayerError
 from vggfeat.extract import DTYPES, PRECISIONS, ExtractSummary, FeatureExtractor
 from vggfeat.layers import ARCHITECTURES
 from vggfeat.pooling import POOLINGS, canonical
+from vggfeat.rgb import parse_range
+from vggfeat.truncation import TRUNCATED
 from vggfeat.views import COMBINATIONS, VIEWS
 from vggfeat.weights import CHOICES
 
@@ -37,6 +39,14 @@ def _pooling(_context: click.Context, _option: click.Parameter, value: str) -> s
     try:
         return canonical(value)
     except LayerError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _value_range(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """Check a value range."""
+    try:
+        return parse_range(value)
+    except ImageError as error:
         raise click.BadParameter(str(error)) from error
 
 
@@ -159,6 +169,22 @@ def _pooling(_context: click.Context, _option: click.Parameter, value: str) -> s
     help="Images with more pixels fail, against decompression bombs.",
 )
 @click.option(
+    "--truncated",
+    type=click.Choice(TRUNCATED),
+    default=DEFAULTS["truncated"],
+    show_default=True,
+    help="Refuse images whose end is missing, or accept what is there of them.",
+)
+@click.option(
+    "--value-range",
+    callback=_value_range,
+    default=DEFAULTS["value_range"],
+    show_default=True,
+    metavar="full|minmax|LOW:HIGH",
+    help="Which values of images with more than 8 bits become 0..255: all that the file's type "
+    "allows, each image's own from least to largest, or those from LOW to HIGH.",
+)
+@click.option(
     "--labels",
     default="auto",
     show_default=True,
@@ -246,6 +272,8 @@ def describe(summary: ExtractSummary) -> str:
         "changed since they were extracted, done again": summary.changed,
         "no longer in the source, kept in the store": summary.missing,
         "left out: no image by name or content": summary.left_out,
+        "truncated, accepted as far as they go": summary.truncated,
+        "with several pages or frames, of which the first was taken": summary.several_pages,
     }
     lines += [f"  {count:,} {what}" for what, count in notes.items() if count]
     lines += [f"  failed: {printable(path)}: {why}" for path, why in summary.failures[:_NAMED]]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from vggfeat.extract.classifying import Answer, Guess, classify
 from vggfeat.extract.extractor import FeatureExtractor
+from vggfeat.extract.features import Features
 from vggfeat.extract.settings import DTYPES, PRECISIONS
 from vggfeat.extract.stream import Batch, Failure
 from vggfeat.extract.summary import ExtractSummary
@@ -24,6 +25,7 @@ __all__ = [
     "ExtractSummary",
     "Failure",
     "FeatureExtractor",
+    "Features",
     "Guess",
     "classify",
 ]

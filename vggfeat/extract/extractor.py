@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vggfeat.errors import ImageError
+from vggfeat.extract.features import Features
 from vggfeat.extract.settings import Settings
 from vggfeat.extract.stream import Batch, Failure, Item, stream
-from vggfeat.images import as_image, decoded
+from vggfeat.images import Tally, as_image, decoded
 from vggfeat.pipeline import usable_cores
 from vggfeat.sources import Entry, Source, open_source
 
@@ -79,6 +80,11 @@ class FeatureExtractor(Settings):
         preprocessing itself.
     max_pixels : int
         Images with more pixels are refused.
+    truncated : str
+        What becomes of files whose end is missing: ``"refuse"``, or ``"accept"`` what is there.
+    value_range : str
+        Which values of more than 8 bits become 0..255: ``"full"`` (those that the file's type
+        allows), ``"minmax"`` (each image's own) or ``"LOW:HIGH"``; see docs/images.md.
 
     Raises
     ------
@@ -87,6 +93,8 @@ class FeatureExtractor(Settings):
         and a view that averages.
     DeviceError
         Unknown dtype or engine, or a size that is not positive.
+    ImageError
+        What `truncated` or `value_range` may not be.
 
     Examples
     --------
@@ -116,7 +124,7 @@ class FeatureExtractor(Settings):
         pixels = view.pixels(self.network.preprocessing) * (1 + view.flip)
         self.network.expect(images * pixels)
 
-    def __call__(self, images: Any) -> dict[str, NDArray[Any]]:
+    def __call__(self, images: Any, *, on_error: str = "stop") -> Features:
         """Compute features of images in memory.
 
         Parameters
@@ -124,32 +132,43 @@ class FeatureExtractor(Settings):
         images : iterable
             Paths, Pillow images, uint8 arrays (H, W), (H, W, 3) or (H, W, 4), or uint8 tensors
             (3, H, W) - or one of them.
+        on_error : str
+            ``"stop"`` raises at the first image that cannot be used, ``"skip"`` goes on.
 
         Returns
         -------
-        dict of str to ndarray
-            Canonical layer name to features (N, D), or (N, C, H, W) with pooling ``"none"``; of
-            type `dtype`, rows in the order of the images.
+        Features
+            A dict of canonical layer name to features (N, D), or (N, C, H, W) with pooling
+            ``"none"``; of type `dtype`, rows in the order of the images. With ``"skip"`` the rows
+            of images that cannot be used are NaN, and its attribute `failures` says why, by
+            position.
 
         Raises
         ------
         ImageError
-            An image cannot be decoded; the message names it.
+            An image cannot be decoded, and `on_error` is ``"stop"``; the message names it.
         """
+        if on_error not in ("stop", "skip"):
+            raise ImageError(f"on_error is {on_error!r}; allowed are 'stop' and 'skip'.")
         items = _as_list(images)
-        parts: dict[str, list[NDArray[Any]]] = {
-            name: [np.empty((0, *shape), self.dtype)] for name, shape in self.shapes.items()
+        features = {
+            name: np.full((len(items), *shape), np.nan, self.dtype)
+            for name, shape in self.shapes.items()
         }
+        failures: dict[int, str] = {}
         with closing(self.stream(range(len(items)), lambda i: self.held(items[i]))) as results:
             for result in results:
-                if isinstance(result, Failure):
+                if not isinstance(result, Failure):
+                    for name, array in result.arrays().items():
+                        features[name][list(result.items)] = array
+                elif on_error == "skip":
+                    failures[result.item] = result.reason
+                else:
                     value = items[result.item]
                     named = isinstance(value, str | os.PathLike)
                     which = os.fspath(value) if named else f"image {result.item}"
                     raise ImageError(f"{which}: {result.reason}")
-                for name, array in result.arrays().items():
-                    parts[name].append(array.astype(self.dtype))
-        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        return Features(features, failures)
 
     def inputs(self, image: Any) -> list[NDArray[np.uint8]]:
         """Return what the network sees of an image, but for mirror images that `flip` asks for.
@@ -199,15 +218,17 @@ class FeatureExtractor(Settings):
     def held(self, value: Any) -> Iterator[Image.Image]:
         """Give an image in any of the forms that :meth:`__call__` takes."""
         if isinstance(value, str | os.PathLike):
-            with decoded(value, max_pixels=self.max_pixels) as image:
+            with decoded(value, **self.reading) as image:
                 yield image
         else:
-            yield as_image(value)
+            yield as_image(value, **self.reading)
 
     @contextmanager
-    def read(self, images: Source, entry: Entry) -> Iterator[Image.Image]:
+    def read(
+        self, images: Source, entry: Entry, tally: Tally | None = None
+    ) -> Iterator[Image.Image]:
         """Decode one image of a source; huge ones wait for their turn, and keep it meanwhile."""
-        with images.open(entry) as file, decoded(file, max_pixels=self.max_pixels) as image:
+        with images.open(entry) as file, decoded(file, **self.reading, tally=tally) as image:
             yield image
 
     def stream(

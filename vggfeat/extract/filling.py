@@ -18,6 +18,7 @@ from vggfeat.extract.extractor import FeatureExtractor
 from vggfeat.extract.stream import Batch, Failure
 from vggfeat.extract.summary import ExtractSummary
 from vggfeat.files import IMAGE_EXTENSIONS
+from vggfeat.images import Tally
 from vggfeat.labels import RawLabels
 from vggfeat.pipeline import Background
 from vggfeat.progress import progress_bar
@@ -59,8 +60,9 @@ def extract(
         overwrite=overwrite,
         retry_failed=retry_failed,
     ) as writer:
-        tried, computed, seconds = _fill(extractor, images, writer, on_error == "stop", progress)
-        return _summary(writer, images, tried, computed, seconds)
+        tally = Tally()
+        filled = _fill(extractor, images, writer, on_error == "stop", progress, tally)
+        return _summary(writer, images, *filled, tally)
 
 
 def _fill(
@@ -69,6 +71,7 @@ def _fill(
     writer: StoreWriter,
     stop: bool,
     progress: bool | None,
+    tally: Tally,
 ) -> tuple[int, int, float]:
     """Compute pending rows; return how many were tried and done, and in what time."""
     pending = writer.pending().tolist()
@@ -79,7 +82,7 @@ def _fill(
     computed = 0
 
     def load(row: int) -> AbstractContextManager[Image.Image]:
-        return extractor.read(images, rows[row])
+        return extractor.read(images, rows[row], tally)
 
     def save(batch: Batch[int]) -> None:
         nonlocal computed
@@ -146,7 +149,7 @@ def _labels(images: Source, labels: str | os.PathLike[str]) -> RawLabels | None:
 
 
 def _summary(
-    writer: StoreWriter, images: Source, tried: int, computed: int, seconds: float
+    writer: StoreWriter, images: Source, tried: int, computed: int, seconds: float, tally: Tally
 ) -> ExtractSummary:
     counts = writer.counts()
     return ExtractSummary(
@@ -163,4 +166,6 @@ def _summary(
         left_out=images.left_out,
         failures=writer.failures(),
         seconds=seconds,
+        truncated=tally["truncated"],
+        several_pages=tally["pages"],
     )

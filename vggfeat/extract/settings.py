@@ -9,12 +9,14 @@ from functools import cached_property
 from typing import Any, Self
 
 from vggfeat.engine import ENGINES
-from vggfeat.errors import DeviceError
-from vggfeat.images import MAX_PIXELS
+from vggfeat.errors import DeviceError, ImageError
+from vggfeat.images import MAX_PIXELS, Reading
 from vggfeat.layers import Architecture, architecture
 from vggfeat.pooling import feature_shape, parse_layers
 from vggfeat.preprocessing import Preprocessing
 from vggfeat.provenance import Deciding, Provenance
+from vggfeat.rgb import FULL, parse_range
+from vggfeat.truncation import REFUSE, TRUNCATED
 from vggfeat.views import View, parse_view
 from vggfeat.weights import AUTO, Weights, resolve, usual
 
@@ -36,6 +38,8 @@ class Settings:
         and a view that averages.
     DeviceError
         Unknown dtype or engine, or a size that is not positive.
+    ImageError
+        What `truncated` or `value_range` may not be.
     """
 
     model: str = "vgg16"
@@ -54,6 +58,8 @@ class Settings:
     dtype: str = "float32"
     preprocessing: str | Preprocessing = AUTO
     max_pixels: int = MAX_PIXELS
+    truncated: str = REFUSE
+    value_range: str = FULL
 
     def __post_init__(self) -> None:
         _ = self.shapes
@@ -69,6 +75,11 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise DeviceError(f"{name} is {value}; it must be at least 1.")
+        if self.truncated not in TRUNCATED:
+            raise ImageError(
+                f"truncated is {self.truncated!r}; allowed are {' and '.join(TRUNCATED)}."
+            )
+        parse_range(self.value_range)
 
     @classmethod
     def like(
@@ -99,6 +110,8 @@ class Settings:
             flip=deciding.flip,
             combine=deciding.combine,
             dtype=deciding.dtype,
+            truncated=deciding.truncated,
+            value_range=deciding.value_range,
             preprocessing=_stored(deciding.preprocessing),
             **options,
         )
@@ -147,7 +160,18 @@ class Settings:
             scales=view.sides(spec) if view.dense else (),
             flip=view.flip,
             combine=view.combine,
+            truncated=self.truncated,
+            value_range=parse_range(self.value_range),
         )
+
+    @property
+    def reading(self) -> Reading:
+        """How image files become pixels: keyword arguments of :func:`vggfeat.images.decode`."""
+        return {
+            "max_pixels": self.max_pixels,
+            "truncated": self.truncated,
+            "value_range": parse_range(self.value_range),
+        }
 
 
 def _stored(told: dict[str, Any]) -> str | Preprocessing:

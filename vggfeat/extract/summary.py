@@ -27,6 +27,10 @@ class ExtractSummary:
         Path and reason of the failed rows.
     seconds : float
         Time from the first image to the last, without listing files and loading the network.
+    truncated : int
+        Images of this run that were accepted although their end is missing.
+    several_pages : int
+        Images of this run that have more pages or frames than the first, which was taken.
     """
 
     store: str
@@ -42,6 +46,8 @@ class ExtractSummary:
     left_out: int
     failures: list[tuple[str, str]]
     seconds: float
+    truncated: int = 0
+    several_pages: int = 0
 
     @property
     def images_per_second(self) -> float:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import (
     IMAGE_EXTENSIONS,
-    RAW_EXTENSIONS,
     SIGNATURE_BYTES,
     encode_path,
     extension,
@@ -108,7 +107,7 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
 
 def _looks_like_image(item: os.DirEntry[str]) -> bool:
     try:
-        if extension(item.name) in RAW_EXTENSIONS or not stat.S_ISREG(item.stat().st_mode):
+        if not stat.S_ISREG(item.stat().st_mode):
             return False
         with open_regular(item.path) as file:
             return bool(sniff(file.read(SIGNATURE_BYTES)))

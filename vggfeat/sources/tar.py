@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, BinaryIO
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import (
     IMAGE_EXTENSIONS,
-    RAW_EXTENSIONS,
     SIGNATURE_BYTES,
     encode_path,
     extension,
@@ -147,7 +146,7 @@ class Listing:
         elif extension(name) == ".cls":
             data = _peek(file, place, _LABEL_BYTES)
             self._classes[_stem(key)] = class_name(data.decode("utf-8", "surrogateescape"))
-        elif extension(name) not in RAW_EXTENSIONS and sniff(_peek(file, place, SIGNATURE_BYTES)):
+        elif sniff(_peek(file, place, SIGNATURE_BYTES)):
             self.found += 1
             self.images[key] = place
         else:

@@ -193,11 +193,13 @@ class Desk:
             if question.box is None:
                 return np.asarray(self.index.vectors[[place]], np.float64)
             with self.pictures.original(place) as file, decoding:
-                image = decode(file)
+                image = decode(file, **self._search.extractor.reading)
         else:
             assert question.image is not None
             with decoding:
-                image = decode(question.image, max_pixels=self.limits.pixels)
+                reading = self._search.extractor.reading
+                reading["max_pixels"] = self.limits.pixels
+                image = decode(question.image, **reading)
         return self.index.prepared(self._features(image, question.box))
 
     def _features(self, image: Image.Image, box: str | None) -> npt.NDArray[Any]:

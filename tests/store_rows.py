@@ -68,7 +68,9 @@ def writer(path: Path, count: int = 10, **options: Any) -> StoreWriter:
         "provenance": made(),
         "labels": {image.path: (image.path[:2],) for image in images(count)},
     }
-    return StoreWriter.open(path, **{**given, **options})
+    given |= options
+    given["entries"] = sorted(given["entries"], key=lambda image: image.path)  # as sources do
+    return StoreWriter.open(path, **given)
 
 
 def fill(store: StoreWriter, batch: int = 64, pause: float = 0.0, dtype: str = "float32") -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import tarfile
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,7 @@ def test_an_image_listed_twice_is_taken_once_and_that_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("vggfeat"), "propagate", True)
+    put(tmp_path / "a.jpg")
     file = put(tmp_path / "list.txt", f"a.jpg\n./a.jpg\n{tmp_path}/a.jpg\n".encode())
     assert paths(open_source(file)) == ["a.jpg"]
     assert "2 of 3 lines repeat" in caplog.text
@@ -304,7 +306,75 @@ def test_useless_lists_are_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(
         SourceError, match=r"columns 'name', 'label'.*path, file, filename or image"
     ):
-        open_source(put(tmp_path / "list.csv", b"name,label\na.jpg,b\n"))
+        open_source(put(tmp_path / "list.csv", b"name,label\na,b\n"))
+
+
+@pytest.mark.parametrize("ending", ["txt", "csv"])
+def test_a_list_s_images_come_in_its_order(tmp_path: Path, ending: str) -> None:
+    names = ["z.jpg", "b/a.jpg", "a.jpg", "b/0.jpg"]
+    for name in names:
+        put(tmp_path / name)
+    heading = "path\n" if ending == "csv" else ""
+    source = open_source(put(tmp_path / f"l.{ending}", (heading + "\n".join(names)).encode()))
+    assert [entry.path for entry in source.entries] == names
+
+
+def test_lines_of_path_and_label_give_labels(tmp_path: Path) -> None:
+    for name in ("b 1.jpg", "a.jpg", "c.jpg 7"):
+        put(tmp_path / name)
+    source = open_source(put(tmp_path / "train.txt", b"b 1.jpg 12\na.jpg 3\nc.jpg 7\n"))
+    assert [entry.path for entry in source.entries] == ["b 1.jpg", "a.jpg", "c.jpg 7"]
+    assert source.given_labels == {"b 1.jpg": ("12",), "a.jpg": ("3",)}
+
+
+@pytest.mark.parametrize("written", ["NFC", "NFD", "cp1252"])
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+def test_a_list_means_the_file_whatever_form_its_accents_have(
+    tmp_path: Path, written: str, on_disk: str
+) -> None:
+    name = unicodedata.normalize(on_disk, "f\xe9e.jpg")
+    put(tmp_path / name)
+    text = "path,label\nf\xe9e.jpg,F\xe9e\n"
+    data = text.encode("cp1252") if written == "cp1252" else unicodedata.normalize(
+        written, text).encode()  # fmt: skip
+    source = open_source(put(tmp_path / "list.csv", data))
+    assert contents(source) == {name: JPEG}
+    assert source.given_labels == {name: ("F\xe9e",)}
+
+
+def test_a_list_of_which_no_file_exists_is_refused_with_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "photos/x/a.jpg")
+    text = b"x/a.jpg\nx/b.jpg\n"
+    for place in ("lists/deep/l.txt", "photos/x/l.txt", "l.txt"):
+        monkeypatch.chdir(tmp_path / "photos" if "deep" in place else tmp_path)
+        put(tmp_path / place, text)
+        with pytest.raises(SourceError, match=rf"relative to the list.*'{tmp_path}/photos'"):
+            open_source(tmp_path / place)
+    with pytest.raises(SourceError, match="URLs are not read"):
+        open_source(put(tmp_path / "l.txt", b"https://a.example/a.jpg\n"))
+    with pytest.raises(SourceError, match="paths of Windows"):
+        open_source(put(tmp_path / "l.txt", b"C:\\x\\a.jpg\n"))
+    assert paths(open_source(put(tmp_path / "photos/l.txt", b"x\\a.jpg\nx/b.jpg\n"))) == [
+        "x/a.jpg",
+        "x/b.jpg",
+    ]
+
+
+@linux
+def test_urls_and_paths_of_windows_get_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "photos/cats/a.jpg")
+    monkeypatch.chdir(tmp_path)
+    for spec, hint in (
+        ("https://a.example/photos.tar", "URL, and https:// is not read: download"),
+        ("C:\\Users\\me\\photos", "path of Windows.*'/mnt/c/Users/me/photos'"),
+        ("photos\\cats", "slashes of this system it is 'photos/cats'"),
+    ):
+        with pytest.raises(SourceError, match=hint):
+            open_source(spec)
 
 
 # Archives

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from vggfeat.extract import DTYPES, PRECISIONS, ExtractSummary, FeatureExtractor
 from vggfeat.layers import ARCHITECTURES
 from vggfeat.pooling import POOLINGS, canonical
 from vggfeat.rgb import parse_range
+from vggfeat.store import LabelReport
 from vggfeat.truncation import TRUNCATED
 from vggfeat.views import COMBINATIONS, VIEWS
 from vggfeat.weights import CHOICES
@@ -186,10 +188,15 @@ def _value_range(_context: click.Context, _option: click.Parameter, value: str) 
 )
 @click.option(
     "--labels",
+    "--labels-from",
+    "labels",
     default="auto",
     show_default=True,
-    metavar="auto|none|FILE.csv",
-    help="Class names: the list's or archive's own, else the folders; or columns path, label.",
+    metavar="auto|none|folder[:N]|source|FILE",
+    help="Class names. auto: the list's or archive's own, else the first folder in which paths "
+    "differ; in a store that has labels, whatever they came from. folder:2 is the second folder "
+    "of a path, source the list's or archive's own, FILE a table with columns path and label or a "
+    "list of lines 'path label'. Anything but auto replaces what was there; docs/labels.md.",
 )
 @click.option(
     "--on-error",
@@ -276,8 +283,46 @@ def describe(summary: ExtractSummary) -> str:
         "with several pages or frames, of which the first was taken": summary.several_pages,
     }
     lines += [f"  {count:,} {what}" for what, count in notes.items() if count]
+    lines += describe_labels(summary.labels)
     lines += [f"  failed: {printable(path)}: {why}" for path, why in summary.failures[:_NAMED]]
     if len(summary.failures) > _NAMED:
         more = len(summary.failures) - _NAMED
         lines.append(f"  and {more:,} more: vggfeat info {summary.store} --failed")
     return "\n".join(lines)
+
+
+def describe_labels(labels: LabelReport) -> list[str]:
+    """Say in a few lines what the labels are, where they came from, and what was not used."""
+    kind, _, detail = labels.origin.partition(":")
+    where = {
+        "folder": f"folder {detail} of each path",
+        "source": f"{detail or 'the source'} itself",
+        "table": detail,
+    }.get(kind, "an earlier run")
+    if not labels.classes:
+        lines = ["Labels: none. Folders that differ are classes, or give --labels FILE."]
+    else:
+        several = ", several an image" if labels.multi else ""
+        lines = [
+            f"Labels: {labels.classes:,} classes{several}, from {printable(where)}; "
+            f"{labels.images:,} images have a label, {labels.unlabelled:,} have none."
+        ]
+    if labels.matched:
+        how = f" ({labels.how})" if labels.how else ""
+        lines.append(f"  {labels.matched:,} paths of the table are images of the source{how}")
+        lines += _some(labels.unmatched, "are not", labels.unmatched_paths)
+        if labels.unnamed_images:
+            lines += _some(0, "images that the table does not name", labels.unnamed_images)
+    if labels.changed:
+        lines.append(f"  {labels.changed:,} images had another label, or lost theirs")
+    if labels.unused:
+        lines.append(f"  columns not used: {', '.join(map(printable, labels.unused))}")
+    return lines + [f"  {printable(note)}" for note in labels.notes]
+
+
+def _some(count: int, what: str, examples: Sequence[str]) -> list[str]:
+    """Return a line that counts something and shows examples; none where there is nothing."""
+    if not examples:
+        return []
+    number = f"{count:,} " if count else ""
+    return [f"  {number}{what}, for example {', '.join(map(printable, examples))}"]

@@ -175,7 +175,11 @@ def _facts(store: FeatureStore) -> dict[str, Any]:
     labels = None
     if store.has_labels:
         multi = len(store.labels.shape) == 2
-        labels = {"kind": "multi-label" if multi else "single-label", "classes": store.classes}
+        labels = {
+            "kind": "multi-label" if multi else "single-label",
+            "origin": str(store.label_origin),
+            "classes": store.classes,
+        }
     return {
         "store": str(store.path),
         "rows": len(store),
@@ -234,7 +238,8 @@ def _labels(labels: dict[str, Any] | None) -> str:
         return "none"
     names = labels["classes"]
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    return f"{labels['kind']}, {len(names)} classes: {shown}"
+    origin = f" from {labels['origin']}" if labels["origin"] else ""
+    return f"{labels['kind']}{origin}, {len(names)} classes: {shown}"
 
 
 def _plain(value: Any) -> str:

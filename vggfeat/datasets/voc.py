@@ -22,8 +22,8 @@ from vggfeat.datasets.layout import check_images, compare, find_folder, first, h
 from vggfeat.datasets.protocols import PROTOCOLS
 from vggfeat.datasets.splits import Positions
 from vggfeat.errors import SourceError
-from vggfeat.labels import read_text
 from vggfeat.sources.base import as_text
+from vggfeat.tables import read_text
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",

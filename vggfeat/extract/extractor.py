@@ -283,8 +283,9 @@ class FeatureExtractor(Settings):
             The HDF5 file. If it exists it is resumed: rows done stay, new images are appended,
             changed and pending ones are computed.
         labels : str or path
-            ``"auto"`` (the source's own, else its folders), ``"none"``, or a CSV file with the
-            columns path and label.
+            ``"auto"`` (the source's own, else its folders; in a store that has labels, whatever
+            they came from), ``"none"``, ``"folder"`` or ``"folder:N"``, ``"source"``, or a table
+            or list; see docs/labels.md.
         on_error : str
             ``"skip"`` records a bad image as failed and goes on, ``"stop"`` raises.
         overwrite : bool

@@ -12,18 +12,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vggfeat import labels as label_rules
 from vggfeat.errors import ImageError, SourceError, StoreError
 from vggfeat.extract.extractor import FeatureExtractor
 from vggfeat.extract.stream import Batch, Failure
 from vggfeat.extract.summary import ExtractSummary
 from vggfeat.files import IMAGE_EXTENSIONS
 from vggfeat.images import Tally
-from vggfeat.labels import RawLabels
+from vggfeat.labels import Wanted, class_name
 from vggfeat.pipeline import Background
 from vggfeat.progress import progress_bar
 from vggfeat.provenance import Happened, now, versions
-from vggfeat.sources import Source, open_source
+from vggfeat.sources import LISTS, ListSource, Source, open_source
 from vggfeat.store import StoreWriter
 
 _log = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ def extract(
     if on_error not in ("skip", "stop"):
         raise SourceError(f"on_error is {on_error!r}; allowed are 'skip' and 'stop'.")
     ending = Path(store).suffix.lower()
-    if ending in IMAGE_EXTENSIONS or ending in (".txt", ".csv", ".tar"):
+    if ending in IMAGE_EXTENSIONS or ending in (*LISTS, ".tar"):
         raise StoreError(
             f"{os.fspath(store)!r} has the name of an image, a list or an archive. "
             "Give the store a name of its own, such as photos.h5."
@@ -133,19 +132,15 @@ def _happened(extractor: FeatureExtractor, images: Source) -> Happened:
     )
 
 
-def _labels(images: Source, labels: str | os.PathLike[str]) -> RawLabels | None:
-    if labels == "none":
-        return None
-    if labels == "auto":
-        if images.given_labels is not None:
-            return images.given_labels
-        return label_rules.from_folders([entry.path for entry in images.entries])
-    path = Path(labels)
-    if not path.is_file():
-        raise SourceError(
-            f"No label file {str(labels)!r}. Allowed for --labels are auto, none, or a CSV file."
-        )
-    return label_rules.from_csv(path)
+def _labels(images: Source, labels: str | os.PathLike[str]) -> Wanted:
+    return Wanted.of(
+        labels,
+        paths=[entry.path for entry in images.entries],
+        own=images.given_labels,
+        own_name=class_name(Path(images.spec).name),
+        own_file=images.file if isinstance(images, ListSource) else None,
+        root=images.root,
+    )
 
 
 def _summary(
@@ -164,6 +159,7 @@ def _summary(
         changed=writer.changed,
         missing=writer.missing,
         left_out=images.left_out,
+        labels=writer.labels,
         failures=writer.failures(),
         seconds=seconds,
         truncated=tally["truncated"],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from vggfeat.store import LabelReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class ExtractSummary:
         Images of this run that were accepted although their end is missing.
     several_pages : int
         Images of this run that have more pages or frames than the first, which was taken.
+    labels : LabelReport
+        What the labels are now, and where they came from.
     """
 
     store: str
@@ -48,6 +52,7 @@ class ExtractSummary:
     seconds: float
     truncated: int = 0
     several_pages: int = 0
+    labels: LabelReport = field(default_factory=LabelReport)
 
     @property
     def images_per_second(self) -> float:
@@ -58,4 +63,8 @@ class ExtractSummary:
         """Return JSON-ready values."""
         failures = [{"path": path, "reason": why} for path, why in self.failures]
         rate = round(self.images_per_second, 2)
-        return asdict(self) | {"failures": failures, "images_per_second": rate}
+        return asdict(self) | {
+            "failures": failures,
+            "images_per_second": rate,
+            "labels": self.labels.to_json(),
+        }

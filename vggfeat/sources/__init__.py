@@ -26,14 +26,16 @@ from vggfeat.sources.base import Entry, FileSource, Source, entry_of
 from vggfeat.sources.braces import expand
 from vggfeat.sources.crops import CropSource
 from vggfeat.sources.folder import open_folder
-from vggfeat.sources.lists import open_list
+from vggfeat.sources.lists import ListSource, open_list
 from vggfeat.sources.shards import ShardSource
 from vggfeat.sources.stored import OutsideSourceError, open_stored, why_not_shown
 
 __all__ = [
+    "LISTS",
     "CropSource",
     "Entry",
     "FileSource",
+    "ListSource",
     "OutsideSourceError",
     "Source",
     "decode_path",
@@ -44,6 +46,9 @@ __all__ = [
     "why_not_shown",
 ]
 
+LISTS = (".txt", ".csv", ".tsv")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|[^/]*\\")
 _ALLOWED = "a folder, an image, a .txt or .csv list, or .tar shards (name-{000..012}.tar)"
 _COMPRESSED = re.compile(r"\.(tar\.[a-z0-9]+|tgz|tbz2?|txz|tzst|zip|7z|rar)$", re.IGNORECASE)
 _COMPRESSED_HEAD = re.compile(
@@ -83,12 +88,12 @@ def open_source(spec: str | os.PathLike[str] | Source) -> Source:
             return _open_shards(names, str(path))
     except ValueError as error:  # a NUL in the name
         raise SourceError(f"{given!r} is not a path: {error}. Give {_ALLOWED}.") from error
-    raise SourceError(f"There is no {given!r}.{_near(path)} Give {_ALLOWED}.")
+    raise SourceError(f"There is no {given!r}.{_foreign(given) or _near(path)} Give {_ALLOWED}.")
 
 
 def _open_file(path: str) -> Source:
     kind = extension(path)
-    if kind in (".txt", ".csv"):
+    if kind in LISTS:
         return open_list(path)
     if _COMPRESSED.search(path):
         raise _compressed(path)
@@ -131,6 +136,20 @@ def _compressed(path: str) -> SourceError:
         f"{path!r} is a compressed archive, in which images cannot be found by their place. "
         "Unpack it and give the folder, or pack it again as a plain .tar."
     )
+
+
+def _foreign(given: str) -> str:
+    """Say what is wrong with what is a name elsewhere: on the web, or in Windows."""
+    if match := _URL.match(given):
+        return f" That is a URL, and {match[1]}:// is not read: download what it names."
+    if os.sep != "\\" and _WINDOWS.match(given):
+        here = given.replace("\\", "/")
+        if os.path.lexists(here):
+            return f" With the slashes of this system it is {here!r}."
+        drive = re.sub(r"^([A-Za-z]):/", lambda m: f"/mnt/{m[1].lower()}/", here)
+        there = f", where drives are below /mnt (as in {drive!r})" if drive != here else ""
+        return f" That is a path of Windows, and this is another system{there}."
+    return ""
 
 
 def _near(path: Path) -> str:

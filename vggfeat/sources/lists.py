@@ -1,56 +1,132 @@
-"""A list of image files: one path a line, or a CSV table that may carry labels."""
+"""A list of image files: one path a line, or a CSV table; either may carry labels."""
 
 from __future__ import annotations
 
 import logging
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path, PurePath
 
 from vggfeat.errors import SourceError
-from vggfeat.files import as_key
-from vggfeat.labels import gather, read_table, read_text
-from vggfeat.sources.base import FileSource, Source, entry_of
+from vggfeat.files import as_key, decode_path, encode_path
+from vggfeat.labels import LabelFile, RawLabels, read_label_file
+from vggfeat.sources.base import Entry, FileSource, Source, entry_of
+from vggfeat.tables import legible
 
 _log = logging.getLogger(__name__)
 
-_Row = tuple[str, tuple[str, ...]]
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+")
+_ABOVE, _BESIDE = 4, 100
+_TRIED = 20
+
+
+class ListSource(FileSource):
+    """The images of a list, in its order.
+
+    Attributes
+    ----------
+    file : LabelFile
+        All that the list says.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        spec: str,
+        entries: Iterable[Entry],
+        labels: RawLabels | None,
+        file: LabelFile,
+    ) -> None:
+        super().__init__(folder, spec, (), labels)
+        self.entries = list(entries)
+        self.file = file
 
 
 def open_list(file: str) -> Source:
-    """Read a ``.txt`` or ``.csv`` list.
+    """Read a list: a ``.csv`` table, or lines of paths, perhaps with a label behind each.
 
-    Paths are relative to the list's folder, or absolute. In a ``.txt`` blank lines and lines that
-    start with ``#`` are left out; a ``.csv`` is what :func:`vggfeat.labels.from_csv` reads, with
-    the labels optional. A file that does not exist is an entry, which fails when opened.
+    Paths are relative to the list's folder, or absolute. What a list may look like,
+    :func:`vggfeat.labels.read_label_file` says. A file that does not exist is an entry, which
+    fails when opened.
 
     Raises
     ------
     SourceError
-        The list cannot be read, is empty, or lacks the column of paths.
+        The list cannot be read, is empty, lacks the column of paths, gives an image two labels,
+        or not one of its files exists.
     """
-    if file.lower().endswith(".csv"):
-        table = read_table(file)
-        rows, labelled = table.rows, table.labelled
-    else:
-        rows, labelled = _lines(file), False
-    if not rows:
-        raise SourceError(f"The list {file!r} names no images. Write one path a line into it.")
     folder = Path(file).parent
-    keyed = [(_key(path, folder), names) for path, names in rows]
-    keys = dict.fromkeys(key for key, _ in keyed)
-    if repeated := len(keyed) - len(keys):
+    found = read_label_file(file, is_image=lambda path: _exists(folder, path))
+    if not found.paths:
+        raise SourceError(f"The list {file!r} names no images. Write one path a line into it.")
+    keys = [_key(path, folder) for path in found.paths]
+    entries = {key: entry_of(str(folder), key) for key in dict.fromkeys(keys)}
+    lost = [
+        entry.path
+        for entry in entries.values()
+        if not entry.mtime_ns and not _exists(folder, decode_path(entry.path))
+    ]
+    if len(lost) == len(entries):
+        raise SourceError(_none_exists(file, folder, found.paths))
+    if lost:
+        _log.warning(
+            "%s: %d of its %d images do not exist, for example %r.",
+            *(file, len(lost), len(entries), lost[0]),
+        )
+    if (repeated := len(keys) - len(entries)) and not found.several:
         _log.warning(
             "%s: %d of %d lines repeat a path; each image is taken once.",
-            *(file, repeated, len(keyed)),
+            *(file, repeated, len(keys)),
         )
-    entries = [entry_of(str(folder), key) for key in keys]
-    return FileSource(str(folder), file, entries, gather(keyed) if labelled else None)
-
-
-def _lines(file: str) -> list[_Row]:
-    lines = (line.strip() for line in read_text(file).split("\n"))
-    return [(line, ()) for line in lines if line and not line.startswith("#")]
+    for note in found.notes:
+        _log.warning("%s.", note)
+    labels = found.by_key(keys) if found.used else None
+    return ListSource(str(folder), file, entries.values(), labels, found)
 
 
 def _key(path: str, folder: Path) -> str:
+    """Return the key of a path, in the spelling of the file that exists where one does."""
+    forms = dict.fromkeys((path, legible(path), legible(path).replace("\\", "/")))
+    if not path.isascii() or "\\" in path:
+        composed = [unicodedata.normalize(form, text) for text in forms for form in ("NFC", "NFD")]
+        path = next((p for p in dict.fromkeys((*forms, *composed)) if _exists(folder, p)), path)
     name = PurePath(path)
     return as_key(str(name.relative_to(folder)) if name.is_relative_to(folder) else path)
+
+
+def _exists(folder: Path, path: str) -> bool:
+    try:
+        return os.path.lexists(folder / path)
+    except ValueError:  # a NUL
+        return False
+
+
+def _none_exists(file: str, folder: Path, paths: list[str]) -> str:
+    """Say that a list's files are not there, and where they may be."""
+    first = legible(paths[0])
+    said = f"Not one of the {len(paths):,} images of {file!r} exists, for example {first!r}."
+    if _URL.match(first):
+        return f"{said} URLs are not read: download the images, and list the files."
+    for base in _bases(folder):
+        tried = [p for path in paths[:_TRIED] for p in (path, path.replace("\\", "/"))]
+        if any(_exists(base, path) for path in tried):
+            return (
+                f"{said} Paths in a list are relative to the list's folder, and these are there "
+                f"below {encode_path(str(base))!r}: move the list there, or write absolute paths."
+            )
+    if re.match(r"[A-Za-z]:[\\/]", first):
+        return f"{said} These are paths of Windows: write them as they are on this machine."
+    return f"{said} Paths are relative to the list's folder, {encode_path(str(folder))!r}."
+
+
+def _bases(folder: Path) -> list[Path]:
+    """Return the folders that a list's author may have meant: here, above, and beside the list."""
+    try:
+        with os.scandir(folder) as items:
+            below = [Path(item.path) for item in islice(items, _BESIDE) if item.is_dir()]
+    except OSError:
+        below = []
+    return [Path.cwd(), *list(folder.parents)[:_ABOVE], *sorted(below)]

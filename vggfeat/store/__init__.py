@@ -9,6 +9,7 @@ from __future__ import annotations
 from vggfeat.store.contents import DONE, FAILED, FORMAT, FORMAT_VERSION, PENDING
 from vggfeat.store.exporting import export
 from vggfeat.store.following import redo
+from vggfeat.store.labelling import LabelReport
 from vggfeat.store.lookup import fresh_rows
 from vggfeat.store.merging import MergeReport, merge
 from vggfeat.store.reader import FeatureStore
@@ -22,6 +23,7 @@ __all__ = [
     "FORMAT_VERSION",
     "PENDING",
     "FeatureStore",
+    "LabelReport",
     "MergeReport",
     "Problem",
     "StoreWriter",

@@ -23,7 +23,7 @@ from vggfeat.store.reader import FeatureStore
 from vggfeat.store.replacing import destination
 
 if TYPE_CHECKING:
-    from vggfeat.labels import RawLabels
+    from vggfeat.labels import RawLabels, Wanted
 
 Rows = npt.NDArray[np.int64]
 
@@ -56,7 +56,7 @@ def follow(
     entries: Sequence[EntryLike],
     shapes: Mapping[str, tuple[int, ...]],
     deciding: Deciding,
-    labels: RawLabels | None,
+    labels: RawLabels | Wanted | None,
     retry_failed: bool,
     ready: Callable[[], object],
 ) -> Plan:

@@ -57,6 +57,8 @@ def create(path: Path, contents: Contents) -> None:
             file.create_dataset("labels/classes", data=names, dtype=_TEXT)
             values = contents.targets.values
             _allocate(file, "labels/targets", values.shape, values.dtype)[...] = values
+            if origin := str(contents.targets.origin):
+                file["labels"].attrs["origin"] = np.bytes_(origin.encode())
         _create_runs(file, contents)
         for layer, shape in contents.shapes.items():
             _allocate(file, f"checksums/{layer}", (count,), np.dtype("<u4"))

@@ -13,6 +13,7 @@ import numpy as np
 
 from vggfeat._version import __version__
 from vggfeat.errors import StoreError
+from vggfeat.labels import Origin
 from vggfeat.provenance import Happened, Provenance
 from vggfeat.store.contents import ERROR_BYTES, FORMAT, FORMAT_VERSION, IMAGES, Contents
 from vggfeat.store.failures import reading
@@ -106,7 +107,13 @@ def read_targets(file: h5py.File) -> Targets | None:
     """Read class names and targets; None where the store has no labels."""
     if "labels/targets" not in file:
         return None
-    return Targets(tuple(strings(file["labels/classes"])), file["labels/targets"][:])
+    classes = tuple(strings(file["labels/classes"]))
+    return Targets(classes, file["labels/targets"][:], read_origin(file))
+
+
+def read_origin(file: h5py.File) -> Origin:
+    """Read where a store's labels came from, as far as it says."""
+    return Origin.parse(text_of(file["labels"].attrs.get("origin", "")))
 
 
 def strings(dataset: h5py.Dataset) -> list[str]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreError
+from vggfeat.labels import Wanted
 from vggfeat.provenance import NEVER, Deciding, Provenance
 from vggfeat.store.contents import ERROR_BYTES, FAILED, PENDING, Contents
-from vggfeat.store.targets import from_names, unite
+from vggfeat.store.labelling import LabelReport, label
 
 if TYPE_CHECKING:
     from vggfeat.labels import RawLabels
@@ -47,6 +48,8 @@ class Plan:
         Whether the file must be made anew: rows were added, or labels changed.
     added, changed, missing : int
         Images new to the store, changed since, and no longer in the source.
+    labels : LabelReport
+        What the labels are now.
     """
 
     contents: Contents
@@ -56,6 +59,7 @@ class Plan:
     added: int
     changed: int
     missing: int
+    labels: LabelReport = field(default_factory=LabelReport)
 
 
 def check(
@@ -98,38 +102,38 @@ def begin(
     entries: Sequence[EntryLike],
     shapes: Mapping[str, tuple[int, ...]],
     provenance: Provenance,
-    labels: RawLabels | None,
+    labels: RawLabels | Wanted | None,
 ) -> Plan:
-    """Plan a new store: one pending row an entry, sorted by path."""
-    ordered = sorted(entries, key=lambda entry: entry.path)
-    count, paths = len(ordered), [entry.path for entry in ordered]
+    """Plan a new store: one pending row an entry, in the order of the entries."""
+    count, paths = len(entries), [entry.path for entry in entries]
+    targets, report = label(None, [], paths, np.arange(count), labels)
     contents = Contents(
         _unfinished(provenance),
         {layer: tuple(shapes[layer]) for layer in provenance.deciding.layers},
         paths,
-        np.array([entry.size for entry in ordered], dtype=np.int64),
-        np.array([entry.mtime_ns for entry in ordered], dtype=np.int64),
+        np.array([entry.size for entry in entries], dtype=np.int64),
+        np.array([entry.mtime_ns for entry in entries], dtype=np.int64),
         np.full(count, PENDING, dtype=np.uint8),
         np.zeros(count, dtype=f"S{ERROR_BYTES}"),
-        from_names(paths, labels) if labels else None,
+        targets,
     )
-    return Plan(contents, np.arange(count), np.arange(0), True, count, 0, 0)
+    return Plan(contents, np.arange(count), np.arange(0), True, count, 0, 0, report)
 
 
 def resume(
     stored: Contents,
     entries: Sequence[EntryLike],
-    labels: RawLabels | None,
+    labels: RawLabels | Wanted | None,
     retry_failed: bool,
 ) -> Plan:
     """Plan how a store follows its source.
 
-    A row keeps its place for ever, also when its image has left the source; new images follow,
-    sorted among themselves; changed ones become pending. Labels are those given now for the
-    images given now, and stay for others; None or empty leaves all as they are.
+    A row keeps its place for ever, also when its image has left the source; new images follow, in
+    the order of the entries; changed ones become pending. What becomes of labels,
+    :func:`~vggfeat.store.labelling.label` says.
     """
     old = {path: row for row, path in enumerate(stored.paths)}
-    fresh = sorted((e for e in entries if e.path not in old), key=lambda entry: entry.path)
+    fresh = [entry for entry in entries if entry.path not in old]
     known = [entry for entry in entries if entry.path in old]
     count, total = len(old), len(old) + len(fresh)
     rows = np.array([old[entry.path] for entry in known], dtype=np.int64)
@@ -154,15 +158,14 @@ def resume(
 
     paths = [*stored.paths, *(entry.path for entry in fresh)]
     here = np.sort(np.concatenate([rows, np.arange(count, total)]))
-    parts = [(np.arange(count), stored.targets)]
-    if labels:
-        gone = np.setdiff1d(np.arange(count), rows, assume_unique=True)
-        kept = None
-        if stored.targets is not None:
-            kept = replace(stored.targets, values=stored.targets.values[gone])
-        given = from_names([paths[row] for row in here], labels)
-        parts = [(gone, kept), (here, given)]
-    targets = unite(total, parts)
+    targets, report = label(stored.targets, stored.paths, paths, here, labels)
+    moved = (
+        labels is not None
+        and targets is not None
+        and stored.targets is not None
+        and targets.origin != stored.targets.origin
+        and not (isinstance(labels, Wanted) and labels.kind == "auto")
+    )
     return Plan(
         replace(
             stored,
@@ -175,10 +178,11 @@ def resume(
         ),
         here,
         reopened,
-        bool(fresh) or targets != stored.targets,
+        bool(fresh) or targets != stored.targets or moved,
         len(fresh),
         len(changed),
         count - len(rows),
+        report,
     )
 
 

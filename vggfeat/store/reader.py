@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import LayerError, StoreError
+from vggfeat.labels import Origin
 from vggfeat.layers import ARCHITECTURES
 from vggfeat.provenance import Happened, Provenance
 from vggfeat.store.contents import DONE, FAILED, count
 from vggfeat.store.failures import reading
-from vggfeat.store.opening import open_hdf5, read_provenance, read_runs, strings
+from vggfeat.store.opening import open_hdf5, read_origin, read_provenance, read_runs, strings
 from vggfeat.store.vectors import read_rows
 
 if TYPE_CHECKING:
@@ -154,6 +155,12 @@ class FeatureStore:
         """Class names by number; empty where the store has no labels."""
         with reading(self.path):
             return strings(self._file["labels/classes"]) if self.has_labels else []
+
+    @property
+    def label_origin(self) -> Origin:
+        """Where the labels came from, as far as the store says."""
+        with reading(self.path):
+            return read_origin(self._file) if self.has_labels else Origin()
 
     @property
     def paths(self) -> npt.NDArray[np.object_]:

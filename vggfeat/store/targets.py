@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.labels import FixedLabels
+from vggfeat.labels import FixedLabels, Origin, class_name, in_order
 
 if TYPE_CHECKING:
     from vggfeat.labels import RawLabels
@@ -28,15 +28,24 @@ class Targets:
     values : ndarray
         Single-label: (N,) int32, a class's number, -1 where unknown. Multi-label: (N, K) int8,
         1 present, -1 absent, 0 unknown or difficult.
+    origin : Origin
+        Where they came from. Targets that differ in nothing else are equal.
     """
 
     classes: tuple[str, ...]
     values: npt.NDArray[Any]
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def multi(self) -> bool:
         """Whether an image may have several classes."""
         return self.values.ndim == 2
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Whether anything is known of each image, (N,)."""
+        known: npt.NDArray[np.bool_] = self.values >= 0
+        return (self.values != 0).any(axis=1) if self.multi else known
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -53,6 +62,24 @@ class Targets:
             return tuple(self.classes[i] for i in np.flatnonzero(self.values[row] == 1))
         number = int(self.values[row])
         return (self.classes[number],) if number >= 0 else ()
+
+    def composed(self) -> Targets:
+        """Return the same with class names as :func:`~vggfeat.labels.class_name` writes them.
+
+        Classes that are then of one name are one, in the place of the first.
+        """
+        names = [class_name(name) for name in self.classes]
+        if names == list(self.classes):
+            return self
+        classes = tuple(dict.fromkeys(names))
+        number = np.array([classes.index(name) for name in names], np.int32)
+        if not self.multi:
+            values: npt.NDArray[Any] = np.append(number, np.int32(-1))[self.values]
+        else:
+            values = np.full((len(self.values), len(classes)), -1, np.int8)
+            for column, at in enumerate(number):  # present, else unknown, else absent
+                values[:, at] = np.maximum(values[:, at], self.values[:, column])
+        return replace(self, classes=classes, values=values)
 
     def cell(self, row: int) -> str:
         """Return the labels of one image as a table has them, which reads as the same labels.
@@ -112,15 +139,15 @@ def from_names(paths: Sequence[str], labels: RawLabels) -> Targets:
     Returns
     -------
     Targets
-        Classes sorted by name; multi-label where any of `paths` has several. Of
-        :class:`~vggfeat.labels.FixedLabels`, as they say themselves.
+        Classes as :func:`~vggfeat.labels.in_order` sorts them; multi-label where any of `paths`
+        has several. Of :class:`~vggfeat.labels.FixedLabels`, as they say themselves.
     """
     given = [labels.get(path) for path in paths]
     unsure: RawLabels = {}
     if isinstance(labels, FixedLabels):
         classes, multi, unsure = labels.classes, labels.multi, labels.unsure
     else:
-        classes = tuple(sorted({name for names in given for name in names or ()}))
+        classes = in_order(name for names in given for name in names or ())
         multi = any(len(names or ()) > 1 for names in given)
     number = {name: i for i, name in enumerate(classes)}
     if not multi:
@@ -149,9 +176,10 @@ def unite(count: int, parts: Sequence[tuple[Rows, Targets | None]]) -> Targets |
     -------
     Targets or None
         Classes in order of first appearance, so that numbers of the first part stay valid;
-        multi-label where a part with rows is. None where no part has labels.
+        multi-label where a part with rows is. Their origin is that of all parts with rows, where
+        it is one. None where no part has labels.
     """
-    known = [(rows, targets) for rows, targets in parts if targets is not None]
+    known = [(rows, targets.composed()) for rows, targets in parts if targets is not None]
     if not known:
         return None
     classes = tuple(dict.fromkeys(name for _, targets in known for name in targets.classes))
@@ -162,4 +190,5 @@ def unite(count: int, parts: Sequence[tuple[Rows, Targets | None]]) -> Targets |
     for rows, targets in known:
         if len(rows):
             values[rows] = targets.for_classes(classes, multi=multi)
-    return Targets(classes, values)
+    origins = {targets.origin for rows, targets in known if len(rows)}
+    return Targets(classes, values, origins.pop() if len(origins) == 1 else Origin())

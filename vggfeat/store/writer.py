@@ -25,7 +25,7 @@ from vggfeat.store.replacing import destination, sweep
 from vggfeat.store.rows import runs_of
 
 if TYPE_CHECKING:
-    from vggfeat.labels import RawLabels
+    from vggfeat.labels import RawLabels, Wanted
 
 Rows = npt.NDArray[np.int64]
 _log = logging.getLogger(__name__)
@@ -46,12 +46,15 @@ class StoreWriter:
         Layers of each row.
     added, changed, missing : int
         Images new to the store, changed since they were done, and no longer in the source.
+    labels : LabelReport
+        What the labels are now, and where they came from.
     """
 
     def __init__(self, lock: WriterLock, changes: Changes, plan: Plan) -> None:
         self.path = lock.path
         self.layers = tuple(plan.contents.shapes)
         self.added, self.changed, self.missing = plan.added, plan.changed, plan.missing
+        self.labels = plan.labels
         self._lock, self._changes, self._contents = lock, changes, plan.contents
         self._wanted = plan.wanted
         self._complete = plan.contents.provenance.happened.end != NEVER
@@ -67,7 +70,7 @@ class StoreWriter:
         provenance: Provenance | None = None,
         deciding: Deciding | None = None,
         happened: Happened | Callable[[], Happened] | None = None,
-        labels: RawLabels | None = None,
+        labels: RawLabels | Wanted | None = None,
         overwrite: bool = False,
         retry_failed: bool = False,
     ) -> Self:
@@ -78,7 +81,8 @@ class StoreWriter:
         path : path
             The store; its folder must exist.
         entries : sequence of entries
-            All images of the source, in any order; each has `path`, `size` and `mtime_ns`.
+            All images of the source, in the order that new rows shall have; each has `path`,
+            `size` and `mtime_ns`.
         shapes : dict of str to tuple of int
             One row's shape by layer, (D,) or (C, H, W).
         provenance : Provenance
@@ -87,8 +91,9 @@ class StoreWriter:
         deciding, happened : Deciding, Happened or function
             The two halves instead of `provenance`. A function is called only when there is
             something to do, so that a finished store need not wait for its answer.
-        labels : dict of str to tuple of str, optional
-            Class names by path; None or empty leaves the labels that the store has.
+        labels : dict of str to tuple of str, or Wanted, optional
+            Class names by path, or what a person asks for; None or empty leaves the labels that
+            the store has.
         overwrite : bool
             Start anew where a store exists.
         retry_failed : bool

@@ -23,11 +23,16 @@ def tiff(
     order: str = "<",
     more: Tags | None = None,
     pages: int = 1,
+    tags_first: bool = False,
 ) -> bytes:
     """Return a TIFF of one strip a plane; `more` are further tags: type and values by number."""
     samples = len(bits)
     strip = len(data) // planes
     head = 16 if big else 8
+    if tags_first:
+        whole = tiff(data, width, height, bits, photometric=photometric, kind=kind, more=more)
+        tail = len(whole) - head - len(data) - len(data) % 2
+        head += tail
     strips = tuple(head + strip * plane for plane in range(planes))
     tags: Tags = {
         256: ("I", (width,)), 257: ("I", (height,)), 258: ("H", bits), 259: ("H", (1,)),
@@ -37,6 +42,8 @@ def tiff(
         **(more or {}),
     }  # fmt: skip
     first = head + len(data) + len(data) % 2
+    if tags_first:
+        return struct.pack("<2sHI", b"II", 42, 8) + _folder(tags, 8, False, "<", True) + data
     out = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
     out += struct.pack(order + "HHQ", 8, 0, first) if big else struct.pack(order + "I", first)
     out += data + bytes(len(data) % 2)

@@ -4,16 +4,18 @@ Pillow has a switch for all threads at once (``LOAD_TRUNCATED_IMAGES``); here ea
 for itself, so that a decoder that refuses may run beside one that accepts.
 
 A JPEG is given the end that it lacks, and its decoder fills the rest, in grey mostly, as viewers
-do. In PNG, GIF, TIFF, BMP and other formats that Pillow decodes row by row the missing rows stay
-black, or transparent and so white. WebP, AVIF, HEIC, JPEG 2000 and what other decoders than Pillow
-read are refused.
+do. In PNG, GIF, TIFF, BMP and other formats that Pillow decodes row by row the missing rows (of a
+compressed TIFF: strips) stay black, or transparent and so white. At least half of the rows must be
+there. WebP, AVIF, HEIC, JPEG 2000 and what other decoders than Pillow read are refused.
 """
 
 from __future__ import annotations
 
 import io
+from collections import Counter
 from typing import TYPE_CHECKING, BinaryIO
 
+import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 REFUSE, ACCEPT = "refuse", "accept"
 TRUNCATED = (REFUSE, ACCEPT)
 """What may be done with truncated images."""
+
+_AT_ONCE = 256  # rows
 
 _END = b"\xff\xd9"
 _ROW_BY_ROW = {"PNG", "GIF", "TIFF", "BMP", "DIB", "PPM", "PCX", "SGI", "TGA"}
@@ -45,8 +49,8 @@ def what_is_there(
     Returns
     -------
     PIL.Image.Image or None
-        None where the file is not truncated, of another format, or holds not even a part of the
-        picture: one that is of a single colour throughout.
+        None where the file is not truncated, of another format, or lacks more than half of its
+        rows: where so many have one and the same colour throughout.
     """
     if not _ends_early(image, stream, error, header):
         return None
@@ -61,9 +65,22 @@ def what_is_there(
         image.load()
     except Exception:  # a header that is cut short, say
         return None
-    ends = image.getextrema()
-    bands = [ends] if isinstance(ends[0], int | float) else ends
-    return image if any(low != high for low, high in bands) else None
+    return image if _plain_rows(image) <= image.height / 2 else None
+
+
+def _plain_rows(image: Image.Image) -> int:
+    """Count rows that have the same single colour, as those have which a decoder fills in.
+
+    They need not lie at the end: BMPs begin at the bottom, and interlaced files come in turns.
+    """
+    colours: Counter[bytes] = Counter()
+    for top in range(0, image.height, _AT_ONCE):
+        strip = image.crop((0, top, image.width, min(image.height, top + _AT_ONCE)))
+        values = np.asarray(strip)
+        for row in values.reshape(len(values), image.width, -1):
+            if (row == row[0]).all():
+                colours[row[0].tobytes()] += 1
+    return max(colours.values(), default=0)
 
 
 def _ends_early(

@@ -19,6 +19,7 @@ from onnx_writers import Graph, arrays, as_tf2onnx, as_torch, message
 from vggfeat.errors import WeightsError
 from vggfeat.layers import Architecture
 from vggfeat.network.folding import folded
+from vggfeat.preprocessing import CAFFE, CAFFE_RGB, TORCHVISION, Preprocessing
 from vggfeat.weights import inspect, onnx_file, resolve, shapes
 from vggfeat.weights.state import located
 
@@ -174,6 +175,119 @@ def apart(path: Path, location: str = "model.onnx.data") -> None:
     path.write_bytes(model.SerializeToString())
     if location.startswith("model"):
         (path.parent / location).write_bytes(data)
+
+
+# Preprocessing in the graph
+
+
+def constant(g: Graph, values, layout: str) -> str:
+    array = np.atleast_1d(np.float32(values))
+    return g.tensor(array.reshape(-1, 1, 1) if layout == "NCHW" else array)
+
+
+def turned_by_gather(g: Graph, x: str, axis: int) -> str:
+    return g.node("Gather", x, g.tensor(np.int64([2, 1, 0])), axis=axis)
+
+
+def turned_by_slice(g: Graph, x: str, axis: int) -> str:
+    bounds = ([-1], [-(2**63)], [axis], [-1])
+    return g.node("Slice", x, *(g.tensor(np.int64(one)) for one in bounds))
+
+
+def turned_by_concat(g: Graph, x: str, axis: int) -> str:
+    """Take channel by channel, as Keras's preprocess_input does by tf2onnx."""
+    parts = []
+    for channel in (2, 1, 0):
+        bounds = ([channel], [channel + 1], [axis])
+        parts.append(g.node("Slice", x, *(g.tensor(np.int64(one)) for one in bounds)))
+    return g.node("Concat", *parts, axis=axis)
+
+
+def turned_by_unsqueeze(g: Graph, x: str, axis: int) -> str:
+    """Take channel by channel, as Keras's preprocess_input does by torch."""
+    parts = []
+    for channel in (2, 1, 0):
+        one = g.node("Gather", x, g.tensor(np.int64(channel)), axis=axis)
+        parts.append(g.node("Unsqueeze", one, g.tensor(np.int64([axis]))))
+    return g.node("Concat", *parts, axis=axis)
+
+
+TURNS = (turned_by_gather, turned_by_slice, turned_by_concat, turned_by_unsqueeze)
+CAFFE_MEAN = (103.939, 116.779, 123.68)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ([("Div", 255.0)], Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))),
+        ([("Mul", 1 / 127.5), ("Sub", 1.0)], Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)),
+        ([("Sub", (0.485, 0.456, 0.406)), ("Div", (0.229, 0.224, 0.225))], TORCHVISION),
+        (
+            [("Div", 255.0), ("Sub", (0.485, 0.456, 0.406)), ("Div", (0.229, 0.224, 0.225))],
+            TORCHVISION,
+        ),
+        ([("Sub", 0.5), ("Div", 0.5)], Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)),
+        ([("Sub", CAFFE_MEAN[::-1])], CAFFE_RGB),
+        *[([(turn, 0), ("Sub", CAFFE_MEAN)], CAFFE) for turn in TURNS],
+        ([("Sub", CAFFE_MEAN[::-1]), (turned_by_gather, 0)], CAFFE),
+        ([("Add", [-m for m in CAFFE_MEAN])], CAFFE),
+    ],
+)
+def test_what_the_graph_does_to_pixels_is_the_files_preprocessing(path, layout, nodes, expected):
+    graph = Graph((0, 3, 64, 64) if layout == "NCHW" else (0, 64, 64, 3))
+    x = graph.node("Cast", graph.input, to=1)
+    for op, value in nodes:
+        if callable(op):
+            x = op(graph, x, 1 if layout == "NCHW" else 3)
+        else:
+            x = graph.node(op, x, constant(graph, value, layout))
+    writer = as_torch if layout == "NCHW" else as_tf2onnx
+    writer(STATE, path, graph, x=x)
+    found = resolve(str(path), SMALL, "strict")
+    assert found.why == "its own graph says so"
+    spec = found.preprocessing
+    assert (spec.channels, spec.scale) == (expected.channels, expected.scale)
+    assert (spec.resize, spec.crop) == (256, 224)
+    np.testing.assert_allclose(spec.mean, expected.mean, rtol=2e-6)
+    np.testing.assert_allclose(spec.std, expected.std, rtol=2e-6)
+    assert same(contents(path))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ([("Sub", 0.485)], "not known whether it is in 0..255 or in 0..1"),
+        ([("Mul", -1.0)], r"Mul 'Mul_1' multiply pixels by"),
+        ([(turned_by_gather, 1)], "turns the channels round, but what else"),
+    ],
+)
+def test_what_is_not_understood_of_it_is_refused_by_name_and_may_be_said_by_hand(
+    path, nodes, expected
+):
+    graph = Graph()
+    x = graph.input
+    for op, value in nodes:
+        x = (
+            op(graph, x, value)
+            if callable(op)
+            else graph.node(op, x, graph.tensor(np.float32(value)))
+        )
+    as_torch(STATE, path, graph, x=x)
+    with pytest.raises(WeightsError, match=rf"{expected}.*--mean") as error:
+        resolve(str(path), SMALL)
+    assert "\n" not in str(error.value)
+    assert resolve(str(path), SMALL, CAFFE).preprocessing == CAFFE
+    assert same(contents(path))
+
+
+def test_where_the_graph_says_nothing_its_layout_tells_what_is_assumed(path):
+    as_torch(STATE, path)
+    assert resolve(str(path), SMALL).preprocessing == TORCHVISION
+    as_tf2onnx(STATE, path)
+    assert resolve(str(path), SMALL).preprocessing == CAFFE
+    with pytest.raises(WeightsError, match=r"not known .*assumed, as Keras's applications need"):
+        resolve(str(path), SMALL, "strict")
 
 
 # Batch normalisation

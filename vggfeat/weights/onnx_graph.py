@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from vggfeat.weights.onnx_channels import joined
 from vggfeat.weights.onnx_constants import Constants, quantised
 from vggfeat.weights.onnx_messages import Model, Node
 from vggfeat.weights.onnx_pixels import told
@@ -50,7 +51,7 @@ def follow(model: Model, constants: Constants) -> Flow:
     if not images:
         raise ValueError("no input of the graph has the four axes of a batch of images.")
     consumers: dict[str, list[Node]] = {}
-    for node in model.nodes:
+    for node in joined(model.nodes, constants):
         for name in dict.fromkeys(node.inputs):
             if name and node.op not in _ASIDE:
                 consumers.setdefault(name, []).append(node)
@@ -98,7 +99,7 @@ def _differs(flow: Flow, node: Node, constants: Constants) -> str:
 
 def _farthest(ends: list[Flow]) -> Flow:
     """Return what goes farthest; where two differ that go equally far, what they share."""
-    ends.sort(key=lambda flow: (-len(flow.steps), bool(flow.end)))
+    ends.sort(key=lambda flow: (-len(flow.steps), bool(flow.end) == bool(flow.steps)))
     best = ends[0]
     rivals = [flow for flow in ends if len(flow.steps) == len(best.steps)]
     shared = min((_shared(best, other) for other in rivals), default=0)

@@ -72,8 +72,8 @@ class Pixels:
                 return replace(self, axes=tuple(self.axes[axis] for axis in order))
             case "Add" | "Sub" | "Mul" | "Div":
                 return self._affine(node, name, constants)
-            case "Gather" | "Slice":
-                return self._turned(node, name, constants)
+            case "Channels" if node.attributes["order"] == [2, 1, 0]:
+                return self._turned(node)
             case _:
                 return None
 
@@ -101,21 +101,8 @@ class Pixels:
                 return None
         return replace(self, gain=gain, offset=offset, nodes=(*self.nodes, told(node)))
 
-    def _turned(self, node: Node, name: str, constants: Constants) -> Pixels | None:
-        if not node.inputs or node.inputs[0] != name:
-            return None
-        given = [constants.small(one) for one in node.inputs[1:]]
-        lists = [[] if one is None else [int(n) for n in one.ravel()] for one in given]
-        if node.op == "Gather":
-            axis, turned = node.number("axis", 0), lists == [[2, 1, 0]]
-        else:
-            starts, _ends, axes, steps = [*lists, [], [], [], []][:4]
-            axis = axes[0] if len(axes) == 1 else -_AXES - 1
-            last = len(starts) == 1 and (starts[0] in (2, -1) or starts[0] > 1 << 30)
-            turned = steps == [-1] and last
-        if not turned or not -_AXES <= axis < _AXES:
-            return None
-        source = self.axes[axis]
+    def _turned(self, node: Node) -> Pixels:
+        source = self.axes[node.number("axis", 0)]
         return replace(
             self, gain=np.flip(self.gain, source), offset=np.flip(self.offset, source),
             reversed_axes=(*self.reversed_axes, source), nodes=(*self.nodes, told(node)),

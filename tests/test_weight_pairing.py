@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import replace
 
 import h5py
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 from vggfeat import FeatureExtractor, FeatureStore
 from vggfeat.errors import WeightsError
 from vggfeat.layers import Architecture, architecture
-from vggfeat.network import check, convert
+from vggfeat.network import check, convert, figures
 from vggfeat.preprocessing import CAFFE, CAFFE_RGB, PRESETS, TORCHVISION, TORCHVISION_FEATURES
 from vggfeat.weights import PREPROCESSING_KEY, first_filters, imagenet, inspect, resolve, shapes
 from vggfeat.weights.known import matching, published
@@ -295,6 +296,44 @@ def test_what_cannot_be_used_is_left_out_of_a_converted_file_and_named(tmp_path)
     made = convert(tmp_path / "old.pth", tmp_path / "new.safetensors")
     assert (made.deepest, made.left_out) == ("flatten", ("fc6", "fc7", "fc8", "extra.weight"))
     assert inspect(tmp_path / "new.safetensors").deepest == "flatten"
+
+
+def test_convolutions_are_known_by_their_values_in_any_format_and_order_of_channels(
+    tmp_path, monkeypatch
+):
+    tensors = resolve("random:5", TINY).load(TINY, list(shapes(TINY)))
+    weight_writers.caffe_v2(tensors, tmp_path / "a.caffemodel")
+    outputs = {one.name: one.rms for one in check(tmp_path / "a.caffemodel").layers}
+    assert not check(tmp_path / "a.caffemodel").compared
+    known = outputs | {"conv5_3": 2 * outputs["conv5_3"]}
+    whose = [
+        figures.Reference(name, spec, known, 1e-3)
+        for name, spec in (("theirs", CAFFE.sized(64)), ("theirs in RGB", CAFFE_RGB.sized(64)))
+    ]
+    body = [tensors[name] for name in tensors if name.startswith("features")]
+    monkeypatch.setitem(figures.CONVOLUTIONS, figures.values_digest(body), tuple(whose))
+    problem = f"conv5_3 puts out {outputs['conv5_3']:.6g}, where {known['conv5_3']:.6g} is right"
+    found = check(tmp_path / "a.caffemodel")
+    assert (found.whose, found.problems[0]) == ("theirs", problem)
+    tensors["features.0.weight"] = tensors["features.0.weight"].flip(1)
+    weight_writers.onnx_writers.as_torch(tensors, tmp_path / "b.onnx")
+    found = check(tmp_path / "b.onnx", preprocessing="caffe-rgb")
+    assert found.whose == "theirs in RGB"
+    assert problem in found.problems
+    other = check(tmp_path / "b.onnx", preprocessing="torchvision")
+    assert (other.whose, other.compared) == ("theirs in RGB", False), "figures are for their own"
+    tensors["features.28.bias"][0] += 1e-6
+    weight_writers.onnx_writers.as_torch(tensors, tmp_path / "c.onnx")
+    assert not check(tmp_path / "c.onnx").whose
+
+
+@pytest.mark.skipif(
+    "VGGFEAT_AUTHORS" not in os.environ, reason="VGGFEAT_AUTHORS names the authors' convolutions"
+)
+def test_the_authors_convolutions_are_known():
+    found = check(os.environ["VGGFEAT_AUTHORS"])
+    assert (found.whose, found.ok) == ("the authors' 16-layer network", True)
+    assert found.compared
 
 
 def test_figures_that_are_none_are_refused(tmp_path):

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from vggfeat.errors import WeightsError
 from vggfeat.layers import Architecture
-from vggfeat.network.figures import FIGURES
+from vggfeat.network.figures import FIGURES, Reference, convolutions, reference
 from vggfeat.network.running import Network
 from vggfeat.network.synthetic import synthetic
 from vggfeat.preprocessing import PRESETS
-from vggfeat.weights import AUTO, STRICT, Weights, inspect, resolve
+from vggfeat.weights import AUTO, STRICT, Weights, inspect, names, resolve
+from vggfeat.weights.pairing import alike
 
 FIGURES_KEY = "vggfeat.figures"
 """Where a safetensors file's metadata may hold what its layers put out, as JSON."""
@@ -78,6 +79,8 @@ class Check:
         which was used. Empty where there are no logits.
     problems : tuple of str
         What is wrong, each in one line; empty if nothing was found.
+    whose : str
+        Whose the convolutions are, to the last bit; empty if nobody's that is known.
     """
 
     path: Path
@@ -85,6 +88,7 @@ class Check:
     layers: tuple[LayerCheck, ...]
     spread: Mapping[str, float]
     problems: tuple[str, ...]
+    whose: str = ""
 
     @property
     def ok(self) -> bool:
@@ -104,6 +108,7 @@ class Check:
             "ok": self.ok,
             "problems": list(self.problems),
             "compared": self.compared,
+            "convolutions": self.whose or None,
             "logits_spread": {k: v if math.isfinite(v) else None for k, v in self.spread.items()},
             "layers": [
                 asdict(layer) | {"rms": layer.rms if math.isfinite(layer.rms) else None}
@@ -118,7 +123,8 @@ def check(
     """Load a weight file and try it on a synthetic image, on the CPU in float32.
 
     Every layer must put out finite numbers that are not all the same, and where figures are known
-    (for weights in the package, and in files that :func:`~vggfeat.network.convert` wrote) those.
+    (for weights in the package, in files that :func:`~vggfeat.network.convert` wrote, and for the
+    authors' convolutions in any file, with their own preprocessing) those.
     The scale of the logits tells whether the preprocessing can be right: where weights for 0..255
     get inputs of about -2..2, it is off by a factor of up to 60. That is evidence against
     a preprocessing, not for one: networks trained with batch normalisation, as that in the
@@ -148,12 +154,15 @@ def check(
         problems.append(str(error))
         loaded = _loaded(network, weights, "pool5")
     outputs = _outputs(loaded, network)
-    expected = known_figures(found.path, found.sha256)
+    known = _reference(network, weights, found.deepest)
+    tolerance, expected = _TOLERANCE, known_figures(found.path, found.sha256)
+    if known and not expected and alike(weights.preprocessing, known.preprocessing):
+        tolerance, expected = known.tolerance, dict(known.figures)
     layers = tuple(
         LayerCheck(name, rms(value), _silent(value), expected.get(name))
         for name, value in outputs.items()
     )
-    problems += _problems(layers, outputs)
+    problems += _problems(layers, outputs, tolerance)
     spread = _spread(loaded, network) if "fc8" in outputs else {}
     certain = found.pairing.sure and preprocessing in (AUTO, STRICT)
     if not certain and (suggested := _suggested(spread)):
@@ -161,7 +170,8 @@ def check(
             f"an image moves the logits by {spread['own']:.3g}, where {_USUAL_SPREAD:g} is usual; "
             f"with --preprocessing {suggested} by {spread[suggested]:.3g}"
         )
-    return Check(found.path, network.name, layers, spread, tuple(problems))
+    whose = known.whose if known else ""
+    return Check(found.path, network.name, layers, spread, tuple(problems), whose)
 
 
 def figures(network: Architecture, weights: Weights, deepest: str) -> dict[str, float]:
@@ -204,7 +214,16 @@ def _silent(values: Tensor) -> float:
     return float((channels == 0).all(1).float().mean())
 
 
-def _problems(layers: tuple[LayerCheck, ...], outputs: Mapping[str, Tensor]) -> list[str]:
+def _reference(network: Architecture, weights: Weights, deepest: str) -> Reference | None:
+    served = {layer.name for layer in network.upto([deepest])} if deepest else set()
+    if network.batch_norm or not served.issuperset(one.name for one in convolutions(network)):
+        return None
+    return reference(network, weights.load(network, names(convolutions(network))))
+
+
+def _problems(
+    layers: tuple[LayerCheck, ...], outputs: Mapping[str, Tensor], tolerance: float
+) -> list[str]:
     """Return what is wrong with the first layer that something is wrong with."""
     for layer in layers:
         value = outputs[layer.name].flatten()
@@ -213,7 +232,7 @@ def _problems(layers: tuple[LayerCheck, ...], outputs: Mapping[str, Tensor]) -> 
         if bool((value == value[0]).all()):
             return [f"{layer.name} is dead: all that it puts out is {value[0]:g}"]
         known = layer.expected
-        if known is not None and not math.isclose(layer.rms, known, rel_tol=_TOLERANCE):
+        if known is not None and not math.isclose(layer.rms, known, rel_tol=tolerance):
             return [f"{layer.name} puts out {layer.rms:.6g}, where {known:.6g} is right"]
     return []
 

@@ -1,7 +1,9 @@
 """Weight files that were published, and the digests that their publishers give.
 
-None of these files was at hand: names, sizes and digests are as published, and the digests are not
-verified here. The names of torchvision's files carry the first eight digits of their SHA-256.
+None of these files was at hand as such: names, sizes and digests are as published, and the digests
+are not verified here. The values of the authors' thirteen convolutions of 16 layers were, in
+another file, and ``vggfeat weights check`` knows them (:mod:`vggfeat.network.figures`). The names
+of torchvision's files carry the first eight digits of their SHA-256.
 """
 
 from __future__ import annotations

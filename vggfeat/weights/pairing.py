@@ -133,7 +133,7 @@ def chosen(
     if choice not in PRESETS:
         raise WeightsError(f"Unknown preprocessing {choice!r}. Allowed are {', '.join(CHOICES)}.")
     wanted = PRESETS[choice].sized(network.input_size)
-    if found.sure and not _alike(wanted, found.preprocessing):
+    if found.sure and not alike(wanted, found.preprocessing):
         _log.warning("%s: preprocessing %s contradicts the file: %s.", name, choice, found.why)
     return Pairing(wanted, f"chosen: {choice}")
 
@@ -203,8 +203,8 @@ def _read(text: str, path: Path) -> Preprocessing:
         ) from error
 
 
-def _alike(one: Preprocessing, other: Preprocessing) -> bool:
-    """Whether two differ by no more than the ways the authors' mean colour is written."""
+def alike(one: Preprocessing, other: Preprocessing) -> bool:
+    """Tell whether two differ by no more than the ways the authors' mean colour is written."""
     scaled = []
     for spec in (one, other):
         gain = np.divide(spec.scale, spec.std)

@@ -384,6 +384,16 @@ def test_a_folder_of_classes_is_split_by_its_smallest_class(tmp_path: Path) -> N
     assert dataset.deviations == ()
 
 
+def test_folders_of_numbers_are_in_their_order_and_accents_make_no_second_class(
+    tmp_path: Path,
+) -> None:
+    for name in ("10/1", "10/2", "2/1", "2/2", "f\xe9e/1", "fe\u0301e/2"):
+        photo(tmp_path / f"{name}.jpg")
+    dataset = open_dataset("folder", tmp_path)
+    assert dataset.classes == ("2", "10", "f\xe9e")
+    assert np.bincount(dataset.targets).tolist() == [2, 2, 2]
+
+
 def test_a_folder_without_two_classes_of_two_images_is_refused(tmp_path: Path) -> None:
     photo(tmp_path / "cat/1.jpg")
     with pytest.raises(SourceError, match="only 'cat' for a class"):

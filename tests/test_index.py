@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import faiss
@@ -177,6 +178,16 @@ def test_images_of_several_labels_show_them_all(tmp_path, X):
     with FeatureStore(path) as store:
         index = SimilarityIndex.build(store, "relu7")
     assert [index.search(X[i], 1)[0][0].label for i in range(3)] == ["ant|bee", "bee", ""]
+
+
+def test_a_label_is_found_in_whichever_form_its_accents_are_typed(tmp_path, X):
+    composed, apart = (unicodedata.normalize(form, "fée") for form in ("NFC", "NFD"))
+    path = make_store(tmp_path / "s.h5", X, {0: (apart, "bee"), 1: (composed,)})
+    with FeatureStore(path) as store:
+        index = SimilarityIndex.build(store, "relu7")
+    for typed in (composed, apart):
+        found = index.search(X[0], 5, within=index.select(labels=[typed]))[0]
+        assert {n.row for n in found} == {0, 1}
 
 
 def test_rows_that_cannot_be_compared_are_left_out_and_counted(tmp_path, X):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,7 @@ import click
 
 from vggfeat.cli.choices import only_layer
 from vggfeat.cli.output import print_json, printable, progress_bar, table
+from vggfeat.tables import csv_line
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import ImageMap, UnitsReport
@@ -92,14 +91,12 @@ def _map_json(path: str, model: str, found: ImageMap, drawn: DrawnMap) -> dict[s
 def _write_csv(path: str, found: ImageMap) -> None:
     from vggfeat.report import write_whole
 
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "class", "x", "y"])
+    lines = [csv_line(["path", "class", "x", "y"])]
     for name, labels, (x, y) in zip(
         found.paths, found.labels, found.coordinates.tolist(), strict=True
     ):
-        writer.writerow([name, "|".join(labels), x, y])
-    write_whole(path, text.getvalue().encode("utf-8", "backslashreplace"))
+        lines.append(csv_line([name, "|".join(labels), x, y]))
+    write_whole(path, "".join(lines).encode("utf-8", "backslashreplace"))
 
 
 def draw_units(

@@ -15,6 +15,7 @@ from vggfeat.datasets.layout import absolute, compare, find_folder
 from vggfeat.datasets.protocols import PROTOCOLS
 from vggfeat.datasets.splits import SplitRule
 from vggfeat.errors import SourceError
+from vggfeat.labels import class_name, in_order
 from vggfeat.sources import open_folder
 from vggfeat.sources.base import as_text
 
@@ -84,13 +85,14 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
 
 def _read(name: str, folder: Path, rule: SplitRule | None) -> Dataset:
     paths = [entry.path for entry in open_folder(str(folder)).entries]
-    matches = [(path, match[1]) for path in paths if (match := _IMAGES[name].fullmatch(path))]
+    found = ((path, _IMAGES[name].fullmatch(path)) for path in paths)
+    matches = [(path, class_name(match[1])) for path, match in found if match]
     sizes = Counter(label for _, label in matches)
-    classes = tuple(sorted(sizes))
+    classes = in_order(sizes)
     if len(classes) < 2:
-        found = f"only {classes[0]!r}" if classes else "none"
+        only = f"only {classes[0]!r}" if classes else "none"
         raise SourceError(
-            f"{str(folder)!r} has {found} for a class, and two are the least. Put the images of "
+            f"{str(folder)!r} has {only} for a class, and two are the least. Put the images of "
             "each class into a sub-folder of its own."
         )
     if rule is None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import SearchError
+from vggfeat.labels import class_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +75,9 @@ def matching(rows: Rows, paths: Sequence[str], labels: Sequence[str]) -> npt.NDA
 
 
 def _labelled(rows: Rows, labels: Sequence[str]) -> npt.NDArray[np.bool_]:
-    known = {part for name in rows.names for part in (name, *name.split("|"))}
+    labels = [class_name(label) for label in labels]
+    own = [{class_name(part) for part in (name, *name.split("|"))} for name in rows.names]
+    known = set().union(*own)
     if unknown := [label for label in labels if label not in known]:
         some = ", ".join(sorted(known)[:10]) + (", ..." if len(known) > 10 else "")
         raise SearchError(
@@ -82,5 +85,5 @@ def _labelled(rows: Rows, labels: Sequence[str]) -> npt.NDArray[np.bool_]:
             + (f"Known labels: {some}." if known else "The index has no labels.")
         )
     wanted = set(labels)
-    hit = [bool(wanted & {name, *name.split("|")}) for name in rows.names]
+    hit = [bool(wanted & parts) for parts in own]
     return np.array([*hit, False])[rows.label]  # -1, unknown, is the last

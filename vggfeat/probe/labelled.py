@@ -96,7 +96,8 @@ class Labelled:
         if not store.has_labels:
             raise ProbeError(
                 f"{store.path} has no labels to train on. Extract from a folder with one "
-                "sub-folder a class, or give `vggfeat extract --labels FILE.csv`."
+                "sub-folder a class, or run `vggfeat extract` again with --labels FILE; what is "
+                "done is not done again."
             )
         targets = store.labels[:]
         if targets.ndim != 1 and not several:

@@ -81,8 +81,6 @@ def open_list(file: str) -> Source:
             "%s: %d of %d lines repeat a path; each image is taken once.",
             *(file, repeated, len(keys)),
         )
-    for note in found.notes:
-        _log.warning("%s.", note)
     labels = found.by_key(keys) if found.used else None
     return ListSource(str(folder), file, entries.values(), labels, found)
 

@@ -26,6 +26,7 @@ from vggfeat.evaluation import Comparison, LayerScore, compare, knn_accuracy, me
 from vggfeat.metrics import compare_answers
 from vggfeat.probe import LinearProbe, evaluate
 from vggfeat.report import ordered_layers, sweep_figure
+from vggfeat.report.score_axes import span
 from vggfeat.store import FeatureStore, StoreWriter
 
 Floats = npt.NDArray[np.float32]
@@ -408,6 +409,40 @@ def test_a_higher_score_is_drawn_higher():
         return int(np.flatnonzero(blue.any(axis=1))[0])
 
     assert top(0.9) < top(0.2)
+
+
+def test_layers_that_are_close_are_told_apart_in_the_picture():
+    series = {"x": [replace(score, knn_accuracy=score.accuracy) for score in close_scores()]}
+    with Image.open(io.BytesIO(sweep_figure(series, 0.01))) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    blue = (np.abs(pixels - (0x2B, 0x6D, 0x8C)).sum(axis=2) < 12)[250:]
+    rows = np.flatnonzero(blue.any(axis=1))
+    assert rows[-1] - rows[0] > pixels.shape[0] / 4, "three points fill the height"
+
+
+def close_scores() -> list[LayerScore]:
+    first = scores(["relu5_3", "pool5"])
+    return [replace(score, accuracy=0.9 + 0.03 * i) for i, score in enumerate(first)]
+
+
+@given(
+    shares=st.lists(st.floats(0, 1), min_size=1, max_size=9),
+    chance=st.floats(0.0005, 1),
+)
+def test_an_axis_of_scores_holds_them_all_and_has_few_marks(shares, chance):
+    low, high, step = span(shares, chance)
+    assert 0 <= low < high <= 100
+    assert low - 1e-9 <= 100 * min(shares)
+    assert 100 * max(shares) <= high + 1e-9
+    assert low % step == 0
+    assert len(range(low, high + 1, step)) <= 11
+
+
+def test_an_axis_of_scores_reaches_down_to_guessing_where_that_is_near():
+    assert span([0.7, 0.9], 0.6) == (55, 95, 5)
+    assert span([0.91, 0.94], 0.01) == (90, 95, 1)
+    assert span([0.1, 0.97], 0.01) == (0, 100, 20)
+    assert span([1.0], 0.5) == (99, 100, 1)
 
 
 def test_nothing_to_draw_is_refused():

@@ -242,6 +242,20 @@ def test_a_saved_index_answers_the_same_and_the_folder_can_be_moved(saved, tmp_p
     moved.verify()
 
 
+def test_more_neighbours_than_there_are_images_are_all_of_them(saved, X):
+    index = SimilarityIndex.open(saved)
+    (found,) = index.search(X[:1], 10**9)
+    assert len(found) == len(index)
+    assert index.nearest(X[:2], 10**9)[0].shape == (2, len(index))
+
+
+@pytest.mark.parametrize("kind", ["ivfpq", "PQ4", "OPQ4,IVF2,PQ4", "HNSW8,PQ4"])
+def test_faiss_prints_nothing_where_images_are_few(store_path, tmp_path, kind, capfd):
+    with FeatureStore(store_path) as store:
+        SimilarityIndex.build(store, "relu7", path=tmp_path / "s.index", kind=kind)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_an_index_without_a_path_is_forgotten_with_its_files(store_path):
     with FeatureStore(store_path) as store:
         index = SimilarityIndex.build(store, "relu7")

@@ -157,6 +157,12 @@ def test_a_store_s_scores_are_those_of_its_rows_on_the_probe_s_split(store):
     assert found.majority == result.majority
 
 
+def test_more_neighbours_than_there_are_count_as_all_of_them(store):
+    with FeatureStore(store) as opened:
+        found = score_neighbours([opened], ["relu7"], k=[1, 58, 2000], leave_one_out=True)
+    assert [score.k for score in found.scores[0]] == [1, 58], "58 others, whatever is requested"
+
+
 def test_leave_one_out_takes_all_images_and_draws_nothing(store):
     with FeatureStore(store) as opened:
         found = score_neighbours([opened], ["relu7"], k=[1], leave_one_out=True, seed=1)

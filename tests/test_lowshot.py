@@ -27,6 +27,7 @@ from vggfeat.evaluation import LowShotScore, low_shot, memory
 from vggfeat.evaluation.lowshot import Draw
 from vggfeat.probe import LinearProbe
 from vggfeat.report import lowshot_figure
+from vggfeat.report.score_axes import COLOURS
 from vggfeat.store import FeatureStore
 
 
@@ -177,16 +178,18 @@ def curve(layer: str, level: float, judge: str = "svm") -> list[LowShotScore]:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_picture_is_a_png_in_which_better_is_higher(dark):
-    def top(level: float) -> int:
-        made = lowshot_figure({"$x_": curve("relu7", level)}, 0.1, dark=dark)
-        with Image.open(io.BytesIO(made)) as picture:
-            assert picture.format == "PNG"
-            pixels = np.asarray(picture.convert("RGB")).astype(int)
-        line = (0x67, 0xB2, 0xCF) if dark else (0x2B, 0x6D, 0x8C)
-        drawn = (np.abs(pixels - line).sum(axis=2) < 12)[100:]
+    made = lowshot_figure({"$x_": curve("relu7", 0.8), "y": curve("relu7", 0.3)}, 0.1, dark=dark)
+    with Image.open(io.BytesIO(made)) as picture:
+        assert picture.format == "PNG"
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    better, worse = COLOURS[dark][:2]
+
+    def top(colour: str) -> int:
+        line = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+        drawn = (np.abs(pixels - line).sum(axis=2) < 12)[150:]
         return int(np.flatnonzero(drawn.any(axis=1))[0])
 
-    assert top(0.8) < top(0.3)
+    assert top(better) < top(worse)
 
 
 def test_many_layers_are_thinned_to_the_best_and_none_is_refused():

@@ -329,6 +329,18 @@ def test_colours_are_told_apart_by_all_kinds_of_eyes(sight, dark):
     assert min(distances) > 20, "2.3 is just noticeable"
 
 
+def test_a_class_has_the_same_colour_on_light_and_dark_grounds():
+    labels = [(f"class {k:02d}",) for k in range(MOST + 1)]
+    light, dark = (
+        {group.name: group.colour for group in groups(labels, dark=ground) if group.is_class}
+        for ground in (False, True)
+    )
+    assert light == dark
+    lightness = [lab(colour, "normal")[0] for colour in light.values()]
+    assert min(lightness) > 35
+    assert max(lightness) < 90
+
+
 names_of_images = st.lists(st.lists(st.sampled_from([f"c{k}" for k in range(15)]), unique=True))
 
 

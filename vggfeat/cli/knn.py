@@ -86,6 +86,7 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
         told = [_store(store, asked, scores) for store, asked, scores in found]
     if as_json:
         protocol = _used(options) | {
+            "k": list(_voters(scored)),
             "classes": list(scored.classes),
             "n_train": scored.n_train,
             "n_test": scored.n_test,
@@ -101,7 +102,9 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
         click.echo(f"{prefix}{printable(one['store'])}: {one['model']}, weights {one['weights']}")
         if one["left_out"]:
             click.echo(f"left out: {', '.join(one['left_out'])}")
-    click.echo("\n" + _table(scored.scores, options["k"]))
+    click.echo("\n" + _table(scored.scores, _voters(scored)))
+    if max(options["k"]) > scored.n_train:
+        click.echo(f"k={scored.n_train} is all there are: {max(options['k']):,} were requested.")
     click.echo(
         "* the best of its column; best: the best k, its accuracy and mean class recall in %, with "
         "95 % intervals"
@@ -111,7 +114,7 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
 def _used(options: dict[str, Any]) -> dict[str, Any]:
     split = ("test_size", "train_per_class", "seed")
     return {
-        name: list(value) if name == "k" else value
+        name: value
         for name, value in options.items()
         if not (options["leave_one_out"] and name in split)
     }
@@ -146,6 +149,11 @@ def _protocol(scored: Neighbourhoods, options: dict[str, Any]) -> str:
         f"{images}, {len(scored.classes)} classes; {vote}{seed}\n"
         f"guessing: {scored.chance:.2%}, always the commonest class: {scored.majority:.2%}"
     )
+
+
+def _voters(scored: Neighbourhoods) -> tuple[int, ...]:
+    """Return the numbers of neighbours that voted, in the order requested."""
+    return tuple(dict.fromkeys(score.k for own in scored.scores for score in own))
 
 
 def _table(stores: tuple[tuple[NeighbourScore, ...], ...], k: tuple[int, ...]) -> str:

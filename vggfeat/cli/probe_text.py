@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vggfeat.probe import MultiLabelResult, ProbeResult
 
 _WIDEST = 20  # classes up to which the confusion matrix is printed
+_PAIRS = 10  # pairs of classes named where there are more
 _NAMES = {
     "mean_class_recall": "mean class recall",
     "accuracy": "accuracy",
@@ -119,7 +120,12 @@ def _left_out(result: ProbeResult | MultiLabelResult) -> list[str]:
 
 def _confusion(result: ProbeResult) -> list[str]:
     if len(result.classes) > _WIDEST:
-        return []
+        from vggfeat.report.confusion import confused_pairs
+
+        pairs = confused_pairs(result.confusion, result.classes, _PAIRS)
+        rows = [[pair.true, pair.named, f"{pair.count} of {pair.of}"] for pair in pairs]
+        told = table(rows, ["class", "taken for", "images"], right="images")
+        return ["", "Most often confused:", told] if rows else []
     numbers = [str(i) for i in range(len(result.classes))]
     rows = [
         [number, name, f"{recall:.1%}", *map(str, counts)]

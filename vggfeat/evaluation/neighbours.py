@@ -121,7 +121,8 @@ def score_neighbours(
     layers : iterable of str, optional
         Names or aliases; all layers of each store by default.
     k, metric, temperature :
-        See :func:`~vggfeat.evaluation.knn.knn_answers`.
+        See :func:`~vggfeat.evaluation.knn.knn_answers`; a k beyond the training images counts as
+        their number, and is scored under it.
     leave_one_out : bool
         Name every image by all the others, instead of those of a test part by those of a
         training part. Nothing is drawn; near-duplicates within a store make it easier.
@@ -155,7 +156,9 @@ def score_neighbours(
     )
     if leave_one_out:
         train = test = np.arange(len(y))
-    vote = _Vote(tuple(k), metric, temperature)
+    most = len(train) - leave_one_out
+    k = tuple(dict.fromkeys(min(voters, most) for voters in k))
+    vote = _Vote(k, metric, temperature)
     found: list[tuple[NeighbourScore, ...]] = []
     for part, names in zip(images, asked, strict=True):
         scores: list[NeighbourScore] = []
@@ -178,7 +181,7 @@ def score_neighbours(
         found.append(tuple(scores))
     return Neighbourhoods(
         classes=images[0].classes,
-        n_train=len(train) - leave_one_out,
+        n_train=most,
         n_test=len(test),
         majority=float(np.mean(y[test] == np.bincount(y[train]).argmax())),
         scores=tuple(found),

@@ -139,13 +139,14 @@ class IndexSearch(IndexReader):
 
         Returns
         -------
-        places : ndarray of int64, shape (q, k)
+        places : ndarray of int64, shape (q, min(k, images))
             Numbers of images in the index; -1 where there are no more.
-        scores : ndarray of float32, shape (q, k)
+        scores : ndarray of float32, shape (q, min(k, images))
             NaN where there are no more.
         """
         if k < 1:
             raise SearchError(f"k is {k}; ask for at least 1 neighbour.")
+        k = min(k, max(1, len(self)))
         if within is not None and len(within.mask) != len(self.vectors):
             raise SearchError("The selection is of another state of the index; select again.")
         queries = np.asarray(X, np.float64) if prepared else self.prepared(X)
@@ -197,5 +198,6 @@ class IndexSearch(IndexReader):
     ) -> npt.NDArray[np.float64]:
         if self.metric != "cosine":
             raise SearchError(f"Query expansion is for the cosine; this index has {self.metric}.")
-        places, scores = self.searcher.nearest(queries, by.count, chosen)
+        count = min(by.count, max(1, len(self)))
+        places, scores = self.searcher.nearest(queries, count, chosen)
         return expansion.expanded(queries, places, scores, self.vectors, by)

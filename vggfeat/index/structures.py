@@ -91,6 +91,7 @@ def train(index: Any, sample: npt.NDArray[np.float32]) -> None:
     needed = max(lists, 1 << max(bits, 8))
     if len(sample) < needed:
         sample = np.tile(sample, (math.ceil(needed / len(sample)), 1))
+    held = _without_warnings(index)
     try:
         index.train(np.ascontiguousarray(sample, np.float32))
     except RuntimeError as error:
@@ -98,6 +99,35 @@ def train(index: Any, sample: npt.NDArray[np.float32]) -> None:
         raise SearchError(
             f"FAISS cannot train the index ({reason}). Choose another kind."
         ) from None
+    finally:
+        for rotation in held:
+            rotation.pq = None
+
+
+def _without_warnings(index: Any) -> dict[Any, Any]:
+    """Let code books be learnt from few vectors: FAISS would warn once for each sub-space.
+
+    Returns
+    -------
+    dict
+        Rotations, and the quantisers lent to them for the training.
+    """
+    import faiss
+
+    inner = core(index)
+    storage = faiss.downcast_index(inner.storage) if isinstance(inner, faiss.IndexHNSW) else inner
+    quantizers = [getattr(storage, "pq", None)]
+    lent = {}
+    transformed = isinstance(index, faiss.IndexPreTransform)
+    for at in range(index.chain.size() if transformed else 0):
+        rotation = faiss.downcast_VectorTransform(index.chain.at(at))
+        if isinstance(rotation, faiss.OPQMatrix):
+            rotation.pq = lent[rotation] = faiss.ProductQuantizer(rotation.d_out, rotation.M, 8)
+            quantizers.append(lent[rotation])
+    for quantizer in quantizers:
+        if quantizer is not None:
+            quantizer.cp.min_points_per_centroid = 1
+    return lent
 
 
 def core(index: Any) -> Any:

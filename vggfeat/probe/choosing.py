@@ -37,7 +37,7 @@ def chosen(
     ----------
     training : Training
     parts : list of pairs
-        Training and held-out rows. Where none is held out the first choice, 1, is taken.
+        Training and held-out rows. Where none is held out that of :data:`GRID`'s 1 is taken.
     score : callable
         As for :meth:`Training.choose`; NaN where it cannot be told.
     progress : callable, optional
@@ -52,8 +52,9 @@ def chosen(
     if not any(len(held_out) for _, held_out in parts):
         if progress is not None:
             progress(1)
-        _log.info("One row a class: none can be held out to choose C; %g is taken.", GRID[order[0]])
-        return np.asarray(values[order[0]])
+        first = values[order[0]]
+        _log.info("One row a class: none can be held out to choose C; %.4g is taken.", first)
+        return np.asarray(first)
     found = np.nan_to_num(training.choose(values, parts, score, progress), nan=0.0)
     for C, one in zip(values, found, strict=True):
         _log.debug("C=%.3g: %.4f on held-out rows", C, np.mean(one))

@@ -6,18 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_COLOURS = {
-    # Chosen by search for the largest least difference of any two, and to grey, to normal sight
-    # and to three kinds of colour blindness; a test in tests/test_plot.py measures it.
-    False: (
-        *("#176e99", "#b2341b", "#75cc1f", "#581799", "#f7866f"),
-        *("#da4af7", "#805a53", "#6b25f7", "#660f49", "#e9a1f7"),
-    ),
-    True: (
-        *("#4af7f7", "#f72525", "#e6e622", "#3674b2", "#f7afa1"),
-        *("#1bb24d", "#b125f7", "#806953", "#a6e667", "#f76ff7"),
-    ),
-}
+_COLOURS = (
+    # Chosen by search for the largest least difference of any two, and to both greys, to normal
+    # sight and to three kinds of colour blindness; a test in tests/test_plot.py measures it. A
+    # class has one colour on light and dark grounds, so none is nearly white or black (L* 38..86).
+    *("#2e6444", "#d8d110", "#5e1ff7", "#ed8261", "#854695"),
+    *("#1be7a3", "#98420d", "#f995ff", "#bb8800", "#cf31e5"),
+)
 _SHAPES = ("o", "s", "^", "D", "v", "P", "p", "X", "<", "h")
 _GREY = {False: "#9aa2a9", True: "#7d868e"}
 
@@ -65,7 +60,7 @@ def groups(
     multi : bool
         Whether images may have several: then one without is known, or not, to show none.
     dark : bool
-        For a dark ground.
+        For a dark ground, which changes the grey alone.
 
     Returns
     -------
@@ -83,11 +78,11 @@ def groups(
         members[own[-1] if own else min(len(names), 1)].append(position)
     found = [
         Group(name, colour, shape, tuple(members[name]), True)
-        for name, colour, shape in zip(coloured, _COLOURS[dark], _SHAPES, strict=False)
+        for name, colour, shape in zip(coloured, _COLOURS, _SHAPES, strict=False)
     ]
     found.append(Group(rest, _GREY[dark], "o", tuple(members[1]), False))
     none = "no class" if multi else "no label" if sizes else "images"
     # Without any labels all images are of one kind, and deserve a colour.
-    colour = _GREY[dark] if sizes else _COLOURS[dark][0]
+    colour = _GREY[dark] if sizes else _COLOURS[0]
     found.append(Group(none, colour, "o", tuple(members[0]), False))
     return [group for group in found if group.members]

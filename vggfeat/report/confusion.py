@@ -6,6 +6,7 @@ import io
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,35 @@ _INK = {False: "#4c555e", True: "#b3bcc4"}
 _COUNTS_FROM = 19.0  # side of a cell in pixels from which a count fits
 _GAMMA = 0.65  # lifts small shares, so that a single confusion is seen among many classes
 _LABEL = 12.0  # pixels that a line of labels takes
+_NAMED = 150  # classes up to which each is named, however wide the picture gets
 DENSITY = 2
 """Pixels of the picture for each pixel of the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusedPair:
+    """Images of one class that were taken for another.
+
+    Attributes
+    ----------
+    true, named : str
+        The class they are of, and the one they were taken for.
+    count, of : int
+        How many, of all images of the class.
+    """
+
+    true: str
+    named: str
+    count: int
+    of: int
 
 
 def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, dark: bool = False) -> bytes:
     """Draw a confusion matrix.
 
     Colour grows with the share of the row, so that small classes are as visible as large ones; the
-    numbers are counts, left out where they are 0 and where cells are too small for them. With
-    many classes only every second, third, ... name is written.
+    numbers are counts, left out where they are 0 and where cells are too small for them. Up to 150
+    classes each is named; with more, every second, third, ...
 
     Parameters
     ----------
@@ -64,6 +84,8 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, dark: bool = 
     if counts.shape != (size, size) or size != len(classes) or not size:
         raise ValueError(f"a matrix of shape {counts.shape} does not fit {len(classes)} classes")
     cell = min(max(52.0, 260 / size), 980 / size) if size > 4 else 84.0
+    if size <= _NAMED:
+        cell = max(cell, _LABEL)
     side = cell * size / 100  # inches, at 100 of the page's pixels each
     ink, paper = _INK[dark], _PAPER[dark]
     share = shares(counts)
@@ -107,6 +129,7 @@ def confusion_view(matrix: ArrayLike, classes: Sequence[str]) -> dict[str, Any]:
         "width": width,
         "height": height,
         "alt": describe_confusion(matrix, classes),
+        "pairs": confused_pairs(matrix, classes, 20),
     }
 
 
@@ -114,6 +137,27 @@ def shares(matrix: ArrayLike) -> NDArray[np.float64]:
     """Divide each row by its sum; rows without images stay 0."""
     counts = np.asarray(matrix, np.float64)
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+
+
+def confused_pairs(matrix: ArrayLike, classes: Sequence[str], most: int) -> list[ConfusedPair]:
+    """List the commonest confusions.
+
+    Parameters
+    ----------
+    matrix, classes :
+        As for :func:`confusion_matrix`.
+    most : int
+        At most so many; those of equal count by the order of their classes.
+    """
+    counts = np.array(matrix)
+    totals = counts.sum(axis=1)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:most]
+    return [
+        ConfusedPair(classes[true], classes[said], int(counts[true, said]), int(totals[true]))
+        for true, said in (divmod(int(at), len(counts)) for at in order)
+        if counts[true, said]
+    ]
 
 
 def describe_confusion(matrix: ArrayLike, classes: Sequence[str], most: int = 3) -> str:
@@ -126,15 +170,11 @@ def describe_confusion(matrix: ArrayLike, classes: Sequence[str], most: int = 3)
     most : int
         How many of the commonest confusions are named.
     """
-    counts = np.array(matrix)
+    counts = np.asarray(matrix)
     right, total = int(np.trace(counts)), int(counts.sum())
-    np.fill_diagonal(counts, 0)
-    order = np.argsort(-counts, axis=None, kind="stable")[:most]
-    pairs = [divmod(int(at), len(counts)) for at in order]
     confused = [
-        f"{shown(classes[true])} taken for {shown(classes[said])} ({counts[true, said]})"
-        for true, said in pairs
-        if counts[true, said]
+        f"{shown(pair.true)} taken for {shown(pair.named)} ({pair.count})"
+        for pair in confused_pairs(counts, classes, most)
     ]
     text = f"Confusion matrix of {len(classes)} classes: {right} of {total} images named rightly"
     return f"{text}; most often confused: {', '.join(confused)}." if confused else f"{text}."

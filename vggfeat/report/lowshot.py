@@ -10,7 +10,6 @@ from vggfeat.report.score_axes import (
     INK,
     PAPER,
     canvas,
-    guessing,
     legend,
     png,
     shares_upwards,
@@ -19,6 +18,7 @@ from vggfeat.report.text import percent, shortened
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import LowShotScore
+    from vggfeat.metrics import Interval
 
 _LINES: dict[str, dict[str, Any]] = {
     "svm": {"linestyle": "-", "marker": "o"},
@@ -61,7 +61,6 @@ def lowshot_figure(
     if not curves:
         raise ValueError("a picture of low-shot scores needs one score or more")
     axes = canvas(6.4, 4.3, dark=dark)
-    guessing(axes, chance, dark=dark)
     every = list(dict.fromkeys((name, layer) for name, layer, _ in curves))
     colours = _best(curves, len(COLOURS[dark]))
     for (name, layer, judge), scores in curves.items():
@@ -70,7 +69,11 @@ def lowshot_figure(
         colour = COLOURS[dark][colours.index((name, layer))]
         prefix = f"{shortened(name, 28)}: " if len(series) > 1 else ""
         _curve(axes, scores, f"{prefix}{layer}, {judge}", colour, _LINES[judge], PAPER[dark])
-    _axes(axes, sorted({score.shots for scores in curves.values() for score in scores}), INK[dark])
+    drawn = [one for key, scores in curves.items() if key[:2] in colours for one in scores]
+    _shots(axes, sorted({score.shots for score in drawn}), INK[dark])
+    recalls = [score.mean_class_recall for score in drawn]
+    edges = [edge for span in recalls for edge in _band(span)]
+    shares_upwards(axes, "mean class recall", edges, chance, dark=dark)
     if len(colours) < len(every):
         note = f"the best {len(colours)} of {len(every)} layers"
         axes.annotate(
@@ -116,9 +119,11 @@ def _curve(
     shots = [score.shots for score in scores]
     spans = [score.mean_class_recall for score in scores]
     heights = [100 * span.mean for span in spans]
-    below = [100 * max(0.0, span.mean - span.sd) for span in spans]
-    above = [100 * min(1.0, span.mean + span.sd) for span in spans]
-    axes.fill_between(shots, below, above, color=colour, alpha=0.13, linewidth=0)
+    below, above = zip(*map(_band, spans), strict=True)
+    axes.fill_between(
+        shots, [100 * edge for edge in below], [100 * edge for edge in above],
+        color=colour, alpha=0.13, linewidth=0,
+    )  # fmt: skip
     axes.plot(
         shots, heights, **style, color=colour, linewidth=1.6, markersize=4.5,
         markerfacecolor=colour if style["linestyle"] == "-" else paper,
@@ -126,10 +131,14 @@ def _curve(
     )  # fmt: skip
 
 
-def _axes(axes: Any, shots: Sequence[int], ink: str) -> None:
+def _band(span: Interval) -> tuple[float, float]:
+    """Return one standard deviation below and above a mean, within 0..1."""
+    return max(0.0, span.mean - span.sd), min(1.0, span.mean + span.sd)
+
+
+def _shots(axes: Any, shots: Sequence[int], ink: str) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xlim(shots[0] / 1.15, shots[-1] * 1.15)
     axes.set_xticks(shots, [str(count) for count in shots], color=ink)
     axes.set_xticks([], minor=True)
     axes.set_xlabel("images of each class to learn from", color=ink, fontsize=9.5, labelpad=8)
-    shares_upwards(axes, "mean class recall", ink)

@@ -13,7 +13,6 @@ from vggfeat.report.score_axes import (
     INK,
     PAPER,
     canvas,
-    guessing,
     legend,
     png,
     shares_upwards,
@@ -37,7 +36,8 @@ def sweep_figure(
 
     Depth goes to the right, a place a layer; blocks of convolutions lie on bands. For each series
     a solid line with dots is the linear probe's accuracy and a broken one with squares that of
-    nearest neighbours; the best layer of each has a larger mark and is named in the legend.
+    nearest neighbours; the best layer of each has a larger mark and is named in the legend. The
+    axis of accuracies covers what is drawn, and says where it does not begin at 0.
 
     Parameters
     ----------
@@ -62,18 +62,20 @@ def sweep_figure(
     layers = ordered_layers([[score.layer for score in scores] for scores in series.values()])
     if not layers:
         raise ValueError("a picture of a sweep needs one score or more")
-    ink = INK[dark]
     width = min(max(420, 150 + 22 * len(layers)), 1300) / INCH
     axes = canvas(width, 4.3, dark=dark)
     _bands(axes, layers, _BAND[dark])
-    guessing(axes, chance, dark=dark)
     for number, (name, scores) in enumerate(series.items()):
         colour = COLOURS[dark][number % len(COLOURS[dark])]
         prefix = f"{shortened(name, 28)}: " if len(series) > 1 else ""
         for judge in _LINES:
             values = {score.layer: _accuracy(score, judge) for score in scores}
             _line(axes, layers, values, f"{prefix}{judge}", colour, _LINES[judge], PAPER[dark])
-    _axes(axes, layers, ink)
+    axes.set_xlim(-0.6, len(layers) - 0.4)
+    axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=8.5, color=INK[dark])
+    every = [score for scores in series.values() for score in scores]
+    drawn = [_accuracy(score, judge) for score in every for judge in _LINES]
+    shares_upwards(axes, "test images named rightly", drawn, chance, dark=dark)
     lines, labels = axes.get_legend_handles_labels()
     columns = 2 if width > 6.5 else 1  # probes in one, neighbours in the other
     if columns == 2:
@@ -145,9 +147,3 @@ def _bands(axes: Any, layers: Sequence[str], colour: str) -> None:
 def _block(layer: str) -> str:
     found = re.match(r"(?:conv|relu|pool)(\d)(?:_|$)", layer)
     return found[1] if found and (layer.startswith("pool") or "_" in layer) else "head"
-
-
-def _axes(axes: Any, layers: Sequence[str], ink: str) -> None:
-    axes.set_xlim(-0.6, len(layers) - 0.4)
-    axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=8.5, color=ink)
-    shares_upwards(axes, "test images named rightly", ink)

@@ -124,7 +124,8 @@ def test_filters_choose_before_the_search_so_that_k_come_back(index, work):
     assert {one["path"].split("/")[0] for one in near} == {"blue", "green"}
     done = cli("search", index, red, "--label", "grey")
     assert done.returncode == 1
-    assert "No image has the label 'grey'. Known labels: blue, green, red" in done.stderr
+    assert "No image has the label 'grey'. Did you mean 'green'? Known labels: " in done.stderr
+    assert "blue, green, red" in done.stderr
 
 
 def test_queries_can_be_expanded_and_ranked_again(index, work):
@@ -207,3 +208,24 @@ def test_building_shows_no_bar_where_stderr_is_no_terminal(work, tmp_path):
     )
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+def test_a_filter_that_fits_nothing_is_refused_with_near_names(work, tmp_path):
+    index = tmp_path / "own.index"
+    shutil.copytree(work / "some.index", index)
+    query = work / "halves.png"
+    assert len(found(index, query, "-k", 20, "--matching", "blue")) == 7
+    for given in (["--matching", "bleu"], ["--matching", "red", "--matching", "bleu"]):
+        done = cli("search", index, query, *given, "--device", "cpu")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "Did you mean 'blue'" in done.stderr
+        done = cli("index", "remove", index, *given)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "Did you mean 'blue'" in done.stderr
+    done = cli("search", index, query, "--label", "bleu", "--device", "cpu")
+    assert done.returncode == 1
+    assert "Did you mean 'blue'" in done.stderr
+    done = cli("search", index, query, "--label", "blue", "--matching", "red", "--device", "cpu")
+    assert done.returncode == 1
+    assert "of these paths and of these labels" in done.stderr
+    assert "7 images removed" in ok("index", "remove", index, "--matching", "blue")

@@ -140,8 +140,9 @@ def add(index_path: str, store: str, as_json: bool) -> None:
 @click.option(
     "--matching",
     multiple=True,
-    metavar="PATTERN",
-    help="Remove the images whose paths fit, as 'old/*'; may be given again.",
+    metavar="PATH",
+    help="Remove all images below this folder, or that fit a pattern as '*/old-*'; may be given "
+    "again.",
 )
 @json_option
 def remove(
@@ -155,14 +156,14 @@ def remove(
     \b
     Example:
       vggfeat index remove photos.index cats/001.jpg
-      vggfeat index remove photos.index --matching 'old/*'
+      vggfeat index remove photos.index --matching old
     """
     from vggfeat.index import SimilarityIndex
 
     if not paths and not matching:
-        raise click.UsageError("Give PATH... or --matching PATTERN.")
+        raise click.UsageError("Give PATH... or --matching PATH.")
     opened = SimilarityIndex.open(index_path)
-    fitting = opened.select(paths=matching).places.tolist() if matching else []
+    fitting = opened.select(paths=matching, some=True).places.tolist() if matching else []
     named = dict.fromkeys([*paths, *(opened.path(place) for place in fitting)])
     count = opened.remove(list(named))
     if as_json:

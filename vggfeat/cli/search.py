@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 @click.option(
     "--matching",
     multiple=True,
-    metavar="PATTERN",
-    help="Only images whose paths fit, as 'cats/*'; may be given again.",
+    metavar="PATH",
+    help="Only this image, or all below this folder, or a pattern as '*/2026-*'; may be given "
+    "again.",
 )
 @click.option(
     "--label",
@@ -86,7 +87,7 @@ def search(
     \b
     Example:
       vggfeat search photos.index query.jpg -k 5 --html found.html
-      vggfeat search photos.index a.jpg b.jpg --average --unlike c.jpg --matching '2026/*'
+      vggfeat search photos.index a.jpg b.jpg --average --unlike c.jpg --matching 2026
     """
     from vggfeat.extract import Failure
     from vggfeat.index import Expansion, SimilarityIndex
@@ -104,7 +105,7 @@ def search(
     opened = SimilarityIndex.open(index_path)
     within = None
     if options["matching"] or options["labels"]:
-        within = opened.select(paths=options["matching"], labels=options["labels"])
+        within = opened.select(paths=options["matching"], labels=options["labels"], some=True)
     found = ImageSearch(opened, **network_of(options)).search(
         queries,
         k,

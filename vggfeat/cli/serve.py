@@ -9,11 +9,27 @@ import click
 from vggfeat.cli.choices import query_options
 from vggfeat.cli.index import index_argument
 from vggfeat.cli.output import printable
+from vggfeat.web.limits import Limits
+
+_DEFAULTS = Limits()
 
 
 @click.command()
 @index_argument
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen at; 0.0.0.0 for all of this machine, which others may reach.",
+)
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A name that the page is called by beside this machine's own, as behind a proxy; may be "
+    "given again.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -34,7 +50,7 @@ from vggfeat.cli.output import printable
 @click.option(
     "--max-upload",
     type=click.IntRange(1, 4096),
-    default=32,
+    default=_DEFAULTS.upload >> 20,
     show_default=True,
     metavar="MB",
     help="Largest image that is taken.",
@@ -42,10 +58,10 @@ from vggfeat.cli.output import printable
 @click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
-    default=50_000_000,
+    default=_DEFAULTS.pixels,
     show_default=True,
     metavar="N",
-    help="Largest image that is taken, in pixels.",
+    help="Largest image that is taken, in pixels; by default as in extraction.",
 )
 @query_options
 def serve(
@@ -58,15 +74,15 @@ def serve(
     """Search INDEX in the browser: a page on this machine, and a JSON API.
 
     Drag a photo in, paste or choose one, draw a box on it, click what was found to search on. The
-    API is described at /api. Whoever reaches the address sees the indexed images: beyond this
-    machine (--host) there is no password. Ctrl-C stops it.
+    API is described at /api. Images are shown from below the sources of the index, which are told
+    at the start, and --root. Whoever reaches the address sees them: beyond this machine (--host)
+    there is no password. Ctrl-C stops it.
 
     \b
     Example:
       vggfeat serve photos.index --open
       curl -F image=@query.jpg -F k=5 http://127.0.0.1:8000/api/search
     """
-    from vggfeat.web import Limits
     from vggfeat.web import serve as run
 
     def ready(address: str) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from vggfeat.errors import SearchError
 from vggfeat.index import comparing, expansion
 from vggfeat.index.answers import Neighbour
-from vggfeat.index.filters import Selection, matching
+from vggfeat.index.filters import Selection, matching, nothing_fits
 from vggfeat.index.reading import IndexReader
 
 if TYPE_CHECKING:
@@ -62,22 +62,35 @@ class IndexSearch(IndexReader):
         others = np.empty((0, self.dimension)) if unlike is None else self.prepared(unlike)
         return expansion.rocchio(examples, others, self.metric)
 
-    def select(self, *, paths: Sequence[str] = (), labels: Sequence[str] = ()) -> Selection:
+    def select(
+        self, *, paths: Sequence[str] = (), labels: Sequence[str] = (), some: bool = False
+    ) -> Selection:
         """Choose the images that a search may find.
 
         Parameters
         ----------
         paths : sequence of str
-            Patterns as of a shell, of which one must fit the path: ``"cats/*"``.
+            Names of images or folders, or patterns of such as of a shell, of which one must fit:
+            ``"cats"`` for all below that folder, ``"*/2026-*.jpg"``.
         labels : sequence of str
             Classes, of which an image must have one.
+        some : bool
+            Whether each of `paths` must fit an image, and one image all.
 
         Raises
         ------
         SearchError
-            A label is unknown.
+            A label is unknown; or, with `some`, nothing fits, and the message has near names.
         """
-        return Selection(matching(self.catalogue.rows, paths, labels))
+        rows = self.catalogue.rows
+        found = Selection(matching(rows, paths, labels))
+        if some:
+            for path in paths:
+                if not matching(rows, [path], ()).any():
+                    raise SearchError(nothing_fits(rows, path))
+            if not len(found):
+                raise SearchError("No image is of these paths and of these labels.")
+        return found
 
     def search(
         self,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from time import perf_counter
 from typing import Annotated, Any, BinaryIO
 from urllib.parse import quote
 
 import jinja2
-from fastapi import FastAPI, File, Form, Query, Request, UploadFile
+from fastapi import Depends, FastAPI, File, Form, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
@@ -18,11 +18,12 @@ from starlette.exceptions import HTTPException
 
 from vggfeat._version import __version__
 from vggfeat.errors import ImageError, SearchError, SourceError, VggfeatError
-from vggfeat.files import SIGNATURE_BYTES, sniff
+from vggfeat.files import SIGNATURE_BYTES, sniff, system_reason
 from vggfeat.report.search import METRICS
 from vggfeat.web.asking import Desk, Question, StaleNumberError
 from vggfeat.web.current import Current
-from vggfeat.web.guarding import Guard
+from vggfeat.web.forms import JsonForms, Refused, check_fields
+from vggfeat.web.guarding import Guard, Hosts
 from vggfeat.web.limits import BodyLimit
 from vggfeat.web.pictures import SIDES
 
@@ -47,14 +48,14 @@ _log = logging.getLogger(__name__)
 Texts = list[str]
 
 
-def create_app(current: Current, hosts: frozenset[str] | None = None) -> FastAPI:
+def create_app(current: Current, hosts: Hosts | None = None) -> FastAPI:
     """Make the application of an index.
 
     Parameters
     ----------
     current : Current
         The index.
-    hosts : frozenset of str, optional
+    hosts : Hosts, optional
         Names that the server may be called by; by default any.
 
     Returns
@@ -69,6 +70,7 @@ def create_app(current: Current, hosts: frozenset[str] | None = None) -> FastAPI
     _add_search(app, current)
     _add_pictures(app, current)
     _add_errors(app)
+    app.add_middleware(JsonForms)
     app.add_middleware(BodyLimit, limit=current.desk().limits.body)
     app.add_middleware(Guard, hosts=hosts)
     return app
@@ -128,9 +130,14 @@ def _add_search(app: FastAPI, current: Current) -> None:
         return {
             "numbering": desk.index.numbering,
             "images": [_described(desk, place) for place in places],
-        }
+        } | _hint(desk, path, places)
 
-    @app.post("/api/search", summary="The images most like one that is sent, or one of the index.")
+    @app.post(
+        "/api/search",
+        summary="The images most like one that is sent, or one of the index.",
+        description="A form, or without an image a JSON object of the same fields.",
+        dependencies=[Depends(_only_fields)],
+    )
     def search(
         image: Annotated[
             UploadFile | None, File(description="An image file; either this or place.")
@@ -144,7 +151,7 @@ def _add_search(app: FastAPI, current: Current) -> None:
             Form(description="Part of the upright image: x,y,w,h, in pixels or all in percent."),
         ] = None,
         path: Annotated[
-            Texts, Form(description="Patterns, of which one must fit the path: cats/*.")
+            Texts, Form(description="Images, folders with all below, or patterns: cats, */2026-*.")
         ] = [],  # noqa: B006
         label: Annotated[Texts, Form(description="Classes, of which one must fit.")] = [],  # noqa: B006
         unlike: Annotated[
@@ -168,7 +175,16 @@ def _add_search(app: FastAPI, current: Current) -> None:
             "metric": desk.index.metric,
             "seconds": round(perf_counter() - start, 6),
             "neighbours": [one.to_json() for one in found],
-        }
+        } | _hint(desk, path, found)
+
+
+def _hint(desk: Desk, paths: Sequence[str], found: Sequence[object]) -> dict[str, str]:
+    """Return what may be wrong with filters that left nothing."""
+    return {} if found or not (hint := desk.hint(paths)) else {"hint": hint}
+
+
+async def _only_fields(request: Request) -> None:
+    check_fields(set(await request.form()))
 
 
 def _described(desk: Desk, place: int) -> dict[str, Any]:
@@ -238,6 +254,19 @@ def _add_errors(app: FastAPI) -> None:
         gone = request.method == "GET" and isinstance(error, ImageError | SourceError)
         status = 409 if isinstance(error, StaleNumberError) else 404 if gone else 400
         return JSONResponse({"error": _line(str(error))}, status)
+
+    @app.exception_handler(Refused)
+    def not_understood(_request: Request, error: Refused) -> JSONResponse:
+        return JSONResponse({"error": _line(str(error))}, error.status)
+
+    @app.exception_handler(OSError)
+    def away(request: Request, error: OSError) -> JSONResponse:
+        _log.error("%s %s failed: %s", request.method, request.url.path, error)
+        reason = (
+            f"A file cannot be read or written: {system_reason(error)}. If the index was moved or "
+            "removed, start the server at its new place."
+        )
+        return JSONResponse({"error": _line(reason)}, 503)
 
     @app.exception_handler(HTTPException)
     def http(_request: Request, error: HTTPException) -> JSONResponse:

@@ -12,19 +12,21 @@ import numpy.typing as npt
 from PIL import Image
 
 from vggfeat.errors import ImageError, SearchError
-from vggfeat.images import decode
+from vggfeat.images import decode, size_of
 from vggfeat.index import Neighbour, Selection
 from vggfeat.index.expansion import rocchio
 from vggfeat.queries import ImageSearch
 from vggfeat.regions import Region
+from vggfeat.web.budget import decoding
 from vggfeat.web.limits import Limits
-from vggfeat.web.pictures import Pictures, decoding
+from vggfeat.web.pictures import Pictures
 
 if TYPE_CHECKING:
     from vggfeat.index import SimilarityIndex
 
 _MOST_FILTERS = 50
 _LONGEST_FILTER = 1000
+_MOST_HINTED = 200_000  # images whose paths are looked through for near names
 
 
 class StaleNumberError(SearchError):
@@ -175,6 +177,17 @@ class Desk:
             )
         return self.index.select(paths=paths, labels=labels) if given else None
 
+    def hint(self, paths: Sequence[str]) -> str:
+        """Say which of `paths` no image fits, with near names; empty where each fits one."""
+        if len(self.index) > _MOST_HINTED:
+            return ""
+        for path in filter(None, paths):
+            try:
+                self.index.select(paths=[path], some=True)
+            except SearchError as error:
+                return str(error)
+        return ""
+
     def _check(self, question: Question) -> None:
         if (question.image is None) == (question.place is None):
             raise SearchError("Send either an image or the place of an indexed one.")
@@ -192,15 +205,27 @@ class Desk:
             place = self.check_place(question.place)
             if question.box is None:
                 return np.asarray(self.index.vectors[[place]], np.float64)
-            with self.pictures.original(place) as file, decoding:
-                image = decode(file, **self._search.extractor.reading)
-        else:
-            assert question.image is not None
-            with decoding:
-                reading = self._search.extractor.reading
-                reading["max_pixels"] = self.limits.pixels
-                image = decode(question.image, **reading)
-        return self.index.prepared(self._features(image, question.box))
+            with self.pictures.original(place) as file:
+                return self._seen(file, question.box)
+        assert question.image is not None
+        return self._seen(question.image, question.box)
+
+    def _seen(self, file: BinaryIO, box: str | None) -> npt.NDArray[np.float64]:
+        try:
+            width, height = size_of(file)
+        except ImageError:  # decoding says why; until then it counts as the largest
+            width, height = self.limits.pixels, 1
+        if width * height > self.limits.pixels:
+            raise ImageError(
+                f"The image is too large: {width} x {height} pixels, where the limit is "
+                f"{self.limits.pixels:,}. Start the server with a larger --max-pixels, or send a "
+                "smaller image."
+            )
+        # Until its features are there: while it waits for the network, it is in the memory.
+        with decoding.taken(width * height):
+            reading = self._search.extractor.reading | {"max_pixels": self.limits.pixels}
+            image = decode(file, **reading)
+            return self.index.prepared(self._features(image, box))
 
     def _features(self, image: Image.Image, box: str | None) -> npt.NDArray[Any]:
         part = None if box is None else Region.parse(box)

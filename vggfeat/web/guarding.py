@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from vggfeat.web.limits import App, Message, Receive, Scope, Send
 
@@ -19,20 +23,69 @@ _HEADERS = (
 )
 
 
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Names that a server may be called by.
+
+    Any other site can give its own name to this machine's address, and then its pages could read
+    the images here. An address as a number is nobody's name.
+
+    Attributes
+    ----------
+    names : frozenset of str
+        In lower case.
+    addresses : bool
+        Whether it may be called by any address of numbers, since it listens beyond this machine.
+    """
+
+    names: frozenset[str]
+    addresses: bool = False
+
+    @classmethod
+    def of(cls, host: str, others: Sequence[str] = ()) -> Hosts:
+        """Return the names of a server that listens at `host`, and `others` that it has."""
+        names = _LOCAL | {host.lower(), *(one.lower().rstrip(".") for one in others)}
+        if is_local(host):
+            return cls(names)
+        own = socket.gethostname().lower()
+        return cls(names | {own, own.partition(".")[0] + ".local"}, addresses=True)
+
+    def allow(self, host: str) -> bool:
+        """Return whether a request may call the server so."""
+        return host in self.names or (self.addresses and _is_address(host))
+
+
+def is_local(host: str) -> bool:
+    """Return whether an address is reached from this machine only."""
+    if host.lower() == "localhost":
+        return True
+    return _is_address(host) and ipaddress.ip_address(host).is_loopback
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 class Guard:
     """Adds headers of safety, and refuses what other sites' pages send (ASGI middleware).
 
     Parameters
     ----------
     app : ASGI application
-    hosts : iterable of str, optional
-        Names that the server may be called by, so that no other site can give its own name to
-        this machine's address and read the images; by default any.
+    hosts : Hosts, optional
+        Names that the server may be called by; by default any.
     """
 
-    def __init__(self, app: App, hosts: Iterable[str] | None = None) -> None:
+    def __init__(self, app: App, hosts: Hosts | None = None) -> None:
         self.app = app
-        self.hosts = None if hosts is None else frozenset(hosts)
+        self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -55,13 +108,21 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> str:
         headers = dict(scope["headers"])
-        host = host_of(headers.get(b"host", b"").decode("latin-1"))
-        if self.hosts is not None and host not in self.hosts:
+        called = headers.get(b"host", b"").decode("latin-1")
+        host = host_of(called)
+        if self.hosts is not None and not self.hosts.allow(host):
             return (
                 f"{host!r} is not a name of this server; allowed are "
-                f"{', '.join(sorted(self.hosts))}. Start it with --host to serve others."
+                f"{', '.join(sorted(self.hosts.names))}"
+                f"{' and its addresses' if self.hosts.addresses else ''}. Start it with "
+                "--allow-host and that name to be called so."
             )
-        if scope["method"] == "POST" and headers.get(b"sec-fetch-site") == b"cross-site":
+        if scope["method"] in ("GET", "HEAD"):
+            return ""
+        # Browsers tell where a request comes from in one way or the other; programs need not.
+        origin = headers.get(b"origin")
+        foreign = origin is not None and _netloc(origin.decode("latin-1")) != _plain(called)
+        if foreign or headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
             return "Pages of other sites may not search here."
         return ""
 
@@ -69,4 +130,16 @@ class Guard:
 def host_of(header: str) -> str:
     """Return the name in a Host header, without the port."""
     name, _, port = header.rpartition(":")
-    return (name if name and port.isdigit() else header).strip("[]").lower()
+    return (name if name and port.isdigit() else header).strip("[]").lower().rstrip(".")
+
+
+def _netloc(origin: str) -> str:
+    """Return the host and port of an origin; ``null``, of pages without one, has none."""
+    try:
+        return _plain(urlsplit(origin).netloc)
+    except ValueError:
+        return ""
+
+
+def _plain(netloc: str) -> str:
+    return netloc.lower().removesuffix(":80").removesuffix(":443")

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from vggfeat.images import MAX_PIXELS
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -15,6 +17,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _FORM_BYTES = 64 << 10  # what surrounds the image in a form
+_UNDER_WAY_BYTES = 1 << 30  # of all bodies together, beside the largest
+_BUSY = "Too many images are being sent at once. Try again soon."
 _LINGER_SECONDS = 2
 _LINGER_BYTES = 64 << 20  # read and dropped, a piece at a time
 
@@ -28,13 +32,14 @@ class Limits:
     upload : int
         Largest uploaded image in bytes.
     pixels : int
-        Largest uploaded image in pixels, told by its header before any is decoded.
+        Largest image in pixels, told by its header before any is decoded; by default that of
+        extraction, so that what is in the index can be searched for.
     neighbours : int
         Largest k.
     """
 
-    upload: int = 32 << 20
-    pixels: int = 50_000_000
+    upload: int = 128 << 20
+    pixels: int = MAX_PIXELS
     neighbours: int = 500
 
     @property
@@ -47,7 +52,8 @@ class BodyLimit:
     """Refuses a request whose body is too large, before it is read whole (ASGI middleware).
 
     A declared length is refused at once with status 413; a body without one as soon as more than
-    the limit has come.
+    the limit has come. Bodies of all requests together take a gigabyte of the disk at most; beyond
+    it, status 503.
 
     Parameters
     ----------
@@ -59,6 +65,7 @@ class BodyLimit:
     def __init__(self, app: App, limit: int) -> None:
         self.app = app
         self.limit = limit
+        self._under_way = 0  # bytes of all bodies that are here and not yet answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, counting its body."""
@@ -68,7 +75,10 @@ class BodyLimit:
         from starlette.exceptions import HTTPException
         from starlette.responses import JSONResponse
 
-        reason = f"The request is larger than {self.limit:,} bytes. Send a smaller image."
+        reason = (
+            f"The request is larger than {self.limit:,} bytes. Send a smaller image, or start the "
+            "server with a larger --max-upload."
+        )
         close = {"connection": "close"}  # else the server would go on reading what it has refused
         lingering = _lingering(receive, send)
         declared = dict(scope["headers"]).get(b"content-length", b"0")
@@ -80,15 +90,22 @@ class BodyLimit:
         async def counted() -> Message:
             nonlocal read
             message = await receive()
-            read += len(message.get("body", b""))
+            more = len(message.get("body", b""))
+            read += more
+            self._under_way += more
             if read > self.limit:
                 raise HTTPException(413, reason, close)
+            if self._under_way > self.limit + _UNDER_WAY_BYTES:
+                raise HTTPException(503, _BUSY, close | {"retry-after": "2"})
             return message
 
         async def answer(message: Message) -> None:
             await (lingering if read > self.limit else send)(message)
 
-        await self.app(scope, counted, answer)
+        try:
+            await self.app(scope, counted, answer)
+        finally:
+            self._under_way -= read
 
 
 def _lingering(receive: Receive, send: Send) -> Send:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from vggfeat.errors import ImageError
 from vggfeat.files import decode_path
-from vggfeat.images import size_of
-from vggfeat.processors import usable_cores
+from vggfeat.images import MAX_PIXELS, size_of
 from vggfeat.report.thumbnails import shrunk
 from vggfeat.sources import open_stored, why_not_shown
+from vggfeat.web.budget import decoding
 
 if TYPE_CHECKING:
     from vggfeat.index import SimilarityIndex
@@ -34,9 +34,6 @@ CACHE_BYTES = 64 << 20
 _MOST_TOLD = 10  # sources that the log names
 
 _log = logging.getLogger(__name__)
-
-decoding = threading.BoundedSemaphore(usable_cores())
-"""Held while an image is decoded, so that many requests at once do not fill the memory."""
 
 
 def _some(names: Sequence[str]) -> str:
@@ -85,6 +82,8 @@ class Pictures:
         Folders that originals may come from, beside those that the index names.
     cache : Cache, optional
         Thumbnails that were made, perhaps for an index that this one follows.
+    pixels : int
+        Largest image that is decoded.
     """
 
     def __init__(
@@ -92,14 +91,16 @@ class Pictures:
         index: SimilarityIndex,
         roots: Sequence[str | os.PathLike[str]] = (),
         cache: Cache | None = None,
+        pixels: int = MAX_PIXELS,
     ) -> None:
         self._index = index
         self._roots = [Path(root) for root in roots]
         self._cache = cache or Cache(CACHE_BYTES)
+        self._pixels = pixels
 
     def over(self, index: SimilarityIndex) -> Pictures:
         """Return the pictures of another index, from the same folders, with the same cache."""
-        return Pictures(index, self._roots, self._cache)
+        return Pictures(index, self._roots, self._cache, self._pixels)
 
     def tell(self) -> None:
         """Say in the log which folders and archives images are shown from, and which not."""
@@ -127,17 +128,7 @@ class Pictures:
         ImageError, SourceError
             It is no longer there, is no image, or see :func:`vggfeat.sources.open_stored`.
         """
-        file = open_stored(self._index.source(place), self._index.path(place), self._roots)
-        try:
-            if file.seek(0, os.SEEK_END) > MOST_BYTES:
-                raise ImageError(f"it has more than {MOST_BYTES:,} bytes")
-            file.seek(0)
-            size_of(file)  # else it may only begin like an image
-            file.seek(0)
-        except BaseException:
-            file.close()
-            raise
-        return file
+        return self._opened(place)[0]
 
     def thumbnail(self, place: int, side: int) -> bytes:
         """Return a small JPEG of an image, made once while it is kept in memory.
@@ -156,9 +147,24 @@ class Pictures:
         key = self.tag(place, side)
         if (kept := self._cache.get(key)) is not None:
             return kept
-        with decoding:
-            small = shrunk(lambda: self.original(place), side)
+        original, pixels = self._opened(place)
+        with original, decoding.taken(pixels):
+            small = shrunk(original, side, self._pixels)
         file = io.BytesIO()
         small.save(file, "JPEG", quality=85, optimize=True)
         self._cache.keep(key, file.getvalue())
         return file.getvalue()
+
+    def _opened(self, place: int) -> tuple[BinaryIO, int]:
+        """Return the original of an image, and how many pixels its header says it has."""
+        file = open_stored(self._index.source(place), self._index.path(place), self._roots)
+        try:
+            if file.seek(0, os.SEEK_END) > MOST_BYTES:
+                raise ImageError(f"it has more than {MOST_BYTES:,} bytes")
+            file.seek(0)
+            width, height = size_of(file)  # else it may only begin like an image
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file, width * height

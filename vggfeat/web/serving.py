@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vggfeat.errors import ServeError
+from vggfeat.web.guarding import Hosts, is_local
 from vggfeat.web.limits import App, Limits
 from vggfeat.web.seldom import seldom
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
     from vggfeat.web.connections import Patience
 
-_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+_log = logging.getLogger(__name__)
+
 _AT_ONCE = 16
 _QUEUE = 1024  # connections that wait to be accepted
 _UNSENT_BYTES = 256 << 10  # of an answer, kept by the system: beyond it we see who does not read
@@ -34,6 +37,7 @@ def serve(
     port: int = 8000,
     limits: Limits | None = None,
     roots: Sequence[str | os.PathLike[str]] = (),
+    names: Sequence[str] = (),
     ready: Callable[[str], None] | None = None,
     **network: Any,
 ) -> None:
@@ -45,12 +49,16 @@ def serve(
     ----------
     index : path
     host : str
-        Address to listen at; on a local one, requests by other names are refused.
+        Address to listen at. Requests that call the server by a name that is not its own are
+        refused, since they may come from pages of other sites.
     port : int
         0 takes a free one.
     limits : Limits, optional
     roots : sequence of path
         Folders that originals may come from, beside the sources that the index names.
+    names : sequence of str
+        Names that it has beside `host`, those of this machine and its addresses, such as one that
+        a proxy forwards.
     ready : callable, optional
         Told the address once the server listens.
     **network
@@ -73,22 +81,29 @@ def serve(
     from vggfeat.web.current import Current
     from vggfeat.web.pictures import Pictures
 
+    may = limits or Limits()
+
     def search(opened: SimilarityIndex) -> ImageSearch:
         return ImageSearch(opened, **network)
 
     def desk(opened: SimilarityIndex) -> Desk:
-        return Desk(search(opened), Pictures(opened, roots), limits or Limits())
+        pictures = Pictures(opened, roots, pixels=may.pixels)
+        return Desk(search(opened), pictures, may)
 
     with listening(host, port) as listener:
         current = Current(index, desk, search)
         current.desk().warm()
         current.desk().pictures.tell()
-        hosts = _LOCAL | {host.lower()} if _is_local(host) else None
-        app = create_app(current, hosts)
+        if not is_local(listener.getsockname()[0]):
+            _log.warning(
+                "Whoever reaches this machine at port %d sees these images: there is no password.",
+                listener.getsockname()[1],
+            )
+        app = create_app(current, Hosts.of(host, names))
         server = server_of(app)
         with seldom(), _quiet_end():
             if ready is not None:
-                ready(_address(listener))
+                ready(_address(listener, host))
             server.run(sockets=[listener])
 
 
@@ -163,15 +178,22 @@ def listening(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _is_local(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _address(listener: socket.socket) -> str:
+def _address(listener: socket.socket, host: str) -> str:
+    """Return an address that leads here: where it listens at all of them, one of this machine's."""
     name, port = listener.getsockname()[:2]
+    if ipaddress.ip_address(name).is_unspecified:
+        name = _outward(listener.family, name)
+    elif not is_local(name) and not is_local(host):
+        name = host
     return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
+
+
+def _outward(family: int, everywhere: str) -> str:
+    """Return the address by which this machine is known to the network it reaches others by."""
+    beyond = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"  # nobody's
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((beyond, 9))  # sends nothing
+            return str(probe.getsockname()[0])
+    except OSError:  # no network
+        return "::1" if everywhere == "::" else "127.0.0.1"

@@ -250,7 +250,7 @@ def test_labels_from_a_csv_file_and_none(extractor, photos, tmp_path):
     extractor.extract(photos, tmp_path / "b.h5", labels="none")
     with FeatureStore(tmp_path / "b.h5") as store:
         assert not store.has_labels
-    with pytest.raises(SourceError, match=r"nowhere.csv.*auto, none, or a CSV"):
+    with pytest.raises(SourceError, match=r"nowhere.csv.*auto, none, folder.* or a CSV"):
         extractor.extract(photos, tmp_path / "c.h5", labels="nowhere.csv")
     assert not (tmp_path / "c.h5").exists()
 

@@ -308,3 +308,38 @@ def test_a_truncated_raw_file_is_not_developed() -> None:
     data[at + 8 : at + 12] = (10**6).to_bytes(4, "little")
     with pytest.raises(ImageError, match="truncated camera raw file"):
         decode(io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL file, which is not read: convert it to PNG or TIFF"),
+        (bytes(128) + b"DICM", "DICOM file, which is not read: convert it to PNG or TIFF"),
+        (b"v/1\1", "OpenEXR file, which is not read: convert it to PNG or TIFF"),
+        (b"8BPS\0\1", "Photoshop file, which is not read: convert it to PNG or TIFF"),
+        (b"<!DOCTYPE html><html>404 not found", "web page, not an image"),
+        (b"\0\0\0\x18ftypmp42", "video, not an image"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS.*git lfs pull"),
+        (b"\x89PNG\n\x1a\n\0\0\0\rIHDR", "damaged PNG file: its signature is wrong"),
+    ],
+)
+def test_a_file_that_only_has_the_name_of_an_image_is_called_what_it_is(
+    head: bytes, reason: str
+) -> None:
+    with pytest.raises(ImageError, match=reason):
+        decode(io.BytesIO(head + bytes(400)))
+
+
+def test_a_jpeg_of_12_bits_is_read_by_the_extra() -> None:
+    imagecodecs = pytest.importorskip("imagecodecs", reason="of the extra formats; 26 MB")
+    data = imagecodecs.jpeg_encode(levels(GREY, 12).astype("u2"), level=100, bitspersample=12)
+    assert np.abs(decoded(data) - eight(GREY)).max() <= 1
+    with pytest.raises(ImageError, match="truncated JPEG file"):
+        decoded(data[: len(data) // 2])
+
+
+@pytest.mark.usefixtures("without_the_extra")
+def test_a_jpeg_of_12_bits_is_not_called_damaged() -> None:
+    data = bytes([0xFF, 0xD8, 0xFF, 0xC1, 0, 11, 12, 0, 20, 0, 30, 1, 1, 0x11, 0])
+    with pytest.raises(ImageError, match=f"12-bit JPEG file, which Pillow does not read: {EXTRA}"):
+        decode(io.BytesIO(data + bytes(99)))

@@ -8,6 +8,7 @@ damaged is only what no decoder reads.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -23,6 +24,22 @@ if TYPE_CHECKING:
     from vggfeat.tiff import Header
 
 REMEDY = "pip install 'vggfeat[formats]'"
+
+
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The size of a JPEG in pixels, and the bits of its values."""
+
+    width: int
+    height: int
+    bits: int
+
+    def __str__(self) -> str:
+        """Return what it is called."""
+        return f"{self.bits}-bit JPEG file"
 
 
 def missing(what: str) -> ImageError:
@@ -131,6 +148,53 @@ def read_tiff(stream: BinaryIO, header: Header, value_range: str) -> Image.Image
     if header.photometric == 3:
         return _through(colormap, array[:, :, 0])
     return array_to_rgb(array, header.colours, header.alpha, value_range, samples)
+
+
+def frame_of(data: bytes) -> Frame | None:
+    """Find what a JPEG says of its pixels; None where it says nothing that can be read."""
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in _FRAMES:
+            height, width = (int.from_bytes(data[n : n + 2], "big") for n in (at + 5, at + 7))
+            return Frame(width, height, data[at + 4])
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+def read_jpeg(data: bytes, frame: Frame, value_range: str) -> Image.Image:
+    """Read a JPEG of 12 bits, not yet turned.
+
+    Raises
+    ------
+    ImageError
+        imagecodecs is not installed, nor reads the file; or see :func:`vggfeat.rgb.array_to_rgb`.
+    """
+    try:
+        imagecodecs: Any = import_module("imagecodecs")
+    except ImportError:
+        raise missing(str(frame)) from None
+    if not data.rstrip(b"\0").endswith(b"\xff\xd9"):  # of which libjpeg only warns
+        raise ImageError("truncated JPEG file")
+    try:
+        array = imagecodecs.jpeg_decode(data)
+    except Exception as error:  # each codec has its own
+        raise ImageError(f"damaged {frame}: {_text(error)}") from error
+    array = array[:, :, None] if array.ndim == 2 else array
+    if array.shape[:2] != (frame.height, frame.width) or array.shape[2] not in (1, 3):
+        raise ImageError(f"{frame} of shape {array.shape}, of which no conversion to RGB is known")
+    return array_to_rgb(array, array.shape[2], 0, value_range, Samples(frame.bits))
+
+
+def exif_orientation(data: bytes) -> int:
+    """Return the EXIF orientation of a JPEG that Pillow does not open; 1 where it has none."""
+    start = data.find(b"Exif\0\0")
+    exif = Image.Exif()
+    try:
+        exif.load(data[start : start + (1 << 16)] if start >= 0 else b"")
+        return int(exif.get(0x0112, 1))
+    except Exception:  # a broken block is not a broken image
+        return 1
 
 
 def _through(colormap: Any, places: np.ndarray[Any, Any]) -> Image.Image:

@@ -28,34 +28,6 @@ IMAGE_EXTENSIONS = RAW_EXTENSIONS | {
 }  # fmt: skip
 """File extensions taken as images without a look inside, compared in lower case."""
 
-SIGNATURE_BYTES = 32
-"""How many first bytes :func:`sniff` needs."""
-
-RAW = "RAW"
-"""What :func:`sniff` calls cameras' raw files, but those that only their tags tell from TIFF."""
-
-_SIGNATURES = (
-    ("JPEG", re.compile(rb"\xff\xd8\xff")),
-    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
-    ("GIF", re.compile(rb"GIF8[79]a")),
-    ("WEBP", re.compile(rb"RIFF....WEBP", re.DOTALL)),
-    # "BM" alone begins many a text: ask for the reserved zeros and a known header size as well.
-    ("BMP", re.compile(rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)),
-    (
-        RAW,
-        re.compile(
-            rb"II\*\0....CR\x02|.{4}ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|\0MRM|FOVb"
-            rb"|II\x1a\0\0\0HEAPCCDR",
-            re.DOTALL,
-        ),
-    ),
-    ("TIFF", re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+")),
-    ("AVIF", re.compile(rb".{4}ftyp(avi[fs]|(mif1|msf1|miaf).{4}(.{4}){0,3}avi[fs])", re.DOTALL)),
-    ("HEIC", re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)),
-    ("JPEG 2000", re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51")),
-    ("PPM", re.compile(rb"P[1-6]\s+(#|\d+\s+\d+\s)")),
-)
-
 _ESCAPED = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
 _TO_ESCAPE = re.compile("[\\\\\0\ud800-\udfff]")
 
@@ -109,11 +81,6 @@ def extension(name: str) -> str:
     """Return a name's extension in lower case with its dot, empty where it has none."""
     dot = name.rfind(".")
     return name[dot:].lower() if dot > 0 else ""
-
-
-def sniff(head: bytes) -> str:
-    """Name the image format that a file's first :data:`SIGNATURE_BYTES` announce, or ``""``."""
-    return next((kind for kind, signature in _SIGNATURES if signature.match(head)), "")
 
 
 def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:

@@ -14,14 +14,13 @@ from pathlib import Path
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import (
     IMAGE_EXTENSIONS,
-    SIGNATURE_BYTES,
     decode_path,
     encode_path,
     extension,
     open_regular,
-    sniff,
     system_reason,
 )
+from vggfeat.signatures import SIGNATURE_BYTES, sniff
 from vggfeat.sources.base import Entry, FileSource, Source, entry_of
 from vggfeat.sources.braces import expand
 from vggfeat.sources.crops import CropSource

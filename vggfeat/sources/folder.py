@@ -9,15 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vggfeat.errors import ImageError, SourceError
-from vggfeat.files import (
-    IMAGE_EXTENSIONS,
-    SIGNATURE_BYTES,
-    encode_path,
-    extension,
-    open_regular,
-    sniff,
-    system_reason,
-)
+from vggfeat.files import IMAGE_EXTENSIONS, encode_path, extension, open_regular, system_reason
+from vggfeat.signatures import SIGNATURE_BYTES, sniff
 from vggfeat.sources.base import Entry, FileSource, Source
 
 _log = logging.getLogger(__name__)

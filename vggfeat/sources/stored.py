@@ -20,14 +20,13 @@ from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import (
     IMAGE_EXTENSIONS,
     RAW_EXTENSIONS,
-    SIGNATURE_BYTES,
     decode_path,
     extension,
     open_beneath,
-    sniff,
     system_reason,
 )
 from vggfeat.images import size_of
+from vggfeat.signatures import SIGNATURE_BYTES, sniff
 from vggfeat.sources.base import Entry
 from vggfeat.sources.braces import expand
 from vggfeat.sources.shards import ShardSource

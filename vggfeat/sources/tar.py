@@ -11,15 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from vggfeat.errors import ImageError, SourceError
-from vggfeat.files import (
-    IMAGE_EXTENSIONS,
-    SIGNATURE_BYTES,
-    encode_path,
-    extension,
-    open_regular,
-    sniff,
-)
+from vggfeat.files import IMAGE_EXTENSIONS, encode_path, extension, open_regular
 from vggfeat.labels import RawLabels, class_name
+from vggfeat.signatures import SIGNATURE_BYTES, sniff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

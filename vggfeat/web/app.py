@@ -18,8 +18,9 @@ from starlette.exceptions import HTTPException
 
 from vggfeat._version import __version__
 from vggfeat.errors import ImageError, SearchError, SourceError, VggfeatError
-from vggfeat.files import SIGNATURE_BYTES, sniff, system_reason
+from vggfeat.files import system_reason
 from vggfeat.report.search import METRICS
+from vggfeat.signatures import SIGNATURE_BYTES, sniff
 from vggfeat.web.asking import Desk, Question, StaleNumberError
 from vggfeat.web.current import Current
 from vggfeat.web.forms import JsonForms, Refused, check_fields

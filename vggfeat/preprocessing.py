@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
+
+from vggfeat.errors import WeightsError
+
+Triple = tuple[float, float, float]
+"""A number for each channel."""
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 """Resampling filters that views know."""
@@ -37,15 +43,13 @@ class Preprocessing:
     interpolation: str = "bilinear"
     channels: str = "RGB"
     scale: float = 1 / 255
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
 
     def __str__(self) -> str:
-        scale = f"1/{round(1 / self.scale)}" if self.scale < 1 else f"{self.scale:g}"
         return (
             f"smaller side to {self.resize} ({self.interpolation}), crop {self.crop}, "
-            f"{self.channels} x {scale}, mean {' '.join(f'{value:g}' for value in self.mean)}, "
-            f"std {' '.join(f'{value:.4g}' for value in self.std)}"
+            f"{_values(self.channels, self.scale, self.mean, self.std)}"
         )
 
     def sized(self, side: int) -> Self:
@@ -110,3 +114,100 @@ CAFFE_RGB = Preprocessing(
 
 PRESETS = {"torchvision": TORCHVISION, "caffe": CAFFE, "caffe-rgb": CAFFE_RGB}
 """Preprocessings that a person may ask for, by name."""
+
+_DARKEST = 2.0  # a mean colour in 0..255 that is believed
+_SPREADS = (0.9, 1000.0)  # standard deviations in 0..255 that are believed
+_COLOURS = (CAFFE.mean, (103.53, 116.28, 123.675))  # the authors' and torchvision's, B G R
+_ALIKE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """What happens to the values of pixels, said by hand; sizes stay what belongs to the weights.
+
+    The network sees ``(x * scale - mean) / std`` for each channel, where ``x`` is in 0..255. All
+    four are taken as they are given, and none is left of what belongs to the weights; of that
+    ``resize``, ``crop`` and ``interpolation`` stay.
+
+    Attributes
+    ----------
+    scale : float
+        Factor from 0..255 to the range that `mean` and `std` are given in: 1/255 for 0..1.
+    mean, std : tuple of float
+        For each channel in the order of `channels`.
+    channels : str
+        Order of the channels that the network sees, ``"RGB"`` or ``"BGR"``.
+
+    Raises
+    ------
+    WeightsError
+        The values cannot be, or contradict one another: a mean or deviation in other units than
+        `scale` makes, or a known mean colour in another order than `channels`.
+
+    Examples
+    --------
+    >>> rescaled = ByHand(1 / 255)                                # Keras: rescale=1/255
+    >>> centred = ByHand(1 / 127.5, mean=(1.0, 1.0, 1.0))         # values in -1..1
+    >>> str(centred)
+    'RGB x 1/127.5, mean 1 1 1, std 1 1 1'
+    """
+
+    scale: float
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Triple = (1.0, 1.0, 1.0)
+    channels: str = "RGB"
+
+    def __post_init__(self) -> None:
+        if self.channels not in ("RGB", "BGR"):
+            raise WeightsError(f"channels is {self.channels!r}. Allowed are RGB and BGR.")
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise WeightsError(f"scale is {self.scale:g}; it must be above 0, such as 1/255.")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) != 3 or not all(map(math.isfinite, values)):
+                raise WeightsError(f"{name} is {values}; it takes three numbers.")
+        units = f"scale {_fraction(self.scale)} makes 0..{255 * self.scale:g} of pixels"
+        colour = [value / self.scale for value in self.mean]
+        if min(colour) < 0 or max(colour) > 255 * (1 + 1e-6) or 0 < max(colour) < _DARKEST:
+            raise WeightsError(
+                f"mean {_listed(self.mean)} is no colour in these units: {units}. Give both in the "
+                "same units, such as scale 1/255 with means in 0..1, or scale 1 with means in "
+                "0..255."
+            )
+        low, high = _SPREADS
+        if not all(low <= value / self.scale <= high for value in self.std):
+            raise WeightsError(
+                f"std {_listed(self.std)} is no deviation in these units: {units}. Give both in "
+                "the same units."
+            )
+        for known in _COLOURS:
+            turned = known if self.channels == "RGB" else known[::-1]
+            pairs = zip(colour, turned, strict=True)
+            if all(math.isclose(a, b, rel_tol=_ALIKE) for a, b in pairs):
+                raise WeightsError(
+                    f"mean {_listed(self.mean)} is a mean colour that is known, in the order "
+                    f"{'BGR' if self.channels == 'RGB' else 'RGB'}, but channels is "
+                    f"{self.channels}, and the mean is given in that order. Turn one of them round."
+                )
+
+    def __str__(self) -> str:
+        return _values(self.channels, self.scale, self.mean, self.std)
+
+    def applied(self, base: Preprocessing) -> Preprocessing:
+        """Return a preprocessing with these values in place of its own."""
+        return replace(
+            base, channels=self.channels, scale=self.scale, mean=self.mean, std=self.std
+        )  # fmt: skip
+
+
+def _values(channels: str, scale: float, mean: Triple, std: Triple) -> str:
+    spread = " ".join(f"{value:.4g}" for value in std)
+    return f"{channels} x {_fraction(scale)}, mean {_listed(mean)}, std {spread}"
+
+
+def _fraction(scale: float) -> str:
+    return f"1/{1 / scale:.6g}" if scale < 1 else f"{scale:g}"
+
+
+def _listed(values: Triple) -> str:
+    return " ".join(f"{value:g}" for value in values)

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from vggfeat.errors import LayerError
 from vggfeat.extract import FeatureExtractor
 from vggfeat.extract.caching import CachedFeatures
+from vggfeat.preprocessing import ByHand, Preprocessing
 
 
 class VGGFeatures(TransformerMixin, BaseEstimator):
@@ -71,7 +72,7 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
         device: str = "auto",
         precision: str = "float32",
         cache: str | os.PathLike[str] | None = None,
-        preprocessing: str = "auto",
+        preprocessing: str | Preprocessing | ByHand = "auto",
         engine: str = "auto",
     ) -> None:
         self.layer = layer

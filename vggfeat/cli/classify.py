@@ -8,9 +8,9 @@ import click
 
 from vggfeat.cli.choices import WEIGHTS
 from vggfeat.cli.output import json_option, print_json, printable, table
+from vggfeat.cli.pixels import pixels_of, pixels_options
 from vggfeat.extract import PRECISIONS, Failure, FeatureExtractor
 from vggfeat.layers import ARCHITECTURES
-from vggfeat.weights import CHOICES
 
 if TYPE_CHECKING:
     from vggfeat.extract.classifying import Answer
@@ -31,13 +31,7 @@ if TYPE_CHECKING:
     show_default="imagenet; builtin for vgg16-tiny",
     help="As for `vggfeat extract`.",
 )
-@click.option(
-    "--preprocessing",
-    type=click.Choice(CHOICES),
-    default=FeatureExtractor.preprocessing,
-    show_default=True,
-    help="As for `vggfeat extract`.",
-)
+@pixels_options()
 @click.option(
     "--view",
     type=click.Choice(["center", "squash"]),
@@ -85,6 +79,7 @@ def classify(images: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     answers: dict[str, Answer] = {}
     failed: dict[str, str] = {}
+    options["preprocessing"] = pixels_of(options)
     for result in answers_of(images, **options):
         if isinstance(result, Failure):
             failed[result.item] = result.reason

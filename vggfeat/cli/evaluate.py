@@ -15,6 +15,7 @@ from vggfeat.cli.evaluate_retrieval import retrieval
 from vggfeat.cli.evaluate_text import describe, facts, pair_text
 from vggfeat.cli.kept import kept_store
 from vggfeat.cli.output import json_option, print_json, printable, progress_bar
+from vggfeat.cli.pixels import pixels_of, pixels_options
 from vggfeat.datasets import DATASETS, DOWNLOADABLE, Dataset
 from vggfeat.extract import FeatureExtractor
 from vggfeat.layers import ARCHITECTURES, architecture
@@ -78,6 +79,7 @@ class _Evaluate(click.Command):
     help="For all networks, or for one; may be repeated.  [default: imagenet; builtin for "
     "vgg16-tiny]",
 )
+@pixels_options()
 @click.option(
     "--layer",
     default="relu7",
@@ -151,6 +153,7 @@ def evaluate(dataset: str, as_json: bool, **options: Any) -> None:
     from vggfeat.report import destination
 
     networks = _networks(options["networks"])
+    options["preprocessing"] = pixels_of(options)
     extractors = {name: _extractor(name, options) for name in networks}  # bad options end here
     if options["html"]:
         destination(options["html"])
@@ -201,7 +204,7 @@ def _networks(text: str) -> list[str]:
 
 
 def _extractor(network: str, options: dict[str, Any]) -> FeatureExtractor:
-    names = ("flip", *RUN)
+    names = ("flip", "preprocessing", *RUN)
     return FeatureExtractor(
         network,
         weights=_weights(network, options["weights"]),

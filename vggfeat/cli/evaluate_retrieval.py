@@ -12,6 +12,7 @@ from vggfeat.cli.choices import RUN, WEIGHTS, run_options
 from vggfeat.cli.evaluate_retrieval_text import describe
 from vggfeat.cli.kept import kept_store
 from vggfeat.cli.output import json_option, print_json
+from vggfeat.cli.pixels import pixels_of, pixels_options
 from vggfeat.cli.stages import stages
 from vggfeat.cli.whiten import whitening_of
 from vggfeat.datasets import BENCHMARKS
@@ -51,6 +52,7 @@ from vggfeat.views import COMBINATIONS, VIEWS
     help="The network.",
 )
 @click.option("--weights", metavar=WEIGHTS, help="[default: imagenet; builtin for vgg16-tiny]")
+@pixels_options()
 @click.option(
     "--layer",
     default="pool5:rmac",
@@ -130,6 +132,7 @@ def retrieval(root: str, ground_truth: str, as_json: bool, **options: Any) -> No
         for name in ("expand", "augment")
     )
     whitening = whitening_of(options["whiten"])
+    options["preprocessing"] = pixels_of(options)
     extractor = _extractor(options)  # bad options end here, before anything is extracted
     benchmark = open_benchmark(ground_truth, root, options["files"])
     # Paths are relative to the root, so that another root needs another store.
@@ -163,7 +166,7 @@ def retrieval(root: str, ground_truth: str, as_json: bool, **options: Any) -> No
 
 
 def _extractor(options: dict[str, Any]) -> FeatureExtractor:
-    names = ("model", "weights", "view", "scales", "combine", "flip", *RUN)
+    names = ("model", "weights", "preprocessing", "view", "scales", "combine", "flip", *RUN)
     extractor = FeatureExtractor(
         layers=[options["layer"]], **{name: options[name] for name in names}
     )

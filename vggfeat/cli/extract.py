@@ -11,6 +11,7 @@ import click
 
 from vggfeat.cli.choices import ENGINE_HELP, WEIGHTS
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
+from vggfeat.cli.pixels import pixels_of, pixels_options
 from vggfeat.engine import ENGINES
 from vggfeat.errors import ImageError, LayerError
 from vggfeat.extract import DTYPES, PRECISIONS, ExtractSummary, FeatureExtractor
@@ -20,7 +21,6 @@ from vggfeat.rgb import parse_range
 from vggfeat.store import LabelReport
 from vggfeat.truncation import TRUNCATED
 from vggfeat.views import COMBINATIONS, VIEWS
-from vggfeat.weights import CHOICES
 
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(FeatureExtractor)}
 _NAMED = 20  # failures named in the summary
@@ -71,14 +71,7 @@ def _value_range(_context: click.Context, _option: click.Parameter, value: str) 
     "Caffe, Keras, MatConvNet or ONNX, or random ones; `vggfeat weights list` names those "
     "published.",
 )
-@click.option(
-    "--preprocessing",
-    type=click.Choice(CHOICES),
-    default=DEFAULTS["preprocessing"],
-    show_default=True,
-    help="What the pixels go through: what belongs to the weights (strict refuses files of which "
-    "that is only assumed), or another, with a warning where the file contradicts it.",
-)
+@pixels_options()
 @click.option(
     "--layers",
     default=",".join(DEFAULTS["layers"]),
@@ -225,6 +218,7 @@ def extract(source: str, store: str, **options: Any) -> None:
       vggfeat extract photos/ photos.h5 --layers conv5_3,relu7
       vggfeat extract photos/ dense.h5 --view dense --scales 256,384,512 --flip
     """
+    options["preprocessing"] = pixels_of(options)
     settings = {name: options[name] for name in DEFAULTS}
     extractor = FeatureExtractor(**settings)
     try:

@@ -11,12 +11,14 @@ from click.core import ParameterSource
 
 from vggfeat.cli.choices import WEIGHTS
 from vggfeat.cli.output import json_option
+from vggfeat.cli.pixels import PIXELS, pixels_of, pixels_options
 from vggfeat.cli.plot_kinds import draw_feature_maps, draw_map, draw_units
 from vggfeat.layers import ARCHITECTURES
 
 _MAP = ("method", "seed", "max_images", "thumbnails", "size", "csv")
 _UNITS = ("units", "unit", "interest", "seed")
-_IMAGE = ("channels", "model", "weights", "view", "device")
+_IMAGE = ("channels", "model", "weights", *PIXELS, "view", "device")
+_ORDER = "--channel-order"  # --channels counts here
 _PICTURES = {"a map": _MAP, "a picture of units": _UNITS, "a picture of one image": _IMAGE}
 
 
@@ -126,6 +128,7 @@ def _size(_context: click.Context, _option: click.Parameter, value: str) -> tupl
     metavar=WEIGHTS,
     help="Of --image: the network's weights.",
 )
+@pixels_options(of="Of --image: ", order=_ORDER)
 @click.option(
     "--view",
     type=click.Choice(["center", "squash"]),
@@ -184,6 +187,7 @@ def plot(
     if options["csv"] and destination(options["csv"]).resolve() == Path(out).resolve():
         raise click.UsageError("--csv and OUT are one file. Give two names.")
     shared: dict[str, Any] = {"out": out, "dark": dark, "as_json": as_json}
+    options["preprocessing"] = pixels_of(options, _ORDER)
     if image and layer:
         draw_feature_maps(image, layer, options, **shared)
     elif image:

@@ -164,7 +164,8 @@ def draw_feature_maps(
     from vggfeat.weights.categories import categories
 
     known = architecture(options["model"]).layer(layer)
-    chosen = {name: options[name] for name in ("model", "weights", "view", "device")}
+    names = ("model", "weights", "preprocessing", "view", "device")
+    chosen = {name: options[name] for name in names}
     asked = f"{known.name}:none" if known.spatial else known.name
     extractor = FeatureExtractor(layers=asked, **chosen)
     values = extractor(image)[known.name][0]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggfeat.cli.output import json_option, print_json, printable, table
+from vggfeat.cli.pixels import pixels_of, pixels_options
 from vggfeat.layers import ARCHITECTURES
-from vggfeat.weights import CHOICES
 
 if TYPE_CHECKING:
     from vggfeat.network import Check
@@ -22,13 +22,6 @@ _model = click.option(
     "--model",
     type=click.Choice(list(ARCHITECTURES)),
     help="The network.  [default: the one whose convolutions the file has]",
-)
-_preprocessing = click.option(
-    "--preprocessing",
-    type=click.Choice(CHOICES),
-    default="auto",
-    show_default=True,
-    help="What the pixels go through, as for `vggfeat extract`.",
 )
 
 
@@ -142,7 +135,7 @@ def describe(found: Inspection) -> str:
 @_file
 @click.argument("out", type=click.Path(dir_okay=False))
 @_model
-@_preprocessing
+@pixels_options()
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
@@ -164,6 +157,7 @@ def convert(file: str, out: str, as_json: bool, **options: Any) -> None:
     """
     from vggfeat.network import convert as converted
 
+    options["preprocessing"] = pixels_of(options)
     made = converted(file, out, **options)
     if as_json:
         print_json(asdict(made) | {"path": str(made.path)})
@@ -179,7 +173,7 @@ def convert(file: str, out: str, as_json: bool, **options: Any) -> None:
 @weights.command()
 @_file
 @_model
-@_preprocessing
+@pixels_options()
 @json_option
 def check(file: str, as_json: bool, **options: Any) -> None:
     """Load FILE, and try the network on a synthetic image.
@@ -193,6 +187,7 @@ def check(file: str, as_json: bool, **options: Any) -> None:
     """
     from vggfeat.network import check as checked
 
+    options["preprocessing"] = pixels_of(options)
     found = checked(file, **options)
     if as_json:
         print_json(found.to_json())

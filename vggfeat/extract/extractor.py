@@ -74,10 +74,10 @@ class FeatureExtractor(Settings):
         that one where it can run and there are enough images to repay its start.
     dtype : str
         Type of the features: ``"float32"`` or ``"float16"``.
-    preprocessing : str or Preprocessing
+    preprocessing : str, Preprocessing or ByHand
         ``"auto"`` for what belongs to the weights, ``"strict"`` for the same or a refusal where
         that is only assumed, a name of :data:`vggfeat.preprocessing.PRESETS`, or the
-        preprocessing itself.
+        preprocessing itself, or its values by hand (:class:`vggfeat.preprocessing.ByHand`).
     max_pixels : int
         Images with more pixels are refused.
     truncated : str

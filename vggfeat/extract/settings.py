@@ -13,7 +13,7 @@ from vggfeat.errors import DeviceError, ImageError
 from vggfeat.images import MAX_PIXELS, Reading
 from vggfeat.layers import Architecture, architecture
 from vggfeat.pooling import feature_shape, parse_layers
-from vggfeat.preprocessing import Preprocessing
+from vggfeat.preprocessing import ByHand, Preprocessing
 from vggfeat.provenance import Deciding, Provenance
 from vggfeat.rgb import FULL, parse_range
 from vggfeat.truncation import REFUSE, TRUNCATED
@@ -56,7 +56,7 @@ class Settings:
     precision: str = "float32"
     engine: str = "auto"
     dtype: str = "float32"
-    preprocessing: str | Preprocessing = AUTO
+    preprocessing: str | Preprocessing | ByHand = AUTO
     max_pixels: int = MAX_PIXELS
     truncated: str = REFUSE
     value_range: str = FULL

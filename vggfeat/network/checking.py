@@ -19,7 +19,7 @@ from vggfeat.layers import Architecture
 from vggfeat.network.figures import FIGURES, Reference, convolutions, reference
 from vggfeat.network.running import Network
 from vggfeat.network.synthetic import synthetic
-from vggfeat.preprocessing import PRESETS
+from vggfeat.preprocessing import PRESETS, ByHand, Preprocessing
 from vggfeat.weights import AUTO, STRICT, Weights, inspect, names, resolve
 from vggfeat.weights.pairing import alike
 
@@ -118,7 +118,10 @@ class Check:
 
 
 def check(
-    path: str | os.PathLike[str], *, model: str | None = None, preprocessing: str = AUTO
+    path: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    preprocessing: str | Preprocessing | ByHand = AUTO,
 ) -> Check:
     """Load a weight file and try it on a synthetic image, on the CPU in float32.
 
@@ -137,7 +140,7 @@ def check(
         The file.
     model : str, optional
         The network; by default the one whose convolutions the file has.
-    preprocessing : str
+    preprocessing : str, Preprocessing or ByHand
         As for :func:`vggfeat.weights.resolve`.
 
     Raises

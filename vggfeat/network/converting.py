@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from vggfeat._version import __version__
 from vggfeat.errors import WeightsError
 from vggfeat.network.checking import FIGURES_KEY, figures
+from vggfeat.preprocessing import ByHand, Preprocessing
 from vggfeat.weights import AUTO, PREPROCESSING_KEY, inspect, names, resolve
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -54,7 +55,7 @@ def convert(
     out: str | os.PathLike[str],
     *,
     model: str | None = None,
-    preprocessing: str = AUTO,
+    preprocessing: str | Preprocessing | ByHand = AUTO,
     dtype: str = "float32",
     overwrite: bool = False,
 ) -> Converted:
@@ -72,7 +73,7 @@ def convert(
         The new file, which ends in ``.safetensors``.
     model : str, optional
         The network; by default the one whose convolutions the file has.
-    preprocessing : str
+    preprocessing : str, Preprocessing or ByHand
         As for :func:`vggfeat.weights.resolve`.
     dtype : str
         ``"float32"`` or ``"float16"``, which halves the file.

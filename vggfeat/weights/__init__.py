@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vggfeat.errors import WeightsError
 from vggfeat.layers import Architecture
-from vggfeat.preprocessing import PRESETS, Preprocessing
+from vggfeat.preprocessing import ByHand, Preprocessing
 from vggfeat.weights import builtin, imagenet, pairing, seeded
 from vggfeat.weights.formats import FORMATS, allowed, fingerprint, format_of, open_file
 from vggfeat.weights.inspection import Inspection, inspect
@@ -121,7 +121,9 @@ def usual(network: Architecture) -> str:
     return "builtin" if network.name in builtin.FILES else "imagenet"
 
 
-def resolve(spec: str, network: Architecture, preprocessing: str | Preprocessing = AUTO) -> Weights:
+def resolve(
+    spec: str, network: Architecture, preprocessing: str | Preprocessing | ByHand = AUTO
+) -> Weights:
     """Find weights and identify them, downloading where that is asked for.
 
     Parameters
@@ -133,10 +135,11 @@ def resolve(spec: str, network: Architecture, preprocessing: str | Preprocessing
         ``"random:SEED"``.
     network : Architecture
         The network that they are for.
-    preprocessing : str or Preprocessing
+    preprocessing : str, Preprocessing or ByHand
         ``"auto"`` for what belongs to the weights; ``"strict"`` for the same, refusing files of
         which it is only assumed; a name of :data:`~vggfeat.preprocessing.PRESETS`, with a warning
-        where it contradicts the weights; or the preprocessing itself.
+        where it contradicts the weights; the preprocessing itself; or its values, with sizes and
+        interpolation as belong to the weights, and the same warning.
 
     Raises
     ------
@@ -146,7 +149,7 @@ def resolve(spec: str, network: Architecture, preprocessing: str | Preprocessing
     if spec == "random" or spec.startswith("random:"):
         seed = seeded.seed_of(spec)
         standard = standard_preprocessing(network)
-        own = Pairing(standard, "random weights had no training", preprocessing not in PRESETS)
+        own = Pairing(standard, "random weights had no training", preprocessing in (AUTO, STRICT))
         found = pairing.chosen(own, preprocessing, network, spec)
         sha256 = seeded.fingerprint(network, seed)
         return Weights(f"random:{seed}", sha256, found.preprocessing, why=found.why)
@@ -157,7 +160,7 @@ def resolve(spec: str, network: Architecture, preprocessing: str | Preprocessing
     given = spec if spec in ("builtin", *imagenet.SPECS) else str(path)
     if isinstance(preprocessing, Preprocessing):
         return Weights(given, sha256, preprocessing, path, "as given")
-    own = pairing.decided(path, sha256, network)
+    own = pairing.decided(path, sha256, network, strange=preprocessing not in (AUTO, STRICT))
     found = pairing.chosen(own, preprocessing, network, str(path))
     return Weights(given, sha256, found.preprocessing, path, found.why)
 

@@ -155,7 +155,7 @@ def inspect(path: str | os.PathLike[str], model: str | None = None) -> Inspectio
         others=tuple(sorted(set(shapes) - set(places.values()))),
         published=known.matching(sha256, md5),
         filters=f"that of {whose[0].whose} (distance {whose[1]:.1e})" if whose else "",
-        pairing=pairing.decided(path, sha256, network, md5),
+        pairing=pairing.decided(path, sha256, network, md5, strange=True),
     )
 
 

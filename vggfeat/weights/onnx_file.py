@@ -49,26 +49,31 @@ def open_file(path: Path) -> Iterator[OnnxFile]:
         raise WeightsError(f"{path} cannot be read as a VGG in ONNX: {reason}") from error
 
 
-def preprocessing(path: Path) -> Preprocessing | None:
-    """Return what a file's graph does to pixels before its first convolution, or None.
+def preprocessing(path: Path) -> tuple[Preprocessing | None, str]:
+    """Return what a file's graph does to pixels before its first convolution, if anything.
+
+    Where that is not understood, the second of the two says why.
 
     Raises
     ------
     WeightsError
-        As for :func:`open_file`, or it is not understood.
+        As for :func:`open_file`.
     """
     with open_file(path) as file:
         try:
-            return file.pixels.preprocessing()
+            return file.pixels.preprocessing(), ""
         except ValueError as error:
-            raise WeightsError(
-                f"{path}: {error}. Say what the pixels go through: --mean, --std, --scale, "
-                "--channels, or --preprocessing."
-            ) from error
+            return None, str(error)
 
 
 def from_keras(path: Path) -> bool:
-    """Whether a file was made of a Keras or TensorFlow model."""
+    """Whether a file was made of a Keras or TensorFlow model.
+
+    Raises
+    ------
+    WeightsError
+        As for :func:`open_file`.
+    """
     with open_file(path) as file:
         return file.producer.startswith(_KERAS) or file.pixels.layout == "NHWC"
 

@@ -20,6 +20,7 @@ from vggfeat.preprocessing import (
     PRESETS,
     TORCHVISION,
     TORCHVISION_FEATURES,
+    ByHand,
     Preprocessing,
 )
 from vggfeat.weights import first_filters, known
@@ -58,7 +59,9 @@ class Pairing:
     sure: bool = True
 
 
-def decided(path: Path, sha256: str, network: Architecture, md5: str = "") -> Pairing:
+def decided(
+    path: Path, sha256: str, network: Architecture, md5: str = "", *, strange: bool = False
+) -> Pairing:
     """Find out which preprocessing belongs to a file.
 
     Parameters
@@ -69,37 +72,39 @@ def decided(path: Path, sha256: str, network: Architecture, md5: str = "") -> Pa
         Its digests in hexadecimal; the latter may be left out.
     network : Architecture
         Gives the input size.
+    strange : bool
+        Pass over what a graph does to pixels where that is not understood, rather than refuse it;
+        `why` then says so.
 
     Raises
     ------
     WeightsError
-        The file is unreadable, or what it says is no preprocessing, or one for inputs of another
-        size.
+        The file is unreadable, or what it says is no preprocessing, or is not understood, or is
+        for inputs of another size.
     """
     if (published := known.matching(sha256, md5)) is not None:
         spec = _BY_NAME[published.preprocessing].sized(network.input_size)
         return Pairing(spec, f"its digest is that of {published.file} ({published.publisher})")
-    if said := _said(path, network):
+    if said := _said(path, network, strange):
         return said
     if filters := whose(path, network):
         spec = filters[0].preprocessing.sized(network.input_size)
         return Pairing(spec, f"its first filter is that of {filters[0].whose}")
-    form = format_of(path)
-    assumed, usual = form.preprocessing, form.usual
+    form, unclear = format_of(path), ""
     if form.name == "ONNX":
         from vggfeat.weights import onnx_file
 
-        if onnx_file.from_keras(path):
-            assumed, usual = FORMATS[".h5"].preprocessing, FORMATS[".h5"].usual
+        form = FORMATS[".h5"] if onnx_file.from_keras(path) else form
+        unclear = onnx_file.preprocessing(path)[1]
     return Pairing(
-        assumed.sized(network.input_size),
-        f"nothing in the file says so; assumed, as {usual}",
+        form.preprocessing.sized(network.input_size),
+        f"{unclear or 'nothing in the file says so'}; assumed, as {form.usual}",
         sure=False,
     )
 
 
 def chosen(
-    found: Pairing, choice: str | Preprocessing, network: Architecture, name: str
+    found: Pairing, choice: str | Preprocessing | ByHand, network: Architecture, name: str
 ) -> Pairing:
     """Return what was asked for, warning where it contradicts the file.
 
@@ -107,8 +112,8 @@ def chosen(
     ----------
     found : Pairing
         What belongs to the file, as :func:`decided` says.
-    choice : str or Preprocessing
-        One of :data:`CHOICES`, or a preprocessing itself, which is taken as it is.
+    choice : str, Preprocessing or ByHand
+        One of :data:`CHOICES`, or a preprocessing itself, which is taken as it is, or its values.
     network : Architecture
         Gives the input size.
     name : str
@@ -121,6 +126,10 @@ def chosen(
     """
     if isinstance(choice, Preprocessing):
         return Pairing(choice, "as given")
+    if isinstance(choice, ByHand):
+        wanted = choice.applied(found.preprocessing)
+        _warn(found, wanted, "given by hand", name)
+        return Pairing(wanted, f"given by hand: {choice}")
     if choice == STRICT and not found.sure:
         raise WeightsError(
             f"{name}: which preprocessing belongs to it is not known ({found.why}). Say which: "
@@ -133,9 +142,13 @@ def chosen(
     if choice not in PRESETS:
         raise WeightsError(f"Unknown preprocessing {choice!r}. Allowed are {', '.join(CHOICES)}.")
     wanted = PRESETS[choice].sized(network.input_size)
+    _warn(found, wanted, choice, name)
+    return Pairing(wanted, f"chosen: {choice}")
+
+
+def _warn(found: Pairing, wanted: Preprocessing, choice: str, name: str) -> None:
     if found.sure and not alike(wanted, found.preprocessing):
         _log.warning("%s: preprocessing %s contradicts the file: %s.", name, choice, found.why)
-    return Pairing(wanted, f"chosen: {choice}")
 
 
 def standard_preprocessing(network: Architecture) -> Preprocessing:
@@ -165,7 +178,7 @@ def whose(path: Path, network: Architecture) -> tuple[first_filters.Filters, flo
     return first_filters.recognised(array)
 
 
-def _said(path: Path, network: Architecture) -> Pairing | None:
+def _said(path: Path, network: Architecture, strange: bool) -> Pairing | None:
     """Return what a file says of itself."""
     match format_of(path).name:
         case "safetensors":
@@ -180,8 +193,13 @@ def _said(path: Path, network: Architecture) -> Pairing | None:
         case "ONNX":
             from vggfeat.weights import onnx_file
 
-            spec, where = onnx_file.preprocessing(path), "graph"
-            spec = spec.sized(network.input_size) if spec else None
+            spec, unclear = onnx_file.preprocessing(path)
+            if unclear and not strange:
+                raise WeightsError(
+                    f"{path}: {unclear}. Say what the pixels go through: --preprocessing, or "
+                    "--scale with --mean and --std."
+                )
+            spec, where = (spec.sized(network.input_size) if spec else None), "graph"
         case _:
             return None
     if spec is None:

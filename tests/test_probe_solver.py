@@ -235,6 +235,30 @@ def test_a_factor_and_iterations_give_the_same_step(working):
             V += d
 
 
+def test_a_factor_that_has_overflowed_is_made_anew():
+    X, y = draw(80, 50, 2)
+    signs = np.column_stack([2.0 * y - 1, 1 - 2.0 * y])
+    loss = SquaredHinge(signs, np.full(signs.shape, 3.0))
+    (space, _) = spaces(X, True, np.float32)
+    deflation = Deflation(space)
+    V = np.zeros((space.dimension, 2))
+    worn, fresh = Factors(space, deflation), Factors(space, deflation)
+    for factors in (worn, fresh):
+        curvature = loss.curvature(space.scores(V), np.dtype(np.float32))
+        g = (space.regular(V) + space.pull(loss.slope(space.scores(V)))).astype(np.float32)
+        d, _ = factors.step(np.arange(2), curvature, g)
+    V += d
+    for factor in worn._held.values():
+        factor.cholesky.inverses[0][:] = np.inf
+    f = space.scores(V)
+    g = (space.regular(V) + space.pull(loss.slope(f))).astype(np.float32)
+    curvature = loss.curvature(f, np.dtype(np.float32))
+    with np.errstate(all="ignore"):
+        steps = [factors.step(np.arange(2), curvature, g) for factors in (worn, fresh)]
+    assert steps[0][1].all()
+    np.testing.assert_allclose(steps[0][0], steps[1][0], rtol=1e-3, atol=1e-4)
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10**6))
 def test_slope_and_curvature_are_derivatives(seed):

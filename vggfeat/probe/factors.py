@@ -150,7 +150,10 @@ class _Factor:
         return None
 
     def solve(self, space: Space, S: Positions, inverse: Floats, right: Floats) -> Floats | None:
-        """Solve A x = right for other active rows; None where they are too different."""
+        """Solve A x = right for other active rows; None where they are too different.
+
+        None also where rounding left values that are not finite: a new factor is made then.
+        """
         stays, known = np.isin(self.S, S), np.isin(S, self.S)
         gone, come = np.flatnonzero(~stays), S[~known]
         changed = len(gone) + len(come)
@@ -176,6 +179,7 @@ class _Factor:
             except np.linalg.LinAlgError:
                 return None
             x[~known] = z[: len(come)]
-            half -= border @ z
+            with np.errstate(invalid="ignore", over="ignore"):  # told below
+                half -= border @ z
         x[known] = self.cholesky.backward(half)[stays]
-        return x.astype(right.dtype)
+        return x.astype(right.dtype) if np.isfinite(x).all() else None

@@ -87,8 +87,10 @@ def test_quoted_cells_may_hold_commas_and_newlines(tmp_path: Path) -> None:
         b"path;label\r\na.jpg;cat\r\n",
         b"path\tlabel\na.jpg\tcat\n\n",
         "path,label\r\na.jpg,cat\r\n".encode("utf-16"),
+        b"sep=;\r\npath;label\r\na.jpg;cat\r\n",
+        b"\n\npath;label\na.jpg;cat\n",
     ],
-    ids=["excel", "semicolons", "tabs", "powershell"],
+    ids=["excel", "semicolons", "tabs", "powershell", "told", "blank"],
 )
 def test_tables_of_other_programs_are_understood(tmp_path: Path, text: bytes) -> None:
     assert from_csv(table(tmp_path, text)) == {"a.jpg": ("cat",)}
@@ -180,6 +182,16 @@ def test_a_column_a_class_makes_several_labels_with_unknown_ones(tmp_path: Path)
     assert dict(labels) == {"a.jpg": ("beach",), "b.jpg": (), "c.jpg": ("beach",)}
     assert {key: names for key, names in labels.unsure.items() if names} == {"c.jpg": ("bus",)}
     assert found.notes[0].startswith("3 cells of ")
+
+
+def test_lines_of_one_image_that_contradict_each_other_in_columns_of_classes_are_refused(
+    tmp_path: Path,
+) -> None:
+    for second in ("0,1", "1,-1"):
+        file = table(tmp_path, f"path,x,y\na.jpg,1,0\na.jpg,{second}\n")
+        with pytest.raises(SourceError, match=r"'x' \(line 2\) and '(x|y)' \(line 3"):
+            from_csv(file)
+    assert from_csv(table(tmp_path, "path,x,y\na.jpg,1,0\na.jpg,1,0\n")) == {"a.jpg": ("x",)}
 
 
 @pytest.mark.parametrize(("text", "missing"), [("1,-1\nb.jpg,-1,1", "0"), ("0,0\nb.jpg,0,0", "1")])

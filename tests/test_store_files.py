@@ -23,6 +23,7 @@ from store_rows import (
 )
 
 from vggfeat.errors import LayerError, StoreError, StoreMismatchError
+from vggfeat.labels import FixedLabels, read_label_file
 from vggfeat.store import FeatureStore, export, merge
 
 
@@ -201,7 +202,21 @@ def test_several_labels_of_an_image_are_exported(tmp_path: Path) -> None:
             ["c1/000001.jpg", ""],
         ]
     table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
-    assert table["label"].to_pylist() == [["ape", "cat, the"], []]
+    assert table["label"].to_pylist() == [["ape", "cat, the"], None]
+
+
+def test_none_of_the_classes_and_unknown_are_exported_as_two_things(tmp_path: Path) -> None:
+    store = tmp_path / "photos.h5"
+    paths = [image.path for image in images(3)]
+    labels = FixedLabels({paths[0]: ("ape", "cat"), paths[1]: ()}, ("ape", "cat"), multi=True)
+    with writer(store, 3, labels=labels) as opened:
+        fill(opened)
+    for ending in ("csv", "parquet"):
+        export(store, tmp_path / f"out.{ending}", "relu7")
+    table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    assert table["label"].to_pylist() == [["ape", "cat"], [], None]
+    written = read_label_file(tmp_path / "out.csv", need_labels=True)
+    assert written.names == [("ape", "cat"), (), None]  # as --labels reads them again
 
 
 def test_exporting_refuses_what_it_cannot_do_and_says_what_it_can(tmp_path: Path) -> None:

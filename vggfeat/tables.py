@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet may take for a formula."""
 
 _SEPARATORS = ",;\t"
+_TOLD = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)
 _HEAD = 512
 
 
@@ -55,9 +57,12 @@ def read_records(file: str | os.PathLike[str], text: str | None = None) -> Recor
         The file cannot be read, or is no CSV file.
     """
     text = read_text(file) if text is None else text
-    heading = text.partition("\n")[0]
+    told = _TOLD.match(text)
+    if told is not None:  # a line for Excel alone
+        text = "\n" + text[told.end() :]
+    heading = text.lstrip("\r\n").partition("\n")[0]
     # Spreadsheets write ; where , is the decimal mark.
-    delimiter = max(_SEPARATORS, key=heading.count)
+    delimiter = told[1] if told else max(_SEPARATORS, key=heading.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     cells, lines = [], []
     try:

@@ -39,6 +39,10 @@ _ENDINGS = "|".join(sorted(ending[1:] for ending in IMAGE_EXTENSIONS))
 _PATH_LABEL = re.compile(rf"(.*\.(?:{_ENDINGS}))(?:\s*[,;]\s*|\s+)(\S.*)", re.IGNORECASE)
 _NUMBERS = re.compile(r"-?\d+(\.\d+)?(\s+-?\d+(\.\d+)?)+")
 _SHOWN = 3
+_SEVERAL = (
+    "If images may show several classes, call the column 'labels', or write them in one line with "
+    "| between them. Otherwise: "
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,25 +111,26 @@ class LabelFile:
             several.
         """
         found: dict[str, dict[str, None]] = {}
-        unsure: dict[str, set[str]] = {}
+        unsure: RawLabels = {}
         first: dict[str, int] = {}
+        add_up = self.several and not self.classes  # 1 in one line and 0 in another cannot
         for at, key in enumerate(keys):
             names = self.names[at]
             if key is None or names is None:
                 continue
             before = first.setdefault(key, at)
             own = found.setdefault(key, {})
-            if before != at and not self.several and own.keys() != set(names):
+            left_open = self.unsure[at] if self.unsure else ()
+            same = own.keys() == set(names) and unsure.get(key) == left_open
+            if before != at and not add_up and not same:
                 self._refuse(before, at)
             own.update(dict.fromkeys(names))
-            if self.unsure:
-                unsure[key] = unsure.get(key, set(self.unsure[at])) & set(self.unsure[at])
+            unsure[key] = left_open
         labels = {key: tuple(names) for key, names in found.items()}
         if not self.classes and all(len(names) == 1 for names in labels.values()):
             return labels
         classes = self.classes or in_order(name for own in labels.values() for name in own)
-        open_ones = {key: tuple(names - found[key].keys()) for key, names in unsure.items()}
-        return FixedLabels(labels, classes, multi=True, unsure=open_ones)
+        return FixedLabels(labels, classes, multi=True, unsure=unsure)
 
     def _refuse(self, first: int, second: int) -> None:
         told = [
@@ -134,8 +139,9 @@ class LabelFile:
         ]
         raise SourceError(
             f"{self.file!r} gives the image {legible(self.paths[second])!r} the labels {told[0]} "
-            f"and {told[1]}. If images may show several classes, call the column 'labels', or "
-            "write them in one line with | between them; otherwise correct one of the lines."
+            f"and {told[1]}. "
+            + ("" if self.classes else _SEVERAL)
+            + "Correct one of the lines, or leave it out."
         )
 
 

@@ -87,7 +87,8 @@ def export(
                   ``OUT.paths.csv`` with columns path, label, one record a row
         .npz      ``features`` as in .npy, ``paths``; with labels ``classes``, ``labels``
         .csv      columns path, label, f0, f1, ...; maps flattened
-        .parquet  columns path, label, features (a list of D float32); maps flattened
+        .parquet  columns path, label, features (a list of D float32); maps flattened. Of several
+                  labels a list: empty where none is shown, null where that is unknown
         ========  ==================================================================
 
         A label in CSV is written as ``--labels`` reads it: ``|`` between several, ``|`` alone for
@@ -220,7 +221,10 @@ def _parquet(job: _Job, path: Path) -> None:
     with parquet.ParquetWriter(path, schema) as writer:
         for rows, features in job.blocks():
             names = [job.names(row) for row in rows.tolist()]
-            labels = [list(n) for n in names] if multi else [n[0] if n else None for n in names]
+            labels: list[Any] = [n[0] if n else None for n in names]
+            if multi and job.targets is not None:
+                known = job.targets.known[rows]  # an empty list says that it shows none of them
+                labels = [list(n) if at else None for n, at in zip(names, known, strict=True)]
             flat = arrow.array(features.reshape(-1))
             columns = [
                 arrow.array(job.store.paths[rows].tolist(), arrow.string()),

@@ -52,19 +52,17 @@ def photos(tmp_path: Path) -> Path:
 def test_where_labels_came_from_is_always_said(shell: Shell, photos: Path) -> None:
     store = photos.parent / "s.h5"
     _, out, _ = shell("extract", photos, store, *FAST)
-    assert (
-        "Labels: 2 classes, from folder 1 of each path; 4 images have a label, 0 have none" in out
-    )
+    assert "Labels: 4 of 4 images, 2 classes, from folder 1 of each path." in out
     assert "single-label from folder:1, 2 classes: cat, dog" in shell("info", store)[1]
     hand = photos.parent / "hand.csv"
     hand.write_text("path,label,age\nphotos/cat/1.png,a,3\nphotos/dog/3.png,b,4\ngone.png,a,5\n")
     _, out, _ = shell("extract", photos, store, *FAST, "--labels", hand)
     for said in (
-        "from hand.csv; 2 images have a label, 2 have none",
-        "2 paths of the table are images of the source (without the leading folder 'photos'",
-        "1 are not, for example gone.png",
+        "Labels: 2 of 4 images, 2 classes, from hand.csv.",
+        "that are images of the source: 2 (without the leading folder 'photos' of the table)",
+        "that are not: 1, for example gone.png",
         "images that the table does not name, for example cat/2.png, dog/4.png",
-        "4 images had another label, or lost theirs",
+        "had another label, or lost theirs: 4",
         "columns not used: age",
     ):
         assert said in out, said

@@ -296,27 +296,27 @@ def describe_labels(labels: LabelReport) -> list[str]:
     if not labels.classes:
         lines = ["Labels: none. Folders that differ are classes, or give --labels FILE."]
     else:
+        classes = f"{labels.classes:,} class" + ("es" if labels.classes > 1 else "")
         several = ", several an image" if labels.multi else ""
         lines = [
-            f"Labels: {labels.classes:,} classes{several}, from {printable(where)}; "
-            f"{labels.images:,} images have a label, {labels.unlabelled:,} have none."
+            f"Labels: {labels.images:,} of {labels.images + labels.unlabelled:,} images, "
+            f"{classes}{several}, from {printable(where)}."
         ]
     if labels.matched:
         how = f" ({labels.how})" if labels.how else ""
-        lines.append(f"  {labels.matched:,} paths of the table are images of the source{how}")
-        lines += _some(labels.unmatched, "are not", labels.unmatched_paths)
-        if labels.unnamed_images:
-            lines += _some(0, "images that the table does not name", labels.unnamed_images)
+        lines.append(f"  paths of the table that are images of the source: {labels.matched:,}{how}")
+        lines += _some("that are not", labels.unmatched_paths, labels.unmatched)
+        lines += _some("images that the table does not name", labels.unnamed_images)
     if labels.changed:
-        lines.append(f"  {labels.changed:,} images had another label, or lost theirs")
+        lines.append(f"  images that had another label, or lost theirs: {labels.changed:,}")
     if labels.unused:
         lines.append(f"  columns not used: {', '.join(map(printable, labels.unused))}")
     return lines + [f"  {printable(note)}" for note in labels.notes]
 
 
-def _some(count: int, what: str, examples: Sequence[str]) -> list[str]:
-    """Return a line that counts something and shows examples; none where there is nothing."""
+def _some(what: str, examples: Sequence[str], count: int | None = None) -> list[str]:
+    """Return a line with examples and perhaps a count; none where there is nothing."""
     if not examples:
         return []
-    number = f"{count:,} " if count else ""
-    return [f"  {number}{what}, for example {', '.join(map(printable, examples))}"]
+    number = "" if count is None else f": {count:,}"
+    return [f"  {what}{number}, for example {', '.join(map(printable, examples))}"]

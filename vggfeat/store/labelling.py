@@ -279,4 +279,4 @@ def _with_columns(report: LabelReport, wanted: Wanted) -> LabelReport:
 
 
 def _listed(paths: Sequence[str]) -> str:
-    return ", ".join(map(repr, paths[:_EXAMPLES])) + (", ..." if len(paths) > _EXAMPLES else "")
+    return ", ".join(map(repr, paths[:_EXAMPLES])) + (" and more" if len(paths) > _EXAMPLES else "")

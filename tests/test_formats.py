@@ -19,6 +19,7 @@ from tiff_writer import dng, packed, tiff
 from vggfeat.errors import ImageError
 from vggfeat.extract import FeatureExtractor
 from vggfeat.images import decode, size_of
+from vggfeat.report.thumbnails import shrunk
 from vggfeat.sources import open_source
 
 Y, X = np.mgrid[0:20, 0:30]
@@ -340,6 +341,22 @@ def test_a_jpeg_of_12_bits_is_read_by_the_extra() -> None:
 
 @pytest.mark.usefixtures("without_the_extra")
 def test_a_jpeg_of_12_bits_is_not_called_damaged() -> None:
-    data = bytes([0xFF, 0xD8, 0xFF, 0xC1, 0, 11, 12, 0, 20, 0, 30, 1, 1, 0x11, 0])
-    with pytest.raises(ImageError, match=f"12-bit JPEG file, which Pillow does not read: {EXTRA}"):
-        decode(io.BytesIO(data + bytes(99)))
+    for marker, bits, reason in [
+        (0xC1, 12, f"12-bit JPEG file, which Pillow does not read: {EXTRA}"),
+        (0xF7, 8, "JPEG-LS file, which is not read"),
+    ]:
+        data = bytes([0xFF, 0xD8, 0xFF, marker, 0, 11, bits, 0, 20, 0, 30, 1, 1, 0x11, 0])
+        with pytest.raises(ImageError, match=reason):
+            decode(io.BytesIO(data + bytes(99)))
+
+
+def test_pages_show_what_can_be_shown_of_an_image_that_is_refused() -> None:
+    hounsfield = grey(raw(GREY * 4000 - 1000, "<i2"), 16, kind=2)
+    jpeg = io.BytesIO()
+    draw(64, 48).save(jpeg, "JPEG")
+    for data in (hounsfield, jpeg.getvalue()[:-300]):
+        with pytest.raises(ImageError):
+            decode(io.BytesIO(data))
+        small = shrunk(lambda data=data: io.BytesIO(data), 16)
+        assert max(small.size) == 16
+        assert np.ptp(np.asarray(small)) > 50

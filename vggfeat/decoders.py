@@ -26,16 +26,18 @@ if TYPE_CHECKING:
 REMEDY = "pip install 'vggfeat[formats]'"
 
 
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_JPEG_LS = 0xF7
+_FRAMES = {*range(0xC0, 0xD0), _JPEG_LS} - {0xC4, 0xC8, 0xCC}
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The size of a JPEG in pixels, and the bits of its values."""
+    """The size of a JPEG in pixels, the bits of its values, and whether it is a JPEG-LS."""
 
     width: int
     height: int
     bits: int
+    is_ls: bool
 
     def __str__(self) -> str:
         """Return what it is called."""
@@ -157,7 +159,7 @@ def frame_of(data: bytes) -> Frame | None:
         marker = data[at + 1]
         if marker in _FRAMES:
             height, width = (int.from_bytes(data[n : n + 2], "big") for n in (at + 5, at + 7))
-            return Frame(width, height, data[at + 4])
+            return Frame(width, height, data[at + 4], marker == _JPEG_LS)
         at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
 

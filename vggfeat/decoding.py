@@ -131,6 +131,8 @@ class Decoding:
             raise ImageError(unreadable(stream.read(LONG_SIGNATURE_BYTES), self._kind))
         data = stream.read()
         frame = frame_of(data)
+        if frame is not None and frame.is_ls:
+            raise ImageError("JPEG-LS file, which is not read: convert it to PNG or TIFF")
         if frame is None or frame.bits == 8:
             raise ImageError(unreadable(data[:LONG_SIGNATURE_BYTES], self._kind))
         self._check(frame.width, frame.height)

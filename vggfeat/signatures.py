@@ -13,7 +13,7 @@ RAW = "RAW"
 """What :func:`sniff` calls cameras' raw files, but those that only their tags tell from TIFF."""
 
 _SIGNATURES = (
-    ("JPEG", re.compile(rb"\xff\xd8\xff(?!\xf7)")),
+    ("JPEG", re.compile(rb"\xff\xd8\xff")),
     ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
     ("GIF", re.compile(rb"GIF8[79]a")),
     ("WEBP", re.compile(rb"RIFF....WEBP", re.DOTALL)),
@@ -39,7 +39,6 @@ LONG_SIGNATURE_BYTES = 512
 
 _IMAGES = (
     ("JPEG XL file", re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n")),
-    ("JPEG-LS file", re.compile(rb"\xff\xd8\xff\xf7")),
     ("JPEG XR file", re.compile(rb"II\xbc[\x00\x01]")),
     ("Photoshop file", re.compile(rb"8BPS\x00[\x01\x02]")),
     ("OpenEXR file", re.compile(rb"v/1\x01")),

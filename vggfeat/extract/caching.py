@@ -27,7 +27,7 @@ import numpy.typing as npt
 from vggfeat.errors import ImageError, StoreError, StoreLockedError
 from vggfeat.extract.extractor import FeatureExtractor
 from vggfeat.files import decode_path
-from vggfeat.images import as_image
+from vggfeat.images import Reading, as_image
 from vggfeat.sources import Entry, FileSource
 from vggfeat.sources.base import as_text, entry_of
 from vggfeat.store import FeatureStore, fresh_rows
@@ -96,7 +96,7 @@ class CachedFeatures:
         """
         if not len(images):
             return self._alone(images)
-        source = _Held(images)
+        source = _Held(images, self._extractor.reading)
         found, own = self._taken(source), False
         waited, seen = time.monotonic(), _count(found)
         while found is None or not found[1].all():
@@ -154,7 +154,8 @@ class _Held(FileSource):
         Which of `entries` each of the n images is.
     """
 
-    def __init__(self, images: Sequence[Any]) -> None:
+    def __init__(self, images: Sequence[Any], reading: Reading) -> None:
+        self._reading = reading
         self._held: dict[str, Any] = {}
         found = [self._entry(number, image) for number, image in enumerate(images)]
         super().__init__("/", "/", {entry.path: entry for entry in found}.values())
@@ -166,14 +167,14 @@ class _Held(FileSource):
         if entry.path not in self._held:
             return super().open(entry)
         file = io.BytesIO()
-        as_image(self._held[entry.path]).save(file, "PPM")
+        as_image(self._held[entry.path], **self._reading).save(file, "PPM")
         return file
 
     def _entry(self, number: int, image: Any) -> Entry:
         if isinstance(image, str | os.PathLike):
             return entry_of("/", as_text(os.path.abspath(os.fsdecode(image))))  # noqa: PTH100
         try:
-            pixels = as_image(image)
+            pixels = as_image(image, **self._reading)
         except ImageError as error:
             raise ImageError(f"image {number}: {error}") from error
         raw = pixels.tobytes()

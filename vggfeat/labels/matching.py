@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
-import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,8 +10,6 @@ from pathlib import PurePath
 
 from vggfeat.files import IMAGE_EXTENSIONS, as_key, decode_path, extension
 from vggfeat.tables import legible
-
-_UNEVEN = re.compile(r"//|(?:^|/)\.(?:/|$)|./$", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +69,13 @@ def match(written: Sequence[str], keys: Sequence[str], root: str = "") -> Matchi
 
 def spelling(path: str) -> str:
     """Return a path with ``/`` between parts, without ``./``, accents composed (NFC)."""
-    if _UNEVEN.search(path) or os.sep != "/":
-        path = PurePath(path).as_posix()
-    return path if path.isascii() else unicodedata.normalize("NFC", path)
+    return unicodedata.normalize("NFC", PurePath(path).as_posix())
 
 
 def _as_written(text: str, exact: set[str], plain: dict[str, str | None], root: str) -> str | None:
-    if text in exact and not _UNEVEN.search(text):
-        return text
     if as_key(text) in exact:
         return as_key(text)
-    simple = text.isascii() and "\\" not in text
-    forms = (text,) if simple else (text, legible(text), legible(text).replace("\\", "/"))
-    for form in dict.fromkeys(forms):
+    for form in dict.fromkeys((text, legible(text), legible(text).replace("\\", "/"))):
         name = spelling(form)
         if name not in plain and root and name.startswith("/"):
             name = posixpath.relpath(name, spelling(root)) if _below(name, root) else name

@@ -14,8 +14,11 @@ from typing import Any, BinaryIO
 
 from PIL import Image, ImageDraw
 
-from vggfeat.images import MAX_PIXELS, as_image, decoded
+from vggfeat.errors import ImageError
+from vggfeat.images import MAX_PIXELS, Reading, as_image, decoded
+from vggfeat.rgb import FULL, MINMAX
 from vggfeat.sources import OutsideSourceError, open_stored
+from vggfeat.truncation import ACCEPT
 
 ImageSource = str | os.PathLike[str] | BinaryIO | Image.Image | Callable[[], Any] | None
 """Where a thumbnail comes from: a path, a binary file, a Pillow image, a function that returns
@@ -104,7 +107,18 @@ def _original(root: str, path: str, roots: Sequence[str | os.PathLike[str]]) -> 
 
 
 def shrunk(source: ImageSource, side: int, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Return an image made small, as :func:`thumbnail` does; whatever is wrong with it raises."""
+    """Return an image made small, as :func:`thumbnail` does; whatever is wrong with it raises.
+
+    To be seen suffices what is there of a truncated image, and any range of values.
+    """
+    try:
+        return _shrunk(source, side, max_pixels, FULL)
+    except ImageError:
+        return _shrunk(source, side, max_pixels, MINMAX)
+
+
+def _shrunk(source: ImageSource, side: int, max_pixels: int, value_range: str) -> Image.Image:
+    how: Reading = {"max_pixels": max_pixels, "truncated": ACCEPT, "value_range": value_range}
     with ExitStack() as stack:
         value: Any = source
         if callable(source):
@@ -112,9 +126,9 @@ def shrunk(source: ImageSource, side: int, max_pixels: int = MAX_PIXELS) -> Imag
             if hasattr(value, "read"):
                 stack.callback(value.close)
         if isinstance(value, str | os.PathLike) or hasattr(value, "read"):
-            whole = stack.enter_context(decoded(value, max_pixels=max_pixels))
+            whole = stack.enter_context(decoded(value, **how))
         else:
-            whole = as_image(value)
+            whole = as_image(value, **how)
         scale = min(1.0, side / max(whole.size))
         width, height = (max(1, round(length * scale)) for length in whole.size)
         return whole.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)

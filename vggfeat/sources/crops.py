@@ -25,7 +25,8 @@ class CropSource(Source):
     """Rectangles cut out of image files, each an entry of its own.
 
     An entry has its file's size and time, so a store notices a changed file. A crop is handed out
-    as an uncompressed image with exactly the pixels of the decoded file.
+    as an uncompressed image with exactly the pixels of the decoded file (whole files, and the value
+    range ``full``).
 
     Parameters
     ----------

@@ -47,6 +47,10 @@ def test_images_beside_each_other_have_no_class() -> None:
     assert from_folders(["one/a.jpg", "one/b.jpg"]) == {}
 
 
+def test_a_folder_whose_name_is_a_blank_is_a_class_too() -> None:
+    assert from_folders([" /1.jpg", "cat/1.jpg"])[" /1.jpg"] == (" ",)
+
+
 def test_a_folder_whose_name_begins_another_is_another_class() -> None:
     assert from_folders(["cat/1.jpg", "cat2/1.jpg", "cat/2.jpg"])["cat2/1.jpg"] == ("cat2",)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.labels import FixedLabels, Origin, class_name, in_order
+from vggfeat.labels import FixedLabels, Origin, in_order
 
 if TYPE_CHECKING:
     from vggfeat.labels import RawLabels
@@ -64,11 +65,11 @@ class Targets:
         return (self.classes[number],) if number >= 0 else ()
 
     def composed(self) -> Targets:
-        """Return the same with class names as :func:`~vggfeat.labels.class_name` writes them.
+        """Return the same with accents in class names composed (NFC).
 
         Classes that are then of one name are one, in the place of the first.
         """
-        names = [class_name(name) for name in self.classes]
+        names = [unicodedata.normalize("NFC", name) for name in self.classes]
         if names == list(self.classes):
             return self
         classes = tuple(dict.fromkeys(names))

@@ -292,9 +292,9 @@ def test_what_cannot_be_used_is_left_out_of_a_converted_file_and_named(tmp_path)
     for name in tensors:
         if name.startswith("classifier"):
             tensors[name][...] = float("nan")
-    torch.save(tensors | {"extra.weight": torch.zeros(3)}, tmp_path / "old.pth")
+    torch.save(tensors | {"criterion.weight": torch.zeros(3)}, tmp_path / "old.pth")
     made = convert(tmp_path / "old.pth", tmp_path / "new.safetensors")
-    assert (made.deepest, made.left_out) == ("flatten", ("fc6", "fc7", "fc8", "extra.weight"))
+    assert (made.deepest, made.left_out) == ("flatten", ("fc6", "fc7", "fc8", "criterion.weight"))
     assert inspect(tmp_path / "new.safetensors").deepest == "flatten"
 
 

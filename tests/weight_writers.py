@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,11 @@ def net_parameter() -> Any:
             ("double_data", 8, "DOUBLE", True, "packed"),
         ],
     )
-    _message(file, "ConvolutionParameter", [("num_output", 1, "UINT32", False, "")])
+    numbers = (("num_output", 1), ("pad", 3), ("kernel_size", 4), ("stride", 6))
+    _message(file, "ConvolutionParameter", [(n, i, "UINT32", False, "") for n, i in numbers])
+    numbers = (("pool", 1), ("kernel_size", 2), ("stride", 3))
+    _message(file, "PoolingParameter", [(n, i, "UINT32", False, "") for n, i in numbers])
+    _message(file, "BatchNormParameter", [("eps", 3, "FLOAT", False, "")])
     _message(
         file,
         "V1LayerParameter",
@@ -120,6 +124,7 @@ def net_parameter() -> Any:
             ("blobs", 6, "MESSAGE", True, "BlobProto"),
             ("blobs_lr", 7, "FLOAT", True, ""),
             ("convolution_param", 10, "MESSAGE", False, "ConvolutionParameter"),
+            ("pooling_param", 19, "MESSAGE", False, "PoolingParameter"),
         ],
     )
     _message(
@@ -132,6 +137,8 @@ def net_parameter() -> Any:
             ("top", 4, "STRING", True, ""),
             ("blobs", 7, "MESSAGE", True, "BlobProto"),
             ("convolution_param", 106, "MESSAGE", False, "ConvolutionParameter"),
+            ("pooling_param", 121, "MESSAGE", False, "PoolingParameter"),
+            ("batch_norm_param", 139, "MESSAGE", False, "BatchNormParameter"),
         ],
     )
     _message(
@@ -154,31 +161,71 @@ def net_parameter() -> Any:
 def caffe_v1(state: State, path: Path) -> None:
     """Write V1LayerParameters whose blobs have four dimensions, as the authors' release."""
     net = net_parameter()(name="VGG", input=["data"], input_dim=[10, 3, 224, 224])
-    for name, (weight, bias) in layers(state).items():
-        kind = 4 if weight.ndim == 4 else 14  # CONVOLUTION, INNER_PRODUCT
-        layer = net.layers.add(name=name, type=kind, bottom=["data"], top=[name], blobs_lr=[1, 2])
-        if weight.ndim == 4:
-            layer.convolution_param.num_output = len(weight)
-        for array in (weight, bias):
+    kinds = {"conv": 4, "fc": 14, "relu": 18, "pool": 17, "prob": 20, "drop": 6}
+    below = "data"
+    for name, kind, arrays in _caffe_layers(state):
+        top = below if kind in ("relu", "drop") else name
+        layer = net.layers.add(name=name, type=kinds[kind], bottom=[below], top=[top])
+        _caffe_parameters(layer, kind, arrays)
+        for array in arrays:
             num, channels, height, width_ = (*[1] * (4 - array.ndim), *array.shape)
             blob = layer.blobs.add(num=num, channels=channels, height=height, width=width_)
             blob.data.extend(array.ravel())
-        net.layers.add(name=name.replace("conv", "relu"), type=18, bottom=[name], top=[name])
+            layer.blobs_lr.append(1)
+        below = top
     path.write_bytes(net.SerializeToString())
 
 
 def caffe_v2(state: State, path: Path) -> None:
     net = net_parameter()(name="VGG", force_backward=True)
     net.layer.add(name="data", type="Input", top=["data"])
-    for name, (weight, bias) in layers(state).items():
-        kind = "Convolution" if weight.ndim == 4 else "InnerProduct"
-        layer = net.layer.add(name=name, type=kind, bottom=["data"], top=[name])
-        for array in (weight, bias):
-            blob = layer.blobs.add()
-            blob.shape.dim.extend(array.shape)
-            blob.data.extend(array.ravel())
-        net.layer.add(name=name.replace("conv", "relu"), type="ReLU", bottom=[name], top=[name])
+    below = "data"
+    for name, kind, arrays in _caffe_layers(state):
+        below = caffe_layer(net, name, kind, below, arrays)
     path.write_bytes(net.SerializeToString())
+
+
+def caffe_layer(
+    net: Any, name: str, kind: str, below: str, arrays: Sequence[np.ndarray] = ()
+) -> str:
+    """Add a LayerParameter on top of a blob; return the name of the blob that it makes."""
+    kinds = {"conv": "Convolution", "fc": "InnerProduct", "relu": "ReLU", "pool": "Pooling"}
+    kinds |= {"prob": "Softmax", "drop": "Dropout"}
+    top = below if kind in ("relu", "drop", "BatchNorm", "Scale") else name
+    layer = net.layer.add(name=name, type=kinds.get(kind, kind), bottom=[below], top=[top])
+    _caffe_parameters(layer, kind, arrays)
+    for array in arrays:
+        blob = layer.blobs.add()
+        blob.shape.dim.extend(array.shape)
+        blob.data.extend(array.ravel())
+    return top
+
+
+def _caffe_layers(state: State) -> Iterator[tuple[str, str, tuple[np.ndarray, ...]]]:
+    """Give VGG's layers in their order: name, kind, arrays."""
+    made = layers(state)
+    for name, arrays in made.items():
+        kind = "conv" if arrays[0].ndim == 4 else "fc"
+        yield name, kind, arrays
+        if kind == "conv":
+            yield name.replace("conv", "relu"), "relu", ()
+            block, _, number = name.removeprefix("conv").partition("_")
+            if f"conv{block}_{int(number) + 1}" not in made:
+                yield f"pool{block}", "pool", ()
+        elif name != "fc8":
+            yield name.replace("fc", "relu"), "relu", ()
+            yield name.replace("fc", "drop"), "drop", ()
+        else:
+            yield "prob", "prob", ()
+
+
+def _caffe_parameters(layer: Any, kind: str, arrays: Sequence[np.ndarray]) -> None:
+    if kind == "conv":
+        told = layer.convolution_param
+        told.num_output, told.pad, told.kernel_size = len(arrays[0]), 1, arrays[0].shape[-1]
+    elif kind == "pool":
+        told = layer.pooling_param
+        told.pool, told.kernel_size, told.stride = 0, 2, 2
 
 
 # Keras

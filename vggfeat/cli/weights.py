@@ -123,6 +123,11 @@ def describe(found: Inspection) -> str:
     ]
     if found.others:
         rows.append(["of no layer", ", ".join(found.others)])
+    rows += [["understood", note] for note in found.notes]
+    if found.obstacle:
+        rows.append(["no further, as", found.obstacle])
+    if found.parts:
+        rows.append(["networks in it", ", ".join(found.parts)])
     layers = [
         [layer.name, " x ".join(map(str, layer.shape)) or "-", f"{layer.parameters:,}"]
         for layer in found.layers

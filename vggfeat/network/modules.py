@@ -42,7 +42,7 @@ def build(network: Architecture, weights: Weights, layers: Mapping[str, str]) ->
         Canonical name to module, in the order they run, in evaluation mode. Dropout is left out.
     """
     wanted = network.upto(layers)
-    tensors = weights.load(network, names(wanted))
+    tensors = weights.load(network, names(wanted), wanted[-1].name)
     modules = nn.ModuleDict()
     conv, waiting = None, {}
     for layer in wanted:

@@ -7,6 +7,7 @@ layers that will run. The formats are in :mod:`vggfeat.weights.formats`, one mod
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from vggfeat.errors import WeightsError
 from vggfeat.layers import Architecture
 from vggfeat.preprocessing import ByHand, Preprocessing
 from vggfeat.weights import builtin, imagenet, pairing, seeded
-from vggfeat.weights.formats import FORMATS, allowed, fingerprint, format_of, open_file
+from vggfeat.weights.formats import FORMATS, allowed, fingerprint, format_of, open_file, split
 from vggfeat.weights.inspection import Inspection, inspect
 from vggfeat.weights.known import Published, published
 from vggfeat.weights.pairing import (
@@ -29,10 +30,14 @@ from vggfeat.weights.pairing import (
     standard_preprocessing,
 )
 from vggfeat.weights.state import check, located, names, shapes
-from vggfeat.weights.tensor_file import TensorFile
+from vggfeat.weights.tensor_file import TensorFile, Understanding, understanding
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_LISTED = 8  # names of tensors in a line of the log
+
+_log = logging.getLogger(__name__)
 
 __all__ = [
     "AUTO",
@@ -64,11 +69,12 @@ class Weights:
     spec : str
         As asked for: ``"imagenet"``, ``"builtin"``, an absolute path, or ``"random:SEED"``.
     sha256 : str
-        Of the file, in hexadecimal; for random weights of the recipe that makes them.
+        Of the file, in hexadecimal, together with the name of the network where one in the file
+        was chosen; for random weights of the recipe that makes them.
     preprocessing : Preprocessing
         What the pixels must go through for these weights.
     path : Path or None
-        The file; None for random weights.
+        The file, as ``FILE#NAME`` where one of its networks was chosen; None for random weights.
     why : str
         Why `preprocessing` belongs to them: one clause for people.
     """
@@ -79,7 +85,7 @@ class Weights:
     path: Path | None = None
     why: str = ""
 
-    def load(self, network: Architecture, names: list[str]) -> dict[str, Tensor]:
+    def load(self, network: Architecture, names: list[str], deepest: str = "") -> dict[str, Tensor]:
         """Read tensors by their names in torchvision's state dict.
 
         Parameters
@@ -88,6 +94,9 @@ class Weights:
             Gives the shapes that the tensors must have.
         names : list of str
             Such as ``"features.0.weight"``; no others are read into memory.
+        deepest : str
+            Canonical name of the deepest layer that will run, which may have no tensors; by default
+            the deepest of those that `names` are of.
 
         Returns
         -------
@@ -98,12 +107,14 @@ class Weights:
         ------
         WeightsError
             The file is unreadable, lacks tensors, has convolutions this network does not know or
-            tensors of other shapes, or holds values that are not finite.
+            tensors of other shapes, has what is not understood before the deepest layer, or
+            holds values that are not finite.
         """
         if self.path is None:
             return seeded.tensors(network, seeded.seed_of(self.spec), names)
         with open_file(self.path) as file:
-            check(file.shapes, network, names, self.path, getattr(file, "stopped", ""))
+            check(file, network, names, self.path, deepest)
+            _report(understanding(file), self.path)
             places = located(file.shapes, network)
             return {
                 name: _finite(_float32(file.read(places[name])), name, self.path) for name in names
@@ -131,7 +142,8 @@ def resolve(
     spec : str
         ``"imagenet"`` for torchvision's ``IMAGENET1K_V1``, ``"imagenet-features"`` for its
         ``IMAGENET1K_FEATURES`` (downloaded once into torch's cache), ``"builtin"`` for those in
-        the package, a path to a file in any of :data:`FORMATS`, or ``"random"`` or
+        the package, a path to a file in any of :data:`FORMATS` (``FILE#NAME`` for one network
+        of several in it), or ``"random"`` or
         ``"random:SEED"``.
     network : Architecture
         The network that they are for.
@@ -171,13 +183,25 @@ def _place(spec: str, network: Architecture) -> Path:
     if spec == "builtin":
         return builtin.path_of(network.name)
     path = Path(spec).expanduser().absolute()
-    if not path.is_file():
+    if not split(path)[0].is_file():
         raise WeightsError(
             f"No weight file {spec!r}. Allowed are a path to a {allowed()} file, "
             "'imagenet', 'imagenet-features', 'builtin', and 'random' or 'random:SEED'."
         )
     format_of(path)
     return path
+
+
+def _report(found: Understanding, path: Path) -> None:
+    """Log what became of tensors that the network does not have."""
+    for note in found.notes:
+        _log.info("%s: %s", path, note)
+    if found.elsewhere:
+        shown = ", ".join(found.elsewhere[:_LISTED])
+        more = (
+            f" and {len(found.elsewhere) - _LISTED} more" if len(found.elsewhere) > _LISTED else ""
+        )
+        _log.info("%s: not on the way to these layers: %s%s", path, shown, more)
 
 
 def _float32(values: NDArray[Any] | Tensor) -> Tensor:

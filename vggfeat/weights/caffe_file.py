@@ -1,6 +1,7 @@
 """``.caffemodel`` files: Caffe's ``NetParameter``, of both generations of layer messages.
 
-Of ``caffe.proto`` these fields count (number: name):
+Of ``caffe.proto`` these fields count (number: name), and for the graph those of
+:mod:`vggfeat.weights.caffe_layers`:
 
 ========================  =============================================================
 ``NetParameter``          2: layers (``V1LayerParameter``), 100: layer (``LayerParameter``)
@@ -33,16 +34,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggfeat.errors import WeightsError
+from vggfeat.weights.caffe_layers import GENERATIONS, Generation, Message, graph, message
+from vggfeat.weights.graph import selected
+from vggfeat.weights.understood import Understood
 from vggfeat.weights.wire import Buffer, Field, fields, varints
 
-_GENERATIONS = {2: (4, 6), 100: (1, 7)}  # a layer's field in NetParameter: its name's and blobs'
 _KINDS = ("weight", "bias")
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[CaffeFile]:
+def open_file(path: Path, part: str = "") -> Iterator[Understood]:
     """Open a file for reading.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    part : str
+        Name of the first convolution of the network, where several are in the file.
 
     Raises
     ------
@@ -51,7 +61,9 @@ def open_file(path: Path) -> Iterator[CaffeFile]:
     """
     try:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-            yield CaffeFile(data, file)
+            held = CaffeFile(data, file)
+            chosen = selected(graph(data, held.layers), held.shapes, part)
+            yield Understood(held, chosen.walk, chosen.parts)
     except (ValueError, OSError) as error:
         raise WeightsError(f"{path} cannot be read as a Caffe model: {error}") from error
 
@@ -89,14 +101,15 @@ class CaffeFile:
     def __init__(self, data: Buffer, file: BinaryIO) -> None:
         self._data, self._file = data, file
         self._blobs: dict[str, Blob] = {}
+        self.layers: list[Message] = []
         for layer in fields(data, 0, len(data)):
-            if layer.number in _GENERATIONS and layer.value is None:
-                self._add(layer, *_GENERATIONS[layer.number])
+            if layer.number in GENERATIONS and layer.value is None:
+                self._add(layer, GENERATIONS[layer.number])
         if not self._blobs:
             raise ValueError("it holds no layer with weights.")
         self.shapes = {name: blob.shape for name, blob in self._blobs.items()}
 
-    def read(self, name: str) -> NDArray[Any]:
+    def read(self, name: str, channels: int = 0) -> NDArray[Any]:  # noqa: ARG002 (in order already)
         """Return one blob."""
         blob, parts = self._blobs[name], []
         for start, stop in blob.places:  # read, since pages of a mapping would count as memory
@@ -106,20 +119,18 @@ class CaffeFile:
         whole = parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0)])
         return whole.reshape(blob.shape)
 
-    def _add(self, layer: Field, name_field: int, blob_field: int) -> None:
-        name, blobs = "", []
-        for field in fields(self._data, layer.start, layer.stop):
-            if field.value is not None:
-                continue
-            if field.number == name_field:
-                name = bytes(self._data[field.start : field.stop]).decode("utf-8", "replace")
-            elif field.number == blob_field:
-                blobs.append(field)
+    def _add(self, layer: Field, numbers: Generation) -> None:
+        found, blobs = message(self._data, layer, numbers)
         for number, blob in enumerate(blobs):
             kind = _KINDS[number] if number < len(_KINDS) else f"blob{number}"
-            self._blobs[f"{name}.{kind}"] = self._blob(blob, f"{name}.{kind}")
+            name = f"{found.name}.{kind}"
+            if name in self._blobs:
+                name = f"{found.name}@{len(self.layers)}.{kind}"
+            self._blobs[name] = self._blob(blob, name, found.kind)
+            found.blobs.append(name)
+        self.layers.append(found)
 
-    def _blob(self, blob: Field, name: str) -> Blob:
+    def _blob(self, blob: Field, name: str, kind: str) -> Blob:
         legacy, shape = [0, 0, 0, 0], None
         places: dict[int, list[tuple[int, int]]] = {_DATA: [], _DOUBLE_DATA: []}
         for field in fields(self._data, blob.start, blob.stop):
@@ -133,19 +144,19 @@ class CaffeFile:
                     size for dim in dims if dim.number == 1 for size in varints(self._data, dim)
                 ]
         dtype, at = ("<f8", _DOUBLE_DATA) if places[_DOUBLE_DATA] else ("<f4", _DATA)
-        found = _as_torch(legacy if shape is None else shape, name)
+        found = _as_torch(legacy if shape is None else shape, name, kind)
         size = sum(stop - start for start, stop in places[at])
         if size != math.prod(found) * np.dtype(dtype).itemsize:
             raise ValueError(f"{name} of shape {found} has {size:,} bytes of values.")
         return Blob(found, dtype, places[at])
 
 
-def _as_torch(shape: Sequence[int], name: str) -> tuple[int, ...]:
+def _as_torch(shape: Sequence[int], name: str, kind: str) -> tuple[int, ...]:
     """Drop the ones that fill up legacy shapes; a convolution over a whole map is a matrix."""
-    if name.endswith(".bias"):
+    if name.endswith(".bias") or kind in ("BatchNorm", "Scale"):
         return (math.prod(shape),)
     if len(shape) == 4 and shape[:2] == [1, 1]:
         return tuple(shape[2:])  # (1, 1, outputs, inputs)
-    if len(shape) == 4 and name.startswith("fc"):
+    if len(shape) == 4 and (kind == "InnerProduct" or name.startswith("fc")):
         return (shape[0], math.prod(shape[1:]))  # (outputs, channel, row, column)
     return tuple(shape)

@@ -35,6 +35,9 @@ class Format:
         Of files that say nothing themselves, and in which nothing is recognised.
     usual : str
         Who or what needs that, with the verb: the end of a clause for people.
+    parts : bool
+        Whether a file may hold several networks, of which ``FILE#NAME`` chooses one: its module's
+        ``open_file`` takes the name as its second argument.
     """
 
     name: str
@@ -42,26 +45,33 @@ class Format:
     suffixes: tuple[str, ...]
     preprocessing: Preprocessing
     usual: str
+    parts: bool = True
 
+
+MARK = "#"
+"""Stands between a file and the name of a network in it."""
 
 FORMATS: Mapping[str, Format] = {
     row.suffixes[0]: row
     for row in (
-        Format("PyTorch", "torch_file", (".pth", ".pt"), TORCHVISION, "torchvision trains"),
+        Format(
+            "PyTorch", "torch_file", (".pth", ".pt", ".pth.tar", ".ckpt", ".bin"), TORCHVISION,
+            "torchvision trains",
+        ),
         Format(
             "safetensors", "safetensors_file", (".safetensors",), TORCHVISION,
             "torchvision trains",
         ),
         Format("Caffe", "caffe_file", (".caffemodel",), CAFFE, "the authors' Caffe release needs"),
         Format(
-            "Keras", "keras_file", (".h5", ".hdf5"), CAFFE,
+            "Keras", "keras_file", (".h5", ".hdf5", ".keras"), CAFFE,
             "Keras's applications need, which port the authors' Caffe release",
         ),
         Format(
             "MatConvNet", "matconvnet_file", (".mat",), CAFFE_RGB,
             "MatConvNet's ports of the authors' release need",
         ),
-        Format("ONNX", "onnx_file", (".onnx",), TORCHVISION, "torchvision trains"),
+        Format("ONNX", "onnx_file", (".onnx",), TORCHVISION, "torchvision trains", parts=False),
     )
 }  # fmt: skip
 """Known formats by their first suffix."""
@@ -75,6 +85,26 @@ def allowed() -> str:
     return ", ".join(SUFFIXES)
 
 
+def split(path: Path) -> tuple[Path, str]:
+    """Return a file and the name of the network in it that ``FILE#NAME`` chooses.
+
+    Returns
+    -------
+    Path
+        The file.
+    str
+        The name; empty where none is given, as in the path of a file that has the mark in its
+        own name.
+    """
+    if path.exists():
+        return path, ""
+    text = str(path)
+    for at in (i for i, letter in enumerate(text) if letter == MARK):
+        if at and Path(text[:at]).is_file():
+            return Path(text[:at]), text[at + 1 :]
+    return path, ""
+
+
 def format_of(path: Path) -> Format:
     """Return a file's format, by its name.
 
@@ -83,30 +113,40 @@ def format_of(path: Path) -> Format:
     WeightsError
         The suffix is unknown.
     """
-    try:
-        return SUFFIXES[path.suffix.lower()]
-    except KeyError:
-        raise WeightsError(
-            f"{path}: unknown kind of weight file. Allowed are {allowed()}."
-        ) from None
+    name = split(path)[0].name.lower()
+    for suffix, row in SUFFIXES.items():
+        if name.endswith(suffix) and name != suffix:
+            return row
+    raise WeightsError(f"{path}: unknown kind of weight file. Allowed are {allowed()}.")
 
 
 def open_file(path: Path) -> AbstractContextManager[TensorFile]:
     """Open a weight file for reading.
+
+    Parameters
+    ----------
+    path : Path
+        The file; ``FILE#NAME`` for a network in it where it holds several.
 
     Raises
     ------
     WeightsError
         The suffix is unknown, or the file is not what it says.
     """
-    module = importlib.import_module(f"vggfeat.weights.{format_of(path).module}")
-    opened: AbstractContextManager[TensorFile] = module.open_file(path)
+    form, (file, part) = format_of(path), split(path)
+    module = importlib.import_module(f"vggfeat.weights.{form.module}")
+    if part and not form.parts:
+        raise WeightsError(f"{file}: {form.name} files hold one network. Leave {MARK}{part} out.")
+    opened: AbstractContextManager[TensorFile] = (
+        module.open_file(file, part) if part else module.open_file(file)
+    )
     return opened
 
 
 def fingerprint(path: Path) -> str:
     """Return the SHA-256 of a weight file in hexadecimal.
 
+    Where ``FILE#NAME`` chooses one of the networks in it, the name is part of what is digested.
     Where values lie in files beside it, as an ``.onnx`` file's may, it is the SHA-256 of the
     digests of all, so that none of them can change unnoticed.
 
@@ -115,10 +155,10 @@ def fingerprint(path: Path) -> str:
     WeightsError
         A file cannot be read.
     """
-    own = digest(path)
-    if format_of(path).module != "onnx_file":
-        return own
-    from vggfeat.weights import onnx_file
+    file, part = split(path)
+    own, others = digest(file), [f"{MARK}{part}"] if part else []
+    if format_of(path).module == "onnx_file":
+        from vggfeat.weights import onnx_file
 
-    others = [digest(other) for other in onnx_file.beside(path)]
+        others += [digest(other) for other in onnx_file.beside(file)]
     return hashlib.sha256("".join([own, *others]).encode()).hexdigest() if others else own

@@ -13,9 +13,10 @@ from vggfeat.errors import WeightsError
 from vggfeat.layers import Architecture, architecture
 from vggfeat.weights import known, pairing
 from vggfeat.weights.digests import digest
-from vggfeat.weights.formats import allowed, fingerprint, format_of, open_file
+from vggfeat.weights.formats import allowed, fingerprint, format_of, open_file, split
 from vggfeat.weights.known import Published
 from vggfeat.weights.state import located, names, reach, recognised
+from vggfeat.weights.tensor_file import Understanding, understanding
 
 _WITH_MD5 = ("Keras", "MatConvNet")  # formats of which such digests were published
 _SHOWN = 8  # shapes in a message
@@ -62,6 +63,12 @@ class Inspection:
         The deepest layer that it serves; its values were not read, and may still be NaN.
     others : tuple of str
         Names of tensors that belong to no layer of the network.
+    notes : tuple of str
+        What was made of tensors that the network does not have, such as what was folded.
+    obstacle : str
+        Why it goes no further than `deepest`; empty where it just ends.
+    parts : tuple of str
+        Names of the networks in it, where it has several.
     published : Published or None
         The published file with its digest.
     filters : str
@@ -78,6 +85,9 @@ class Inspection:
     layers: tuple[Found, ...]
     deepest: str
     others: tuple[str, ...]
+    notes: tuple[str, ...]
+    obstacle: str
+    parts: tuple[str, ...]
     published: Published | None
     filters: str
     pairing: pairing.Pairing
@@ -107,6 +117,9 @@ class Inspection:
             "parameters": self.parameters,
             "layers": [asdict(layer) | {"shape": list(layer.shape)} for layer in self.layers],
             "others": list(self.others),
+            "notes": list(self.notes),
+            "obstacle": self.obstacle or None,
+            "networks": list(self.parts),
             "first_filter": self.filters or None,
             "preprocessing": self.pairing.preprocessing.to_json(),
             "why": self.pairing.why,
@@ -132,31 +145,45 @@ def inspect(path: str | os.PathLike[str], model: str | None = None) -> Inspectio
         The model is unknown.
     """
     path = Path(path).expanduser().absolute()
-    if not path.is_file():
+    place = split(path)[0]
+    if not place.is_file():
         raise WeightsError(f"No weight file {str(path)!r}. Give a {allowed()} file.")
     form = format_of(path)
     with open_file(path) as file:
-        shapes = dict(file.shapes)
-    network = architecture(model) if model else recognised(shapes)
-    if network is None:
-        raise WeightsError(f"{path} holds no network that is known here: it has {_listed(shapes)}.")
+        shapes, told = dict(file.shapes), understanding(file)
+        network = architecture(model) if model else recognised(shapes)
+        if network is None:
+            raise WeightsError(_unknown(path, shapes, told))
+        deepest = reach(file, network)
     sha256 = fingerprint(path)
-    md5 = digest(path, "md5") if form.name in _WITH_MD5 else ""
+    md5 = digest(place, "md5") if form.name in _WITH_MD5 else ""
     whose = pairing.whose(path, network)
     places = located(shapes, network)
     return Inspection(
         path=path,
         format=form.name,
-        size=path.stat().st_size,
+        size=place.stat().st_size,
         sha256=sha256,
         network=network,
         layers=_layers(network, shapes, places),
-        deepest=reach(shapes, network),
-        others=tuple(sorted(set(shapes) - set(places.values()))),
+        deepest=deepest,
+        others=tuple(sorted({*shapes, *told.elsewhere} - set(places.values()))),
+        notes=told.notes,
+        obstacle=told.obstacle.reason if told.obstacle else "",
+        parts=told.parts,
         published=known.matching(sha256, md5),
         filters=f"that of {whose[0].whose} (distance {whose[1]:.1e})" if whose else "",
         pairing=pairing.decided(path, sha256, network, md5, strange=True),
     )
+
+
+def _unknown(path: Path, shapes: Mapping[str, tuple[int, ...]], told: Understanding) -> str:
+    """Say why nothing is known of a file."""
+    if told.obstacle and not shapes:
+        return f"{path}: {told.obstacle.reason}"
+    listed = _listed(shapes) if shapes else ", ".join(told.elsewhere[:_SHOWN]) or "no tensors"
+    why = f" What stops it: {told.obstacle.reason}" if told.obstacle else ""
+    return f"{path} holds no network that is known here: it has {listed}.{why}"
 
 
 def _layers(

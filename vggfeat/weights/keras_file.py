@@ -1,16 +1,28 @@
-"""Keras's ``.h5`` files of its VGG applications, with and without the fully connected layers.
+"""Keras's files: ``.h5`` of Keras 2, ``.keras`` and ``.weights.h5`` of Keras 3.
 
-The root's attribute ``layer_names`` lists a group a layer, and each group's ``weight_names`` its
-datasets; a file of a whole model has the same below ``model_weights``. Kernels are stored (height,
-width, inputs, outputs), matrices (inputs, outputs), and ``fc1`` sees the map flattened as (row,
-column, channel): all become torch's order here.
+========================  =============================================================
+``.h5`` of Keras 2        the attribute ``layer_names`` lists a group a layer, and each
+                          group's ``weight_names`` its datasets; ``model.save`` has the
+                          same below ``model_weights``, and the graph in ``model_config``
+``.keras``                a zip archive of ``config.json``, the graph, and
+                          ``model.weights.h5``
+``.weights.h5``           of Keras 3: the layers by class and number, see
+                          :mod:`vggfeat.weights.keras3`; without the graph
+========================  =============================================================
+
+Where there is a graph, it is followed (:mod:`vggfeat.weights.graph`); else names and order have
+to do (:mod:`vggfeat.weights.keras_names`). Kernels are stored (height, width, inputs, outputs),
+matrices (inputs, outputs), and ``fc1`` sees the map flattened as (row, column, channel): all
+become torch's order here.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from itertools import count
 from math import isqrt
 from pathlib import Path
@@ -21,64 +33,123 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggfeat.errors import WeightsError
+from vggfeat.weights import keras3, keras_config, keras_names, zip_members
+from vggfeat.weights.graph import selected
+from vggfeat.weights.tensor_file import TensorFile
+from vggfeat.weights.understood import Understood
+from vggfeat.weights.zip_members import Section
 
-_BLOCK = re.compile(r"block(\d)_conv(\d)$")
-_DENSE = {"fc1": "fc6", "fc2": "fc7", "predictions": "fc8"}
-_BROKEN = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError)
+_BROKEN = (
+    *(OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError),
+    *(zipfile.BadZipFile, EOFError, NotImplementedError, MemoryError),
+)
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_ROLES = {
+    "kernel": "weight", "W": "weight", "bias": "bias", "b": "bias", "gamma": "gamma",
+    "beta": "beta", "moving_mean": "mean", "moving_variance": "variance",
+}  # fmt: skip
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[KerasFile]:
+def open_file(path: Path, part: str = "") -> Iterator[TensorFile]:
     """Open a file for reading.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    part : str
+        The network in it, where it holds several.
 
     Raises
     ------
     WeightsError
-        The file is no HDF5, is truncated, or is none that Keras wrote.
+        The file is no HDF5 and no archive of Keras's, is truncated, or none that Keras wrote.
     """
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            yield KerasFile(file)
+        if path.suffix.lower() == ".keras":
+            with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+                config = json.loads(archive.read(_CONFIG))
+                with _hdf5(zip_members.opened(archive, file, _WEIGHTS)) as held:
+                    yield _keras3(held, config, part)
+        else:
+            with _hdf5(path) as held:
+                yield _legacy(held, part) if _is_legacy(held) else _keras3(held, None, part)
     except _BROKEN as error:
         reason = str(error).strip("'\"").partition("\n")[0]
-        raise WeightsError(f"{path} cannot be read as Keras's HDF5: {reason}") from error
+        raise WeightsError(f"{path} cannot be read as a file of Keras's: {reason}") from error
 
 
-class KerasFile:
-    """An open file; datasets are read one by one.
+def _hdf5(file: Path | Section | BytesIO) -> h5py.File:
+    options = {"locking": False} if isinstance(file, Path) else {}
+    return h5py.File(file, "r", **options)
+
+
+def _is_legacy(held: h5py.File) -> bool:
+    root = held.get("model_weights", held)
+    return bool(_listed(root, "layer_names"))
+
+
+def _legacy(held: h5py.File, part: str) -> TensorFile:
+    root = held.get("model_weights", held)
+    layers = _listed(root, "layer_names")
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    sets: dict[str, Any] = {}
+    for group in layers:
+        for weight in _listed(root[group], "weight_names"):
+            data, name = root[group][weight], f"{group}/{weight}"
+            sets[name] = data
+            own = keras_names.layer_of(group, weight), _role(weight, data.ndim), name
+            found.setdefault(group, []).append(own)
+    raw = KerasTensors(sets)
+    if config := held.attrs.get("model_config"):
+
+        def lookup(path: keras_config.Path) -> Mapping[str, str]:
+            every = found.get(path[0], [])
+            return {role: name for of, role, name in every if len(path) == 1 or of == path[-1]}
+
+        if nodes := keras_config.graph(json.loads(config), lookup):
+            chosen = selected(nodes, raw.shapes, part)
+            return Understood(raw, chosen.walk, chosen.parts)
+    return keras_names.ordered(raw, keras_names.listed(layers, found), part)
+
+
+def _keras3(held: h5py.File, config: Any, part: str) -> TensorFile:
+    sets, lookup = keras3.tensors(held, config)
+    if not sets:
+        raise ValueError(
+            "it has no list of layers (layer_names), and no layers of Keras 3. Save the model with "
+            "model.save('model.keras')."
+        )
+    raw = KerasTensors(sets)
+    items = [keras_names.Item(path, own) for path, own in keras3.named(held)]
+    if config is not None and (nodes := keras_config.graph(config, lookup)):
+        chosen = selected(nodes, raw.shapes, part)
+        return Understood(raw, chosen.walk, chosen.parts)
+    return keras_names.unordered(raw, items, part)
+
+
+class KerasTensors:
+    """Datasets by the file's names, in torch's order, read one by one.
 
     Parameters
     ----------
-    file : h5py.File
-        Opened for reading.
+    sets : mapping of str to h5py.Dataset
+        By name.
     """
 
-    def __init__(self, file: h5py.File) -> None:
-        root = file.get("model_weights", file)
-        if not (names := _listed(root, "layer_names")):
-            raise ValueError(
-                "it has no list of layers (layer_names). Save the model's weights in the legacy "
-                "HDF5 format: model.save_weights('weights.h5')."
-            )
-        self._sets: dict[str, Any] = {}
-        for group in names:
-            for weight in _listed(root[group], "weight_names"):
-                self._sets[_name(group, weight, root[group][weight].ndim)] = root[group][weight]
-        self._channels = max(
-            ((name, data.shape[-1]) for name, data in self._sets.items() if data.ndim == 4),
-            default=("", 0),
-        )[1]
-        self.shapes = {name: _shape(data.shape) for name, data in self._sets.items()}
+    def __init__(self, sets: Mapping[str, Any]) -> None:
+        self._sets = sets
+        self.shapes = {name: _shape(data.shape) for name, data in sets.items()}
 
-    def read(self, name: str) -> NDArray[Any]:
-        """Return one tensor in torch's order."""
+    def read(self, name: str, channels: int = 0) -> NDArray[Any]:
+        """Return one tensor; a matrix whose rows are of maps of so many channels put in order."""
         data = self._sets[name]
         if data.ndim == 4:
             return np.ascontiguousarray(data[()].transpose(3, 2, 0, 1))
         if data.ndim < 2:
             return np.asarray(data[()])
-        channels = self._channels if name == "fc6.weight" else data.shape[0]
-        return _matrix(data, channels)
+        return _matrix(data, channels or data.shape[0])
 
 
 def _listed(group: Any, attribute: str) -> list[str]:
@@ -95,15 +166,13 @@ def _listed(group: Any, attribute: str) -> list[str]:
     return [n.decode() if isinstance(n, bytes) else str(n) for part in parts for n in part]
 
 
-def _name(group: str, weight: str, dimensions: int) -> str:
-    """Name a dataset by its layer: that in its path where a VGG is part of a larger model."""
-    kind = "bias" if dimensions == 1 else "weight"
-    for part in reversed([group, *weight.split("/")[:-1]]):
-        if block := _BLOCK.match(part):
-            return f"conv{block[1]}_{block[2]}.{kind}"
-        if part in _DENSE:
-            return f"{_DENSE[part]}.{kind}"
-    return f"{group}.{kind}"
+def _role(weight: str, dimensions: int) -> str:
+    """Return what a dataset is to its layer, by how its name ends: ``kernel:0``, ``_W_1:0``."""
+    last = weight.rpartition("/")[2].partition(":")[0]
+    for end, role in _ROLES.items():
+        if last == end or last.endswith((f"_{end}", f"_{end}_1")):
+            return role
+    return last if dimensions > 1 else f"{last}?"
 
 
 def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:

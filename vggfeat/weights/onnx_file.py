@@ -23,8 +23,9 @@ from vggfeat.preprocessing import Preprocessing
 from vggfeat.weights import onnx_messages
 from vggfeat.weights.onnx_constants import Constant, Constants
 from vggfeat.weights.onnx_graph import follow
-from vggfeat.weights.onnx_steps import Step
+from vggfeat.weights.onnx_steps import Step, following
 from vggfeat.weights.onnx_values import Values, siblings
+from vggfeat.weights.tensor_file import Obstacle, Understanding
 from vggfeat.weights.wire import Buffer
 
 _EPS = 1e-5  # what batch normalisation adds to the variance in torch, and in `network.folding`
@@ -108,8 +109,8 @@ class OnnxFile:
         The program that wrote it.
     pixels : Pixels
         What the graph does before its first convolution.
-    stopped : str
-        Why no more layers are there than are; empty where the graph ends.
+    understanding : Understanding
+        Why no more layers are there than are, where the graph goes on.
     siblings : list of str
         Names of the files that hold some of its tensors.
     """
@@ -118,7 +119,9 @@ class OnnxFile:
         model = onnx_messages.model(data)
         flow = follow(model, Constants(model, Values(path, file)))
         self.producer, self.siblings = model.producer, siblings(model)
-        self.pixels, self.stopped = flow.pixels, flow.end
+        self.pixels = flow.pixels
+        obstacle = Obstacle(following(flow), f"{flow.end}.") if flow.end else None
+        self.understanding = Understanding(obstacle=obstacle)
         self._readers: dict[str, Callable[[], NDArray[Any]]] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         layers = [step for step in flow.steps if step.weight is not None]

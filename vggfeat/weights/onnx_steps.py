@@ -147,6 +147,24 @@ def expected(flow: Flow) -> str:
             return DENSE[min(flow.dense, len(DENSE) - 1)]
 
 
+def following(flow: Flow) -> str:
+    """Return the first layer of a VGG that cannot be behind a place where a graph leaves it."""
+    suffix = flow.at.removeprefix("conv")
+    match flow.kind:
+        case "":
+            return "conv1_1"
+        case "conv":
+            return f"relu{suffix}"
+        case "linear":
+            return f"relu{flow.at[2:]}" if flow.dense < len(DENSE) else "prob"
+        case "relu" if not flow.dense:  # another convolution of the block would be missing
+            return f"pool{flow.block}"
+        case "pool" if flow.block <= BLOCKS:
+            return f"conv{flow.block}_1"
+        case _:
+            return (*DENSE, "prob")[flow.dense]
+
+
 def described(node: Node) -> str:
     """Name a node and what decides whether it fits."""
     facts = [

@@ -26,6 +26,7 @@ from vggfeat.preprocessing import (
 from vggfeat.weights import first_filters, known
 from vggfeat.weights.formats import FORMATS, format_of, open_file
 from vggfeat.weights.state import located
+from vggfeat.weights.tensor_file import understanding
 
 PREPROCESSING_KEY = "vggfeat.preprocessing"
 """Where a safetensors file's metadata may hold a :class:`Preprocessing` as JSON."""
@@ -200,6 +201,11 @@ def _said(path: Path, network: Architecture, strange: bool) -> Pairing | None:
                     "--scale with --mean and --std."
                 )
             spec, where = (spec.sized(network.input_size) if spec else None), "graph"
+        case "Keras":
+            with open_file(path) as file:
+                told = understanding(file).preprocessing
+            spec = told.sized(network.input_size) if told else None
+            where = "layer before the first convolution"
         case _:
             return None
     if spec is None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from vggfeat.errors import WeightsError
-from vggfeat.weights.torch_names import Translated
+from vggfeat.weights.torch_names import Translated, translated
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,20 +58,31 @@ class SafetensorsFile:
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[Translated]:
+def open_file(path: Path, part: str = "") -> Iterator[Translated]:
     """Open a file for reading.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    part : str
+        What stands before the names of the network's tensors, where several are in the file.
 
     Raises
     ------
     WeightsError
-        The file is not in the safetensors format, or is truncated.
+        The file is not in the safetensors format, is truncated, or holds no such network.
     """
     try:
         file = SafetensorsFile(path)
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
-    yield Translated(file)
+    try:
+        found = translated(file, part)
+    except ValueError as error:
+        raise _unreadable(path, error) from error
+    yield found
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:
-    return WeightsError(f"{path} cannot be read as safetensors: {error}.")
+    return WeightsError(f"{path} cannot be read as safetensors: {str(error).rstrip('.')}.")

@@ -7,11 +7,12 @@ canonical names of layers; nothing else needs to know which.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vggfeat.errors import WeightsError
 from vggfeat.layers import ARCHITECTURES, Architecture, Layer
+from vggfeat.weights.tensor_file import TensorFile, understanding
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -83,11 +84,14 @@ def recognised(found: Shapes) -> Architecture | None:
     return None
 
 
-def reach(found: Shapes, network: Architecture) -> str:
+def reach(file: TensorFile, network: Architecture) -> str:
     """Return the deepest layer that a file has everything for; empty where it is none."""
+    found, obstacle = file.shapes, understanding(file).obstacle
     expected, places = shapes(network), located(found, network)
     deepest = ""
     for layer in network.layers:
+        if obstacle is not None and layer.name == obstacle.before:
+            return deepest
         for name in names([layer]):
             if name not in places or found[places[name]] != expected[name]:
                 return deepest
@@ -96,56 +100,81 @@ def reach(found: Shapes, network: Architecture) -> str:
 
 
 def check(
-    found: Shapes, network: Architecture, asked: Iterable[str], path: Path, stopped: str = ""
+    file: TensorFile, network: Architecture, asked: Iterable[str], path: Path, deepest: str = ""
 ) -> None:
-    """Refuse a file that is of another network, or lacks what was asked for.
+    """Refuse a file that is of another network, lacks what was asked for, or is not understood.
 
     What belongs to layers that were not asked for may be missing, or have other shapes: a network
     trained for other classes, or without its fully connected layers, serves as far as it goes.
 
     Parameters
     ----------
-    found : mapping of str to tuple of int
-        Shapes by the file's names.
+    file : TensorFile
+        Opened file.
     network : Architecture
         What the file should be of.
     asked : iterable of str
         Names in torchvision's state dict.
     path : Path
         The file, for the message.
-    stopped : str
-        Why the file has no more layers than it has, where that is known.
+    deepest : str
+        Canonical name of the deepest layer that will run; by default the deepest that something
+        is asked for.
 
     Raises
     ------
     WeightsError
         The message lists what does not fit, and says what would.
     """
-    asked = list(asked)
+    found, wanted = file.shapes, list(asked)
     expected, places = shapes(network), located(found, network)
-    problems = [f"{name} is missing" for name in asked if name not in places]
+    missing = [name for name in wanted if name not in places]
+    problems = [f"{name} is missing" for name in missing]
     problems += [
         f"{name} has shape {found[places[name]]}, not {expected[name]}"
-        for name in asked
+        for name in wanted
         if name in places and found[places[name]] != expected[name]
     ]
     strange = sorted(set(found) - set(places.values()))
     # A head of another make may stand in the file as long as nothing of it is asked for.
-    if problems or any(_CONVOLUTIONAL.match(name) for name in strange):
-        problems += [f"{name} is unknown" for name in strange]
-    if problems:
-        more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-        more += f" ({stopped})" if stopped else ""
-        raise WeightsError(
-            f"{path} does not fit {network.name}: {'; '.join(problems[:_LISTED])}{more}. "
-            f"{_remedy(found, network)}"
-        )
+    unknown = [name for name in strange if _CONVOLUTIONAL.match(name)]
+    obstacle = understanding(file).obstacle
+    modules = {name.rpartition(".")[0] for name in wanted}
+    run = {layer.name for layer in network.layers if layer.module in modules} | {deepest}
+    order = [*network.names, ""]
+    blocked = obstacle is not None and order.index(obstacle.before) <= max(
+        (order.index(name) for name in run if name), default=-1
+    )
+    if obstacle is not None and (blocked or problems):
+        what = f"{network.name} cannot be read from it" if blocked else f"{_listed(problems)}"
+        far = reach(file, network)
+        goes = f" It goes as far as {far}." if far else ""
+        raise WeightsError(f"{path}: {what}: {obstacle.reason}{goes}")
+    if problems or unknown:
+        strangers = [f"{name} is unknown" for name in unknown]
+        there = _there(file, set(places.values())) if missing else []
+        every = "; ".join([_listed(problems + strangers), *there])
+        raise WeightsError(f"{path} does not fit {network.name}: {every}. {_remedy(file, network)}")
 
 
-def _remedy(found: Shapes, network: Architecture) -> str:
-    other = recognised(found)
+def _listed(problems: Sequence[str]) -> str:
+    more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+    return f"{'; '.join(problems[:_LISTED])}{more}"
+
+
+def _there(file: TensorFile, placed: set[str]) -> list[str]:
+    """Say which tensors a file has that stand for none of the network's, where some are missing."""
+    rest = [n for n in (*file.shapes, *understanding(file).elsewhere) if n not in placed]
+    if not rest:
+        return []
+    more = f" and {len(rest) - _LISTED} more" if len(rest) > _LISTED else ""
+    return [f"what it has instead is {', '.join(rest[:_LISTED])}{more}"]
+
+
+def _remedy(file: TensorFile, network: Architecture) -> str:
+    other = recognised(file.shapes)
     if other and other.name != network.name:
         return f"Its convolutions are those of {other.name}: give --model {other.name}."
-    if other and (deepest := reach(found, network)):
+    if other and (deepest := reach(file, network)):
         return f"It goes as far as {deepest}: ask for layers up to there, or give another file."
     return f"Give a file of {network.name}, or another --model."

@@ -3,12 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
+from vggfeat.preprocessing import Preprocessing
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Where a file's network stops being one that is understood.
+
+    Attributes
+    ----------
+    before : str
+        Canonical name of the first layer that cannot be computed as the file's network does.
+    reason : str
+        What is in the way, named as the file names it, and the remedy: for people, with a full
+        stop.
+    """
+
+    before: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Understanding:
+    """What a reader found out beside the tensors.
+
+    Attributes
+    ----------
+    obstacle : Obstacle or None
+        What must not be computed from the file; None where all that it has is understood.
+    elsewhere : tuple of str
+        Tensors, by the file's names, that certainly are not on the way to any layer it serves.
+    notes : tuple of str
+        What was made of tensors that VGG does not have: a clause each, for the log.
+    parts : tuple of str
+        Names of the networks in the file, where it has several: ``FILE#NAME`` chooses one.
+    preprocessing : Preprocessing or None
+        What layers before the first convolution do to pixels.
+    """
+
+    obstacle: Obstacle | None = None
+    elsewhere: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
 
 
 class TensorFile(Protocol):
@@ -18,6 +63,8 @@ class TensorFile(Protocol):
     is nearer to the format; :mod:`vggfeat.weights.state` knows both. Shapes are torch's: kernels
     (outputs, inputs, height, width), matrices (outputs, inputs), with the map that ``fc6`` sees
     flattened as (channel, row, column).
+
+    A reader that finds out more than that says it in an attribute `understanding`.
     """
 
     @property
@@ -26,3 +73,9 @@ class TensorFile(Protocol):
 
     def read(self, name: str) -> NDArray[Any] | Tensor:
         """Return one tensor, in memory of its own; an array where numpy has its type."""
+
+
+def understanding(file: TensorFile) -> Understanding:
+    """Return what a file's reader found out beside the tensors."""
+    found: Understanding = getattr(file, "understanding", Understanding())
+    return found

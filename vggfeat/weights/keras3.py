@@ -1,0 +1,141 @@
+"""Where Keras 3 keeps the tensors of layers: ``layers/CLASS_NUMBER/vars/INDEX``.
+
+The layers of a model lie below its ``layers`` in groups called after their class in snake case,
+with a number where a class comes again, counted in the model's order: ``conv2d``, ``conv2d_1``. A
+model that is a layer has ``layers`` of its own. Newer versions note each layer's name in an
+attribute of its ``vars``. In TensorFlow 2.12, ``layers`` were ``_layer_checkpoint_dependencies``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import h5py
+
+from vggfeat.weights.keras_config import Lookup, Path, layers_of, name_of
+
+_ROOTS = ("layers", "_layer_checkpoint_dependencies")
+_VARIABLES = {
+    "Conv2D": ("weight", "bias"),
+    "Dense": ("weight", "bias"),
+    "BatchNormalization": ("gamma", "beta", "mean", "variance"),
+}
+_LEFT_OUT = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
+"""Roles, each with the option that leaves it out."""
+
+
+def tensors(held: h5py.File, config: Mapping[str, Any] | None) -> tuple[dict[str, Any], Lookup]:
+    """Return a file's datasets by their paths, and where each layer of a model has its own.
+
+    The optimiser's state is left out.
+    """
+    sets = {name: data for name, data in _datasets(held) if not name.startswith("optimizer/")}
+    places: dict[Path, dict[str, str]] = {}
+    if config is not None:
+        for path, layer, group in _placed(config, (), held):
+            names = sorted((n for n in group if n.isdigit()), key=int) if group is not None else []
+            paths = [f"{group.name.strip('/')}/{name}" for name in names]
+            places[path] = _roles(layer, paths)
+    return sets, lambda path: places.get(path, {})
+
+
+def named(held: h5py.File) -> list[tuple[Path, dict[str, str]]]:
+    """Return the layers of a file without a graph: path with its own name last, and tensors.
+
+    The name is the one that Keras noted, else that of the group. Layers without tensors are there
+    where Keras noted names.
+    """
+    found: list[tuple[Path, dict[str, str]]] = []
+
+    def visit(group: h5py.Group, path: Path) -> None:
+        own = group.get("vars")
+        if isinstance(own, h5py.Group):
+            told = own.attrs.get("name")
+            path = (*path[:-1], str(told)) if told and path else path
+            names = sorted((n for n in own if n.isdigit()), key=int)
+            roles = _by_rank([own[name].ndim for name in names])
+            places = [f"{own.name.strip('/')}/{name}" for name in names]
+            if names or (path and not any(root in group for root in _ROOTS)):
+                found.append((path, dict(zip(roles, places, strict=True))))
+        for name in sorted(group, key=_counted):
+            inner = group[name]
+            if name not in ("vars", "optimizer") and isinstance(inner, h5py.Group):
+                visit(inner, path if name in _ROOTS else (*path, name))
+
+    visit(held, ())
+    return found
+
+
+def _by_rank(ranks: list[int]) -> list[str]:
+    match ranks:
+        case []:
+            return []
+        case [4] | [2]:
+            return ["weight"]
+        case [4, 1] | [2, 1]:
+            return ["weight", "bias"]
+        case [1, 1, 1, 1]:
+            return ["gamma", "beta", "mean", "variance"]
+        case _:
+            return [f"variable {number}" for number in range(len(ranks))]
+
+
+def _placed(
+    config: Mapping[str, Any], path: Path, at: h5py.Group
+) -> Iterator[tuple[Path, Mapping[str, Any], Any]]:
+    """Give each layer of a model with its path and its group of variables, if it has one."""
+    root = next((at[name] for name in _ROOTS if name in at), None)
+    seen: dict[str, int] = {}
+    for layer in layers_of(config):
+        snake = _snake(str(layer["class_name"]))
+        number = seen[snake] = seen.get(snake, -1) + 1
+        own, name = (*path, name_of(layer)), f"{snake}_{number}" if number else snake
+        group = root.get(name) if root is not None else None
+        if group is None:
+            continue
+        if layers_of(layer):
+            yield from _placed(layer, own, group)
+            continue
+        variables = group.get("vars")
+        told = variables.attrs.get("name") if variables is not None else None
+        if told is not None and str(told) != own[-1]:
+            raise ValueError(
+                f"its configuration calls a layer {own[-1]!r} whose tensors are those of {told!r}."
+            )
+        yield own, layer, variables
+
+
+def _roles(layer: Mapping[str, Any], paths: list[str]) -> dict[str, str]:
+    config = layer["config"]
+    roles = [
+        role
+        for role in _VARIABLES.get(str(layer["class_name"]), ())
+        if config.get(_LEFT_OUT.get(role, ""), True)
+    ]
+    if len(roles) != len(paths):
+        return {f"variable {number}": path for number, path in enumerate(paths)}
+    return dict(zip(roles, paths, strict=True))
+
+
+def _datasets(held: h5py.File) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+
+    def visit(name: str, one: Any) -> None:
+        if isinstance(one, h5py.Dataset) and "/vars/" in f"/{name}":
+            found.append((name, one))
+
+    held.visititems(visit)
+    return found
+
+
+def _snake(name: str) -> str:
+    """Return Keras's snake case: Conv2D is conv2d, MaxPooling2D max_pooling2d, ReLU re_lu."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def _counted(name: str) -> tuple[str, int]:
+    stem, _, number = name.rpartition("_")
+    return (stem, int(number)) if number.isdigit() else (name, 0)

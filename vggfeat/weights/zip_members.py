@@ -1,0 +1,84 @@
+"""Members of a zip archive that lie in it as they are, read from their places."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import BinaryIO
+
+_HEADER = 30  # bytes of a local header before the name
+_LARGEST = 1 << 33  # bytes of a compressed member that is unpacked into memory
+
+
+class Section(io.RawIOBase):
+    """A part of a file, as a file.
+
+    Parameters
+    ----------
+    file : binary file
+        What holds it; nobody else may read from it meanwhile.
+    start, size : int
+        Where the part lies, in bytes.
+    """
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        super().__init__()
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position in the part."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move in the part, never before its start."""
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, origin + offset)
+        return self._at
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Read on, to the end of the part at most."""
+        view = memoryview(buffer)[: max(0, self._size - self._at)]
+        self._file.seek(self._start + self._at)
+        count: int = self._file.readinto(view)  # type: ignore[attr-defined]
+        self._at += count
+        return count
+
+
+def opened(archive: zipfile.ZipFile, file: BinaryIO, name: str) -> Section | io.BytesIO:
+    """Return a member as a file that can be read in any order.
+
+    Parameters
+    ----------
+    archive : zipfile.ZipFile
+        The archive.
+    file : binary file
+        The same.
+    name : str
+        Of the member.
+
+    Raises
+    ------
+    KeyError
+        There is no such member.
+    ValueError
+        The archive is damaged, or the member is compressed and too large for memory.
+    """
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED:
+        if info.file_size > _LARGEST:
+            raise ValueError(f"its member {name} is compressed, and too large for that.")
+        return io.BytesIO(archive.read(info))
+    file.seek(info.header_offset)
+    header = file.read(_HEADER)
+    if len(header) < _HEADER or not header.startswith(b"PK\x03\x04"):
+        raise ValueError("it is truncated or damaged.")
+    names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    return Section(file, info.header_offset + _HEADER + names, info.file_size)

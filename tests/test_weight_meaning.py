@@ -10,8 +10,10 @@ import keras_writers
 import numpy as np
 import pytest
 import torch
+import weight_writers
 from keras_writers import Spec, norm_arrays, vgg
 from safetensors.torch import save_file
+from scipy.io import savemat
 from torch import nn
 
 from vggfeat.errors import WeightsError
@@ -167,7 +169,10 @@ def test_of_several_networks_in_a_file_one_is_chosen_by_name(tmp_path, state):
         {"left": dict(state), "right": {f"net.{k}": v for k, v in other.items()}},
         tmp_path / "two.pth",
     )
-    for path in [*keras_files(specs, tmp_path), tmp_path / "n.weights.h5", tmp_path / "two.pth"]:
+    both = prefixed(state, "left.") | prefixed(other, "right.")
+    save_file(both, tmp_path / "two.safetensors", {"format": "pt"})
+    paths = [tmp_path / name for name in ("n.weights.h5", "two.pth", "two.safetensors")]
+    for path in [*keras_files(specs, tmp_path), *paths]:
         text = refused(path, "pool5")
         assert "2 networks: left, right" in text
         assert "FILE#left" in text
@@ -390,3 +395,107 @@ def test_programs_are_refused_with_a_remedy_that_keeps_torchs_safety_on(tmp_path
         assert "weights_only" not in text
         assert ("TorchScript" if path.stem == "script" else "whole pickled model") in text
         assert "state_dict()" in text
+
+
+# Caffe and MatConvNet
+
+
+def caffe(state, path, behind=lambda *_: None):
+    """Write a Caffe model; `behind` may add layers behind each, before its ReLU."""
+    net = weight_writers.net_parameter()()
+    net.layer.add(name="data", type="Input", top=["data"])
+    below = "data"
+    for name, kind, arrays in weight_writers.ordered(state):
+        below = weight_writers.caffe_layer(net, name, kind, below, arrays)
+        below = behind(net, name, below) or below
+    path.write_bytes(net.SerializeToString())
+    return path
+
+
+def normalised(net, name, below):
+    """Add batch normalisation as Caffe has it, in two layers and with a factor."""
+    if name.startswith("conv"):
+        outputs = len(net.layer[-1].blobs[1].data)
+        number = sum(layer.type == "Convolution" for layer in net.layer) - 1
+        gamma, beta, mean, variance = norm_arrays(outputs, number)
+        factor = np.float32([4])
+        moments = [mean * factor, variance * factor, factor]
+        below = weight_writers.caffe_layer(net, f"bn_{name}", "BatchNorm", below, moments)
+        net.layer[-1].batch_norm_param.eps = 0.01
+        return weight_writers.caffe_layer(net, f"scale_{name}", "Scale", below, [gamma, beta])
+    return None
+
+
+def moments(name, outputs):
+    """Return MatConvNet's batch normalisation behind a convolution."""
+    if not name.startswith("conv"):
+        return []
+    blocks = (0, 2, 4, 7, 10)
+    number = blocks[int(name[4]) - 1] + int(name[6]) - 1
+    gamma, beta, mean, variance = norm_arrays(outputs, number)
+    both = np.stack([mean, np.sqrt(variance + 0.01)], 1)
+    weights = weight_writers.cell([gamma[:, None], beta[:, None], both])
+    return [{"name": f"bn_{name}", "type": "bnorm", "weights": weights}]
+
+
+def matconvnet(state, path, between):
+    made = weight_writers.matconvnet_network(state, 64, old=False, between=between)
+    savemat(path, made)
+    return path
+
+
+def test_batch_normalisation_of_caffe_and_of_matconvnet_is_folded(tmp_path, state):
+    expected = folded(state, 0.01)
+    for path in (
+        caffe(state, tmp_path / "w.caffemodel", normalised),
+        matconvnet(state, tmp_path / "w.mat", moments),
+    ):
+        for name, value in loaded(path).items():
+            torch.testing.assert_close(value, expected[name], rtol=2e-6, atol=1e-6)
+
+
+def test_a_layer_that_vgg_has_not_stops_caffe_and_matconvnet_where_it_stands(tmp_path, state):
+    def scaled(net, name, below):
+        if name == "relu2_1":
+            gain = np.ones(32, np.float32)
+            return weight_writers.caffe_layer(net, "late_scale", "Scale", below, [gain, gain])
+        if name == "pool1":
+            net.layer[-1].pooling_param.pool = 1
+        return None
+
+    path = caffe(state, tmp_path / "w.caffemodel", scaled)
+    assert "'pool1' (Pooling): not of the maximum" in refused(path, "conv2_1")
+    assert equal(path, state, "relu1_2")
+
+    def across(name, _outputs):
+        return [{"name": "norm3", "type": "lrn"}] if name == "conv3_1" else []
+
+    path = matconvnet(state, tmp_path / "w.mat", across)
+    assert "'norm3' (lrn)" in refused(path, "relu3_1")
+    assert equal(path, state, "conv3_1")
+
+
+def test_a_branch_of_a_caffe_model_is_not_on_the_way(tmp_path, state):
+    def branch(net, name, _below):
+        if name == "relu5_3":
+            arrays = [np.ones((9, 128, 3, 3), "f4"), np.ones(9, "f4")]
+            weight_writers.caffe_layer(net, "a_mask", "conv", "conv5_3", arrays)
+
+    path = caffe(state, tmp_path / "w.caffemodel", branch)
+    assert equal(path, state)
+    assert inspect(path).others == ("a_mask.bias", "a_mask.weight")
+
+
+def test_two_networks_of_a_caffe_model_are_chosen_by_their_first_convolutions(tmp_path, state):
+    net = weight_writers.net_parameter()()
+    other = {name: tensor + 1 for name, tensor in state.items()}
+    for suffix, tensors in (("", state), ("_p", other)):
+        below = f"data{suffix}"
+        net.layer.add(name=below, type="Input", top=[below])
+        for name, kind, arrays in weight_writers.ordered(tensors):
+            below = weight_writers.caffe_layer(net, f"{name}{suffix}", kind, below, arrays)
+    path = tmp_path / "w.caffemodel"
+    path.write_bytes(net.SerializeToString())
+    assert "2 networks: conv1_1, conv1_1_p" in refused(path)
+    assert equal(f"{path}#conv1_1", state)
+    assert equal(f"{path}#conv1_1_p", other)

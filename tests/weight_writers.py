@@ -163,7 +163,7 @@ def caffe_v1(state: State, path: Path) -> None:
     net = net_parameter()(name="VGG", input=["data"], input_dim=[10, 3, 224, 224])
     kinds = {"conv": 4, "fc": 14, "relu": 18, "pool": 17, "prob": 20, "drop": 6}
     below = "data"
-    for name, kind, arrays in _caffe_layers(state):
+    for name, kind, arrays in ordered(state):
         top = below if kind in ("relu", "drop") else name
         layer = net.layers.add(name=name, type=kinds[kind], bottom=[below], top=[top])
         _caffe_parameters(layer, kind, arrays)
@@ -180,7 +180,7 @@ def caffe_v2(state: State, path: Path) -> None:
     net = net_parameter()(name="VGG", force_backward=True)
     net.layer.add(name="data", type="Input", top=["data"])
     below = "data"
-    for name, kind, arrays in _caffe_layers(state):
+    for name, kind, arrays in ordered(state):
         below = caffe_layer(net, name, kind, below, arrays)
     path.write_bytes(net.SerializeToString())
 
@@ -201,7 +201,7 @@ def caffe_layer(
     return top
 
 
-def _caffe_layers(state: State) -> Iterator[tuple[str, str, tuple[np.ndarray, ...]]]:
+def ordered(state: State) -> Iterator[tuple[str, str, tuple[np.ndarray, ...]]]:
     """Give VGG's layers in their order: name, kind, arrays."""
     made = layers(state)
     for name, arrays in made.items():
@@ -298,42 +298,60 @@ def keras_part(state: State, path: Path) -> None:
 # MatConvNet
 
 
-def _cell(values: list[Any]) -> np.ndarray:
+def cell(values: list[Any]) -> np.ndarray:
     made = np.empty((1, len(values)), object)
     made[0, :] = values
     return made
 
 
-def _matconvnet(state: State, side: int, *, old: bool) -> dict[str, Any]:
+def _nothing(_name: str, _outputs: int) -> list[dict[str, Any]]:
+    return []
+
+
+def matconvnet_network(
+    state: State,
+    side: int,
+    *,
+    old: bool,
+    between: Callable[[str, int], list[dict[str, Any]]] = _nothing,
+) -> dict[str, Any]:
+    """Return a network's variables; `between` gives layers behind a convolution by its name."""
     found = []
-    for name, (weight, bias) in layers(state).items():
+    for name, kind, arrays in ordered(state):
+        if not arrays:
+            own = {"pool": [2, 2], "stride": [2, 2], "method": "max"} if kind == "pool" else {}
+            what = {"prob": "softmax", "drop": "dropout"}.get(kind, kind)
+            found += [{"name": name, "type": what, **own}]
+            continue
+        weight, bias = arrays
+        pad = int(weight.ndim == 4)
         if weight.ndim == 2:  # fully connected layers are convolutions over the whole map
             grid = round((weight.shape[1] / width(state)) ** 0.5) if name == "fc6" else 1
             weight = weight.reshape(len(weight), -1, grid, grid)
         filters, biases = np.moveaxis(weight, (0, 1), (3, 2)), bias[None]
-        own = {"filters": filters, "biases": biases} if old else {"weights": _cell([0, biases])}
+        own = {"filters": filters, "biases": biases} if old else {"weights": cell([0, biases])}
         if not old:
             own["weights"][0, 0] = filters
-        found += [{"name": name, "type": "conv", "stride": [1, 1], **own}]
-        found += [{"name": name.replace("conv", "relu"), "type": "relu"}]
+        found += [{"name": name, "type": "conv", "stride": [1, 1], "pad": [pad] * 4, **own}]
+        found += between(name, len(bias))
     mean = np.ones((side, side, 3), np.float32) * np.float32(MATCONVNET_MEAN)
     told = {"imageSize": [side, side, 3], "averageImage": mean, "interpolation": "bicubic"}
     if old:
-        return {"layers": _cell(found), "normalization": told, "classes": {"name": "x"}}
+        return {"layers": cell(found), "normalization": told, "classes": {"name": "x"}}
     told["averageImage"] = np.float64(MATCONVNET_MEAN).reshape(1, 1, 3)
-    return {"layers": _cell(found), "meta": {"normalization": told, "inputs": "data"}}
+    return {"layers": cell(found), "meta": {"normalization": told, "inputs": "data"}}
 
 
 def matconvnet(state: State, path: Path, side: int = 64) -> None:
-    savemat(path, _matconvnet(state, side, old=False), do_compression=True)
+    savemat(path, matconvnet_network(state, side, old=False), do_compression=True)
 
 
 def matconvnet_old(state: State, path: Path, side: int = 64) -> None:
-    savemat(path, _matconvnet(state, side, old=True))
+    savemat(path, matconvnet_network(state, side, old=True))
 
 
 def matconvnet_net(state: State, path: Path, side: int = 64) -> None:
-    savemat(path, {"net": _matconvnet(state, side, old=False)})
+    savemat(path, {"net": matconvnet_network(state, side, old=False)})
 
 
 FORMATS: dict[str, tuple[str, Writer]] = {

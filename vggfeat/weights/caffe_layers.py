@@ -142,6 +142,8 @@ def graph(data: Buffer, layers: Sequence[Message]) -> list[Node]:
 
 
 def _node(data: Buffer, layer: Message, name: str, inputs: tuple[str, ...]) -> Node:
+    if not layer.kind:  # a file that names no types: the names have to do
+        layer.kind = {"c": "Convolution", "f": "InnerProduct"}.get(layer.name[:1], "")
     kind = _KINDS.get(layer.kind, "other")
     roles = _ROLES.get(layer.kind, ())
     tensors = dict(zip(roles, layer.blobs, strict=False))

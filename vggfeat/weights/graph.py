@@ -9,6 +9,7 @@ obstacle is named, and nothing behind it is given out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -25,6 +26,7 @@ _STEPS = 20_000  # nodes looked at before a graph is called too tangled
 _SHOWN = 4  # names in a message
 _BODY = 50  # depth of a walk that went through all convolutions
 _COLOURS = 3
+_CANONICAL = re.compile(r"conv[1-5]_[1-4]|fc[678]")
 _COUNTS = tuple({network.convolutions for network in ARCHITECTURES.values()})
 
 
@@ -373,13 +375,16 @@ def selected(nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]], part:
     ValueError
         There is no such part.
     """
+    if not part and (walk := _listed(nodes)):
+        return Selection(walk, ())
     walks = followed(nodes)
     whole = [walk for walk in walks if _depth(walk) >= _BODY]
     known = {walk.steps[0].source for walk in whole}
     inner = []
     for node in nodes:
         source = tuple(sorted(node.tensors.values()))
-        if node.kind != "conv" or source in known or shapes[node.tensors["weight"]][1] != _COLOURS:
+        shape = shapes.get(node.tensors.get("weight", ""), ())
+        if node.kind != "conv" or source in known or shape[1:2] != (_COLOURS,):
             continue
         found = followed(nodes, node.name)
         if found and _depth(found[0]) >= _BODY:
@@ -401,6 +406,24 @@ def selected(nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]], part:
         )
         return Selection(replace(inner[0], obstacle=Obstacle("conv1_1", reason)), ())
     return Selection(walks[0] if walks else Walk(), ())
+
+
+def _listed(nodes: Sequence[Node]) -> Walk | None:
+    """Return the walk of a file that lists VGG's layers with weights, and no graph.
+
+    Some programs write nothing else. It is one where nothing is pooled, and all layers with weights
+    go by canonical names, in their order.
+    """
+    if any(node.kind in ("pool", "norm", "other", "pad") or node.unlike for node in nodes):
+        return None
+    weighted = [node for node in nodes if node.tensors]
+    names = [node.name for node in weighted]
+    order = [(name.startswith("fc"), name) for name in names]
+    if len(names) < 2 or order != sorted(set(order)):
+        return None
+    if not all(_CANONICAL.fullmatch(name) for name in names):
+        return None
+    return Walk(tuple(Step(node.name, node) for node in weighted), names[-1], start=names[0])
 
 
 def _part(part: str, walks: Sequence[Walk], names: Sequence[str]) -> Selection:

@@ -1,11 +1,12 @@
 """MatConvNet's ``.mat`` files, as ``imagenet-vgg-verydeep-16.mat``, and the mean they bring.
 
 A file holds the fields of one network, alone or below ``net``: ``layers``, a cell array of
-structs with ``name`` and ``weights`` (a cell array of filters and biases; ``filters`` and
+structs with ``type``, ``name`` and ``weights`` (a cell array of filters and biases; ``filters`` and
 ``biases`` in the oldest files), and ``meta.normalization`` (``normalization`` before) with
-``averageImage``, ``imageSize`` and ``interpolation``. Filters are stored (height, width, inputs,
-outputs); fully connected layers are convolutions over the whole map. The first filters see RGB in
-0..255.
+``averageImage``, ``imageSize`` and ``interpolation``. The layers run in their order. Filters are
+stored (height, width, inputs, outputs); fully connected layers are convolutions over the whole map.
+``bnorm`` has gains, offsets, and moments: the mean and the root of the variance, to which epsilon
+was added already. The first filters see RGB in 0..255.
 
 These are MAT-files of version 5, which hold a network as one compressed variable: all of it is
 read, whatever is asked for.
@@ -14,7 +15,7 @@ read, whatever is asked for.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,34 @@ from numpy.typing import NDArray
 
 from vggfeat.errors import WeightsError
 from vggfeat.preprocessing import CAFFE_RGB, INTERPOLATIONS, Preprocessing
+from vggfeat.weights.graph import Kind, Node, selected
+from vggfeat.weights.understood import Understood
 
 _BROKEN = (
     *(OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError),
     *(NotImplementedError, MemoryError, OverflowError, zlib.error, UnicodeDecodeError),
 )
 
+_KINDS: Mapping[str, Kind] = {
+    "conv": "conv", "relu": "relu", "pool": "pool", "bnorm": "norm", "dropout": "same",
+    "softmax": "softmax", "softmaxloss": "softmax",
+}  # fmt: skip
+_ROLES: Mapping[str, tuple[str, ...]] = {
+    "conv": ("weight", "bias"),
+    "bnorm": ("gamma", "beta", "mean", "deviation"),
+}
+
 
 @contextmanager
-def open_file(path: Path) -> Iterator[MatConvNetFile]:
+def open_file(path: Path, part: str = "") -> Iterator[Understood]:
     """Open a file for reading.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    part : str
+        Name of the first convolution of the network, where several are in the file.
 
     Raises
     ------
@@ -41,7 +60,9 @@ def open_file(path: Path) -> Iterator[MatConvNetFile]:
         The file is no MAT-file that scipy reads, or holds no network of MatConvNet's.
     """
     try:
-        yield MatConvNetFile(_loaded(path, ["layers", "net"]))
+        held = MatConvNetFile(_loaded(path, ["layers", "net", "params", "vars"]))
+        chosen = selected(held.nodes, held.shapes, part)
+        yield Understood(held, chosen.walk, chosen.parts)
     except _BROKEN as error:
         raise _unreadable(path, error) from error
 
@@ -76,27 +97,90 @@ class MatConvNetFile:
         network = _fields(variables.get("net", variables))
         if "layers" not in network:
             raise ValueError("it holds no layers of MatConvNet's.")
+        if "params" in network:
+            raise ValueError(
+                "it is a DagNN. Save a SimpleNN, or the model in another format, such as ONNX."
+            )
         self._arrays: dict[str, NDArray[Any]] = {}
-        for cell in network["layers"].ravel():
+        self.nodes: list[Node] = [Node("input", "input")]
+        for number, cell in enumerate(network["layers"].ravel()):
             layer = _fields(cell)
-            if "weights" in layer:
-                arrays = list(layer["weights"].ravel())
-            else:
-                arrays = [layer[name] for name in ("filters", "biases") if name in layer]
-            name = "".join(np.asarray(layer["name"]).ravel().tolist()) if "name" in layer else ""
-            for kind, array in zip(("weight", "bias"), arrays, strict=False):
-                if array.size:
-                    self._arrays[f"{name}.{kind}"] = array
+            name = _text(layer.get("name")) or f"layer {number + 1}"
+            if any(node.name == name for node in self.nodes):
+                name = f"{name}@{number + 1}"
+            self.nodes.append(self._node(layer, name, (self.nodes[-1].name,)))
         self.shapes = {name: _shape(name, array) for name, array in self._arrays.items()}
 
-    def read(self, name: str) -> NDArray[Any]:
+    def read(self, name: str, channels: int = 0) -> NDArray[Any]:  # noqa: ARG002 (in order already)
         """Return one tensor in torch's order."""
         array, shape = self._arrays[name], self.shapes[name]
-        if name.endswith(".bias"):
+        if not name.endswith(".weight"):
             return array.reshape(shape).copy()
         # (height, width, inputs, outputs) -> (outputs, inputs, height, width)
         kernel = _padded(array).transpose(3, 2, 0, 1)
         return np.ascontiguousarray(kernel).reshape(shape)
+
+    def _node(self, layer: dict[str, Any], name: str, inputs: tuple[str, ...]) -> Node:
+        what = _text(layer.get("type"))
+        if "weights" in layer:
+            arrays = list(layer["weights"].ravel())
+        else:
+            arrays = [layer[field] for field in ("filters", "biases") if field in layer]
+        arrays = [np.asarray(array) for array in arrays]
+        if what == "bnorm" and len(arrays) == 3:
+            mean, deviation = arrays[2].reshape(-1, 2, order="F").T
+            arrays = [*arrays[:2], mean, deviation]
+        roles = _ROLES.get(what, ())
+        tensors: dict[str, str] = {}
+        for number, array in enumerate(arrays):
+            if array.size:
+                role = roles[number] if number < len(roles) else f"tensor{number}"
+                tensors[role] = f"{name}.{role}"
+                self._arrays[f"{name}.{role}"] = array
+        unlike = "" if set(tensors) <= set(roles) else f"it has {len(tensors)} tensors"
+        kind = _KINDS.get(what, "other")
+        padded = True
+        if kind == "conv":
+            padded, said = _convolution(layer)
+            unlike = unlike or said or ("" if "weight" in tensors else "it has no filters")
+        elif kind == "norm" and not {"gamma", "beta", "mean", "deviation"} <= set(tensors):
+            unlike = "it has no moments"
+        elif kind == "pool":
+            unlike = _pooling(layer)
+        elif kind == "relu" and any(_numbers(layer, "leak", 0)):
+            unlike = "a leaky one"
+        elif kind == "other" and not what:
+            what = "no type"
+        return Node(name, kind, inputs, what, tensors, padded=padded, unlike=unlike)
+
+
+def _convolution(layer: dict[str, Any]) -> tuple[bool, str]:
+    """Return whether a convolution keeps the map's size, and how it is unlike VGG's."""
+    pad, unlike = _numbers(layer, "pad", 0), []
+    for field in ("stride", "dilate"):
+        if set(told := _numbers(layer, field, 1)) != {1}:
+            unlike.append(f"{field} {told}")
+    if set(pad) not in ({0}, {1}):
+        unlike.append(f"pad {pad}")
+    return set(pad) == {1}, ", ".join(unlike)
+
+
+def _pooling(layer: dict[str, Any]) -> str:
+    size, stride = _numbers(layer, "pool", 1), _numbers(layer, "stride", 1)
+    method = _text(layer.get("method")) or "max"
+    if method != "max":
+        return f"of the {method}"
+    return "" if set(size) == set(stride) == {2} else f"of {size}, stride {stride}"
+
+
+def _numbers(layer: dict[str, Any], field: str, default: float) -> list[float]:
+    if field not in layer or not np.asarray(layer[field]).size:
+        return [default]
+    return [float(value) for value in np.asarray(layer[field]).ravel()]
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else "".join(np.asarray(value).ravel().tolist())
 
 
 def _padded(array: NDArray[Any]) -> NDArray[Any]:
@@ -105,11 +189,10 @@ def _padded(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _shape(name: str, array: NDArray[Any]) -> tuple[int, ...]:
-    if name.endswith(".bias"):
+    if not name.endswith(".weight"):
         return (array.size,)
     height, width, inputs, outputs = _padded(array).shape
-    dense = name.startswith("fc")
-    return (outputs, inputs * height * width) if dense else (outputs, inputs, height, width)
+    return (outputs, inputs, height, width)
 
 
 def _told(told: dict[str, Any]) -> Preprocessing:
@@ -119,7 +202,7 @@ def _told(told: dict[str, Any]) -> Preprocessing:
     # (H, W, 3) -> (3,): the authors subtract a mean colour; their mean image is of one colour.
     red, green, blue = mean.reshape(-1, 3).mean(0).tolist()
     side = int(np.asarray(told["imageSize"]).ravel()[0]) if "imageSize" in told else CAFFE_RGB.crop
-    filter_ = "".join(np.asarray(told.get("interpolation", "")).ravel().tolist())
+    filter_ = _text(told.get("interpolation"))
     sized = CAFFE_RGB.sized(side)
     return Preprocessing(
         resize=sized.resize,

@@ -24,7 +24,7 @@ from vggfeat.preprocessing import (
     Preprocessing,
 )
 from vggfeat.weights import first_filters, known
-from vggfeat.weights.formats import FORMATS, format_of, open_file
+from vggfeat.weights.formats import FORMATS, format_of, open_file, split
 from vggfeat.weights.state import located
 from vggfeat.weights.tensor_file import understanding
 
@@ -181,16 +181,17 @@ def whose(path: Path, network: Architecture) -> tuple[first_filters.Filters, flo
 
 def _said(path: Path, network: Architecture, strange: bool) -> Pairing | None:
     """Return what a file says of itself."""
+    file = split(path)[0]
     match format_of(path).name:
         case "safetensors":
             from vggfeat.weights import safetensors_file
 
-            text = safetensors_file.metadata(path).get(PREPROCESSING_KEY)
-            spec, where = (_read(text, path) if text else None), f"metadata {PREPROCESSING_KEY!r}"
+            text = safetensors_file.metadata(file).get(PREPROCESSING_KEY)
+            spec, where = (_read(text, file) if text else None), f"metadata {PREPROCESSING_KEY!r}"
         case "MatConvNet":
             from vggfeat.weights import matconvnet_file
 
-            spec, where = matconvnet_file.preprocessing(path), "normalization"
+            spec, where = matconvnet_file.preprocessing(file), "normalization"
         case "ONNX":
             from vggfeat.weights import onnx_file
 
@@ -202,8 +203,8 @@ def _said(path: Path, network: Architecture, strange: bool) -> Pairing | None:
                 )
             spec, where = (spec.sized(network.input_size) if spec else None), "graph"
         case "Keras":
-            with open_file(path) as file:
-                told = understanding(file).preprocessing
+            with open_file(path) as opened:
+                told = understanding(opened).preprocessing
             spec = told.sized(network.input_size) if told else None
             where = "layer before the first convolution"
         case _:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vggfeat.preprocessing import Preprocessing
 from vggfeat.weights.graph import Node, Step, Walk
 from vggfeat.weights.state import recognised
-from vggfeat.weights.tensor_file import Obstacle, Understanding
+from vggfeat.weights.tensor_file import Understanding
 
 Array = NDArray[Any]
 
@@ -54,6 +54,8 @@ class Understood:
     def __init__(self, raw: Raw, walk: Walk, parts: Sequence[str] = ()) -> None:
         self._raw = raw
         self._steps = {step.layer: step for step in walk.steps}
+        for step in walk.steps:
+            _check_norms(raw, step)
         convolutions = [step for step in walk.steps if step.layer.startswith("conv")]
         self._channels = len_of(raw, convolutions[-1]) if convolutions else 0
         self._apart = all(step.norms for step in convolutions)
@@ -169,14 +171,21 @@ def affine(raw: Raw, node: Node) -> tuple[NDArray[np.float64], NDArray[np.float6
     return scale, value("beta", 0.0) - scale * value("mean", 0.0) * inverse
 
 
+def _check_norms(raw: Raw, step: Step) -> None:
+    outputs = len_of(raw, step)
+    for node in step.norms:
+        for role, name in node.tensors.items():
+            size = math.prod(raw.shapes[name])
+            if size != (1 if role == "factor" else outputs):
+                raise ValueError(
+                    f"{node} has {size} values in {name}, where {step.node.name!r} has {outputs} "
+                    "outputs."
+                )
+
+
 def len_of(raw: Raw, step: Step) -> int:
     """Return the number of a step's outputs."""
     return raw.shapes[step.node.tensors["weight"]][0]
-
-
-def stopped(reason: str, elsewhere: Sequence[str] = (), parts: Sequence[str] = ()) -> Understanding:
-    """Return what is understood of a file of which no layer can be given out."""
-    return Understanding(Obstacle("conv1_1", reason), tuple(elsewhere), parts=tuple(parts))
 
 
 def _rescaled(node: Node | None) -> Preprocessing | None:

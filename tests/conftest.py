@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from pathlib import Path
 
@@ -33,6 +34,18 @@ def peak():
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc"
 )
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Give the random moments of a test that kills programs.
+
+    Its seed is new each time, and is shown where the test fails; ``VGGFEAT_TEST_SEED`` gives it
+    again.
+    """
+    seed = int(os.environ.get("VGGFEAT_TEST_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"VGGFEAT_TEST_SEED={seed}")
+    return random.Random(seed)
 
 
 def heed_interrupts() -> None:

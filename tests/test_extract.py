@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -450,50 +449,56 @@ def test_failures_are_one_line_with_a_remedy(photos, tmp_path, args, status, mes
 
 def many(photos: Path, copies: int) -> Path:
     """Multiply the images, so that a run lasts long enough to be interrupted."""
-    for path in list(photos.rglob("*.jpg")):
+    for path in list(photos.rglob("??.jpg")):
         for number in range(copies):
             shutil.copy(path, path.with_name(f"{path.stem}-{number:03d}.jpg"))
     return photos
 
 
 def wait_for_rows(store: Path, process: subprocess.Popen[str], rows: int = 1) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
+    while process.poll() is None:  # pytest's own limit ends a run that hangs
         if store.exists():
             with FeatureStore(store) as opened:
                 if opened.counts()["done"] >= rows:
                     return
         time.sleep(0.02)
-    raise AssertionError(f"no rows were done in time: {process.communicate()}")
+    raise AssertionError(f"it ended without {rows} rows: {process.communicate()}")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_runs_go_on_and_end_as_an_unbroken_one(photos, tmp_path, how):
+def test_interrupted_runs_go_on_and_end_as_an_unbroken_one(photos, tmp_path, how, chance):
     kills = int(os.environ.get("VGGFEAT_KILLS", "2")) if how == signal.SIGKILL else 1
-    many(photos, 5 * kills)
+    copies = 5 * kills
+    many(photos, copies)
     args = [*FAST, "--layers", "pool2", "--batch-size", "4"]  # slow enough to be interrupted
-    assert cli("extract", photos, tmp_path / "unbroken.h5", *args).returncode == 0
     command = [sys.executable, "-m", "vggfeat", "extract", photos, tmp_path / "s.h5", *args]
-    done = 0
-    for kill in range(kills):
+    done = kill = 0
+    while kill < kills:
         pipe = subprocess.PIPE
         process = subprocess.Popen(
             command, stderr=pipe, stdout=pipe, text=True, preexec_fn=heed_interrupts
         )
         wait_for_rows(tmp_path / "s.h5", process, done + 1)
-        time.sleep(random.Random(kill).uniform(0, 0.05))
+        time.sleep(chance.uniform(0, 0.05))
         process.send_signal(how)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate()
         with FeatureStore(tmp_path / "s.h5") as store:
             assert store.verify().ok
             assert done < store.counts()["done"]
             done = store.counts()["done"]
-            assert done < len(store), "the kill came too late"
+            late = done == len(store)
+        kill += 1
+        if late:  # this process had to wait, and the other one came to its end: begin anew
+            (tmp_path / "s.h5").unlink()
+            done = kill = 0
+            copies *= 2
+            many(photos, copies)
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert "the same command goes on" in err
         assert "Traceback" not in err
     assert cli("extract", photos, tmp_path / "s.h5", *args).returncode == 0
+    assert cli("extract", photos, tmp_path / "unbroken.h5", *args).returncode == 0
     with FeatureStore(tmp_path / "s.h5") as a, FeatureStore(tmp_path / "unbroken.h5") as b:
         assert list(a.paths) == list(b.paths)
         assert np.array_equal(a["pool2"][:], b["pool2"][:])
@@ -505,7 +510,7 @@ def test_a_second_writer_is_told_and_the_first_goes_on(photos, tmp_path):
     first = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     wait_for_rows(tmp_path / "s.h5", first)
     second = cli("extract", photos, tmp_path / "s.h5", *FAST)
-    out, err = first.communicate(timeout=100)
+    out, err = first.communicate()
     assert first.returncode == 0, err
     assert "252 of 252" in out
     assert second.returncode == 1

@@ -1,7 +1,8 @@
 """What kills and rivals do to an index: nothing.
 
 ``VGGFEAT_KILLS=200 pytest tests/test_index_crash.py -s`` kills more often than the suite does, and
-tells what it met.
+tells what it met. A kill that fails tells its seed, and ``VGGFEAT_TEST_SEED=SEED`` kills at the
+same moments again.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ def test_killed_at_any_moment_an_index_is_the_old_one_or_the_new_one(
     store: str,
     start: str | None,
     ends: tuple[int | None, int],
+    chance: random.Random,
 ) -> None:
     met: Counter[str] = Counter()
     path = tmp_path / "photos.index"
@@ -125,9 +127,13 @@ def test_killed_at_any_moment_an_index_is_the_old_one_or_the_new_one(
         needed = time.perf_counter() - began
     assert check(path, verb == "compact") == ends[1]
     begin()
-    for _ in range(KILLS):
+    kills = 0
+    while kills < KILLS or not met["old"]:
+        kills += 1
         # Half of them towards the end, where files change places.
-        killed = run(helper, words, random.uniform(random.choice((0, 0.6)), 1.1) * needed)
+        killed = run(helper, words, chance.uniform(chance.choice((0, 0.6)), 1.1) * needed)
+        if not killed:
+            needed *= 0.9  # the machine is less busy than it was
         count = check(path, verb == "compact") if path.exists() else None
         assert count in ends
         met["new" if count == ends[1] else "old"] += killed
@@ -139,7 +145,6 @@ def test_killed_at_any_moment_an_index_is_the_old_one_or_the_new_one(
     assert os.listdir(tmp_path) == ["photos.index"]  # noqa: PTH208
     assert len(list(path.iterdir())) == 3
     print(f"\n{verb}: {needed:.2f} s, {sum(met.values())} kills: {dict(met)}")
-    assert met["old"]
 
 
 def test_two_writers_are_kept_apart_and_readers_are_not(work: Path, tmp_path: Path) -> None:

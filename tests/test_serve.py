@@ -276,13 +276,15 @@ def test_a_stop_lets_the_request_under_way_end(index, scenes, number, status):
     )
     head = (
         "POST /api/search HTTP/1.1\r\nHost: localhost\r\n"
-        f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(body)}\r\n"
+        "Expect: 100-continue\r\n\r\n"
     )
     with serving(index) as (server, address):
         port = int(address.rstrip("/").rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
-            client.sendall(head.encode() + body[:2000])
-            time.sleep(0.3)
+            client.sendall(head.encode())
+            assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"  # it has taken it up
+            client.sendall(body[:2000])
             server.send_signal(number)
             while takes_requests(address):
                 time.sleep(0.05)

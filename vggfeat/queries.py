@@ -71,6 +71,10 @@ class ImageSearch:
         The weights are others than those of the index.
     WeightsError
         They cannot be found or read.
+
+    Notes
+    -----
+    Threads may share one, as long as none of them changes the index.
     """
 
     def __init__(

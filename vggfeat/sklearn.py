@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -46,6 +45,10 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
     ----------
     n_features_out_ : int
         Length of a feature; maps (``pool="none"``) are flattened.
+
+    Notes
+    -----
+    Threads may share a fitted one; it pickles, without its network, and clones.
 
     Examples
     --------
@@ -156,12 +159,6 @@ class VGGFeatures(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = dict(super().__getstate__())
-        if "extractor_" in state:  # without its network, which is built again where it is needed
-            state["extractor_"] = replace(self.extractor_)
-        return state
 
 
 def _images(X: Any) -> list[Any]:

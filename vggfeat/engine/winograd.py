@@ -95,15 +95,17 @@ class Winograd:
     def plan(self, asked: Collection[str], images: int, height: int, width: int) -> Plan:
         """Return the plan by which layers of the maps are reached, as :func:`compiled` makes it."""
         key = (frozenset(asked), images, height, width)
-        if key not in self._plans:
-            if len(self._plans) == _PLANS:
-                self._plans.clear()
-            self._plans[key] = compiled(
+        plan = self._plans.get(key)  # in one step, since other threads make plans, too
+        if plan is None:
+            plan = compiled(
                 self.network, asked, images, height, width,
                 threads=self.threads, guarded=self.debug,
             )  # fmt: skip
-            _log.debug("plan: %s", self._plans[key].describe())
-        return self._plans[key]
+            _log.debug("plan: %s", plan.describe())
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
 
     def maps(
         self,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vggfeat.network import Network
 
 _BATCH_BYTES = 1 << 28  # features, or inputs, of a batch, where its size is chosen here
+_building = threading.Lock()  # a network for all threads; building one takes all processors
 _WORKERS = 8  # by default at most; more than that many decoders outrun any one network
 
 
@@ -96,6 +97,13 @@ class FeatureExtractor(Settings):
     ImageError
         What `truncated` or `value_range` may not be.
 
+    Notes
+    -----
+    Any number of threads may use one extractor, and each gets the rows that it would get alone, bit
+    for bit (with ``engine="auto"``: to 1e-5, where a large job of one of them changes the engine).
+    What the caller has set in torch - autocast, default dtype or device, reduced precision -
+    does not reach the network (``docs/threads.md``). A used extractor pickles, without its network.
+
     Examples
     --------
     >>> extractor = FeatureExtractor(weights="random", layers=["conv5_3", "relu7"])
@@ -104,19 +112,30 @@ class FeatureExtractor(Settings):
     (2, 4096)
     """
 
-    @cached_property
+    @property
     def network(self) -> Network:
-        """The network, built and loaded at the first use."""
+        """The network, built and loaded at the first use, once for all threads."""
         from vggfeat.network import Network
 
-        return Network.load(
-            self.architecture,
-            self.resolved_weights,
-            self.poolings,
-            self.device,
-            self.precision,
-            self.engine,
-        )
+        with _building:
+            if "_network" not in self.__dict__:
+                self.__dict__["_network"] = Network.load(
+                    self.architecture,
+                    self.resolved_weights,
+                    self.poolings,
+                    self.device,
+                    self.precision,
+                    self.engine,
+                )
+            network: Network = self.__dict__["_network"]
+        return network
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the parameters alone: weights are found, and the network built, where it goes."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
     def expect(self, images: int) -> None:
         """Say how many images are to come, so that ``auto`` can choose an engine."""

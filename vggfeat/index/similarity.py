@@ -35,6 +35,12 @@ class SimilarityIndex(IndexSearch):
     path lives in a temporary folder, until it is saved or forgotten. Searching is of
     :class:`~vggfeat.index.asking.IndexSearch`.
 
+    Notes
+    -----
+    Threads may share one for searching. Changes (:meth:`add`, :meth:`remove`, :meth:`compact`) are
+    for one thread while no other uses the same object; objects that were opened elsewhere go on
+    answering as before.
+
     Examples
     --------
     >>> with FeatureStore("photos.h5") as store:                    # doctest: +SKIP

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from vggfeat.network.checking import Check, LayerCheck, check
 from vggfeat.network.converting import Converted, convert
-from vggfeat.network.modules import build, capture
+from vggfeat.network.modules import build, walk
 from vggfeat.network.running import Network
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "LayerCheck",
     "Network",
     "build",
-    "capture",
     "check",
     "convert",
+    "walk",
 ]

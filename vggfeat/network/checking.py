@@ -243,7 +243,7 @@ def _problems(
 def _spread(loaded: Network, network: Architecture) -> dict[str, float]:
     found = {}
     side = network.input_size
-    nothing = torch.zeros(1, 3, side, side)
+    nothing = torch.zeros(1, 3, side, side, dtype=torch.float32, device="cpu")
     for name, spec in ({"own": loaded.preprocessing} | PRESETS).items():
         tried = replace(loaded, preprocessing=spec, layers={"fc8": ""})
         moved = _outputs(tried, network)["fc8"] - tried.run([nothing])["fc8"]

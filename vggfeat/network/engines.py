@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
@@ -16,8 +16,9 @@ from vggfeat import malloc
 from vggfeat.engine import ENGINES, processor
 from vggfeat.errors import DeviceError
 from vggfeat.layers import Architecture
+from vggfeat.network.callers import plain_torch
 from vggfeat.network.folding import source
-from vggfeat.network.modules import capture
+from vggfeat.network.modules import walk
 from vggfeat.processors import usable_cores
 
 if TYPE_CHECKING:
@@ -54,14 +55,12 @@ class TorchLayers:
 
     least_rows = 8  # with fewer, matrix libraries take other kernels, which round otherwise
 
-    def __init__(self, modules: nn.ModuleDict) -> None:
-        self._modules = modules
+    def __init__(self, modules: nn.ModuleDict, asked: Collection[str], keep: Keep) -> None:
+        self._modules, self._asked, self._keep = modules, asked, keep
 
     def body(self, x: Tensor, names: Sequence[str], *, result: bool = True) -> Tensor:  # noqa: ARG002
         """Run the layers from the first one on over (B, 3, H, W)."""
-        for name in names:
-            x = self._modules[name](x)
-        return x
+        return walk(self._modules, names, x, self._asked, self._keep)
 
     def head(self, rows: Tensor, names: Sequence[str]) -> None:
         """Run the fully connected layers over rows (R, D)."""
@@ -113,10 +112,7 @@ class WinogradLayers:
                 rows = self._torch(name, rows)
 
     def _torch(self, name: str, x: Tensor) -> Tensor:
-        found: Tensor = self._modules[name](x)
-        if name in self._asked:
-            self._keep(name, found)
-        return found
+        return walk(self._modules, [name], x, self._asked, self._keep)
 
 
 class Engine:
@@ -175,25 +171,29 @@ class Engine:
         The Winograd engine must be loaded, its weights packed and the first time its kernels
         compiled, which a handful of images does not repay. Once taken, it stays.
         """
+        if not self._undecided:
+            return
         with self._lock:
             deepest = [layer for layer in self._network.layers if layer.name in self._modules]
             name = next(layer.name for layer in reversed(deepest) if layer.spatial)
             each = self._network.multiply_adds(name) / self._network.input_size**2
             if self._undecided and pixels * each >= _WORTH:
-                self._undecided = False
                 self._take_winograd(f"there are {pixels * each:.1e} multiply-adds to do")
+                self._undecided = False  # from now on nobody waits for the lock
 
     @contextmanager
     def layers(self, asked: Mapping[str, str], keep: Keep) -> Iterator[Layers]:
         """Give the layers, to run while `keep` is called with the asked ones' activations.
 
-        An activation's memory may be used anew when `keep` returns.
+        An activation's memory may be used anew when `keep` returns. Any number of threads may be
+        inside at once, each with its own `keep`; before the engine is decided they take turns,
+        since the Winograd engine takes the weights away that torch runs with.
         """
-        if self._winograd is None:
-            with capture(self._modules, asked, keep):
-                yield TorchLayers(self._modules)
-        else:
-            yield WinogradLayers(self._winograd, self._modules, asked, keep)
+        with self._lock if self._undecided else nullcontext():
+            if self._winograd is None:
+                yield TorchLayers(self._modules, asked, keep)
+            else:
+                yield WinogradLayers(self._winograd, self._modules, asked, keep)
 
     def _take_torch(self, why: str) -> None:
         _log.info("engine: torch, because %s", why)
@@ -202,7 +202,8 @@ class Engine:
         from vggfeat.engine.winograd import Winograd
 
         threads = min(usable_cores(), torch.get_num_threads())
-        self._winograd = Winograd(self._network, self._parameters(), threads=threads)
+        with plain_torch():
+            self._winograd = Winograd(self._network, self._parameters(), threads=threads)
         malloc.return_freed_blocks()
         _log.info(
             "engine: winograd on %d threads, vectors of %d values, because %s",

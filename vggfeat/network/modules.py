@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from vggfeat.layers import Architecture, Layer
-from vggfeat.network.folding import Aside, folded, source
+from vggfeat.network.folding import Aside, folded
 from vggfeat.weights import Weights
 from vggfeat.weights.state import layer_shapes, names
 
@@ -68,52 +66,62 @@ def _module(layer: Layer, network: Architecture, tensors: Mapping[str, Tensor]) 
 def _empty(layer: Layer, network: Architecture) -> nn.Module:
     match layer.kind:
         case "conv":
-            return nn.Conv2d(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
+            return nn.Conv2d(
+                layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding,
+                dtype=torch.float32,
+            )  # fmt: skip
         case "relu":
-            return nn.ReLU(inplace=True)
+            return nn.ReLU()
         case "pool":
             return nn.MaxPool2d(layer.kernel, layer.stride)
         case "flatten":  # inputs of any size reach the head as the map it was trained on
             return nn.Sequential(nn.AdaptiveAvgPool2d(network.grid), nn.Flatten())
         case "linear":
-            return nn.Linear(layer.inputs, layer.outputs)
+            return nn.Linear(layer.inputs, layer.outputs, dtype=torch.float32)
         case "softmax":
             return nn.Softmax(dim=1)
         case "bn":
             raise ValueError("batch normalisation is never built, but folded")
 
 
-@contextmanager
-def capture(
-    modules: nn.ModuleDict, layers: Mapping[str, str], keep: Callable[[str, Tensor], None]
-) -> Iterator[None]:
-    """Hand over the activations of layers while the modules run, and always let go afterwards.
+def walk(
+    modules: nn.ModuleDict,
+    names: Sequence[str],
+    x: Tensor,
+    layers: Collection[str],
+    keep: Callable[[str, Tensor], object],
+) -> Tensor:
+    """Run modules one after the other, and hand over what some of them put out.
 
-    torchvision's ReLUs work in place, which would rectify the output of the layer before them
-    under the hands of whoever kept it. So while a layer is listened to, the ReLU after it writes
-    elsewhere.
+    The modules are left as they are, without hooks, so that several threads may run them at once.
 
     Parameters
     ----------
     modules : torch.nn.ModuleDict
         From :func:`build`.
-    layers : mapping of str to anything
+    names : sequence of str
+        Canonical names of those that run, in this order.
+    x : Tensor
+        Input of the first one, which is overwritten where that is a ReLU.
+    layers : collection of str
         Canonical names to listen to.
     keep : callable
-        Called with the canonical name and the activation, (B, C, H, W) or (B, D).
+        Called with the canonical name and the activation, (B, C, H, W) or (B, D). Nothing
+        overwrites it afterwards: the ReLU behind a layer that is listened to writes elsewhere.
+
+    Returns
+    -------
+    Tensor
+        What the last one puts out.
     """
-    names = list(modules)
-
-    def listen(name: str, _module: nn.Module, _inputs: object, output: Tensor) -> None:
-        keep(name, output)
-
-    with ExitStack() as undo:
-        for name in layers:
-            handle = source(modules[name]).register_forward_hook(partial(listen, name))
-            undo.callback(handle.remove)
-            after = names.index(name) + 1
-            follower = modules[names[after]] if after < len(names) else None
-            if isinstance(follower, nn.ReLU) and follower.inplace:
-                follower.inplace = False
-                undo.callback(setattr, follower, "inplace", True)
-        yield
+    kept = False
+    for name in names:
+        module = modules[name]
+        if isinstance(module, Aside):
+            keep(name, module.shown(x))
+            continue
+        x = torch.relu_(x) if isinstance(module, nn.ReLU) and not kept else module(x)
+        kept = name in layers
+        if kept:
+            keep(name, x)
+    return x

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from vggfeat import malloc, pooling
 from vggfeat.devices import TYPES, chunk_size, resolve_device
 from vggfeat.errors import DeviceError
 from vggfeat.layers import Architecture
+from vggfeat.network.callers import own_torch, plain_torch
 from vggfeat.network.engines import Engine
 from vggfeat.network.modules import build
 from vggfeat.network.positions import Portion, portions
@@ -77,9 +77,11 @@ class Network:
         place = resolve_device(device)
         if place.type == "cpu":
             malloc.keep_freed_blocks()
-        modules = build(network, weights, layers)
+        with plain_torch():
+            modules = build(network, weights, layers)
         try:
-            modules.to(place, TYPES[precision]).to(memory_format=torch.channels_last)
+            with plain_torch():
+                modules.to(place, TYPES[precision]).to(memory_format=torch.channels_last)
         except torch.OutOfMemoryError as error:
             raise DeviceError(
                 f"{place} has not the memory for {network.name}'s weights. Close what else uses "
@@ -174,7 +176,7 @@ class Network:
             found[name].append(running[-1].per_input(pooled) if name in head else pooled)
 
         asked = {name: pool for name, pool in self.layers.items() if name in self.modules}
-        with torch.inference_mode(), _exact_float32(), self.engine.layers(asked, keep) as layers:
+        with own_torch(self.device), self.engine.layers(asked, keep) as layers:
             maps = []
             for part in inputs:
                 x = layers.body(part, body, result=bool(head))
@@ -224,27 +226,11 @@ class Network:
         if spec.channels == "BGR":
             x = x.flip(1).contiguous(memory_format=torch.channels_last)
         mean, std = (
-            torch.tensor(values).to(self.device, non_blocking=True).view(1, 3, 1, 1)
+            torch.tensor(values, dtype=torch.float32, device="cpu")
+            .to(self.device, non_blocking=True)
+            .view(1, 3, 1, 1)
             for values in (spec.mean, spec.std)
         )
         # Division, as torchvision divides by 255: a product with 1/255 rounds otherwise.
         x = x.to(torch.float32).div_(1 / spec.scale).sub_(mean).div_(std)
         return x.to(self.precision)
-
-
-@contextmanager
-def _exact_float32() -> Iterator[None]:
-    """Switch off TF32, which GPUs may use for float32 (error 1e-3), and nothing else."""
-    cudnn = torch.backends.cudnn
-    products = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with cudnn.flags(
-            enabled=cudnn.enabled,
-            benchmark=cudnn.benchmark,
-            deterministic=cudnn.deterministic,
-            allow_tf32=False,
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(products)

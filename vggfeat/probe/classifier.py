@@ -87,6 +87,11 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         d, the length of a row.
     n_iter_ : int
         Newton steps of the last refinement.
+
+    Notes
+    -----
+    Threads may share a trained one, and train one each at the same time; meanwhile linear algebra
+    has one thread in all of the process while any of them factorises. It pickles and clones.
     """
 
     def __init__(

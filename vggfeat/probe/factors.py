@@ -32,6 +32,7 @@ from vggfeat.probe.deflation import Deflation
 from vggfeat.probe.losses import Diagonal
 from vggfeat.probe.rows import Floats, Positions
 from vggfeat.probe.spaces import Space
+from vggfeat.shared import SharedSetting
 
 HELD_BYTES = 256 << 20
 """Factors kept for further steps take no more than this; others are made anew each time."""
@@ -44,6 +45,11 @@ Active = npt.NDArray[np.bool_]
 @cache
 def _blas() -> ThreadpoolController:
     return ThreadpoolController()
+
+
+_one_blas_thread = SharedSetting(
+    lambda: _blas().limit(limits=1, user_api="blas").restore_original_limits
+)
 
 
 class Factors:
@@ -112,7 +118,7 @@ class Factors:
             return solved is not None
 
         # a thread a column, as the factors are too small to be shared among threads
-        with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(self._threads) as pool:
+        with _one_blas_thread(), ThreadPoolExecutor(self._threads) as pool:
             done = np.fromiter(pool.map(solve, range(len(names))), bool)
         return self._space.pull(weights) - rest, done
 

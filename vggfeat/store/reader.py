@@ -54,6 +54,11 @@ class FeatureStore:
     StoreError
         There is no file, or it is damaged, of another kind, or of a newer format.
 
+    Notes
+    -----
+    Threads may share one until it is closed; their reads take turns. It does not pickle: send its
+    path.
+
     Examples
     --------
     >>> with FeatureStore("photos.h5") as store:  # doctest: +SKIP

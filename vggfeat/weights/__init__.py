@@ -207,7 +207,7 @@ def _report(found: Understanding, path: Path) -> None:
 def _float32(values: NDArray[Any] | Tensor) -> Tensor:
     import torch
 
-    return torch.as_tensor(values).float()
+    return torch.as_tensor(values, device="cpu").float()
 
 
 def _finite(tensor: Tensor, name: str, path: Path) -> Tensor:

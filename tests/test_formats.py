@@ -146,6 +146,17 @@ def test_tiffs_with_other_codecs_are_read_by_the_extra(name: str) -> None:
     assert np.abs(decoded(file.getvalue()) - eight(values)).max() <= 1
 
 
+@pytest.mark.timeout(30)
+def test_a_huge_image_that_two_decoders_try_waits_for_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vggfeat.decoding.HUGE_PIXELS", 100)
+    data = grey(bytes(range(200)) * 3, 8, more={259: ("H", (7,))})
+    for _ in range(2):
+        with pytest.raises(ImageError, match="8-bit grey TIFF"):
+            decode(io.BytesIO(data))
+
+
 def test_bands_without_a_meaning_are_refused_and_not_guessed() -> None:
     five = np.dstack([RGB, GREY, GREY])
     data = tiff(raw(levels(five, 8), "u1"), 30, 20, (8,) * 5)

@@ -74,7 +74,7 @@ class Decoding:
     ) -> None:
         self._max_pixels, self._truncated, self._range = max_pixels, truncated, value_range
         self._tally, self._stack = tally, stack
-        self._kind, self._size = "", (0, 0)
+        self._kind, self._size, self._has_turn = "", (0, 0), False
 
     def image(self, stream: BinaryIO) -> Image.Image:
         """Decode; whatever is wrong with the file raises ImageError."""
@@ -88,7 +88,10 @@ class Decoding:
                     raise ImageError("truncated camera raw file")
                 return develop(stream, self._check)
             if header is not None:
-                return self._tiff(stream, header)
+                rgb = self._tiff(stream, header)
+                if header.pages:
+                    self._tally.add("pages")
+                return rgb
             self._check_depth(stream)
             try:
                 return self._with_pillow(stream, AS_PILLOW_SAYS)
@@ -101,8 +104,6 @@ class Decoding:
             raise ImageError(one_line(reason)) from error
 
     def _tiff(self, stream: BinaryIO, header: Header) -> Image.Image:
-        if header.pages:
-            self._tally.add("pages")
         narrowed = header.bits > 8 and header.colours > 1  # by Pillow, to the upper 8 bits
         if header.sane and not (header.pillow_is_right and (self._range == FULL or not narrowed)):
             return self._with_tifffile(stream, header)
@@ -162,7 +163,8 @@ class Decoding:
             else:
                 rgb = upright(image, self._range, samples)
             if header is None and self._kind != "MPO":  # whose others are previews of the first
-                rgb = rgb.copy() if rgb is image else rgb  # asking a GIF seeks in it
+                if self._kind == "GIF" and rgb is image:
+                    rgb = image.copy()  # asking a GIF seeks in it
                 if _animated(image):
                     self._tally.add("pages")
             return rgb
@@ -172,8 +174,9 @@ class Decoding:
         pixels = width * height
         if pixels > self._max_pixels:
             raise ImageError(_too_large(f"{width} x {height}", self._max_pixels))
-        if pixels > HUGE_PIXELS:
+        if pixels > HUGE_PIXELS and not self._has_turn:  # another decoder may ask again
             self._stack.enter_context(_huge_turn)
+            self._has_turn = True
 
     def _check_depth(self, stream: BinaryIO) -> None:
         """Refuse a value range where Pillow gives only the upper 8 bits of 16."""

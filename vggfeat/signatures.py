@@ -6,7 +6,7 @@ import re
 
 _Table = tuple[tuple[str, re.Pattern[bytes]], ...]
 
-SIGNATURE_BYTES = 32
+SIGNATURE_BYTES = 64
 """How many first bytes :func:`sniff` needs."""
 
 RAW = "RAW"
@@ -28,7 +28,7 @@ _SIGNATURES = (
         ),
     ),
     ("TIFF", re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+")),
-    ("AVIF", re.compile(rb".{4}ftyp(avi[fs]|(mif1|msf1|miaf).{4}(.{4}){0,3}avi[fs])", re.DOTALL)),
+    ("AVIF", re.compile(rb".{4}ftyp(avi[fs]|(mif1|msf1|miaf).{4}(.{4}){0,11}avi[fs])", re.DOTALL)),
     ("HEIC", re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)),
     ("JPEG 2000", re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51")),
     ("PPM", re.compile(rb"P[1-6]\s+(#|\d+\s+\d+\s)")),

@@ -1,15 +1,19 @@
 """Clients that search an index over loopback, all at once: errors, latency, answers a second.
 
-python benchmarks/serve.py [--clients 20] [--seconds 60] [--images 2000]
+python benchmarks/serve.py [--clients 20] [--seconds 60] [--images 2000] [--idle 1000]
 
-Each client in turn uploads a photo and searches for the first image found, then fetches ten of its
-thumbnails. The network is vgg16-tiny with its trained weights, the photos are parts of
-scikit-learn's two sample photographs.
+Beside them, --idle connections have sent half a request and nothing more; each one that the server
+lets go is opened again at once. Each client in turn uploads a photo and searches for the first
+image found, then fetches ten of its thumbnails. The network is vgg16-tiny with its trained weights,
+the photos are parts of scikit-learn's two sample photographs.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
+import selectors
+import socket
 import subprocess
 import sys
 import tempfile
@@ -77,22 +81,73 @@ class Clients:
         return answer
 
 
+class Idlers:
+    """Connections that keep the server waiting, until the end."""
+
+    def __init__(self, address: str, count: int, end: float) -> None:
+        self.url, self.end = httpx.URL(address), end
+        self.opened = self.refused = 0
+        self.selector = selectors.DefaultSelector()
+        for _ in range(count):
+            self.open()
+
+    def open(self) -> None:
+        """Send half a request."""
+        half = socket.create_connection((self.url.host, self.url.port), timeout=60)
+        half.sendall(b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Le")
+        half.setblocking(False)
+        self.selector.register(half, selectors.EVENT_READ)
+        self.opened += 1
+
+    def run(self) -> None:
+        """Open those again that the server closes."""
+        while time.monotonic() < self.end:
+            for key, _ in self.selector.select(0.1):
+                half = key.fileobj
+                try:
+                    answer = half.recv(4096)
+                    self.refused += answer.startswith(b"HTTP/1.1 503")
+                except OSError:
+                    answer = b""
+                if not answer:
+                    self.selector.unregister(half)
+                    half.close()
+                    self.open()
+        for key in list(self.selector.get_map().values()):
+            key.fileobj.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--idle", type=int, default=0)
     options = parser.parse_args()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    usual = (min(1024, hard), hard)  # for the server
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
     with tempfile.TemporaryDirectory() as name:
         index = make(Path(name), options.images)
         photos = [file.read_bytes() for file in sorted((Path(name) / "photos").iterdir())]
         command = [sys.executable, "-m", "vggfeat", "serve", str(index), "--port", "0"]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        server = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, usual),
+        )
         try:
             assert server.stdout is not None
             address = server.stdout.readline().split(" at ")[1].split()[0]
-            clients = Clients(address, photos, time.monotonic() + options.seconds)
-            jobs = [threading.Thread(target=clients.one, args=(n,)) for n in range(options.clients)]
+            end = time.monotonic() + options.seconds
+            idlers = Idlers(address, options.idle, end)
+            clients = Clients(address, photos, end)
+            jobs = [threading.Thread(target=idlers.run)]
+            jobs += [
+                threading.Thread(target=clients.one, args=(n,)) for n in range(options.clients)
+            ]
             for job in jobs:
                 job.start()
             for job in jobs:
@@ -100,8 +155,13 @@ def main() -> None:
             status = Path(f"/proc/{server.pid}/status").read_text()
         finally:
             server.terminate()
-            server.wait()
+            _, log = server.communicate()
     print(f"{options.clients} clients, {options.seconds:.0f} s, {options.images} images")
+    if options.idle:
+        print(
+            f"{options.idle} idle connections at a time, {idlers.opened} in all, "
+            f"{idlers.refused} refused; the server's log has {len(log.splitlines())} lines"
+        )
     print(f"errors: {len(clients.errors)} {clients.errors[:3]}")
     for kind, seconds in clients.seconds.items():
         p50, p95, p99 = 1000 * np.percentile(seconds, [50, 95, 99])

@@ -100,7 +100,7 @@ def test_a_photo_is_chosen_boxed_clicked_through_and_filtered(browser, address, 
 
     second = browser.run(PATHS)[1]
     browser.run("document.querySelectorAll('.hit')[1].click()")
-    browser.wait("location.search.startsWith('?place=')")
+    browser.wait("location.search.includes('place=')")
     browser.wait(f"{SETTLED} && !{PATHS}.includes({second!r})")
     assert browser.run("document.querySelector('#what').textContent") == second
 
@@ -108,6 +108,110 @@ def test_a_photo_is_chosen_boxed_clicked_through_and_filtered(browser, address, 
     browser.wait(f"{SETTLED} && {PATHS}.every((one) => one.startsWith('china/'))")
     browser.run("history.back()")
     browser.wait(f"{SETTLED} && {PATHS}.some((one) => one.startsWith('flower/'))")
+
+
+def test_back_forward_reload_and_a_shared_address_bring_every_state_back(
+    browser, address, scenes, tmp_path
+):
+    browser.size(1200, 700)
+    browser.go(f"{address}?k=30")
+    browser.wait(f"{SETTLED} && {PATHS}.length === 30")
+    browser.upload("#file", scenes / "flower" / "07.jpg")
+    browser.wait(f"{SETTLED} && {PATHS}[0] === 'flower/07.jpg'")
+    states = [seen(browser)]
+
+    def then(script: str, until: str) -> None:
+        browser.run(script)
+        browser.wait(f"{SETTLED} && ({until})")
+        states.append(seen(browser))
+
+    then("document.querySelectorAll('.less')[3].click()", f"{CHOSEN}.length === 1")
+    then(f"({PICK})('flower')", f"{CHOSEN}.length === 2")
+    then("setBox({ x: 10, y: 20, w: 50, h: 60 })", "location.search.includes('box=')")
+    then("document.querySelectorAll('.hit')[9].click()", "location.search.includes('place=')")
+    assert browser.run("document.querySelector('#query').src.includes('/api/thumbnail/')")
+    then("setBox({ x: 0, y: 0, w: 40, h: 40 })", "location.search.includes('box=')")
+    assert len({state["address"] for state in states}) == len(states)
+
+    for state in states[-2::-1]:
+        browser.run("history.back()")
+        came_back(browser, state)
+    for state in states[1:]:
+        browser.run("history.forward()")
+        came_back(browser, state)
+    for state in (states[-1], states[3]):  # of an indexed image, and of a photo
+        browser.tell("Page.navigate", url="about:blank")
+        browser.go(state["address"])
+        came_back(browser, state)
+        browser.tell("Page.reload")
+        came_back(browser, state)
+    # Another browser, which does not have the photo.
+    with browsing(tmp_path / "other") as other:
+        other.go(states[-1]["address"])
+        came_back(other, states[-1])
+        other.go(states[0]["address"])
+        other.wait(f"{SETTLED} && {STATUS}.includes('chosen in another browser')")
+        assert len(other.run(PATHS)) == 30  # something to start from
+
+
+def seen(browser: Browser) -> dict[str, object]:
+    """Return what a person sees of a state."""
+    return {
+        "address": browser.run("location.href"),
+        "paths": browser.run(PATHS),
+        "chosen": browser.run(CHOSEN),
+        "name": browser.run("what.textContent"),
+        "box": browser.run("box.hidden ? '' : box.style.cssText"),
+    }
+
+
+def came_back(browser: Browser, state: dict[str, object]) -> None:
+    browser.wait(f"document.readyState === 'complete' && location.href === {state['address']!r}")
+    browser.wait(f"{SETTLED} && {PATHS}.join() === {','.join(state['paths'])!r}")
+    browser.wait(f"what.textContent === {state['name']!r}")
+    browser.wait("document.querySelector('#query').naturalWidth > 0")
+    assert seen(browser) == state
+
+
+def test_back_is_where_one_was_on_the_page(browser, address):
+    browser.size(1200, 700)
+    browser.go(f"{address}?k=40")
+    browser.wait(SETTLED)
+    browser.run("scrollTo(0, 900)")
+    browser.wait("history.state?.top === 900")
+    browser.run("document.querySelectorAll('.hit')[30].click()")
+    browser.wait("location.search.includes('place=')")
+    browser.wait(f"{SETTLED} && scrollY === 0")
+    browser.run("history.back()")
+    browser.wait(f"{SETTLED} && scrollY === 900")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_on_a_phone_the_results_begin_on_the_first_screen(browser, address, tmp_path, dark):
+    browser.size(390, 844, dark)
+    browser.go(f"{address}?place=3&k=12&path=china&label=china")
+    browser.wait(f"{SETTLED} && document.querySelector('#query').naturalWidth > 0")
+    top = browser.run("document.querySelector('#results').getBoundingClientRect().top")
+    assert top < 844 / 2
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    assert browser.run("count.textContent") == " · 2"
+    assert not browser.run("narrow.open")
+    browser.run("document.querySelector('#narrow > summary').click()")
+    browser.wait("path.checkVisibility()")
+    browser.size(1200, 700)
+    browser.wait("path.checkVisibility()")
+
+
+def test_scores_have_as_many_digits_as_one_another(browser, address):
+    browser.go(f"{address}?place=3&k=47")
+    browser.wait(SETTLED)
+    scores = browser.run("[...document.querySelectorAll('strong')].map((one) => one.textContent)")
+    assert {len(score.lstrip("-")) for score in scores} == {6}
+    digits = browser.run(
+        "show([1034.12, 98.7, 3].map((score, place) => ({ score, place, path: 'a.jpg' }))),"
+        "[...document.querySelectorAll('strong')].map((one) => one.textContent)"
+    )
+    assert digits == ["1034.1", "98.7", "3.0"]
 
 
 def test_several_filters_are_chosen_and_taken_away(browser, address, tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 from test_serve import ask, index, png, within_this_process  # noqa: F401 (index: a fixture)
 
 from vggfeat.cli.serve import serve as command
-from vggfeat.images import MAX_PIXELS
+from vggfeat.images import MAX_PIXELS, size_of
 from vggfeat.web.budget import PixelBudget
 from vggfeat.web.guarding import Hosts, host_of
 from vggfeat.web.limits import Limits
@@ -178,3 +178,8 @@ def test_a_photo_of_the_page_may_be_of_any_kind_that_is_extracted(client):
     file = io.BytesIO()
     Image.new("RGB", (80, 60), "red").save(file, "TGA")
     assert len(ask(client, file.getvalue(), k=3)) == 3
+
+
+def test_the_size_of_an_image_is_told_before_any_of_it_is_decoded():
+    head = png(9504, 6336)[:41]  # nothing but the header
+    assert size_of(io.BytesIO(head), upright=False) == (9504, 6336)

@@ -121,8 +121,15 @@ def decoded(
         yield decoding.image(file)
 
 
-def size_of(stream: BinaryIO) -> tuple[int, int]:
-    """Return width and height of an image, turned upright, in pixels, from its header alone.
+def size_of(stream: BinaryIO, *, upright: bool = True) -> tuple[int, int]:
+    """Return width and height of an image in pixels, as it says itself.
+
+    Parameters
+    ----------
+    stream : binary file
+    upright : bool
+        Turned by its EXIF orientation, for which Pillow decodes most PNGs whole, since it may
+        stand at their end. Without it the header alone is read.
 
     Raises
     ------
@@ -135,12 +142,12 @@ def size_of(stream: BinaryIO) -> tuple[int, int]:
         if kind == RAW:
             return raw_size(stream)
         if header is not None and header.sane:
-            turned = header.orientation >= FIRST_ON_ITS_SIDE
+            turned = upright and header.orientation >= FIRST_ON_ITS_SIDE
             return (header.height, header.width) if turned else (header.width, header.height)
         with open_image(stream, kind) as image:
             width, height = image.size
             try:
-                turned = image.getexif().get(0x0112, 1) >= FIRST_ON_ITS_SIDE
+                turned = upright and image.getexif().get(0x0112, 1) >= FIRST_ON_ITS_SIDE
             except Exception:  # as in upright
                 turned = False
             return (height, width) if turned else (width, height)

@@ -162,7 +162,7 @@ def _check_content(file: BinaryIO, path: str) -> None:
     # Formats without a signature are known by their names, and then by their headers.
     if extension(path) not in IMAGE_EXTENSIONS | RAW_EXTENSIONS:
         raise ImageError("not an image by its first bytes")
-    size_of(file)
+    size_of(file, upright=False)
     file.seek(0)
 
 

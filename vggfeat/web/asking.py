@@ -212,7 +212,7 @@ class Desk:
 
     def _seen(self, file: BinaryIO, box: str | None) -> npt.NDArray[np.float64]:
         try:
-            width, height = size_of(file)
+            width, height = size_of(file, upright=False)
         except ImageError:  # decoding says why; until then it counts as the largest
             width, height = self.limits.pixels, 1
         if width * height > self.limits.pixels:
@@ -223,9 +223,11 @@ class Desk:
             )
         # Until its features are there: while it waits for the network, it is in the memory.
         with decoding.taken(width * height):
-            reading = self._search.extractor.reading | {"max_pixels": self.limits.pixels}
-            image = decode(file, **reading)
-            return self.index.prepared(self._features(image, box))
+            return self.index.prepared(self._decoded(file, box))
+
+    def _decoded(self, file: BinaryIO, box: str | None) -> npt.NDArray[Any]:
+        reading = self._search.extractor.reading | {"max_pixels": self.limits.pixels}
+        return self._features(decode(file, **reading), box)
 
     def _features(self, image: Image.Image, box: str | None) -> npt.NDArray[Any]:
         part = None if box is None else Region.parse(box)

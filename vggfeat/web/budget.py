@@ -7,10 +7,13 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vggfeat import malloc
 from vggfeat.processors import usable_cores
 
 DECODED_PIXELS = 64_000_000
 """Pixels that all images that are being decoded and looked at may have together."""
+
+_LARGE = 4_000_000  # pixels from which on an image's memory is given back at once
 
 
 class PixelBudget:
@@ -32,7 +35,10 @@ class PixelBudget:
 
     @contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
-        """Wait for an image's turn and keep its pixels for the length of a ``with`` block."""
+        """Wait for an image's turn and keep its pixels for the length of a ``with`` block.
+
+        The block lets go of a large image before it ends, whose memory is then given back.
+        """
         weight, ticket = min(max(pixels, self._least), self._most), object()
         with self._changed:
             self._queue.append(ticket)
@@ -45,6 +51,9 @@ class PixelBudget:
         try:
             yield
         finally:
+            if pixels >= _LARGE:
+                # Else each thread that had a large image would keep its memory.
+                malloc.return_freed_blocks()
             with self._changed:
                 self._left += weight
                 self._changed.notify_all()

@@ -162,7 +162,7 @@ class Pictures:
             if file.seek(0, os.SEEK_END) > MOST_BYTES:
                 raise ImageError(f"it has more than {MOST_BYTES:,} bytes")
             file.seek(0)
-            width, height = size_of(file)  # else it may only begin like an image
+            width, height = size_of(file, upright=False)  # else it may only begin like an image
             file.seek(0)
         except BaseException:
             file.close()

@@ -1,15 +1,14 @@
 "use strict";
-// The page of an index. What is asked lives in `state`; all of it but an uploaded photo is also in
-// the address, so that Back, Reload and links work.
+// The page of an index. What is asked lives in `state`, and all of it is in the address, so that Back,
+// Reload and links work. Of a photo the address has a key; the photo itself stays in this browser.
 
 const $ = (id) => document.getElementById(id);
 const limit = Number(document.body.dataset.upload);
-const state = { place: null, file: null, box: null, numbering: "", path: [], label: [], unlike: [] };
+const state = { place: null, photo: null, file: null, box: null, numbering: "", path: [], label: [], unlike: [] };
 let turn = 0; // answers to earlier questions are dropped
 let shown = null; // object URL of the uploaded photo
 
-const filters = () => ["path", "label"].flatMap((name) => state[name].map((value) => [name, value]));
-const unlikes = () => state.unlike.map((place) => ["unlike", place]);
+const pairs = (of, ...names) => names.flatMap((name) => of[name].map((value) => [name, value]));
 const asking = () => state.file !== null || state.place !== null;
 
 function tell(text, bad = false) {
@@ -17,40 +16,98 @@ function tell(text, bad = false) {
   $("status").classList.toggle("bad", bad);
 }
 
-function remember(push) {
-  const query = new URLSearchParams(filters());
-  if (state.place !== null) {
-    query.set("place", state.place);
-    for (const pair of unlikes()) query.append(...pair);
-    query.set("numbering", state.numbering);
-    if (state.box) query.set("box", boxText());
+// The address of what is asked, or would be.
+function link(of) {
+  const query = new URLSearchParams(pairs(of, "path", "label"));
+  if (of.place !== null || of.photo) {
+    query.set(...(of.photo ? ["photo", of.photo] : ["place", of.place]));
+    for (const pair of pairs(of, "unlike")) query.append(...pair);
+    if (of.numbering && !(of.photo && !of.unlike.length)) query.set("numbering", of.numbering);
+    if (of.box) query.set("box", boxText(of.box));
   }
   if ($("k").value !== "24") query.set("k", $("k").value);
-  const address = query.size ? `?${query}` : location.pathname;
-  history[push ? "pushState" : "replaceState"](null, "", address);
+  return query.size ? `?${query}` : location.pathname;
 }
 
-function recall() {
+function remember(push) {
+  history[push ? "pushState" : "replaceState"]({}, "", link(state));
+}
+
+// How far down the page was, for Back: its results come later than the browser would scroll.
+history.scrollRestoration = "manual";
+let resting = 0;
+addEventListener("scroll", () => {
+  clearTimeout(resting);
+  resting = setTimeout(() => history.replaceState({ top: scrollY }, ""), 150);
+});
+
+// Photos that were chosen lately, kept in this browser under keys that begin with the time.
+const KEPT = 40;
+const here = new Map(); // for browsers that keep nothing
+const base = new Promise((resolve) => {
+  try {
+    const request = indexedDB.open("vggfeat", 1);
+    request.onupgradeneeded = () => request.result.createObjectStore("photos");
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => resolve(null);
+  } catch {
+    resolve(null);
+  }
+});
+
+async function stored(mode, ask) {
+  const opened = await base;
+  if (!opened) return null;
+  return new Promise((resolve) => {
+    const request = ask(opened.transaction("photos", mode).objectStore("photos"));
+    request.onsuccess = () => resolve(request.result ?? null);
+    request.onerror = () => resolve(null);
+  });
+}
+
+async function keep(key, file) {
+  here.set(key, file);
+  await stored("readwrite", (photos) => photos.put(file, key));
+  const keys = (await stored("readonly", (photos) => photos.getAllKeys())) || [];
+  for (const old of keys.slice(0, -KEPT)) stored("readwrite", (photos) => photos.delete(old));
+}
+
+const kept = async (key) => here.get(key) || stored("readonly", (photos) => photos.get(key));
+
+function newKey() {
+  const random = [...crypto.getRandomValues(new Uint32Array(2))];
+  return [Date.now(), ...random].map((number) => number.toString(36)).join("-");
+}
+
+async function recall() {
+  const mine = ++turn;
   const query = new URLSearchParams(location.search);
   const number = (text) => (/^\d+$/.test(text || "") ? [Number(text)] : []);
   const parts = (query.get("box") || "").split(",").map(parseFloat);
   const [x, y, w, h] = parts;
+  const photo = query.get("photo");
+  const file = photo ? await kept(photo) : null;
+  if (mine !== turn) return;
+  const lost = photo && !file;
   Object.assign(state, {
-    place: number(query.get("place"))[0] ?? null,
-    file: null,
-    box: parts.length === 4 && parts.every(Number.isFinite) ? { x, y, w, h } : null,
+    place: photo ? null : number(query.get("place"))[0] ?? null,
+    photo: file && photo,
+    file,
+    box: !lost && parts.length === 4 && parts.every(Number.isFinite) ? { x, y, w, h } : null,
     numbering: query.get("numbering") || "",
     path: query.getAll("path").filter(Boolean),
     label: query.getAll("label").filter(Boolean),
-    unlike: query.getAll("unlike").flatMap(number),
+    unlike: lost ? [] : query.getAll("unlike").flatMap(number),
   });
   $("k").value = query.get("k") || "24";
-  showQuery(state.place === null ? "" : `Image ${state.place}`);
-  ask();
+  showQuery(file ? file.name || "Pasted photo" : state.place === null ? "" : `Image ${state.place}`);
+  const top = history.state?.top || 0;
+  await ask();
+  if (lost) tell("This address is of a photo that was chosen in another browser, or long ago. Choose it here to search for it.", true);
+  scrollTo({ top, behavior: "instant" });
 }
 
-function boxText() {
-  const { x, y, w, h } = state.box;
+function boxText({ x, y, w, h }) {
   return [x, y, w, h].map((value) => `${value.toFixed(2)}%`).join(",");
 }
 
@@ -71,7 +128,7 @@ async function ask() {
     show(found);
     if (focused) document.querySelector(".hit")?.focus({ preventScroll: true });
     const images = found.length === 1 ? "1 image" : `${found.length} images`;
-    tell(found.length ? `${images} ${kind}${time}` : "No image fits the filters.");
+    tell(found.length ? `${images} ${kind}${time}` : answer.hint || "No image fits the filters.");
   } catch (error) {
     if (mine !== turn) return;
     show([]);
@@ -97,13 +154,13 @@ function search() {
   else form.set("place", state.place);
   form.set("k", $("k").value || "24");
   form.set("numbering", state.numbering);
-  for (const pair of [...filters(), ...unlikes()]) form.append(...pair);
-  if (state.box) form.set("box", boxText());
+  for (const pair of pairs(state, "path", "label", "unlike")) form.append(...pair);
+  if (state.box) form.set("box", boxText(state.box));
   return told(fetch("/api/search", { method: "POST", body: form }));
 }
 
 function sample() {
-  const query = new URLSearchParams([...filters(), ["k", $("k").value || "24"]]);
+  const query = new URLSearchParams([...pairs(state, "path", "label"), ["k", $("k").value || "24"]]);
   return told(fetch(`/api/sample?${query}`));
 }
 
@@ -127,7 +184,9 @@ function element(name, attributes, ...children) {
 }
 
 function show(images) {
-  $("results").replaceChildren(...images.map(card));
+  const largest = Math.max(1, ...images.map((one) => Math.abs(one.score ?? 0)));
+  const places = Math.max(0, 4 - Math.floor(Math.log10(largest))); // as many digits in each score
+  $("results").replaceChildren(...images.map((one) => card(one, places)));
 }
 
 const address = (kind, place, more = "") =>
@@ -143,11 +202,11 @@ function thumbnail(place) {
 // A path whose lines break after a slash where they can.
 const broken = (path) => path.split(/(?<=\/)/).flatMap((part) => [part, element("wbr", {})]);
 
-function card(one) {
+function card(one, places) {
   const line = element("div", { class: "line" });
-  if (one.score !== undefined) line.append(element("strong", {}, one.score.toFixed(4)));
+  if (one.score !== undefined) line.append(element("strong", {}, one.score.toFixed(places)));
   if (one.label) line.append(element("span", { class: "chip" }, one.label));
-  const hit = element("a", { class: "hit", href: `?place=${one.place}` }, thumbnail(one.place), line,
+  const hit = element("a", { class: "hit", href: link(chosenPlace(one.place)) }, thumbnail(one.place), line,
     element("p", { class: "path" }, ...broken(one.path)));
   hit.setAttribute("aria-label", `Search for images like ${one.path}`);
   hit.addEventListener("click", (event) => {
@@ -166,8 +225,10 @@ function card(one) {
   return element("li", {}, hit, more);
 }
 
+const chosenPlace = (place) => ({ ...state, place, photo: null, file: null, box: null, unlike: [] });
+
 function choose(place, path) {
-  Object.assign(state, { place, file: null, box: null, unlike: [] });
+  Object.assign(state, chosenPlace(place));
   showQuery(path);
   remember(true);
   ask();
@@ -188,6 +249,8 @@ function showChosen() {
     $(list)?.replaceChildren(...state[name].map((value) => chosen(name, value)));
   }
   $("less").hidden = !state.unlike.length;
+  const count = state.path.length + state.label.length;
+  $("count").textContent = count ? ` · ${count}` : "";
   for (const option of $("label")?.options || []) option.disabled = state.label.includes(option.value);
 }
 
@@ -212,7 +275,8 @@ function take(file) {
     tell(`The photo has ${(file.size / 2 ** 20).toFixed(0)} MB; at most ${(limit / 2 ** 20).toFixed(0)} MB are taken.`, true);
     return;
   }
-  Object.assign(state, { place: null, file, box: null, unlike: [] });
+  Object.assign(state, { place: null, photo: newKey(), file, box: null, unlike: [] });
+  keep(state.photo, file);
   showQuery(file.name || "Pasted photo");
   remember(true);
   ask();
@@ -224,6 +288,8 @@ function showQuery(name) {
   const any = shown !== null || state.place !== null;
   $("what").replaceChildren(...broken(name));
   $("hint").hidden = any;
+  $("drop").classList.toggle("asked", any);
+  $("drop").classList.remove("large");
   $("frame").hidden = $("boxhelp").hidden = !any;
   if (any) $("query").src = shown || address("thumbnail", state.place, "&side=960");
   else $("query").removeAttribute("src");
@@ -250,7 +316,7 @@ function setBox(box, search = true) {
   state.box = box;
   drawBox();
   if (!search) return;
-  remember(false);
+  remember(true);
   ask();
 }
 
@@ -281,7 +347,9 @@ $("frame").addEventListener("pointerup", (event) => {
   if (!corner) return;
   const box = spanned(corner, at(event));
   corner = null;
-  setBox(box.w > 2 && box.h > 2 ? box : null); // a click is no box
+  if (box.w > 2 && box.h > 2) setBox(box);
+  else if (state.box) setBox(null); // a click is no box
+  else $("drop").classList.toggle("large"); // on small screens
 });
 $("frame").addEventListener("pointercancel", () => {
   corner = null;
@@ -371,12 +439,19 @@ document.addEventListener("keydown", (event) => {
     if (first) first.focus();
     used = Boolean(first) || (key === "Backspace" && !target.value && takeLast());
   } else if (key === "/") {
+    $("narrow").open = true;
     $("path").focus();
     used = true;
   } else if (key === "Backspace") used = takeLast();
   else if (target.matches(".hit")) used = onResult(target, key);
   if (used) event.preventDefault();
 });
+
+// On small screens the filters are folded away.
+const small = matchMedia("(max-width: 760px)");
+const fold = () => ($("narrow").open = !small.matches);
+small.addEventListener("change", fold);
+fold();
 
 addEventListener("popstate", recall);
 recall();

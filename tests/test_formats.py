@@ -26,6 +26,10 @@ Y, X = np.mgrid[0:20, 0:30]
 GREY = (X + Y) / 48  # 0..1, shape (20, 30)
 RGB = np.stack([GREY, 1 - GREY, X / 29], -1)
 PLANES = np.moveaxis(RGB, 2, 0)
+ALPHA = Y / 19
+OVER_WHITE = RGB * ALPHA[..., None] + 1 - ALPHA[..., None]
+RAMP = tuple(range(256))
+PALETTE = (*(257 * n for n in RAMP), *(257 * n for n in RAMP[::-1]), *(257 * 128 for _ in RAMP))
 EXTRA = "pip install 'vggfeat\\[formats\\]'"
 
 without_the_extra = pytest.fixture(
@@ -67,6 +71,30 @@ PILLOWS: dict[str, tuple[bytes, np.ndarray[Any, Any], int]] = {
     "12 bits, packed": (grey(packed(levels(GREY, 12), 12), 12), GREY, 1),
     "32 bits, small": (grey(raw(levels(GREY, 16), "<u4"), 32), GREY, 0),
     "32 bits, signed, small": (grey(raw(levels(GREY, 16), "<i4"), 32, kind=2), GREY, 0),
+    "8-bit palette": (
+        grey(raw(levels(GREY, 8), "u1"), 8, photometric=3, more={320: ("H", PALETTE)}),
+        np.dstack([levels(GREY, 8), 255 - levels(GREY, 8), np.full_like(GREY, 128)]) / 255, 0,
+    ),
+    "8-bit RGBA": (
+        tiff(
+            raw(levels(np.dstack([RGB, ALPHA]), 8), "u1"), 30, 20, (8,) * 4, photometric=2,
+            more={338: ("H", (2,))},
+        ),
+        OVER_WHITE, 1,
+    ),
+    "16-bit RGBA, premultiplied": (
+        tiff(
+            raw(levels(np.dstack([RGB * ALPHA[..., None], ALPHA]), 16), "<u2"), 30, 20, (16,) * 4,
+            photometric=2, more={338: ("H", (1,))},
+        ),
+        OVER_WHITE, 3,
+    ),
+    "16-bit CMYK": (
+        tiff(
+            raw(levels(np.dstack([1 - RGB, GREY * 0]), 16), "<u2"), 30, 20, (16,) * 4, photometric=5
+        ),
+        RGB, 1,
+    ),
     "float": (grey(raw(GREY, "<f4"), 32, kind=3), GREY, 0),
     "float, 0 is white": (grey(raw(1 - GREY, "<f4"), 32, kind=3, photometric=0), GREY, 1),
     "big file": (grey(raw(levels(GREY, 8), "u1"), 8, big=True), GREY, 0),
@@ -81,6 +109,20 @@ TIFFFILES: dict[str, tuple[bytes, np.ndarray[Any, Any], int]] = {
         grey(raw(levels(GREY, 16), ">u2"), 16, order=">", big=True), GREY, 0,
     ),
     "64 bits": (grey(raw(levels(GREY, 16), "<u8"), 64), GREY, 0),
+    "16-bit grey with alpha": (
+        tiff(
+            raw(levels(np.dstack([GREY, ALPHA]), 16), "<u2"), 30, 20, (16, 16),
+            more={338: ("H", (2,))},
+        ),
+        GREY * ALPHA + 1 - ALPHA, 1,
+    ),
+    "16-bit RGBA, premultiplied, planar": (
+        tiff(
+            raw(levels(np.stack([*(PLANES * ALPHA), ALPHA]), 16), "<u2"), 30, 20, (16,) * 4,
+            photometric=2, planes=4, more={338: ("H", (1,))},
+        ),
+        OVER_WHITE, 3,
+    ),
     "half floats": (grey(raw(GREY, "<f2"), 16, kind=3), GREY, 1),
     "doubles": (grey(raw(GREY, "<f8"), 64, kind=3), GREY, 0),
     "float RGB": (

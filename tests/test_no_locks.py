@@ -59,9 +59,17 @@ for number in sys.argv[2:]:
     with FeatureStore(store) as opened:
         assert opened.counts()["done"] == 40
         assert opened.verify().ok
-        export(opened, folder / "photos.npy", "relu7", overwrite=True)
+        export(opened, folder / "photos.npz", "relu7", overwrite=True)
         SimilarityIndex.build(opened, "relu7", path=folder / "photos.index")
         SimilarityIndex.open(folder / "photos.index").add(opened)
+    child = os.fork()
+    if child == 0:
+        held = writer(folder / "killed.h5", 5)
+        os.kill(os.getpid(), 9)
+    os.waitpid(child, 0)
+    assert (folder / ".killed.h5.softlock").exists()
+    writer(folder / "killed.h5", 5).close()
+    (folder / "killed.h5").unlink()
     print(sorted(os.listdir(folder)))
 """
 
@@ -87,7 +95,7 @@ def test_where_a_drive_has_no_locks_all_is_written_and_nothing_left_behind(tmp_p
     command = [sys.executable, "-c", PROGRAM, str(drive), *map(str, numbers)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    expected = ["both.h5", "photos.h5", "photos.index", "photos.npy"]
+    expected = ["both.h5", "photos.h5", "photos.index", "photos.npz"]
     assert done.stdout.splitlines() == [str(expected)] * len(numbers)
     assert done.stderr.count("has no locks") == 1, "said once, whatever is written"
     assert done.stderr.startswith("LOG The file system of ")

@@ -6,9 +6,14 @@ weights, and vgg16-tiny with those it was trained to. Then scikit-learn's digits
 vgg16-tiny by either engine: a linear SVM's and nearest neighbours' answers on the same split.
 
     python benchmarks/engine_errors.py
+    python benchmarks/engine_errors.py --weights FILE
+
+The second takes one weight file, as far as it goes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import click
 import numpy as np
@@ -23,7 +28,7 @@ from vggfeat.layers import Architecture, architecture
 from vggfeat.network import Network, build
 from vggfeat.pooling import parse_layers
 from vggfeat.probe.split import stratified_split
-from vggfeat.weights import resolve
+from vggfeat.weights import inspect, resolve
 
 LAYERS = "conv1_2,relu2_2,conv3_3,conv4_3,conv5_3,pool5,fc6,fc7,relu7,fc8"
 NEIGHBOURS = 10
@@ -43,9 +48,10 @@ def photographs(side: int) -> NDArray[np.uint8]:
     return np.stack(parts)
 
 
-def exact(network: Architecture, weights: str, inputs: Tensor) -> dict[str, Tensor]:
+def exact(
+    network: Architecture, weights: str, asked: Iterable[str], inputs: Tensor
+) -> dict[str, Tensor]:
     """Run a network in float64."""
-    asked = LAYERS.split(",")
     modules = build(network, resolve(weights, network), dict.fromkeys(asked, "")).double()
     found = {}
     x = inputs.double()
@@ -59,11 +65,13 @@ def exact(network: Architecture, weights: str, inputs: Tensor) -> dict[str, Tens
     return found
 
 
-def errors(model: str, weights: str) -> None:
+def errors(model: str, weights: str, deepest: str = "prob") -> None:
     """Print a table of relative errors."""
     network = architecture(model)
     images = photographs(network.input_size)
-    asked = parse_layers(LAYERS, "none", network)
+    served = {layer.name for layer in network.upto([deepest])}
+    layers = [name for name in LAYERS.split(",") if name in served]
+    asked = parse_layers(layers, "none", network)
     found = {}
     for engine in ("winograd", "torch"):
         loaded = Network.load(network, resolve(weights, network), asked, "cpu", engine=engine)
@@ -71,7 +79,7 @@ def errors(model: str, weights: str) -> None:
         inputs = loaded._normalised(images)
     click.echo(f"{model}, {weights}: relative error to float64, 8 parts of 2 photographs")
     click.echo("layer     winograd     torch")
-    for name, truth in exact(network, weights, inputs).items():
+    for name, truth in exact(network, weights, asked, inputs).items():
         told = [float((found[e][name] - truth).norm() / truth.norm()) for e in found]
         click.echo(f"{name:8} {told[0]:9.1e} {told[1]:9.1e}")
 
@@ -112,8 +120,13 @@ def use() -> None:
 
 
 @click.command()
-def main() -> None:
+@click.option("--weights", type=click.Path(exists=True), help="Only this file.")
+def main(weights: str | None) -> None:
     """Measure the engines' rounding."""
+    if weights:
+        found = inspect(weights)
+        errors(found.network.name, weights, found.deepest)
+        return
     errors("vgg16", "random:0")
     errors("vgg16-tiny", "builtin")
     use()

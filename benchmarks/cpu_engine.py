@@ -18,7 +18,7 @@ much its memory grew at most.
 
     python benchmarks/cpu_engine.py --rounds 7
     python benchmarks/cpu_engine.py --rounds 7 --threads 1 --sizes 1,8
-    python benchmarks/cpu_engine.py --layers
+    python benchmarks/cpu_engine.py --layers [--weights FILE]
     python benchmarks/cpu_engine.py --memory
 """
 
@@ -49,6 +49,7 @@ from vggfeat.processors import usable_cores
 from vggfeat.weights import resolve
 
 NETWORK = architecture("vgg16")
+RANDOM = "random:0"
 SIZES = {
     "1": (1, 224, 224, "relu7"),
     "8": (8, 224, 224, "relu7"),
@@ -59,9 +60,15 @@ SIZES = {
 Run = Callable[[Tensor], object]
 
 
-def modules(layer: str) -> nn.ModuleDict:
+def modules(layer: str, weights: str = RANDOM) -> nn.ModuleDict:
     """Return the network as far as a layer."""
-    return build(NETWORK, resolve("random:0", NETWORK), {layer: ""})
+    return build(NETWORK, resolve(weights, NETWORK), {layer: ""})
+
+
+def spread(weights: str) -> float:
+    """Return the standard deviation of what photographs put into the network, roughly."""
+    spec = resolve(weights, NETWORK).preprocessing
+    return 1.0 if weights == RANDOM else 60 * spec.scale / spec.std[1]
 
 
 def engine(parts: nn.ModuleDict, threads: int, lanes: int) -> Winograd:
@@ -172,12 +179,14 @@ def contest(threads: int, sizes: list[str], rounds: int, lanes: list[int]) -> di
     return found
 
 
-def layer_times(threads: int, rounds: int, count: int) -> list[tuple[str, float, float, float]]:
+def layer_times(
+    threads: int, rounds: int, count: int, weights: str
+) -> list[tuple[str, float, float, float]]:
     """Time the convolutions; return name, both engines' milliseconds an image, and GFLOP/s."""
     torch.set_num_threads(threads)
-    parts = modules("pool5")
+    parts = modules("pool5", weights)
     own = engine(parts, threads, processor.widths()[0])
-    x = torch.randn(count, 3, 224, 224)
+    x = torch.randn(count, 3, 224, 224) * spread(weights)
     pixels = x.permute(0, 2, 3, 1).contiguous().numpy()
     parts.to(memory_format=torch.channels_last)
     ours: dict[tuple[str, ...], list[float]] = defaultdict(list)
@@ -247,19 +256,33 @@ def peaks() -> None:
 @click.option("--threads", default=usable_cores(), show_default="processors")
 @click.option("--sizes", default=",".join(SIZES), show_default=True)
 @click.option("--layers", is_flag=True, help="Time the convolutions one by one, batches of 8.")
+@click.option("--weights", default=RANDOM, show_default=True, help="Of --layers: those of a file.")
 @click.option("--memory", is_flag=True, help="Compare peak memory.")
 @click.option("--json", "as_json", is_flag=True)
-def main(rounds: int, threads: int, sizes: str, layers: bool, memory: bool, as_json: bool) -> None:
+def main(
+    rounds: int,
+    threads: int,
+    sizes: str,
+    layers: bool,
+    weights: str,
+    memory: bool,
+    as_json: bool,
+) -> None:
     """Measure the Winograd engine."""
+    if weights != RANDOM and not layers:
+        raise click.UsageError("--weights is for --layers.")
     if memory:
         peaks()
         return
     click.echo(f"{threads} threads, torch {torch.__version__}, medians of {rounds}")
     if layers:
         click.echo(f"{'layers':32} winograd ms  torch ms  times  GFLOP/s of products")
-        for name, mine, other, flops in layer_times(threads, rounds, 8):
+        rows = layer_times(threads, rounds, 8, weights)
+        for name, mine, other, flops in rows:
             ratio = f"{other / mine:6.1f}" if other else " " * 6
             click.echo(f"{name:32} {mine:11.2f} {other:9.2f} {ratio} {flops or 0:10.0f}")
+        ours, theirs = (sum(row[column] for row in rows) for column in (1, 2))
+        click.echo(f"{'all':32} {ours:11.2f} {theirs:9.2f} {theirs / ours:6.1f}")
         return
     found = contest(threads, sizes.split(","), rounds, list(processor.widths()))
     if as_json:

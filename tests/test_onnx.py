@@ -487,6 +487,28 @@ def test_two_networks_in_one_graph_are_refused_and_one_used_twice_is_one(path):
     assert "it holds two networks: after its input they differ" in refusal(path)
 
 
+def test_of_two_heads_neither_is_taken(path):
+    graph = Graph()
+    as_torch(STATE, path, graph)
+    flat = next(node for node in graph.graph.node if node.op_type == "Flatten").output[0]
+    other = graph.node("Gemm", flat, graph.tensor(np.ones((32, 10), "f4")))
+    graph.save(path, graph.node("Relu", other))
+    weights = resolve(str(path), SMALL)
+    assert weights.load(SMALL, ["features.0.weight"])
+    with pytest.raises(WeightsError, match=r"after (flatten|pool5) the graph goes on in two ways"):
+        weights.load(SMALL, ["classifier.0.weight"])
+
+
+def test_branches_without_layers_of_their_own_do_not_matter(path):
+    """Side outputs and the like leave a VGG what it is."""
+    graph = Graph()
+    as_torch(STATE, path, graph)
+    third = [node for node in graph.graph.node if node.op_type == "Relu"][2].output[0]
+    side = graph.node("Conv", third, graph.tensor(np.ones((1, 6, 1, 1), "f4")))
+    graph.save(path, graph.node("Sigmoid", side))
+    assert same(contents(path))
+
+
 @settings(max_examples=150, suppress_health_check=[*BUSY, HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_model_never_ends_in_another_error(tmp_path_factory, data):

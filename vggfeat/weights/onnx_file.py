@@ -1,6 +1,6 @@
 """``.onnx`` files: a graph of operations, as torch, tf2onnx, Keras and the ONNX model zoo write it.
 
-The graph is followed from its input (:mod:`vggfeat.weights.onnx_graph`), whatever its tensors are
+The graph is followed from its input (:mod:`vggfeat.weights.onnx.graph`), whatever its tensors are
 called, and a graph that is of no VGG is refused with what differs. The file is mapped and walked,
 as Caffe's is, and a tensor's values are read from their place when asked; so are those that lie in
 a file beside it.
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from vggfeat.errors import WeightsError
 from vggfeat.preprocessing import Preprocessing
-from vggfeat.weights import onnx_messages
-from vggfeat.weights.onnx_constants import Constant, Constants
-from vggfeat.weights.onnx_graph import follow
-from vggfeat.weights.onnx_steps import Step, following
-from vggfeat.weights.onnx_values import Values, siblings
+from vggfeat.weights.onnx import messages
+from vggfeat.weights.onnx.constants import Constant, Constants
+from vggfeat.weights.onnx.graph import follow
+from vggfeat.weights.onnx.steps import Step, following
+from vggfeat.weights.onnx.values import Values, siblings
 from vggfeat.weights.tensor_file import Obstacle, Understanding
 from vggfeat.weights.wire import Buffer
 
@@ -116,7 +116,7 @@ class OnnxFile:
     """
 
     def __init__(self, path: Path, data: Buffer, file: BinaryIO) -> None:
-        model = onnx_messages.model(data)
+        model = messages.model(data)
         flow = follow(model, Constants(model, Values(path, file)))
         self.producer, self.siblings = model.producer, siblings(model)
         self.pixels = flow.pixels

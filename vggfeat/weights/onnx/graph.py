@@ -1,7 +1,7 @@
 """A graph, followed from its input as far as it is a VGG.
 
 Nothing is guessed from names. From the graph's input on each node must be what a VGG has next
-(:mod:`vggfeat.weights.onnx_rules`), so the order of the layers, the layout of the maps and of what
+(:mod:`vggfeat.weights.onnx.rules`), so the order of the layers, the layout of the maps and of what
 is flattened, and what happens to pixels before are known. Where a branch leaves, all are followed,
 and the one that goes farthest counts.
 """
@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vggfeat.weights.onnx_channels import joined
-from vggfeat.weights.onnx_constants import Constants, quantised
-from vggfeat.weights.onnx_messages import Model, Node
-from vggfeat.weights.onnx_pixels import told
-from vggfeat.weights.onnx_rules import stepped
-from vggfeat.weights.onnx_steps import Flow, Step, described, expected
+from vggfeat.weights.onnx.channels import joined
+from vggfeat.weights.onnx.constants import Constants, quantised
+from vggfeat.weights.onnx.messages import Model, Node
+from vggfeat.weights.onnx.pixels import told
+from vggfeat.weights.onnx.rules import stepped
+from vggfeat.weights.onnx.steps import Flow, Step, described, expected
 
 _ASIDE = ("Shape", "Size")  # what looks at a map and not at its values
 _HEADS = (
@@ -98,16 +98,15 @@ def _differs(flow: Flow, node: Node, constants: Constants) -> str:
 
 
 def _farthest(ends: list[Flow]) -> Flow:
-    """Return what goes farthest; where two differ that go equally far, what they share."""
+    """Return what goes farthest; where two go on with layers of their own, what they share."""
     ends.sort(key=lambda flow: (-len(flow.steps), bool(flow.end) == bool(flow.steps)))
     best = ends[0]
-    rivals = [flow for flow in ends if len(flow.steps) == len(best.steps)]
-    shared = min((_shared(best, other) for other in rivals), default=0)
+    shared = min(_shared(best, other) for other in ends)
     if shared == len(best.steps):
         return best
     common = best.steps[:shared]
     last = common[-1].name if common else "its input"
-    cut = replace(best, steps=common, end=f"after {last} two networks go on")
+    cut = replace(best, steps=common, end=f"after {last} the graph goes on in two ways")
     if not cut.served:
         raise ValueError(
             f"it holds two networks: after {last} they differ. Save the one that is wanted as a "
@@ -116,10 +115,12 @@ def _farthest(ends: list[Flow]) -> Flow:
     return cut
 
 
-def _shared(one: Flow, other: Flow) -> int:
-    pairs = zip(one.steps, other.steps, strict=True)
-    same = [_same(a, b) for a, b in pairs]
-    return same.index(False) if False in same else len(same)
+def _shared(best: Flow, other: Flow) -> int:
+    """Return how many layers two share, or all where the other has none with weights besides."""
+    same = [_same(a, b) for a, b in zip(best.steps, other.steps, strict=False)]
+    count = same.index(False) if False in same else len(same)
+    own = [step for step in other.steps[count:] if step.weight is not None]
+    return count if own else len(best.steps)
 
 
 def _same(one: Step, other: Step) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vggfeat.weights.onnx_messages import BFLOAT16, DTYPES, FLOAT16, Model, Tensor
+from vggfeat.weights.onnx.messages import BFLOAT16, DTYPES, FLOAT16, Model, Tensor
 
 _SLAB = 1 << 22  # bytes read at a time where values change their places
 _LONGEST_INTEGER = 10  # bytes

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from vggfeat.weights.onnx_constants import Constant
-from vggfeat.weights.onnx_messages import Node
-from vggfeat.weights.onnx_pixels import Pixels, told
+from vggfeat.weights.onnx.constants import Constant
+from vggfeat.weights.onnx.messages import Node
+from vggfeat.weights.onnx.pixels import Pixels, told
 
 BLOCKS = 5
 DENSE = ("fc6", "fc7", "fc8")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vggfeat.weights.onnx_constants import Constants
-from vggfeat.weights.onnx_messages import FLOATING, Node
+from vggfeat.weights.onnx.constants import Constants
+from vggfeat.weights.onnx.messages import FLOATING, Node
 
 CHANNELS = "Channels"
 """Type of the nodes that are made here: attributes ``axis`` and ``order``."""

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggfeat.preprocessing import CAFFE, Preprocessing
-from vggfeat.weights.onnx_constants import Constants
-from vggfeat.weights.onnx_messages import FLOATING, Node
+from vggfeat.weights.onnx.constants import Constants
+from vggfeat.weights.onnx.messages import FLOATING, Node
 
 _AXES = 4  # of a batch of images
 _DARKEST, _BRIGHTEST = 5.0, 250.0  # mean colours in 0..255 that are believed

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggfeat.weights.onnx_messages import BFLOAT16, DTYPES, FLOATING, Model, Node, Tensor
-from vggfeat.weights.onnx_values import Values
+from vggfeat.weights.onnx.messages import BFLOAT16, DTYPES, FLOATING, Model, Node, Tensor
+from vggfeat.weights.onnx.values import Values
 
 _MOST_COMPUTED = 1 << 28  # values of a constant that the graph computes
 _DEEPEST = 64  # operations between a stored tensor and what is made of it

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vggfeat.weights.onnx_constants import Constant, Constants
-from vggfeat.weights.onnx_messages import FLOATING, Node
-from vggfeat.weights.onnx_steps import BLOCKS, DENSE, Flow, Step
+from vggfeat.weights.onnx.constants import Constant, Constants
+from vggfeat.weights.onnx.messages import FLOATING, Node
+from vggfeat.weights.onnx.steps import BLOCKS, DENSE, Flow, Step
 
 _ZEROS = [0, 0, 0, 0]
 

@@ -1,0 +1,1 @@
+"""How an ONNX graph is read and followed; :mod:`vggfeat.weights.onnx_file` is its way in."""

@@ -499,6 +499,19 @@ def test_of_two_heads_neither_is_taken(path):
         weights.load(SMALL, ["classifier.0.weight"])
 
 
+def test_what_is_done_with_the_answer_does_not_matter(path):
+    graph = Graph((0, 64, 64, 3))
+    as_tf2onnx(STATE, path, graph)
+    graph.save(path, graph.node("ArgMax", graph.graph.output[0].name))
+    with onnx_file.open_file(path) as file:
+        assert file.understanding.obstacle is None
+    graph = Graph()
+    as_torch(STATE, path, graph)
+    graph.save(path, graph.node("Sigmoid", graph.graph.output[0].name))
+    with onnx_file.open_file(path) as file:
+        assert file.understanding.obstacle.before == "prob"
+
+
 def test_branches_without_layers_of_their_own_do_not_matter(path):
     """Side outputs and the like leave a VGG what it is."""
     graph = Graph()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,14 +68,16 @@ def index_of(
     path: Path | None = None,
     recall: float = 0.95,
     exhaustive: bool = False,
+    names: Sequence[str] = (),
+    source: str = "/photos",
 ) -> SimilarityIndex:
-    """Index the rows of an array under the numbers 0, 2, 4 and so on."""
+    """Index the rows of an array under the numbers 0, 2, 4 and so on, or under names."""
     vectors = np.float64(X)
     if metric == "cosine":
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     row = 2 * np.arange(len(X))
     rows = Rows(
-        Texts.of(f"{one}.jpg" for one in row),
+        Texts.of(names or (f"{one}.jpg" for one in row)),
         row,
         np.zeros(len(X), np.uint16),
         np.zeros(len(X), np.uint32),
@@ -91,7 +94,7 @@ def index_of(
             "relu7",
             metric,
             PROVENANCE.deciding.for_layer("relu7"),
-            (PROVENANCE.happened,),
+            (replace(PROVENANCE.happened, source=source),),
             feed.rows(built.places),
             built.longest,
             LeftOut(0, 0, 0),

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from vggfeat.errors import SourceError
 from vggfeat.evaluation import beneath, moving
 from vggfeat.evaluation.duplicates import Copies, Copy
 from vggfeat.evaluation.moving import LIST, Moved, move_spare
+from vggfeat.evaluation.originality import FileFacts
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders are opened as on Unix")
 
@@ -27,14 +29,14 @@ def copy_of(folder: Path, path: str, file: Path | None = None) -> Copy:
     """Return what a store in `folder` says of an image, which is `file`."""
     place = file or folder / path
     data, state = place.read_bytes(), place.stat()
-    return Copy(
-        path, str(folder), 1.0, True, 2, 2, len(data),
-        digest=hashlib.sha256(data).hexdigest(), mtime_ns=state.st_mtime_ns,
-    )  # fmt: skip
+    digest = hashlib.sha256(data).hexdigest()
+    facts = FileFacts(2, 2, len(data), digest=digest, mtime_ns=state.st_mtime_ns)
+    return Copy(path, str(folder), 1.0, "copy", True, facts)
 
 
 def group_of(*images: Copy) -> Copies:
-    return Copies(images, 1.0, False)
+    best, *others = images
+    return Copies((replace(best, verdict="best", spare=False), *others))
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -169,9 +171,11 @@ def test_a_list_that_is_no_plain_file_is_not_written(photos, group, tmp_path, ki
 def test_images_of_archives_cannot_be_moved(photos, tmp_path):
     shard = tmp_path / "shard.tar"
     shard.write_bytes(b"")
-    images = tuple(Copy(path, str(shard), 1.0, True, 2, 2, 4) for path in ("b.jpg", "a.jpg"))
+    images = [
+        Copy(path, str(shard), 1.0, "copy", True, FileFacts(2, 2, 4)) for path in ("b.jpg", "a.jpg")
+    ]
     with pytest.raises(SourceError, match="plain folders"):
-        move_spare([Copies(images, 1.0, False)], tmp_path / "aside")
+        move_spare([group_of(*images)], tmp_path / "aside")
 
 
 def _other_disk(*_args: object) -> None:

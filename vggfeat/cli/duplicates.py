@@ -26,20 +26,22 @@ if TYPE_CHECKING:
     "--threshold",
     type=float,
     metavar="COSINE",
-    help="Least cosine (or greatest distance) of a near-identical pair.  [default: a quarter of "
-    "the distance that usually lies between an image and the nearest that differs from it]",
+    help="Least cosine (or greatest distance) of images whose pixels are compared.  "
+    "[default: a quarter of the distance that usually lies between an image and the nearest that "
+    "differs from it]",
 )
 @click.option(
     "--html",
     type=click.Path(dir_okay=False),
     metavar="REPORT",
-    help="Write a contact sheet of the groups, with sizes and paths.",
+    help="Write a page that shows each copy beside the image to keep, with what differs.",
 )
 @click.option(
     "--move-to",
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="Keep the best image of each group where it is and move its copies to DIR. Asks first.",
+    help="Keep the best image of each group where it is and move its verified copies to DIR. "
+    "Asks first.",
 )
 @click.option("--yes", is_flag=True, help="Move without asking.")
 @json_option
@@ -52,17 +54,20 @@ def duplicates(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Find groups of near-identical images: saved again, resized, slightly cropped.
+    """Find copies: the same bytes, saved again, resized, cropped, mirrored, lighter.
 
-    What counts as near-identical is read off the collection, and printed: 1 - cosine at most a
-    quarter of its median between images and the nearest that differ from them. It takes a hundred
-    images or so to tell; for fewer, give --threshold. A STORE is indexed on the fly. Many mirrored
-    copies are missed, unless the features were extracted with --flip.
+    Features propose, pixels decide. What is near by features is read off the collection, and
+    printed: 1 - cosine at most a quarter of its median between images and the nearest that differ
+    from them. It takes a hundred images or so to tell; for fewer, give --threshold. Such images
+    are laid over one another and compared pixel by pixel: `copy` is verified so, `identical` has
+    the same bytes, `likely` could not be verified, as another frame of a burst, or where the
+    originals are missing. Plainly different ones are in no group. A STORE is indexed on the fly.
+    Many mirrored copies are missed, unless the features were extracted with --flip.
 
-    The best of a group has the most pixels, then the most bytes. Groups are made of pairs, so one
-    may be a chain whose ends differ: `least` is the score of the two that are least alike, and an
-    image that is not itself near-identical to the best is never moved. Nothing is deleted or
-    overwritten; DIR/moved.csv lists where each image was and where it is.
+    Each image of a group was compared with its best, which is the most original: more pixels,
+    less compressed, more bytes, with EXIF; without a border, without cut-off tones, not saved
+    again from the other. --move-to moves only what the best has whole, never a likely image.
+    Nothing is deleted or overwritten; DIR/moved.csv lists where each image was and where it is.
 
     \b
     Example:
@@ -72,6 +77,7 @@ def duplicates(
     from vggfeat.evaluation.duplicates import find_duplicates
     from vggfeat.evaluation.moving import check_target
     from vggfeat.report import destination
+    from vggfeat.report.text import counted
 
     if html:
         destination(html)  # refused now rather than after the work
@@ -92,7 +98,7 @@ def duplicates(
     moved = None
     if move_to is not None and found.spare:
         if not yes:
-            question = f"Move {len(found.spare):,} images to {printable(move_to)}?"
+            question = f"Move {counted(len(found.spare), 'image')} to {printable(move_to)}?"
             click.confirm(question, abort=True, err=True)
         moved = _moved(found, move_to)
     if as_json:
@@ -106,7 +112,7 @@ def explained(found: Duplicates) -> str:
     """Say what the threshold is and how it was found, as a sentence."""
     threshold = found.threshold
     name, sign = ("distance", "at most") if found.metric == "l2" else ("cosine", "at least")
-    said = f"Near-identical is a {name} of {sign} {threshold.score:.4f}"
+    said = f"Pixels are compared from a {name} of {sign} {threshold.score:.4f} on"
     if not threshold.calibrated:
         return f"{said}, as given."
     l2 = found.metric == "l2"
@@ -134,31 +140,55 @@ def _sources(index: SimilarityIndex) -> list[str]:
 
 
 def _tell(found: Duplicates, html: str | None) -> None:
-    from vggfeat.report import size_text
-
     click.echo(explained(found))
-    copies, saved = found.spare, sum(one.bytes for one in found.spare)
-    click.echo(
-        f"{len(found.groups):,} groups among {found.images:,} images; {len(copies):,} images are "
-        f"copies of a better one and take {size_text(saved)}"
-    )
+    click.echo(summary(found))
     rows: list[list[str]] = []
     for number, group in enumerate(found.groups, 1):
         for one in group.images:
-            first = one is group.images[0]
+            first, file = one is group.images[0], one.file
+            size = "" if file.problem else f"{file.width} x {file.height}"
+            stays = "; stays" if one.verdict == "copy" and not one.spare else ""
             rows.append([
                 str(number) if first else "",
-                "best" if first else f"{one.score:.4f}" + ("" if one.near else " no copy"),
-                f"{group.least:.4f}" + (" chain" if group.chain else "") if first else "",
-                one.problem or f"{one.width} x {one.height}",
-                "" if one.problem else f"{one.bytes:,}",
+                one.verdict,
+                "" if first else f"{one.score:.4f}",
+                size,
+                "" if file.problem else f"{file.bytes:,}",
                 one.path,
+                file.problem or "; ".join(one.differences) + stays,
             ])  # fmt: skip
     if rows:
-        header = ["group", "score", "least", "pixels", "bytes", "image"]
-        click.echo(f"\n{table(rows, header, right='group bytes')}")
+        header = ["group", "verdict", "score", "pixels", "bytes", "image", "what differs"]
+        click.echo(f"\n{table(rows, header, right='group score bytes')}")
     if html:
         click.echo(f"Report: {html}")
+
+
+def summary(found: Duplicates) -> str:
+    """Say how many copies there are, how many may go, and what else was near."""
+    from vggfeat.report import size_text
+    from vggfeat.report.text import counted
+
+    copies, spare = found.count("identical", "copy"), found.spare
+    said = [
+        f"{counted(copies, 'copy', 'copies')} in {counted(len(found.groups), 'group')} among "
+        f"{counted(found.images, 'image')}"
+    ]
+    if spare:
+        size = size_text(sum(one.file.bytes for one in spare))
+        said.append(f"{counted(len(spare), 'copy', 'copies')} may go: {size}")
+    if likely := found.count("likely"):
+        said.append(f"{counted(likely, 'likely copy', 'likely copies')}, not verified")
+    said.append(
+        f"pixels of {counted(found.compared, 'pair')} compared, {found.different:,} plainly "
+        "different"
+    )
+    if found.left_out:
+        said.append(
+            f"{counted(found.left_out, 'pair')} near by features not compared: an image is "
+            "compared with its 32 nearest, so give a closer --threshold"
+        )
+    return "; ".join(said)
 
 
 def _write_page(index: SimilarityIndex, where: str, found: Duplicates, html: str) -> None:
@@ -187,10 +217,11 @@ def _moved(found: Duplicates, target: str) -> Moved:
 
 def _tell_moved(moved: Moved, target: str) -> None:
     from vggfeat.evaluation.moving import LIST
+    from vggfeat.report.text import counted
 
     click.echo(
-        f"moved {len(moved.moved):,} images to {printable(target)}; {LIST} there says where each "
-        "was"
+        f"moved {counted(len(moved.moved), 'image')} to {printable(target)}; {LIST} there says "
+        "where each was"
     )
     for path, reason in moved.left:
         click.echo(f"left: {printable(path)}: {reason}", err=True)

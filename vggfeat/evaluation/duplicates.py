@@ -1,24 +1,45 @@
-"""Groups of near-identical images as files: how large each is, which is the best, what may go."""
+"""Copies among the images of an index: candidates by features, verified by pixels, the best kept.
+
+Features propose, pixels decide. A group is a star: one image to keep, and images each of which was
+compared with it, so that no chain of likenesses ties together what is unlike. Identical bytes are
+copies whatever features say.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from vggfeat.errors import ImageError, SourceError
-from vggfeat.evaluation.beneath import sha256_of
-from vggfeat.images import size_of
+from vggfeat.evaluation.aligning import Picture
+from vggfeat.evaluation.originality import FileFacts, facts_of, rank, second_is_original
+from vggfeat.evaluation.verifying import Verification, compared
+from vggfeat.files import decode_path
+from vggfeat.images import decoded
 from vggfeat.index import duplicates
 from vggfeat.sources import open_stored
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from vggfeat.index import SimilarityIndex
     from vggfeat.index.building import Progress
-    from vggfeat.index.duplicates import Group, Threshold
+    from vggfeat.index.duplicates import Threshold
+
+Verdict = Literal["best", "identical", "copy", "likely"]
+
+CANDIDATES = 32
+"""Nearest images by features that each is compared with at most."""
+
+_RESIZED = 0.02  # share by which the resolution of one size may be mistaken
+_TONES = 4.0  # grey levels on the average that are told as lighter or darker
+_PICTURES = 48  # decoded pictures that are kept
+_SWAPS = 4  # times that a more original image may take the place of the one to keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,74 +53,69 @@ class Copy:
     source : str
         The folder, list or archive that it came from.
     score : float
-        Cosine, or Euclidean distance, to the best of its group.
-    near : bool
-        Whether that score reaches the threshold. An image for which it does not is in the group
-        through others, and is no copy of the best.
-    width, height : int
-        In pixels, upright; 0 where the file cannot be read.
-    bytes : int
-        Of its file; 0 where that cannot be read.
-    problem : str
-        Why the file cannot be read; empty where it can.
-    digest : str
-        SHA-256 of the file's bytes in hexadecimal; empty where they cannot be read.
-    mtime_ns : int
-        Time of the file's last change when it was read, in nanoseconds since 1970; 0 in archives.
+        Cosine, or Euclidean distance, of its features to those of the best of its group.
+    verdict : {"best", "identical", "copy", "likely"}
+        The image to keep; the same bytes; a copy verified by pixels; near by features, but not
+        verified.
+    spare : bool
+        Whether the best has all that it has, so that it may go: identical, or a copy that shows
+        no more than the best and is not finer.
+    file : FileFacts
+        What its file tells.
+    differences : tuple of str
+        What differs from the best, in words: size, crop, mirrored, lighter, quality.
+    where : tuple of float or None
+        Of a likely image whose pixels were compared: what of the best differs most, as left,
+        upper, right and lower border in shares of its width and height.
     """
 
     path: str
     source: str
     score: float
-    near: bool
-    width: int = 0
-    height: int = 0
-    bytes: int = 0
-    problem: str = ""
-    digest: str = ""
-    mtime_ns: int = 0
-
-    @property
-    def pixels(self) -> int:
-        """Width times height."""
-        return self.width * self.height
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Copies:
-    """A group of near-identical images.
-
-    Attributes
-    ----------
-    images : tuple of Copy
-        The best first: the most pixels, then the most bytes, then the first path.
-    least : float
-        Score of the two that are least alike.
-    chain : bool
-        Whether that misses the threshold: ends of the group are tied by images between them.
-    """
-
-    images: tuple[Copy, ...]
-    least: float
-    chain: bool
-
-    @property
-    def spare(self) -> tuple[Copy, ...]:
-        """The readable images that are near-identical to the best; empty where that is unread."""
-        best, *others = self.images
-        return () if best.problem else tuple(one for one in others if one.near and not one.problem)
+    verdict: Verdict
+    spare: bool
+    file: FileFacts
+    differences: tuple[str, ...] = ()
+    where: tuple[float, float, float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
         return {
-            "least": self.least,
-            "chain": self.chain,
-            "images": [one.to_json() for one in self.images],
-        }
+            "path": self.path,
+            "source": self.source,
+            "score": self.score,
+            "verdict": self.verdict,
+            "spare": self.spare,
+            "differences": list(self.differences),
+            "where": self.where and list(self.where),
+        } | self.file.to_json()
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """An image to keep, and what was compared with it.
+
+    Attributes
+    ----------
+    images : tuple of Copy
+        The best first, then identical, verified and likely ones.
+    """
+
+    images: tuple[Copy, ...]
+
+    @property
+    def spare(self) -> tuple[Copy, ...]:
+        """The images that may go."""
+        return tuple(one for one in self.images if one.spare)
+
+    @property
+    def verified(self) -> bool:
+        """Whether there is any copy that was verified."""
+        return any(one.verdict in ("identical", "copy") for one in self.images)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {"images": [one.to_json() for one in self.images]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,24 +125,38 @@ class Duplicates:
     Attributes
     ----------
     threshold : Threshold
-        From where on images count as near-identical, and how that was found.
+        From where on features are near enough to compare pixels, and how that was found.
     groups : tuple of Copies
-        The largest first.
+        Those with verified copies first, the largest first.
     images : int
-        How many were compared.
+        How many were compared by features.
     metric : str
         Of the index.
+    compared : int
+        Pairs whose pixels were compared.
+    different : int
+        Of those, pairs that are plainly different pictures; they are in no group.
+    left_out : int
+        Pairs near by features that were not compared, since an image had more than
+        :data:`CANDIDATES` nearer ones.
     """
 
     threshold: Threshold
     groups: tuple[Copies, ...]
     images: int
     metric: str
+    compared: int = 0
+    different: int = 0
+    left_out: int = 0
 
     @property
     def spare(self) -> tuple[Copy, ...]:
-        """The images of all groups that are copies of the best of theirs."""
+        """The images of all groups that may go."""
         return tuple(one for group in self.groups for one in group.spare)
+
+    def count(self, *verdicts: Verdict) -> int:
+        """Return how many images have one of some verdicts."""
+        return sum(one.verdict in verdicts for group in self.groups for one in group.images)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
@@ -134,6 +164,9 @@ class Duplicates:
             "images": self.images,
             "metric": self.metric,
             "threshold": self.threshold.to_json(),
+            "compared": self.compared,
+            "different": self.different,
+            "left_out": self.left_out,
             "groups": [group.to_json() for group in self.groups],
         }
 
@@ -143,15 +176,15 @@ def find_duplicates(
     threshold: float | None = None,
     progress: Progress = lambda _stage, _done, _total: None,
 ) -> Duplicates:
-    """Find groups of near-identical images, and look at their files.
+    """Find copies: near by features, and verified by pixels.
 
     Parameters
     ----------
     index : SimilarityIndex
         By cosine or Euclidean distance.
     threshold : float, optional
-        Least cosine, or greatest distance, of a near-identical pair; by default read off the
-        index, see :func:`vggfeat.index.duplicates.calibrated`.
+        Least cosine, or greatest distance, of images whose pixels are compared; by default read
+        off the index, see :func:`vggfeat.index.duplicates.calibrated`.
     progress : callable
         Told the stage, how many more of it are done, and how many there are.
 
@@ -165,58 +198,213 @@ def find_duplicates(
         if threshold is None
         else duplicates.Threshold(threshold)
     )
-    found = duplicates.groups(index, chosen.score, progress)
-    total = sum(len(group.places) for group in found)
-    seen = []
-    for group in found:
-        seen.append(_seen(index, group, chosen.score))
-        progress("Looking at files", len(group.places), total)
-    seen.sort(key=lambda group: -len(group.images))
-    return Duplicates(chosen, tuple(seen), len(index), index.metric)
-
-
-def _seen(index: SimilarityIndex, group: Group, threshold: float) -> Copies:
-    """Look at the files of a group and put the best first."""
-    near = partial(duplicates.near_enough, index, threshold=threshold)
-    files = [_file(index.source(place), index.path(place)) for place in group.places.tolist()]
-    paths = [index.path(place) for place in group.places.tolist()]
-    order = sorted(range(len(files)), key=lambda number: _worth(files[number], paths[number]))
-    places = group.places[np.array(order)]
-    scores = duplicates.similarities(index, int(places[0]), places)
-    images = tuple(
-        Copy(
-            index.path(place),
-            index.source(place),
-            float(score),
-            bool(near(score)),
-            **files[number],
-        )
-        for number, place, score in zip(order, places.tolist(), scores, strict=True)
+    near, left_out = duplicates.near(index, chosen.score, CANDIDATES, progress)
+    found = _Finding(index, near)
+    groups = found.groups(progress)
+    groups.sort(key=lambda group: (not group.verified, -len(group.images), group.images[0].path))
+    return Duplicates(
+        chosen, tuple(groups), len(index), index.metric, found.compared, found.different, left_out
     )
-    return Copies(images, group.least, not near(group.least))
 
 
-def _file(source: str, path: str) -> dict[str, Any]:
-    try:
-        with open_stored(source, path) as file:
-            width, height = size_of(file)
-            size = file.seek(0, os.SEEK_END)
-            digest = sha256_of(file)
-            time = _mtime_ns(file)
-    except (ImageError, SourceError) as error:
-        return {"problem": str(error)}
+class _Finding:
+    """The files of an index's candidates, and which of them are copies of which."""
+
+    def __init__(self, index: SimilarityIndex, near: dict[int, list[int]]) -> None:
+        self._index = index
+        same_size = _of_equal_size(index)
+        self._facts = {
+            place: facts_of(index.source(place), index.path(place))
+            for place in sorted({*near, *same_size})
+        }
+        self._near = near
+        self._same: dict[str, list[int]] = defaultdict(list)
+        for place, facts in self._facts.items():
+            if facts.digest:
+                self._same[facts.digest].append(place)
+        self._verified: dict[tuple[int, int], Verification | None] = {}
+        self._picture = lru_cache(maxsize=_PICTURES)(self._decoded)
+
+    @property
+    def compared(self) -> int:
+        """Pairs whose pixels were compared."""
+        return sum(one is not None for one in self._verified.values())
+
+    @property
+    def different(self) -> int:
+        """Of these, plainly different ones."""
+        return sum(
+            one is not None and one.outcome == "different" for one in self._verified.values()
+        )
+
+    def groups(self, progress: Progress) -> list[Copies]:
+        """Take the most original image that is left, and what is a copy of it, again and again."""
+        order = sorted(self._facts, key=self._rank)
+        total, left = len(order), dict.fromkeys(order)
+        kept: dict[int, list[int]] = {}
+        for place in order:
+            if place not in left:
+                continue
+            best = self._most_original(place, left)
+            members = [one for one in self._candidates(best, left) if self._is(best, one, "copy")]
+            for one in (best, *members):
+                del left[one]
+            kept[best] = members
+            progress("Comparing pixels", 1 + len(members), total)
+            if best != place and place in left:  # it was no copy of what is a copy of it
+                kept[place] = []
+                del left[place]
+        return self._with_likely(kept)
+
+    def _with_likely(self, kept: dict[int, list[int]]) -> list[Copies]:
+        alone = dict.fromkeys(place for place, members in kept.items() if not members)
+        groups = []
+        for best, members in sorted(kept.items(), key=lambda one: not one[1]):
+            if not members and best not in alone:
+                continue
+            likely = [one for one in self._candidates(best, alone) if self._is(best, one, "unsure")]
+            for one in (best, *likely):
+                alone.pop(one, None)
+            if members or likely:
+                groups.append(self._group(best, members, likely))
+        return groups
+
+    def _group(self, best: int, members: list[int], likely: list[int]) -> Copies:
+        places = [best, *members, *likely]
+        scores = duplicates.similarities(self._index, best, np.array(places))
+        images = [
+            self._image(best, place, float(score), place in likely)
+            for place, score in zip(places, scores, strict=True)
+        ]
+        order = ("best", "identical", "copy", "likely")
+        images.sort(key=lambda one: (order.index(one.verdict), one.path))
+        return Copies(tuple(images))
+
+    def _image(self, best: int, place: int, score: float, likely: bool) -> Copy:
+        facts, kept = self._facts[place], self._facts[best]
+        path, source = self._index.path(place), self._index.source(place)
+        if place == best:
+            return Copy(path, source, score, "best", False, facts)
+        if facts.digest and facts.digest == kept.digest:
+            return Copy(path, source, score, "identical", True, facts, ("the same bytes",))
+        found = self._verification(best, place)
+        told = _differences(kept, facts, found)
+        if likely:
+            return Copy(
+                path, source, score, "likely", False, facts, told, found.where if found else None
+            )
+        assert found is not None
+        spare = found.finer < 1 + _RESIZED and not found.beyond[1].more
+        return Copy(path, source, score, "copy", spare, facts, told)
+
+    def _rank(self, place: int) -> tuple[Any, ...]:
+        return rank(self._facts[place], self._index.path(place))
+
+    def _candidates(self, best: int, among: Container[int]) -> list[int]:
+        """Return what may be a copy of an image, by its bytes or its features."""
+        chosen = dict.fromkeys(self._same.get(self._facts[best].digest, ()))
+        for one in self._near.get(best, ()):
+            chosen[one] = None
+            chosen.update(dict.fromkeys(self._same.get(self._facts[one].digest, ())))
+        chosen.pop(best, None)
+        return [one for one in chosen if one in among]
+
+    def _most_original(self, place: int, left: dict[int, None]) -> int:
+        """Return the image, or a copy of it that is more original though its file is ranked lower.
+
+        Comparing whole images finds what a file does not tell: a border, cut-off tones, that it
+        was saved again at a higher quality.
+        """
+        best = place
+        for _ in range(_SWAPS):
+            for one in self._candidates(best, left):
+                if self._facts[one].digest == self._facts[best].digest or not self._is(
+                    best, one, "copy"
+                ):
+                    continue
+                found = self._verification(best, one)
+                assert found is not None
+                where = tuple((self._index.source(n), self._index.path(n)) for n in (best, one))
+                if second_is_original(
+                    self._facts[best], self._facts[one], found, (where[0], where[1])
+                ):
+                    best = one
+                    break
+            else:
+                break
+        return best
+
+    def _is(self, first: int, second: int, outcome: str) -> bool:
+        """Say whether a comparison has an outcome: what cannot be compared is unsure."""
+        a, b = self._facts[first].digest, self._facts[second].digest
+        if a and a == b:
+            return outcome == "copy"
+        found = self._verification(first, second)
+        return (found.outcome if found else "unsure") == outcome
+
+    def _verification(self, first: int, second: int) -> Verification | None:
+        """Compare two images, or return None where one cannot be decoded."""
+        key = first, second
+        if key not in self._verified:
+            pictures = self._picture(first), self._picture(second)
+            one, other = pictures
+            self._verified[key] = compared(one, other) if one and other else None
+        return self._verified[key]
+
+    def _decoded(self, place: int) -> Picture | None:
+        if self._facts[place].problem:
+            return None
+        try:
+            source, path = self._index.source(place), self._index.path(place)
+            with open_stored(source, path) as file, decoded(file) as image:
+                return Picture(image)
+        except (ImageError, SourceError):
+            return None
+
+
+def _differences(kept: FileFacts, facts: FileFacts, found: Verification | None) -> tuple[str, ...]:
+    """Say in words what differs from the image to keep."""
+    told: list[str] = []
+    if facts.problem or kept.problem:
+        return ("its file cannot be read" if facts.problem else "the best's file cannot be read",)
+    if found is None:
+        return ("it cannot be decoded",)
+    if found.outcome != "copy":
+        told.append("something in it differs")
+    if found.placing.turn:
+        told.append(found.placing.turn)
+    if abs(found.finer - 1) > _RESIZED:
+        told.append(f"{100 * found.finer:.0f} % of the resolution")
+    for side, more, border in (
+        (found.beyond[0], "{:.0f} % cut off", "without {:.0f} % of border"),
+        (found.beyond[1], "shows {:.0f} % more", "with {:.0f} % of border"),
+    ):
+        if side.share > _RESIZED / 2:
+            told.append((border if side.border else more).format(100 * side.share))
+    if abs(found.lighter) > _TONES:
+        told.append("lighter" if found.lighter > 0 else "darker")
+    if facts.format != kept.format:
+        told.append(f"{facts.format}, not {kept.format}")
+    elif facts.quality != kept.quality:
+        told.append(f"JPEG quality {facts.quality}, not {kept.quality}")
+    return tuple(told)
+
+
+def _of_equal_size(index: SimilarityIndex) -> set[int]:
+    """Return the images of plain folders whose files are as large as another's."""
+    by_size: dict[int, list[int]] = defaultdict(list)
+    for place in index.alive.tolist():
+        by_size[_size(index.source(place), index.path(place))].append(place)
     return {
-        "width": width, "height": height, "bytes": size, "digest": digest, "mtime_ns": time,
-    }  # fmt: skip
+        place
+        for size, places in by_size.items()
+        if size > 0 and len(places) > 1
+        for place in places
+    }
 
 
-def _mtime_ns(file: BinaryIO) -> int:
+def _size(source: str, path: str) -> int:
     try:
-        return os.fstat(file.fileno()).st_mtime_ns
-    except OSError:  # a part of an archive
+        return os.stat(os.path.join(decode_path(source), decode_path(path))).st_size  # noqa: PTH116, PTH118
+    except (OSError, ValueError):
         return 0
-
-
-def _worth(file: dict[str, Any], path: str) -> tuple[int, int, str]:
-    """Sort by this for the best first."""
-    return -file.get("width", 0) * file.get("height", 0), -file.get("bytes", 0), path

@@ -195,7 +195,7 @@ class _Mover:
             old = encode_path(str(root.joinpath(*parts)))
             new = encode_path(str(self._folder.joinpath(*parts[:-1], name)))
             self._note(old, new)
-            self._move(file, state, (parts[-1], parent), (name, shelf), one.digest)
+            self._move(file, state, (parts[-1], parent), (name, shelf), one.file.digest)
         return old, new
 
     def _note(self, old: str, new: str) -> None:
@@ -208,7 +208,7 @@ class _Mover:
         try:
             with Path(decode_path(one.source), decode_path(one.path)).open("rb") as file:
                 state = os.fstat(file.fileno())
-                same = (state.st_size, state.st_mtime_ns) == (one.bytes, one.mtime_ns)
+                same = (state.st_size, state.st_mtime_ns) == (one.file.bytes, one.file.mtime_ns)
                 return (state.st_dev, state.st_ino) if same else None
         except (OSError, ValueError):
             return None
@@ -217,8 +217,8 @@ class _Mover:
         state = os.fstat(file.fileno())
         if (state.st_dev, state.st_ino) in self._kept.values():
             raise _Stays("it is the very file to keep, under another name")
-        if (state.st_size, state.st_mtime_ns) != (one.bytes, one.mtime_ns) or (
-            sha256_of(file) != one.digest
+        if (state.st_size, state.st_mtime_ns) != (one.file.bytes, one.file.mtime_ns) or (
+            sha256_of(file) != one.file.digest
         ):
             raise _Stays("it has changed meanwhile")
         return state

@@ -1,8 +1,9 @@
-"""Which images of an index are nearly the same: a threshold of its own, and groups by it.
+"""Which images of an index may be copies of one another, by a threshold of its own.
 
 Two images count as near-identical where they are much nearer to one another than an image usually
 is to the nearest that differs from it. How near that is depends on layer, network and collection,
-so it is read off the index itself, see :func:`calibrated`.
+so it is read off the index itself, see :func:`calibrated`. Whether they are copies, their pixels
+say: :mod:`vggfeat.evaluation.duplicates`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ LOOKED_AT = 2048
 
 _LEAST = 1e-6  # distance that the rounding of float32 alone may make of equal vectors
 _BLOCK = 256  # images asked at a time
-_PAIRS = 1 << 20  # pairs kept before they are reduced to groups
 
 Floats = npt.NDArray[np.float64]
 
@@ -73,23 +73,6 @@ class Threshold:
             "typical": typical,
             "images": self.images,
         }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Group:
-    """Images that are tied to one another by near-identical pairs.
-
-    Attributes
-    ----------
-    places : ndarray of int64, shape (m,)
-        Numbers of the images in the index, ascending.
-    least : float
-        Score of the two that are least alike. A group may be a chain: where this misses the
-        threshold, its ends are tied by images between them alone.
-    """
-
-    places: Integers
-    least: float
 
 
 def calibrated(
@@ -139,11 +122,12 @@ def calibrated(
     )
 
 
-def groups(index: SimilarityIndex, threshold: float, progress: Progress = _silent) -> list[Group]:
-    """Find the connected components of near-identical pairs.
+def near(
+    index: SimilarityIndex, threshold: float, most: int, progress: Progress = _silent
+) -> tuple[dict[int, list[int]], int]:
+    """Find, for each image, the others that are near-identical to it.
 
-    All images are searched for, block by block, and pairs are reduced to groups as they come, so
-    that memory does not grow with their number. An approximate index finds what its recall allows.
+    All images are searched for, block by block. An approximate index finds what its recall allows.
 
     Parameters
     ----------
@@ -151,13 +135,18 @@ def groups(index: SimilarityIndex, threshold: float, progress: Progress = _silen
         By cosine or Euclidean distance.
     threshold : float
         Least cosine, or greatest distance, of a pair.
+    most : int
+        How many are returned for an image, the nearest.
     progress : callable
         See :func:`calibrated`.
 
     Returns
     -------
-    list of Group
-        Of two or more images each, by their first places.
+    dict of int to list of int
+        For each image that has any: the others, the nearest first; of equally near ones that with
+        the lower number.
+    int
+        Pairs (each counted once for either of its two images) that were left out for `most`.
 
     Raises
     ------
@@ -166,71 +155,23 @@ def groups(index: SimilarityIndex, threshold: float, progress: Progress = _silen
     """
     check(index)
     alive = index.alive
-    label = np.arange(len(index.vectors))
-    left: list[Integers] = []
-    right: list[Integers] = []
-    waiting = 0
+    found: dict[int, list[int]] = {}
+    left_out = 0
     for block in _blocks(alive):
-        found = index.range_search(index.vectors[block], threshold, prepared=True)
-        for place, (places, _) in zip(block.tolist(), found, strict=True):
-            left.append(np.full(len(places), place))
-            right.append(places)
-            waiting += len(places)
-        if waiting > _PAIRS:
-            label, waiting = joined(label, np.concatenate(left), np.concatenate(right)), 0
-            left, right = [], []
+        answers = index.range_search(index.vectors[block], threshold, prepared=True)
+        for place, (places, _) in zip(block.tolist(), answers, strict=True):
+            others = places[places != place]
+            left_out += max(0, len(others) - most)
+            if len(others):
+                found[place] = others[:most].tolist()
         progress("Comparing", len(block), len(alive))
-    if left:
-        label = joined(label, np.concatenate(left), np.concatenate(right))
-    return [Group(places, least(index, places)) for places in _gathered(label, alive)]
-
-
-def joined(label: Integers, left: Integers, right: Integers) -> Integers:
-    """Unite groups by pairs of their members.
-
-    Parameters
-    ----------
-    label : ndarray of int64, shape (n,)
-        A group's number for each image.
-    left, right : ndarray of int64, shape (p,)
-        Images of pairs.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        New numbers, equal where the old ones were or where pairs lead from one to the other.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    count = int(label.max(initial=-1)) + 1
-    pairs = coo_array((np.ones(len(left), np.int8), (label[left], label[right])), (count, count))
-    _, component = connected_components(pairs, directed=False)
-    return np.asarray(component[label], np.int64)
+    return found, left_out
 
 
 def similarities(index: SimilarityIndex, place: int, places: Integers) -> Floats:
     """Return the scores of one image of an index and several others, float64, shape (m,)."""
     (scores,) = _scores(index, index.vectors[[place]], index.vectors[places])
     return np.asarray(scores)
-
-
-def least(index: SimilarityIndex, places: Integers) -> float:
-    """Return the score of the two of some images that are least alike."""
-    vectors = index.vectors[places]
-    worst, extreme = (max, np.max) if index.metric == "l2" else (min, np.min)
-    return worst(
-        float(extreme(_scores(index, vectors[block], vectors)))
-        for block in _blocks(np.arange(len(places)))
-    )
-
-
-def near_enough(index: SimilarityIndex, score: Any, threshold: float) -> Any:
-    """Say whether a score, or each of an array of them, reaches the threshold."""
-    exact = np.float32(score)  # as the search compares
-    return (
-        exact <= np.float32(threshold) if index.metric == "l2" else exact >= np.float32(threshold)
-    )
 
 
 def check(index: SimilarityIndex) -> None:
@@ -280,12 +221,3 @@ def _scores(index: SimilarityIndex, a: Vectors, b: Vectors) -> Floats:
         return np.asarray(np.minimum(products, 1))
     squares = (a.astype(np.float64) ** 2).sum(1)[:, None] + (b.astype(np.float64) ** 2).sum(1)
     return np.asarray(np.sqrt(np.maximum(squares - 2 * products, 0)))
-
-
-def _gathered(label: Integers, alive: Integers) -> list[Integers]:
-    """Return the members of each group of two or more, groups by their first members."""
-    own = label[alive]
-    order = np.argsort(own, kind="stable")
-    starts = np.flatnonzero(np.diff(own[order], prepend=-1))
-    members = [part for part in np.split(alive[order], starts[1:]) if len(part) > 1]
-    return sorted(members, key=lambda places: int(places[0]))

@@ -1,4 +1,4 @@
-"""The contact sheet of near-identical images: each group with sizes and paths."""
+"""The page of copies: each beside the image to keep, with what differs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 from vggfeat.report.facts import Facts
 from vggfeat.report.page import write_page
 from vggfeat.report.search import METRICS
-from vggfeat.report.text import decimals
 from vggfeat.report.thumbnails import originals, picture
 
 if TYPE_CHECKING:
     from vggfeat.evaluation.duplicates import Copies, Copy, Duplicates
+
+LARGE, SMALL = 560, 320
+"""Longest side of pictures in pixels, where there are few images and where there are many."""
+MANY = 120
+"""Images beyond which pictures are smaller, so that a page stays below some ten megabytes."""
 
 _UNITS = ("B", "kB", "MB", "GB")
 
@@ -29,7 +33,7 @@ def duplicates_page(
     facts: Facts | None = None,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> Path:
-    """Write the contact sheet of near-identical images.
+    """Write the page of copies, each beside the image to keep.
 
     Parameters
     ----------
@@ -51,14 +55,20 @@ def duplicates_page(
     Path
         The file.
     """
+    total = sum(len(group.images) for group in found.groups)
+    side = LARGE if total <= MANY else SMALL
     return write_page(
         path,
         "duplicates.html",
-        groups=[_group_view(group, progress) for group in found.groups],
+        groups=[_group_view(group, side, progress) for group in found.groups],
         name=name,
         images=found.images,
+        copies=found.count("identical", "copy"),
+        likely=found.count("likely"),
+        unread=sum(bool(one.file.problem) for group in found.groups for one in group.images),
         spare=len(found.spare),
-        bytes=size_text(sum(one.bytes for one in found.spare)),
+        bytes=size_text(sum(one.file.bytes for one in found.spare)),
+        different=found.different,
         explanation=explanation,
         facts=facts or {},
         metric=METRICS.get(found.metric, found.metric),
@@ -75,26 +85,30 @@ def size_text(count: int) -> str:
     return f"{size:,.3g} {_UNITS[-1]}"
 
 
-def _group_view(group: Copies, progress: Callable[[int], None]) -> dict[str, Any]:
-    scores = [group.least, *(one.score for one in group.images[1:])]
-    places = max(4, decimals(scores))
-    view = partial(_image_view, places=places, progress=progress)
+def _group_view(group: Copies, side: int, progress: Callable[[int], None]) -> dict[str, Any]:
+    view = partial(_image_view, side=side, progress=progress)
+    best, *others = (view(one) for one in group.images)
     return {
-        "least": f"{group.least:.{places}f}",
-        "chain": group.chain,
-        "images": [view(one) for one in group.images],
+        "best": best,
+        "others": others,
+        "verified": group.verified,
+        "drawn": any(one["picture"] for one in (best, *others)),
     }
 
 
-def _image_view(one: Copy, places: int, progress: Callable[[int], None]) -> dict[str, Any]:
-    drawn = picture(originals(one.source)(one.path))
+def _image_view(one: Copy, side: int, progress: Callable[[int], None]) -> dict[str, Any]:
+    file = one.file
+    drawn = None if file.problem else picture(originals(one.source)(one.path), side)
     progress(1)
     return {
         "path": one.path,
-        "picture": drawn,
-        "score": f"{one.score:.{places}f}",
-        "near": one.near,
-        "problem": one.problem,
-        "size": f"{one.width:,} × {one.height:,}",
-        "bytes": size_text(one.bytes),
+        "picture": None if drawn is None or drawn.missing else drawn,
+        "score": f"{one.score:.4f}",
+        "verdict": one.verdict,
+        "spare": one.spare,
+        "problem": file.problem,
+        "size": f"{file.width:,} × {file.height:,}",
+        "bytes": size_text(file.bytes),
+        "format": f"{file.format} of quality {file.quality}" if file.quality else file.format,
+        "differences": one.differences,
     }

@@ -120,6 +120,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (text.shown, text.percent, text.number, text.duration):
+    for function in (text.shown, text.counted, text.percent, text.number, text.duration):
         environment.filters[function.__name__] = function
     return environment

@@ -45,6 +45,11 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Write a count with its noun: ``1 group``, ``2 groups``, ``1,234 copies``."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def duration(seconds: float) -> str:
     """Write a time in seconds, or minutes and seconds."""
     if seconds < 9.95:

@@ -258,6 +258,13 @@ def test_a_value_range_that_cannot_be_applied_is_refused() -> None:
         decoded(head + bytes(99), value_range="minmax")
 
 
+def test_premultiplied_colours_are_not_cut_to_a_range() -> None:
+    pytest.importorskip("tifffile", reason="of the extra formats")
+    data = TIFFFILES["16-bit RGBA, premultiplied, planar"][0]
+    with pytest.raises(ImageError, match="premultiplied alpha, with which a value range cannot"):
+        decoded(data, value_range="minmax")
+
+
 @pytest.mark.parametrize("given", ["", "1", "5:4", "3:3", "a:b", "0:inf", "nan:1", "Full"])
 def test_a_value_range_is_full_minmax_or_two_numbers(given: str) -> None:
     with pytest.raises(ImageError, match="allowed are full, minmax, or LOW:HIGH"):

@@ -45,6 +45,8 @@ FULL, MINMAX = "full", "minmax"
 _STRIP_PIXELS = 1 << 24
 _HINT = "rescale them, or give a value range: minmax or LOW:HIGH"
 
+_WIDE = {"I": np.dtype(np.int32), "F": np.dtype(np.float32)}
+
 _Pixels = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -157,6 +159,8 @@ def array_to_rgb(
         Values are not finite, larger than their width allows, or in no range of the table.
     """
     height, width = array.shape[:2]
+    if alpha == 1 and value_range != FULL and array.dtype != np.uint8:
+        raise ImageError("premultiplied alpha, with which a value range cannot be applied")
     colour = array[:, :, :colours]
     rows = max(1, _STRIP_PIXELS // (4 * width))
     parts = [colour[top : top + rows] for top in range(0, height, rows)]
@@ -203,9 +207,12 @@ def _from_wide_grey(image: Image.Image, value_range: str, samples: Samples) -> I
         found = np.asarray(strip)  # (h, W)
         return found.view(np.uint32) if samples.unsigned and image.mode == "I" else found
 
-    kind = np.dtype(np.uint16) if image.mode.startswith("I;16") else values(image).dtype
-    strips = lambda: (values(strip) for _, strip in _strips(image))  # noqa: E731
-    to_bytes = _scaling(kind, strips, value_range, samples, 1)
+    def parts() -> Iterator[_Pixels]:
+        return (values(strip) for _, strip in _strips(image))
+
+    kind = np.dtype(np.uint16) if image.mode.startswith("I;16") else _WIDE[image.mode]
+    kind = np.dtype(np.uint32) if samples.unsigned and image.mode == "I" else kind
+    to_bytes = _scaling(kind, parts, value_range, samples, 1)
     transparent = image.info.get("transparency")
     result = Image.new("RGB", image.size)
     for top, strip in _strips(image):

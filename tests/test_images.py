@@ -209,12 +209,15 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, data: bytes, reason: 
 
 
 def test_a_decompression_bomb_is_refused_by_its_header() -> None:
-    start = time.perf_counter()
+    def head(width: int, height: int) -> io.BytesIO:
+        """Return a PNG that ends where its pixels would begin."""
+        data = png(width, height)
+        return io.BytesIO(data[: data.index(b"IDAT") + 4])
+
     with pytest.raises(ImageError, match=r"2,500,000,000 pixels, where the limit is 178,956,970"):
-        decode(io.BytesIO(png(50_000, 50_000)))
+        decode(head(50_000, 50_000))
     with pytest.raises(ImageError, match=r"9000 x 12000 pixels, where the limit is 50,000,000"):
-        decode(io.BytesIO(png(9000, 12_000)), max_pixels=50_000_000)
-    assert time.perf_counter() - start < 2
+        decode(head(9000, 12_000), max_pixels=50_000_000)
 
 
 def test_formats_that_run_programs_are_never_opened() -> None:

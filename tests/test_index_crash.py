@@ -132,8 +132,8 @@ def test_killed_at_any_moment_an_index_is_the_old_one_or_the_new_one(
         kills += 1
         # Half of them towards the end, where files change places.
         killed = run(helper, words, chance.uniform(chance.choice((0, 0.6)), 1.1) * needed)
-        if not killed:
-            needed *= 0.9  # the machine is less busy than it was
+        if kills >= KILLS:
+            needed *= 0.9  # the machine is less busy than it was, and every kill came too late
         count = check(path, verb == "compact") if path.exists() else None
         assert count in ends
         met["new" if count == ends[1] else "old"] += killed

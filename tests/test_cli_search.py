@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -229,3 +230,24 @@ def test_a_filter_that_fits_nothing_is_refused_with_near_names(work, tmp_path):
     assert done.returncode == 1
     assert "of these paths and of these labels" in done.stderr
     assert "7 images removed" in ok("index", "remove", index, "--matching", "blue")
+
+
+def test_a_page_shows_images_outside_the_source_only_from_folders_that_are_named(work, tmp_path):
+    photos = tmp_path / "photos"
+    shutil.copytree(work / "photos", photos)
+    elsewhere = tmp_path / "private"
+    (photos / "blue").rename(elsewhere)
+    (photos / "blue").symlink_to(elsewhere)
+    ok("extract", photos, tmp_path / "s.h5", *EXTRACT)
+    ok("index", "build", tmp_path / "s.h5", tmp_path / "s.index")
+    page = tmp_path / "found.html"
+    sizes = []
+    for given in ([], ["--root", elsewhere]):
+        done = cli(
+            "search", tmp_path / "s.index", work / "halves.png", "--matching", "blue",
+            "--device", "cpu", "--html", page, *given,
+        )  # fmt: skip
+        assert done.returncode == 0
+        assert ("lies outside its source" in done.stderr) == (not given)
+        sizes.append(len(set(re.findall(r"data:image/jpeg;base64,[^\"]+", page.read_text()))))
+    assert sizes == [2, 9]  # the query and one tile for all that are missing; or all eight

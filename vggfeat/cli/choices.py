@@ -32,6 +32,16 @@ layer_option = click.option(
     help="A layer of the store; may be left out where there is only one.",
 )
 
+root_option = click.option(
+    "--root",
+    "roots",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Show images that lie in this folder too, beside those below the source; may be given "
+    "again.",
+)
+
 
 def only_layer(store: FeatureStore, layer: str | None) -> str:
     """Return the layer that was named, or the store's only one.

@@ -9,14 +9,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from vggfeat.cli.choices import WEIGHTS
+from vggfeat.cli.choices import WEIGHTS, root_option
 from vggfeat.cli.output import json_option
 from vggfeat.cli.pixels import PIXELS, pixels_of, pixels_options
 from vggfeat.cli.plot_kinds import draw_feature_maps, draw_map, draw_units
 from vggfeat.layers import ARCHITECTURES
 
-_MAP = ("method", "seed", "max_images", "thumbnails", "size", "csv")
-_UNITS = ("units", "unit", "interest", "seed")
+_MAP = ("roots", "method", "seed", "max_images", "thumbnails", "size", "csv")
+_UNITS = ("roots", "units", "unit", "interest", "seed")
 _IMAGE = ("channels", "model", "weights", *PIXELS, "view", "device")
 _ORDER = "--channel-order"  # --channels counts here
 _PICTURES = {"a map": _MAP, "a picture of units": _UNITS, "a picture of one image": _IMAGE}
@@ -143,6 +143,7 @@ def _size(_context: click.Context, _option: click.Parameter, value: str) -> tupl
     metavar="auto|cpu|cuda[:N]|mps",
     help="Of --image: where the network runs.",
 )
+@root_option
 @click.option("--dark", is_flag=True, help="Draw light on dark.")
 @json_option
 @click.pass_context

@@ -39,7 +39,7 @@ def draw_map(
         drawn = plot_map(
             out,
             found,
-            images=originals(store.latest.source),
+            images=originals(store.latest.source, options["roots"]),
             title=_title(path, store.provenance.deciding.model, store.latest.weights),
             thumbnails=options["thumbnails"],
             size=options["size"],
@@ -121,7 +121,7 @@ def draw_units(
         plot_units(
             out,
             found,
-            images=originals(store.latest.source),
+            images=originals(store.latest.source, options["roots"]),
             title=_title(path, store.provenance.deciding.model, store.latest.weights),
             dark=dark,
             on_thumbnail=lambda done, of: _advance(bar, done, of),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import layer_option, only_layer
+from vggfeat.cli.choices import layer_option, only_layer, root_option
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
 from vggfeat.cli.probe_text import describe, describe_against, describe_splits
 
@@ -110,6 +110,7 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
     metavar="REPORT",
     help="Write a page with the score of every class and the most confident mistakes.",
 )
+@root_option
 @json_option
 def probe(store: str, as_json: bool, **options: Any) -> None:
     """Train and score a linear classifier on one layer of STORE.
@@ -163,7 +164,7 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
             told["save"] = options["save"]
             lines.append(f"Probe: {printable(options['save'])}")
         if options["html"]:
-            _write_page(opened, results[0], options["html"])
+            _write_page(opened, results[0], options["html"], options["roots"])
             told["html"] = options["html"]
             lines.append(f"Report: {printable(options['html'])}")
     if not as_json:
@@ -209,7 +210,7 @@ def _against(first: Any, second: Any, store: str) -> tuple[dict[str, Any], str]:
     )
 
 
-def _write_page(store: FeatureStore, result: Any, path: str) -> None:
+def _write_page(store: FeatureStore, result: Any, path: str, roots: tuple[str, ...]) -> None:
     from vggfeat.report import deciding_facts, happened_facts, originals, probe_page
 
     provenance = store.provenance
@@ -217,6 +218,6 @@ def _write_page(store: FeatureStore, result: Any, path: str) -> None:
         path,
         result,
         store=Path(store.path).name,
-        images=originals(store.latest.source),
+        images=originals(store.latest.source, roots),
         facts=deciding_facts(provenance.deciding, result.layer) | happened_facts(store.latest),
     )

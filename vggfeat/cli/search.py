@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import network_of, query_options
+from vggfeat.cli.choices import network_of, query_options, root_option
 from vggfeat.cli.index import index_argument
 from vggfeat.cli.output import json_option, print_json, printable, table
 
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     metavar="REPORT",
     help="Write a page with the neighbours as thumbnails.",
 )
+@root_option
 @query_options
 @json_option
 def search(
@@ -118,7 +119,7 @@ def search(
     )
     results = _in_order(list(found), queries)
     if html:
-        _write_page(opened, index_path, results, html)
+        _write_page(opened, index_path, results, html, options["roots"])
     if as_json:
         told = [_json(one) for one in results]
         print_json({"index": index_path, "metric": opened.metric, "results": told})
@@ -159,7 +160,13 @@ def _table(neighbours: list[Neighbour]) -> str:
     return table(rows, ["rank", "score", "label", "image"], right="rank score")
 
 
-def _write_page(opened: SimilarityIndex, index_path: str, results: list[Any], html: str) -> None:
+def _write_page(
+    opened: SimilarityIndex,
+    index_path: str,
+    results: list[Any],
+    html: str,
+    roots: tuple[str, ...],
+) -> None:
     from vggfeat.report import (
         QueryResult,
         deciding_facts,
@@ -174,7 +181,7 @@ def _write_page(opened: SimilarityIndex, index_path: str, results: list[Any], ht
     places = {one.path: one.place for one in found}
 
     def original(path: str) -> Any:
-        return originals(opened.source(places[path]))(path)
+        return originals(opened.source(places[path]), roots)(path)
 
     queries = [
         QueryResult(result.item, [], problem=result.reason)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vggfeat.cli.choices import query_options
+from vggfeat.cli.choices import query_options, root_option
 from vggfeat.cli.index import index_argument
 from vggfeat.cli.output import printable
 from vggfeat.web.limits import Limits
@@ -38,15 +38,7 @@ _DEFAULTS = Limits()
     help="0 takes a free one.",
 )
 @click.option("--open", "browse", is_flag=True, help="Open the page in the browser.")
-@click.option(
-    "--root",
-    "roots",
-    multiple=True,
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False),
-    help="Show images that lie in this folder too, beside those below the sources of the index; "
-    "may be given again.",
-)
+@root_option
 @click.option(
     "--max-upload",
     type=click.IntRange(1, 4096),

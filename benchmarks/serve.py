@@ -5,12 +5,14 @@ python benchmarks/serve.py [--clients 20] [--seconds 60] [--images 2000] [--idle
 Beside them, --idle connections have sent half a request and nothing more; each one that the server
 lets go is opened again at once. Each client in turn uploads a photo and searches for the first
 image found, then fetches ten of its thumbnails. The network is vgg16-tiny with its trained weights,
-the photos are parts of scikit-learn's two sample photographs.
+the photos are parts of scikit-learn's two sample photographs. At the end, --large
+PNGs of 49 megapixels are uploaded at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import resource
 import selectors
 import socket
@@ -117,12 +119,32 @@ class Idlers:
             key.fileobj.close()
 
 
+def upload_large(address: str, count: int) -> list[int]:
+    """Upload so many PNGs of 7,000 x 7,000 pixels at once; return the statuses."""
+    file = io.BytesIO()
+    Image.new("RGB", (7000, 7000), "teal").save(file, "PNG", compress_level=1)
+    statuses: list[int] = []
+
+    def one() -> None:
+        image = {"image": ("a.png", file.getvalue())}
+        answer = httpx.post(f"{address}api/search", files=image, timeout=600, trust_env=False)
+        statuses.append(answer.status_code)
+
+    jobs = [threading.Thread(target=one) for _ in range(count)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    return statuses
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--idle", type=int, default=0)
+    parser.add_argument("--large", type=int, default=0)
     options = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     usual = (min(1024, hard), hard)  # for the server
@@ -152,6 +174,7 @@ def main() -> None:
                 job.start()
             for job in jobs:
                 job.join()
+            large = upload_large(address, options.large)
             status = Path(f"/proc/{server.pid}/status").read_text()
         finally:
             server.terminate()
@@ -162,6 +185,8 @@ def main() -> None:
             f"{options.idle} idle connections at a time, {idlers.opened} in all, "
             f"{idlers.refused} refused; the server's log has {len(log.splitlines())} lines"
         )
+    if large:
+        print(f"{options.large} PNGs of 49 megapixels at once: status {sorted(set(large))}")
     print(f"errors: {len(clients.errors)} {clients.errors[:3]}")
     for kind, seconds in clients.seconds.items():
         p50, p95, p99 = 1000 * np.percentile(seconds, [50, 95, 99])

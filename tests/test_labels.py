@@ -206,6 +206,14 @@ def test_columns_of_classes_without_present_or_absent_ones_are_refused(
         read_label_file(table(tmp_path, f"path,x,y\na.jpg,{text}\n"))
 
 
+def test_voc_s_code_of_absent_and_difficult_is_not_mistaken_for_ours(tmp_path: Path) -> None:
+    voc = "path,x,y\na.jpg,1,-1\nb.jpg,-1,1\nc.jpg,0,-1\n"
+    with pytest.raises(SourceError, match="holds -1 3 times and 0 1 times"):
+        read_label_file(table(tmp_path, voc))
+    ours = "path,x,y\na.jpg,1,\nb.jpg,,1\nc.jpg,0,\n"
+    assert from_csv(table(tmp_path, ours))["c.jpg"] == ()
+
+
 def test_a_table_without_heading_may_have_names_of_images_and_labels_alone(tmp_path: Path) -> None:
     assert from_csv(table(tmp_path, "a.jpg,cat\nb.png,dog\n")) == {
         "a.jpg": ("cat",),

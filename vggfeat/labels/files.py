@@ -287,6 +287,7 @@ def _table(records: Records, need_labels: bool) -> LabelFile:
              if plain[at] and plain[at] not in NO_CLASSES}  # fmt: skip
     classes = [at for at, column in marks.items() if column is not None]
     if len(classes) > 1:
+        _check_code(records.file, [record[at].strip() for at in classes for record in full])
         return _columns_of_classes(
             records.file, paths, lines, {headings[at]: marks[at] or [] for at in classes},
             rest(*classes),
@@ -345,6 +346,18 @@ def _marks(column: list[str]) -> list[int] | None:
     marks = [_MARKS.get(cell.strip().lower()) for cell in column]
     known = [mark for mark in marks if mark is not None]
     return known if len(known) == len(marks) and any(cell.strip() for cell in column) else None
+
+
+def _check_code(file: str, cells: list[str]) -> None:
+    """Refuse what may be VOC's code, in which -1 is absent and 0 is left out."""
+    unknown = sum(cell in ("-1", "-1.0") for cell in cells)
+    absent = sum(_MARKS.get(cell.lower()) == 0 for cell in cells)
+    if 0 < absent < unknown:
+        raise SourceError(
+            f"{file!r} holds -1 {unknown:,} times and 0 {absent:,} times. Here 0 is absent and -1 "
+            "unknown; in VOC's files it is the other way round. Write absent as 0, and leave the "
+            "cells of what is unknown empty."
+        )
 
 
 def _columns_of_classes(

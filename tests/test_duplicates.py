@@ -308,7 +308,7 @@ def test_without_originals_all_is_likely_and_nothing_may_go(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "kept"),
     [("brightened", "a.jpg"), ("border", "a.jpg"), ("enlarged quality", "a.jpg"),
-     ("lossless", "b.png"), ("half", "a.jpg"), ("exif", "b.jpg")],
+     ("mirrored quality", "a.jpg"), ("lossless", "b.png"), ("half", "a.jpg"), ("exif", "b.jpg")],
 )  # fmt: skip
 def test_the_most_original_of_two_copies_is_kept(tmp_path, kind, kept):
     photo = Image.fromarray(load_sample_images().images[0]).crop((0, 0, 403, 301))
@@ -318,12 +318,13 @@ def test_the_most_original_of_two_copies_is_kept(tmp_path, kind, kept):
         "brightened": lambda image: ImageEnhance.Brightness(image).enhance(1.3),
         "border": lambda image: ImageOps.expand(image, 20, (250, 250, 250)),
         "half": lambda image: image.reduce(2),
+        "mirrored quality": ImageOps.mirror,
     }.get(kind, lambda image: image)
-    photo.save(tmp_path / "p" / "a.jpg", quality=90 if kind != "enlarged quality" else 70)
+    photo.save(tmp_path / "p" / "a.jpg", quality=70 if "quality" in kind else 90)
     source = Image.open(tmp_path / "p" / "a.jpg")
     if kind == "lossless":
         source, name = photo, "b.png"
-    elif kind in ("enlarged quality", "brightened", "border"):
+    elif "quality" in kind or kind in ("brightened", "border"):
         options = {"quality": 98}
     elif kind == "exif":
         source = photo

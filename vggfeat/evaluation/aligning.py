@@ -208,6 +208,11 @@ def _part(image: Image.Image, box: Shares, size: tuple[int, int]) -> Floats:
     return np.asarray(part, np.float32)
 
 
+def orientation(name: str) -> Image.Transpose | None:
+    """Return what turns a picture as :attr:`Placing.turn` names it; None for nothing."""
+    return dict(_TURNS)[name]
+
+
 def placed(first: Picture, second: Picture) -> tuple[Placing, Picture]:
     """Find how the second picture lies in the first, as well as it can.
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from vggfeat.errors import ImageError, SourceError
+from vggfeat.evaluation.aligning import orientation
 from vggfeat.evaluation.beneath import sha256_of
 from vggfeat.images import decoded, size_of
 from vggfeat.sources import open_stored
@@ -24,6 +25,10 @@ LOSSLESS = frozenset({"PNG", "BMP", "DIB", "TIFF", "GIF", "PPM", "TGA", "SGI", "
 _RESIZED = 0.02  # share by which the resolution of one size may be mistaken
 _TONES = 4.0  # grey levels on the average by which tones were changed
 _CUT_OFF = 0.01  # share of pixels that changing tones has cut off
+_BACK = {
+    Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+    Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+}
 _SAVED_BEFORE = 0.6  # error of saving once more, of that with another grid of blocks
 
 
@@ -129,17 +134,21 @@ def second_is_original(
     if abs(found.lighter) > _TONES and abs(found.cut_off) > _CUT_OFF:
         return found.cut_off < 0
     order = second.fidelity - first.fidelity
-    if order and (first.width, first.height) == (second.width, second.height):
+    if order and sorted((first.width, first.height)) == sorted((second.width, second.height)):
         finer, coarser = pictures[::-1] if order > 0 else pictures
-        if _was_saved_as(finer, coarser):
+        turn = orientation(found.placing.turn)
+        turned_back = None if turn is None else _BACK.get(turn, turn)
+        if _was_saved_as(finer, coarser, turn if order > 0 else turned_back):
             return order < 0
     if order:
         return order > 0
     return rank(second, pictures[1][1]) < rank(first, pictures[0][1])
 
 
-def _was_saved_as(finer: tuple[str, str], coarser: tuple[str, str]) -> bool:
-    """Say whether an image was once saved with the quantisation that another, a JPEG, has.
+def _was_saved_as(
+    finer: tuple[str, str], coarser: tuple[str, str], turn: Image.Transpose | None
+) -> bool:
+    """Say whether an image, turned, was once saved with the quantisation that a JPEG has.
 
     Such an image loses little by being saved so again, and much more where its blocks lie
     otherwise (Farid, "Exposing digital forgeries from JPEG ghosts", IEEE TIFS 2009).
@@ -148,7 +157,9 @@ def _was_saved_as(finer: tuple[str, str], coarser: tuple[str, str]) -> bool:
         with open_stored(*coarser) as file, Image.open(file) as image:
             table = getattr(image, "quantization", {}).get(0)
         with open_stored(*finer) as file, decoded(file) as image:
-            grey = image.convert("L").crop((0, 0, min(image.width, 2048), min(image.height, 2048)))
+            upright = image.convert("L")
+            grey = upright if turn is None else upright.transpose(turn)
+            grey = grey.crop((0, 0, min(grey.width, 2048), min(grey.height, 2048)))
     except (ImageError, SourceError, OSError):
         return False
     if table is None:

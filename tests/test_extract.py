@@ -498,7 +498,8 @@ def test_interrupted_runs_go_on_and_end_as_an_unbroken_one(photos, tmp_path, how
         assert "the same command goes on" in err
         assert "Traceback" not in err
     assert cli("extract", photos, tmp_path / "s.h5", *args).returncode == 0
-    assert cli("extract", photos, tmp_path / "unbroken.h5", *args).returncode == 0
+    unbroken = FeatureExtractor(weights="random:0", layers="pool2", device="cpu", batch_size=4)
+    unbroken.extract(photos, tmp_path / "unbroken.h5", progress=False)
     with FeatureStore(tmp_path / "s.h5") as a, FeatureStore(tmp_path / "unbroken.h5") as b:
         assert list(a.paths) == list(b.paths)
         assert np.array_equal(a["pool2"][:], b["pool2"][:])

@@ -55,7 +55,8 @@ def test_a_quarter_of_what_the_features_take_suffices_to_build_search_and_compac
             [sys.executable, "-c", CODE, *words],
             capture_output=True,
             text=True,
-            # One thread: each more sets aside buffers of BLAS, whose size is not the index's.
+            # One thread, as docs/search.md explains: where memory ends in a parallel region of
+            # FAISS, or of its BLAS, the process ends, too.
             env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             check=False,
         )

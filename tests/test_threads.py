@@ -82,7 +82,7 @@ def test_threads_that_share_an_extractor_get_their_own_rows(engine, options):
     def calls(number: int) -> Callable[[], None]:
         return lambda: check_same(shared(own[number]), expected[number])
 
-    side_by_side([calls(number) for number in range(3)], rounds=4)
+    side_by_side([calls(number) for number in range(3)], rounds=3)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

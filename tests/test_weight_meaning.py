@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
-import pathlib
+from pathlib import Path
 
 import keras_writers
 import numpy as np
 import pytest
 import torch
+import weight_files
 import weight_writers
 from keras_writers import Spec, norm_arrays, vgg
 from safetensors.torch import save_file
-from scipy.io import savemat
-from torch import nn
+from weight_files import (
+    Small,
+    at,
+    bare,
+    caffe,
+    dropout_first,
+    folded,
+    imagenet_example,
+    lightning,
+    loaded,
+    masked,
+    matconvnet,
+    moments,
+    nested,
+    normalised,
+    outer,
+    prefixed,
+    without_dropout,
+)
 
 from vggfeat.errors import WeightsError
 from vggfeat.layers import architecture
-from vggfeat.weights import inspect, names, resolve, shapes
+from vggfeat.weights import inspect, resolve, shapes
 
 TINY = architecture("vgg16-tiny")
 
@@ -26,11 +43,6 @@ TINY = architecture("vgg16-tiny")
 @pytest.fixture(scope="module")
 def state():
     return resolve("random:5", TINY).load(TINY, list(shapes(TINY)))
-
-
-def loaded(path, upto: str = "fc8") -> dict[str, torch.Tensor]:
-    wanted = TINY.upto([upto])
-    return resolve(str(path), TINY).load(TINY, names(wanted), upto)
 
 
 def equal(path, state, upto: str = "fc8") -> bool:
@@ -43,21 +55,6 @@ def refused(path, upto: str = "fc8") -> str:
         loaded(path, upto)
     assert "\n" not in str(error.value)
     return str(error.value)
-
-
-def folded(state, eps: float) -> dict[str, torch.Tensor]:
-    """Fold the norms that `vgg` puts behind convolutions, by the formula, in float64."""
-    made = dict(state)
-    convolutions = [name for name in state if name.startswith("features.") and "weight" in name]
-    for number, name in enumerate(convolutions):
-        gamma, beta, mean, variance = (
-            torch.from_numpy(a).double() for a in norm_arrays(len(state[name]), number)
-        )
-        scale = gamma / (variance + eps).sqrt()
-        made[name] = (state[name].double() * scale[:, None, None, None]).float()
-        bias = name.replace("weight", "bias")
-        made[bias] = (beta + scale * (state[bias].double() - mean)).float()
-    return made
 
 
 # Keras
@@ -103,16 +100,6 @@ def test_batch_normalisation_behind_the_relu_is_refused_and_named(tmp_path, stat
     assert "after relu1_1 ('block1_conv1') comes 'block1_bn1'" in refused(tmp_path / "saved.h5")
 
 
-def masked(state) -> list[Spec]:
-    """Return a VGG with a branch whose name comes last in the alphabet."""
-    specs = vgg(state)
-    at = next(i for i, spec in enumerate(specs) if spec.name == "block5_pool")
-    kernel = np.ones((3, 3, 128, 96), np.float32)
-    config = {"kernel_size": [3, 3], "padding": "same", "activation": "sigmoid"}
-    branch = Spec("Conv2D", "mask_conv", ["block5_conv3"], config, [kernel, np.ones(96, "f4")])
-    return [*specs[:at], branch, *specs[at:]]
-
-
 def test_fc6_takes_the_channels_of_the_map_that_reaches_it_not_of_a_branch(tmp_path, state, caplog):
     paths = keras_files(masked(state), tmp_path)
     keras_writers.weights_h5(masked(state), tmp_path / "new.weights.h5")
@@ -133,24 +120,6 @@ def test_keras_3_is_read_with_and_without_the_graph_whatever_the_names(tmp_path,
     for path in [*keras_files(specs, tmp_path), tmp_path / "a.weights.h5"]:
         assert equal(path, state)
         assert inspect(path).deepest == "prob"
-
-
-def nested(state, name: str) -> Spec:
-    return Spec("Functional", name, ["input_0"], layers=vgg(state, head=False))
-
-
-def outer(*models: Spec, front: Spec | None = None) -> list[Spec]:
-    """Return a model of models, with a head of its own."""
-    specs = [Spec("InputLayer", "input_0")]
-    if front:
-        specs.append(front)
-    for model in models:
-        model.inputs = [specs[-1].name if front else "input_0"]
-        pool = Spec("GlobalAveragePooling2D", f"gap_{model.name}", [model.name])
-        weight, bias = np.ones((128, 5), "f4"), np.ones(5, "f4")
-        dense = Spec("Dense", f"own_{model.name}", [pool.name], {}, [weight, bias])
-        specs += [model, pool, dense]
-    return specs
 
 
 def test_a_keras_model_within_another_is_found_and_its_own_head_is_named(tmp_path, state):
@@ -225,48 +194,6 @@ def test_a_configuration_that_is_of_other_weights_is_refused(tmp_path, state):
 
 
 # PyTorch
-
-
-def prefixed(state, prefix: str, extra: dict | None = None) -> dict:
-    return {f"{prefix}{name}": tensor for name, tensor in state.items()} | (extra or {})
-
-
-def at(state, places: dict[str, str], root: str = "") -> dict:
-    """Put modules at other places."""
-    made = {}
-    for name, tensor in state.items():
-        module, _, kind = name.rpartition(".")
-        made[f"{root}{places.get(module, module)}.{kind}"] = tensor
-    return made
-
-
-def bare(state) -> dict:
-    body = {k: v for k, v in state.items() if k.startswith("features.")}
-    return {k.removeprefix("features."): v for k, v in body.items()}
-
-
-def dropout_first(state) -> dict:
-    return at(state, {"classifier.0": "classifier.1", "classifier.3": "classifier.4"})
-
-
-def without_dropout(state) -> dict:
-    return at(state, {"classifier.3": "classifier.2", "classifier.6": "classifier.4"})
-
-
-def imagenet_example(state) -> dict:
-    """Return names as the old ImageNet example's: only the convolutions were in DataParallel."""
-    return {k.replace("features.", "features.module."): v for k, v in state.items()}
-
-
-def lightning(state) -> dict:
-    return {
-        "epoch": 3,
-        "pytorch-lightning_version": "2.5.0",
-        "state_dict": prefixed(state, "model.", {"criterion.pos_weight": torch.ones(3)}),
-        "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(3)}}}],
-        "hyper_parameters": argparse.Namespace(path=pathlib.PurePosixPath("x"), lr=0.1),
-        "callbacks": {"ModelCheckpoint{'monitor': None}": {"best": torch.tensor(0.5)}},
-    }
 
 
 NAMED = {
@@ -372,15 +299,6 @@ def test_names_that_are_missing_stand_beside_names_that_are_there(tmp_path, stat
     assert "block_0.weight" in text
 
 
-class Small(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.features(x)
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_programs_are_refused_with_a_remedy_that_keeps_torchs_safety_on(tmp_path):
     torch.jit.script(Small()).save(tmp_path / "script.pt")
@@ -398,50 +316,6 @@ def test_programs_are_refused_with_a_remedy_that_keeps_torchs_safety_on(tmp_path
 
 
 # Caffe and MatConvNet
-
-
-def caffe(state, path, behind=lambda *_: None):
-    """Write a Caffe model; `behind` may add layers behind each, before its ReLU."""
-    net = weight_writers.net_parameter()()
-    net.layer.add(name="data", type="Input", top=["data"])
-    below = "data"
-    for name, kind, arrays in weight_writers.ordered(state):
-        below = weight_writers.caffe_layer(net, name, kind, below, arrays)
-        below = behind(net, name, below) or below
-    path.write_bytes(net.SerializeToString())
-    return path
-
-
-def normalised(net, name, below):
-    """Add batch normalisation as Caffe has it, in two layers and with a factor."""
-    if name.startswith("conv"):
-        outputs = len(net.layer[-1].blobs[1].data)
-        number = sum(layer.type == "Convolution" for layer in net.layer) - 1
-        gamma, beta, mean, variance = norm_arrays(outputs, number)
-        factor = np.float32([4])
-        moments = [mean * factor, variance * factor, factor]
-        below = weight_writers.caffe_layer(net, f"bn_{name}", "BatchNorm", below, moments)
-        net.layer[-1].batch_norm_param.eps = 0.01
-        return weight_writers.caffe_layer(net, f"scale_{name}", "Scale", below, [gamma, beta])
-    return None
-
-
-def moments(name, outputs):
-    """Return MatConvNet's batch normalisation behind a convolution."""
-    if not name.startswith("conv"):
-        return []
-    blocks = (0, 2, 4, 7, 10)
-    number = blocks[int(name[4]) - 1] + int(name[6]) - 1
-    gamma, beta, mean, variance = norm_arrays(outputs, number)
-    both = np.stack([mean, np.sqrt(variance + 0.01)], 1)
-    weights = weight_writers.cell([gamma[:, None], beta[:, None], both])
-    return [{"name": f"bn_{name}", "type": "bnorm", "weights": weights}]
-
-
-def matconvnet(state, path, between):
-    made = weight_writers.matconvnet_network(state, 64, old=False, between=between)
-    savemat(path, made)
-    return path
 
 
 def test_batch_normalisation_of_caffe_and_of_matconvnet_is_folded(tmp_path, state):
@@ -499,3 +373,9 @@ def test_two_networks_of_a_caffe_model_are_chosen_by_their_first_convolutions(tm
     assert "2 networks: conv1_1, conv1_1_p" in refused(path)
     assert equal(f"{path}#conv1_1", state)
     assert equal(f"{path}#conv1_1_p", other)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_table_of_files_in_the_docs_says_what_becomes_of_them(tmp_path):
+    docs = Path(__file__).parent.parent / "docs" / "weights.md"
+    assert weight_files.table(tmp_path) in docs.read_text(encoding="utf-8")

@@ -115,7 +115,7 @@ def describe(found: Inspection) -> str:
         ["published as", f"{known.file} ({known.publisher})" if known else "nothing that is known"],
         ["network", found.network.name],
         ["classes", "no last layer" if found.classes is None else f"{found.classes:,}"],
-        ["goes as far as", found.deepest or "nowhere: the first layer is missing"],
+        ["goes as far as", found.deepest or "nowhere"],
         ["parameters", f"{found.parameters:,}"],
         ["first filter", found.filters or "nobody's that is known"],
         ["preprocessing", f"{name_of(spec) or 'of its own'}: {spec}"],

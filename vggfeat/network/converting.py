@@ -18,6 +18,7 @@ from vggfeat.errors import WeightsError
 from vggfeat.network.checking import FIGURES_KEY, figures
 from vggfeat.preprocessing import ByHand, Preprocessing
 from vggfeat.weights import AUTO, PREPROCESSING_KEY, inspect, names, resolve
+from vggfeat.weights.formats import split
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -96,7 +97,8 @@ def convert(
         raise WeightsError(f"{target}: there is no folder {target.parent}. Make it first.")
     found = inspect(path, model)
     if not found.deepest:
-        raise WeightsError(f"{found.path} lacks the first layer, so nothing can be made of it.")
+        why = found.obstacle or "it lacks the first layer."
+        raise WeightsError(f"{found.path}: nothing can be made of it: {why}")
     weights = resolve(str(found.path), found.network, preprocessing)
     deepest = found.deepest
     try:
@@ -128,11 +130,12 @@ def convert(
 
 def _own(path: Path) -> dict[str, str]:
     """Return what a safetensors file says of itself, to be carried on."""
-    if path.suffix.lower() != ".safetensors":
+    file = split(path)[0]
+    if file.suffix.lower() != ".safetensors":
         return {}
     from vggfeat.weights import safetensors_file
 
-    return safetensors_file.metadata(path)
+    return safetensors_file.metadata(file)
 
 
 def _write(tensors: dict[str, torch.Tensor], metadata: dict[str, str], target: Path) -> None:

@@ -39,6 +39,7 @@ _COUNTERS = ".num_batches_tracked"
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """Components of names that DataParallel, torch.compile and their like put in, at any place."""
 
+_KINDS = ("weight", "bias", "running_mean", "running_var")
 _FIRST = ("features.0.weight", "conv1_1.weight", "0.weight")
 _FEWEST = 8  # convolutions of a Sequential that is taken for VGG's
 _COLOURS = 3
@@ -243,12 +244,15 @@ class _Reading:
         inside = [name for name in shapes if name.startswith(root)]
         bare = f"{root}0.weight" in shapes
         doubtful: list[str] = []
+        within: list[str] = []
         heads: list[str] = []
         for name in inside:
             short = name.removeprefix(root)
             module, _, kind = short.rpartition(".")
             first = short.partition(".")[0]
-            if bare and first.isdigit():
+            if re.match(r"(features\.|conv\d|bn\d|\d+\.)", short) and kind not in _KINDS:
+                within.append(name)
+            elif bare and first.isdigit():
                 self.own[f"features.{short}"] = name
             elif module in _TIMM:
                 self.own[f"{_TIMM[module]}.{kind}"] = name
@@ -270,7 +274,9 @@ class _Reading:
             module, _, kind = name.rpartition(".")
             if module in _MATRICES and kind not in ("weight", "bias"):
                 self._stop(module, [place], "")
-        if doubtful:
+        if within:
+            self._stop("conv1_1", within, "Give a file in which the layers are weights and biases.")
+        elif doubtful:
             self._stop("conv1_1", doubtful, self._remedy(doubtful, bare))
 
     def _first(self, name: str) -> str:

@@ -44,6 +44,8 @@ FILES = {
     "Caffe, V2": ("v2.caffemodel", writers.caffe_v2),
     "Keras": ("keras.h5", writers.keras_released),
     "Keras without top": ("keras_notop.h5", writers.keras_notop),
+    "ONNX": ("torch.onnx", writers.onnx_writers.as_torch),
+    "ONNX, rows before channels": ("tf2onnx.onnx", writers.onnx_writers.as_tf2onnx),
     "MatConvNet": ("matconvnet.mat", lambda state, path: writers.matconvnet(state, path, 224)),
 }
 OTHERS = {

@@ -366,6 +366,7 @@ def test_batch_normalisation_of_some_convolutions_is_folded_and_so_are_mul_and_a
     with onnx_file.open_file(path) as file:
         assert np.array_equal(file.read("conv1_1.weight"), weight * np.float32(gain))
         assert np.array_equal(file.read("conv1_1.bias"), bias * gain - 3)
+        assert file.understanding.notes == ("Mul and Sub behind conv1_1 is folded into it",)
 
 
 # What is refused

@@ -110,7 +110,7 @@ class OnnxFile:
     pixels : Pixels
         What the graph does before its first convolution.
     understanding : Understanding
-        Why no more layers are there than are, where the graph goes on.
+        Why no more layers are there than are, where the graph goes on, and what was folded.
     siblings : list of str
         Names of the files that hold some of its tensors.
     """
@@ -121,18 +121,22 @@ class OnnxFile:
         self.producer, self.siblings = model.producer, siblings(model)
         self.pixels = flow.pixels
         obstacle = Obstacle(following(flow), f"{flow.end}.") if flow.end else None
-        self.understanding = Understanding(obstacle=obstacle)
         self._readers: dict[str, Callable[[], NDArray[Any]]] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         layers = [step for step in flow.steps if step.weight is not None]
         body = [step for step in layers if step.kind == "conv"]
         normed = all([op for op, _, _ in step.after] == ["BatchNormalization"] for step in body)
+        notes = []
         for step in layers:
             if step.kind == "conv" and normed:
                 self._add(step.name, step, fold=False)
                 self._add_norm(step)
             else:
                 self._add(step.name, step, fold=bool(step.after))
+                if step.after:
+                    behind = " and ".join(op for op, _, _ in step.after)
+                    notes.append(f"{behind} behind {step.name} is folded into it")
+        self.understanding = Understanding(obstacle=obstacle, notes=tuple(notes))
 
     def read(self, name: str) -> NDArray[Any]:
         """Return one tensor as torch lays it out."""

@@ -32,6 +32,8 @@ class Image:
     path: str
     size: int = 1
     mtime_ns: int = 1
+    ctime_ns: int = 1
+    digest: bytes = b""
 
 
 def images(count: int, first: int = 0) -> list[Image]:

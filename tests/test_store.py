@@ -121,7 +121,7 @@ def test_the_file_is_what_the_specification_says_to_plain_h5py(tmp_path: Path) -
     path = finished(tmp_path / "photos.h5", failed={2: "zu kurz: ü" * 60})
     with h5py.File(path) as file:
         assert file.attrs["format"] == "vggfeat"
-        assert file.attrs["format_version"] == 1
+        assert file.attrs["format_version"] == 2
         provenance = json.loads(file.attrs["provenance"])
         assert provenance["deciding"]["layers"] == POOLING
         assert len(provenance["happened"]["end"]) == 25
@@ -283,8 +283,8 @@ def test_foreign_and_newer_hdf5_files_are_told_apart(tmp_path: Path) -> None:
             attempt()
     newer = finished(tmp_path / "newer.h5")
     with h5py.File(newer, "r+") as file:
-        file.attrs["format_version"] = 2
-    with pytest.raises(StoreError, match=r"newer vggfeat: its format is 2, and vggfeat .* up to 1"):
+        file.attrs["format_version"] = 3
+    with pytest.raises(StoreError, match=r"newer vggfeat: its format is 3, and vggfeat .* up to 2"):
         FeatureStore(newer)
     broken = finished(tmp_path / "broken.h5")
     with h5py.File(broken, "r+") as file:

@@ -53,7 +53,7 @@ def _value_range(_context: click.Context, _option: click.Parameter, value: str) 
 
 
 @click.command()
-@click.argument("source")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.argument("store", type=click.Path(dir_okay=False))
 @click.option(
     "--model",
@@ -200,22 +200,32 @@ def _value_range(_context: click.Context, _option: click.Parameter, value: str) 
 )
 @click.option("--retry-failed", is_flag=True, help="Try images again that failed before.")
 @click.option(
+    "--prune",
+    is_flag=True,
+    help="Remove images from the store that are no longer in their source.",
+)
+@click.option(
     "--resume/--overwrite",
     default=True,
     show_default=True,
     help="Go on with an existing store, or begin it anew.",
 )
 @json_option
-def extract(source: str, store: str, **options: Any) -> None:
+def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
     """Extract features of the images in SOURCE into STORE, an HDF5 file.
 
     SOURCE is a folder (searched recursively), an image, a .txt or .csv list of paths, or a .tar
     (shards as in 'train-{000..012}.tar'). The same command goes on where it stopped, adds images
-    that are new, and does changed ones again.
+    that are new, does changed ones again, lets moved ones keep their features, and leaves out
+    those that are gone.
+
+    Several sources are kept apart by their names, with which their images' paths begin: the last
+    part of each path, or NAME as in NAME=PATH.
 
     \b
     Example:
       vggfeat extract photos/ photos.h5 --layers conv5_3,relu7
+      vggfeat extract train/ test/ both.h5
       vggfeat extract photos/ dense.h5 --view dense --scales 256,384,512 --flip
     """
     options["preprocessing"] = pixels_of(options)
@@ -223,12 +233,13 @@ def extract(source: str, store: str, **options: Any) -> None:
     extractor = FeatureExtractor(**settings)
     try:
         summary = extractor.extract(
-            source,
+            list(sources),
             store,
             labels=options["labels"],
             on_error=options["on_error"],
             overwrite=not options["resume"],
             retry_failed=options["retry_failed"],
+            prune=options["prune"],
             progress=show_progress(),
         )
     except KeyboardInterrupt:
@@ -271,7 +282,11 @@ def describe(summary: ExtractSummary) -> str:
         lines.append("Nothing to do in this run.")
     notes = {
         "changed since they were extracted, done again": summary.changed,
-        "no longer in the source, kept in the store": summary.missing,
+        "moved or renamed, with the features they had": summary.moved,
+        "no longer in the source, left out until they return (--prune removes them)": (
+            summary.missing
+        ),
+        "no longer in the source, removed": summary.pruned,
         "left out: no image by name or content": summary.left_out,
         "truncated, accepted as far as they go": summary.truncated,
         "with several pages or frames, of which the first was taken": summary.several_pages,

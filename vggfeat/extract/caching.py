@@ -30,10 +30,12 @@ from vggfeat.files import decode_path
 from vggfeat.images import Reading, as_image
 from vggfeat.sources import Entry, FileSource
 from vggfeat.sources.base import as_text, entry_of
+from vggfeat.sources.reading import look
 from vggfeat.store import FeatureStore, fresh_rows
 
 _log = logging.getLogger(__name__)
 
+_ALWAYS = 1  # a time that never changes
 _PAUSE = 0.2  # seconds between looks at a store that another process writes
 _PATIENCE = 300.0  # seconds without any progress there, after which this process works for itself
 
@@ -120,7 +122,7 @@ class CachedFeatures:
     def _fill(self, source: _Held) -> None:
         """Compute what is not there yet; raise StoreLockedError where another process does so."""
         summary = self._extractor.extract(
-            source, self.path, labels="none", retry_failed=True, progress=False
+            source, self.path, labels="none", retry_failed=True, partial=True, progress=False
         )
         asked = {entry.path for entry in source.entries}
         for path, reason in summary.failures:
@@ -137,7 +139,12 @@ class CachedFeatures:
                     f"{self.path} was made in another way than its name says: "
                     f"{'; '.join(differing)}. Remove it."
                 )
-            return fresh_rows(store, self._layer, source.entries)
+            return fresh_rows(
+                store,
+                self._layer,
+                source.entries,
+                lambda entries: [look(source, entry) for entry in entries],
+            )
 
     def _alone(self, images: Sequence[Any]) -> npt.NDArray[np.float32]:
         (features,) = self._extractor(images).values()
@@ -168,7 +175,12 @@ class _Held(FileSource):
             return super().open(entry)
         file = io.BytesIO()
         as_image(self._held[entry.path], **self._reading).save(file, "PPM")
+        file.seek(0)
         return file
+
+    def seen(self, entry: Entry, file: BinaryIO) -> Entry:
+        """Ask the image's file; pixels cannot change, since their digest is their name."""
+        return entry if entry.path in self._held else super().seen(entry, file)
 
     def _entry(self, number: int, image: Any) -> Entry:
         if isinstance(image, str | os.PathLike):
@@ -180,7 +192,7 @@ class _Held(FileSource):
         raw = pixels.tobytes()
         key = f"pixels/{pixels.width}x{pixels.height}/{hashlib.sha256(raw).hexdigest()}"
         self._held[key] = image
-        return Entry(key, len(raw), 0)
+        return Entry(key, len(raw), 0, _ALWAYS)
 
 
 def _name(extractor: FeatureExtractor) -> str:

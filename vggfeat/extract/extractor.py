@@ -21,6 +21,7 @@ from vggfeat.extract.stream import Batch, Failure, Item, stream
 from vggfeat.images import Tally, as_image, decoded
 from vggfeat.pipeline import usable_cores
 from vggfeat.sources import Entry, Source, open_source
+from vggfeat.sources.reading import opened
 
 if TYPE_CHECKING:
     from vggfeat.extract.summary import ExtractSummary
@@ -244,11 +245,30 @@ class FeatureExtractor(Settings):
 
     @contextmanager
     def read(
-        self, images: Source, entry: Entry, tally: Tally | None = None
+        self,
+        images: Source,
+        entry: Entry,
+        tally: Tally | None = None,
+        note: Callable[[Entry], object] | None = None,
     ) -> Iterator[Image.Image]:
-        """Decode one image of a source; huge ones wait for their turn, and keep it meanwhile."""
-        with images.open(entry) as file, decoded(file, **self.reading, tally=tally) as image:
-            yield image
+        """Decode one image of a source; huge ones wait for their turn, and keep it meanwhile.
+
+        Parameters
+        ----------
+        images : Source
+            Where it is.
+        entry : Entry
+            One of its entries.
+        tally : Tally, optional
+            Counts what was remarkable.
+        note : callable, optional
+            Told what the file is now, with the digest of its bytes, once they were read.
+        """
+        with opened(images, entry) as (file, seen):
+            if note is not None:
+                note(seen)
+            with decoded(file, **self.reading, tally=tally) as image:
+                yield image
 
     def stream(
         self, items: Sequence[Item], load: Callable[[Item], AbstractContextManager[Image.Image]]
@@ -282,25 +302,29 @@ class FeatureExtractor(Settings):
 
     def extract(
         self,
-        source: str | os.PathLike[str] | Source,
+        source: str | os.PathLike[str] | Source | Sequence[str | os.PathLike[str]],
         store: str | os.PathLike[str],
         *,
         labels: str | os.PathLike[str] = "auto",
         on_error: str = "skip",
         overwrite: bool = False,
         retry_failed: bool = False,
+        prune: bool = False,
+        partial: bool = False,
         progress: bool | None = None,
     ) -> ExtractSummary:
         """Extract features of a source of images into a store, going on where a run stopped.
 
         Parameters
         ----------
-        source : path or Source
+        source : path, Source or sequence of paths
             A folder, an image, a ``.txt`` or ``.csv`` list, or ``.tar`` shards; or what
-            :meth:`vggfeat.datasets.Dataset.source` gives.
+            :meth:`vggfeat.datasets.Dataset.source` gives. Several, or ``NAME=PATH``, are kept
+            each under its name; see :func:`vggfeat.sources.open_sources`.
         store : path
             The HDF5 file. If it exists it is resumed: rows done stay, new images are appended,
-            changed and pending ones are computed.
+            changed and pending ones are computed, moved ones (same bytes, other path) keep their
+            features, and those no longer in the source are left out until they return.
         labels : str or path
             ``"auto"`` (the source's own, else its folders; in a store that has labels, whatever
             they came from), ``"none"``, ``"folder"`` or ``"folder:N"``, ``"source"``, or a table
@@ -311,6 +335,10 @@ class FeatureExtractor(Settings):
             Begin the store anew.
         retry_failed : bool
             Try failed rows again.
+        prune : bool
+            Remove rows whose images are no longer in the source, for good.
+        partial : bool
+            The source is part of what the store is made of: other rows stay as they are.
         progress : bool, optional
             Show a bar on stderr; by default only on a terminal.
 
@@ -335,6 +363,8 @@ class FeatureExtractor(Settings):
             on_error=on_error,
             overwrite=overwrite,
             retry_failed=retry_failed,
+            prune=prune,
+            partial=partial,
             progress=progress,
         )
 

@@ -17,14 +17,15 @@ class ExtractSummary:
     store : str
         Path of the store.
     images : int
-        Rows in the store.
+        Images of the source, and of other sources in the store.
     done, failed, pending : int
         How they stand after the run.
     tried, computed : int
         Images that this run took up, and those whose features it wrote.
-    added, changed, missing, left_out : int
-        Images new since the last run; changed since; no longer in the source (their rows stay);
-        and files of the source that are no images.
+    added, changed, moved, missing, pruned, left_out : int
+        Images new since the last run; changed since; found under another path, with the features
+        they had; no longer in the source (their rows wait for their return); rows removed for
+        that; and files of the source that are no images.
     failures : list of (str, str)
         Path and reason of the failed rows.
     seconds : float
@@ -46,7 +47,9 @@ class ExtractSummary:
     computed: int
     added: int
     changed: int
+    moved: int
     missing: int
+    pruned: int
     left_out: int
     failures: list[tuple[str, str]]
     seconds: float

@@ -75,6 +75,8 @@ class Wanted:
         The file that was given.
     root : str
         Absolute path that entries' paths are relative to.
+    several : bool
+        Paths begin with the names of several sources, which are no classes; `own` says those.
     """
 
     kind: Literal["auto", "none", "folder", "source", "table"] = "auto"
@@ -84,6 +86,7 @@ class Wanted:
     own_file: LabelFile | None = None
     table: LabelFile | None = None
     root: str = ""
+    several: bool = False
 
     @classmethod
     def of(

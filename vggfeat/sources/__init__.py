@@ -10,6 +10,7 @@ import os
 import re
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import (
@@ -26,6 +27,7 @@ from vggfeat.sources.braces import expand
 from vggfeat.sources.crops import CropSource
 from vggfeat.sources.folder import open_folder
 from vggfeat.sources.lists import ListSource, open_list
+from vggfeat.sources.several import SeveralSources, named, names_of
 from vggfeat.sources.shards import ShardSource
 from vggfeat.sources.stored import OutsideSourceError, open_stored, why_not_shown
 
@@ -36,14 +38,19 @@ __all__ = [
     "FileSource",
     "ListSource",
     "OutsideSourceError",
+    "SeveralSources",
     "Source",
     "decode_path",
     "encode_path",
     "open_folder",
     "open_source",
+    "open_sources",
     "open_stored",
     "why_not_shown",
 ]
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LISTS = (".txt", ".csv", ".tsv")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
@@ -88,6 +95,31 @@ def open_source(spec: str | os.PathLike[str] | Source) -> Source:
     except ValueError as error:  # a NUL in the name
         raise SourceError(f"{given!r} is not a path: {error}. Give {_ALLOWED}.") from error
     raise SourceError(f"There is no {given!r}.{_foreign(given) or _near(path)} Give {_ALLOWED}.")
+
+
+def open_sources(specs: Sequence[str | os.PathLike[str]]) -> Source:
+    """List the images of one source, or of several, each under its name.
+
+    Parameters
+    ----------
+    specs : sequence of path or ``NAME=PATH``
+        What :func:`open_source` takes. Of several, or where a name is given, paths of images
+        begin with the name, which by default is the last part of the path without its ending.
+
+    Raises
+    ------
+    SourceError
+        As for :func:`open_source`, or two sources have one name.
+    """
+    if len(specs) == 1 and (
+        os.path.lexists(specs[0])
+        or not named(os.fsdecode(specs[0]))[0]
+        or expand(str(Path(os.fsdecode(specs[0])).absolute()))
+    ):
+        return open_source(specs[0])
+    if not specs:
+        raise SourceError(f"No source was given. Give {_ALLOWED}.")
+    return SeveralSources({name: open_source(path) for name, path in names_of(specs).items()})
 
 
 def _open_file(path: str) -> Source:

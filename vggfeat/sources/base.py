@@ -29,11 +29,18 @@ class Entry:
         In bytes; 0 where the file cannot be asked.
     mtime_ns : int
         Time of the last change in nanoseconds since 1970; 0 where the file cannot be asked.
+    ctime_ns : int
+        Time at which the operating system last saw its file change in any way, in nanoseconds
+        since 1970; an archive's for what is in it. 0 where that is not known or proves nothing.
+    digest : bytes
+        Of its bytes, see :func:`digest_of`; empty until they were read.
     """
 
     path: str
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
+    digest: bytes = b""
 
 
 class Source(ABC):
@@ -77,6 +84,19 @@ class Source(ABC):
             The reason in one line: missing, unreadable, not a plain file.
         """
 
+    def seen(self, entry: Entry, file: BinaryIO) -> Entry:
+        """Return what an opened image is now: its size and times, which may differ from `entry`.
+
+        Parameters
+        ----------
+        entry : Entry
+            As it was listed.
+        file : binary file
+            What :meth:`open` gave.
+        """
+        del file
+        return entry
+
 
 class FileSource(Source):
     """Images that are files of their own, below one folder or named absolutely."""
@@ -84,6 +104,10 @@ class FileSource(Source):
     def open(self, entry: Entry) -> BinaryIO:
         """Open an image file; see :meth:`Source.open`."""
         return open_regular(file_path(self.root, entry.path))
+
+    def seen(self, entry: Entry, file: BinaryIO) -> Entry:
+        """Ask the opened file; see :meth:`Source.seen`."""
+        return entry_from(entry.path, os.fstat(file.fileno()))
 
 
 def as_text(path: str) -> str:
@@ -102,4 +126,9 @@ def entry_of(folder: str, path: str) -> Entry:
         state = Path(folder, decode_path(path)).stat()
     except (OSError, ValueError):  # opening it will give the reason
         return Entry(path, 0, 0)
-    return Entry(path, state.st_size, state.st_mtime_ns)
+    return entry_from(path, state)
+
+
+def entry_from(path: str, state: os.stat_result) -> Entry:
+    """Return the entry of a file of which the operating system says this."""
+    return Entry(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, BinaryIO
 
 from vggfeat.errors import ImageError
 from vggfeat.files import open_regular
 from vggfeat.images import decoded
-from vggfeat.sources.base import Entry, Source, entry_of, file_path
+from vggfeat.sources.base import Entry, Source, entry_from, entry_of, file_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +49,7 @@ class CropSource(Source):
     ) -> None:
         entry_of_file = cache(lambda path: entry_of(root, path))
         files = {key: entry_of_file(path) for key, (path, _) in crops.items()}
-        entries = [Entry(key, file.size, file.mtime_ns) for key, file in files.items()]
+        entries = [replace(file, path=key) for key, file in files.items()]
         super().__init__(root, root, entries, given_labels)
         self._crops = dict(crops)
 
@@ -58,6 +60,8 @@ class CropSource(Source):
         except KeyError:
             raise ImageError("no such crop in the source") from None
         with open_regular(file_path(self.root, path)) as file, decoded(file) as image:
+            if entry_from(entry.path, os.fstat(file.fileno())) != entry:
+                raise ImageError("the file has changed since it was listed")
             width, height = image.size
             left, upper, right, lower = box
             inside = (max(left, 0), max(upper, 0), min(right, width), min(lower, height))

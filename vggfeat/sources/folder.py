@@ -11,7 +11,7 @@ from typing import NamedTuple
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import IMAGE_EXTENSIONS, encode_path, extension, open_regular, system_reason
 from vggfeat.signatures import SIGNATURE_BYTES, sniff
-from vggfeat.sources.base import Entry, FileSource, Source
+from vggfeat.sources.base import Entry, FileSource, Source, entry_from
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def _entry(key: str, item: os.DirEntry[str]) -> Entry:
         state = item.stat()
     except OSError:  # a dangling link, say: opening it will give the reason
         return Entry(key, 0, 0)
-    return Entry(key, state.st_size, state.st_mtime_ns)
+    return entry_from(key, state)
 
 
 def _is_folder(item: os.DirEntry[str]) -> bool:

@@ -11,7 +11,7 @@ from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import as_key, open_regular
 from vggfeat.labels import RawLabels, from_folders
 from vggfeat.sources.base import Entry, Source
-from vggfeat.sources.tar import Listing, Place, open_place
+from vggfeat.sources.tar import Listing, Place, check_unchanged, open_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,9 @@ class ShardSource(Source):
             # Here rather than by whoever labels entries: a shard's name is no class.
             inner = from_folders(list(members.values()))
             labels = {path: inner[m] for path, m in members.items() if m in inner}
-        entries = [Entry(path, p.size, p.mtime_ns) for path, p in self._places.items()]
+        entries = [
+            Entry(path, p.size, p.mtime_ns, p.shard_ctime_ns) for path, p in self._places.items()
+        ]
         super().__init__(spec, spec, entries, labels or ({} if several else None), left_out)
 
     def open(self, entry: Entry) -> BinaryIO:
@@ -76,3 +78,8 @@ class ShardSource(Source):
         except KeyError:
             raise ImageError("no such member in the archive") from None
         return open_place(open_regular(place.shard), place)
+
+    def seen(self, entry: Entry, file: BinaryIO) -> Entry:
+        """Check that the archive is as it was listed; see :meth:`Source.seen`."""
+        check_unchanged(file)
+        return entry

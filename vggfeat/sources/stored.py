@@ -29,6 +29,7 @@ from vggfeat.images import size_of
 from vggfeat.signatures import SIGNATURE_BYTES, sniff
 from vggfeat.sources.base import Entry
 from vggfeat.sources.braces import expand
+from vggfeat.sources.several import named
 from vggfeat.sources.shards import ShardSource
 
 _CLOSED = ("/proc", "/sys", "/dev", "/etc", "/boot", "/private/etc", "/System", "C:/Windows")
@@ -57,7 +58,8 @@ def open_stored(root: str, path: str, roots: Sequence[str | os.PathLike[str]] = 
     Parameters
     ----------
     root : str
-        :attr:`Source.root` of the source it came from: a folder, or archives.
+        :attr:`Source.root` of the source it came from: a folder, or archives; of several sources
+        ``NAME=root``.
     path : str
         Its :attr:`Entry.path`.
     roots : sequence of path
@@ -71,6 +73,8 @@ def open_stored(root: str, path: str, roots: Sequence[str | os.PathLike[str]] = 
     ImageError, SourceError
         The image, or its archive, is no longer there, or it is no image by its content.
     """
+    source, root = named(root)
+    path = path.removeprefix(f"{source}/") if source else path
     name = decode_path(root)
     if os.path.isdir(name):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         file: BinaryIO = _open_below(root, path, roots)
@@ -91,6 +95,7 @@ def why_not_shown(root: str, roots: Sequence[str | os.PathLike[str]] = ()) -> st
     to trust where a store or index may be a stranger's: images below them are opened only where
     the user names the folder.
     """
+    _, root = named(root)
     name = decode_path(root)
     if os.path.isdir(name):  # noqa: PTH112
         real = _real(name)

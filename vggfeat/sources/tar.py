@@ -33,7 +33,7 @@ class Place:
         Path of the tar file.
     offset, size : int
         In bytes.
-    shard_mtime_ns : int
+    shard_mtime_ns, shard_ctime_ns : int
         Of the tar file, to notice that it changed since it was listed.
     reason : str
         Why the member cannot be read; empty where it can.
@@ -45,6 +45,7 @@ class Place:
     offset: int
     size: int
     shard_mtime_ns: int
+    shard_ctime_ns: int
     reason: str = ""
     mtime_ns: int = 0
 
@@ -72,13 +73,13 @@ class Listing:
         try:
             with open_regular(shard) as file:
                 state = os.fstat(file.fileno())
-                self._end, self._mtime_ns = state.st_size, state.st_mtime_ns
+                self._end, self._times = state.st_size, (state.st_mtime_ns, state.st_ctime_ns)
                 for member in self._members(file):
                     self._take(member, file, links)
         except ImageError as error:
             raise SourceError(f"Cannot read {shard!r}: {error}.") from error
         for name, target in links.items():
-            missing = Place(shard, 0, 0, self._mtime_ns, "link to a missing member")
+            missing = Place(shard, 0, 0, *self._times, "link to a missing member")
             self.images[name] = self._files.get(target, missing)
 
     def labels(self) -> RawLabels:
@@ -118,7 +119,7 @@ class Listing:
         name = _clean(member.name)
         if member.isdir() or _hidden(name):
             return
-        place = Place(self._shard, member.offset_data, member.size, self._mtime_ns)
+        place = Place(self._shard, member.offset_data, member.size, *self._times)
         place = replace(place, mtime_ns=int(member.mtime * 1_000_000_000))
         if member.issparse():
             place = replace(place, reason="sparse member, which cannot be read in place")
@@ -155,18 +156,35 @@ def open_place(file: io.BufferedReader, place: Place) -> BinaryIO:
     ImageError
         The place cannot be read, or the tar file has changed since it was listed.
     """
-    changed = os.fstat(file.fileno()).st_mtime_ns != place.shard_mtime_ns
-    if reason := place.reason or ("the archive has changed since it was listed" if changed else ""):
+    if place.reason:
         file.close()
-        raise ImageError(reason)
-    return io.BufferedReader(_Window(file.detach(), place.offset, place.size))
+        raise ImageError(place.reason)
+    window = _Window(file.detach(), place)
+    try:
+        window.check()
+    except ImageError:
+        window.close()
+        raise
+    return io.BufferedReader(window)
+
+
+def check_unchanged(file: BinaryIO) -> None:
+    """Refuse what :func:`open_place` gave once its tar file has changed; raises ImageError."""
+    if isinstance(raw := getattr(file, "raw", None), _Window):
+        raw.check()
 
 
 class _Window(io.RawIOBase):
     """A stretch of a file as if it were the whole file."""
 
-    def __init__(self, file: io.RawIOBase, offset: int, size: int) -> None:
-        self._file, self._offset, self._size, self._at = file, offset, size, 0
+    def __init__(self, file: io.RawIOBase, place: Place) -> None:
+        self._file, self._offset, self._size, self._at = file, place.offset, place.size, 0
+        self._times = place.shard_mtime_ns, place.shard_ctime_ns
+
+    def check(self) -> None:
+        state = os.fstat(self._file.fileno())  # of all of the file, which is why nobody else asks
+        if (state.st_mtime_ns, state.st_ctime_ns) != self._times:
+            raise ImageError("the archive has changed since it was listed")
 
     def readable(self) -> bool:
         return True

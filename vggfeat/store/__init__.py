@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from vggfeat.store.contents import DONE, FAILED, FORMAT, FORMAT_VERSION, PENDING
+from vggfeat.store.contents import DONE, FAILED, FORMAT, FORMAT_VERSION, PENDING, SourcePlace
 from vggfeat.store.exporting import export
 from vggfeat.store.following import redo
 from vggfeat.store.labelling import LabelReport
@@ -26,6 +26,7 @@ __all__ = [
     "LabelReport",
     "MergeReport",
     "Problem",
+    "SourcePlace",
     "StoreWriter",
     "VerifyReport",
     "export",

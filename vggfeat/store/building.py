@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreError
-from vggfeat.store.contents import DONE, Contents
+from vggfeat.store.contents import DONE, FORMAT_VERSION, Contents
 from vggfeat.store.failures import check_space, reading, writing
 from vggfeat.store.layout import create, locate
 from vggfeat.store.locking import WriterLock
@@ -48,6 +49,7 @@ def build(
     StoreError
         The disk is full, or an origin is damaged. Then `path` is as it was before.
     """
+    contents = replace(contents, version=FORMAT_VERSION)
     needed = contents.bytes_needed()
     check_space(path, needed)
     with writing(path, needed), replacing(path, lock) as temporary:

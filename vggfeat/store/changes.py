@@ -17,8 +17,9 @@ import numpy.typing as npt
 from vggfeat.errors import StoreError
 from vggfeat.provenance import NEVER, Happened, now
 from vggfeat.store.building import blank
-from vggfeat.store.contents import DONE, ERROR_BYTES, FAILED, PENDING, Contents
+from vggfeat.store.contents import DIGEST_BYTES, DONE, ERROR_BYTES, FAILED, PENDING, Contents
 from vggfeat.store.layout import end_of, locate, run_slot
+from vggfeat.store.origins import EntryLike
 from vggfeat.store.rows import RowFile, runs_of
 from vggfeat.store.verification import checksums
 
@@ -53,22 +54,30 @@ class Changes:
         self._file = _row_file(path, contents)
         self._run: tuple[int, int] | None = None  # slot in /runs, place of `end` in it
 
-    def done(self, first: int, features: Mapping[str, npt.NDArray[Any]]) -> None:
+    def done(
+        self,
+        first: int,
+        features: Mapping[str, npt.NDArray[Any]],
+        seen: Mapping[int, EntryLike] | None = None,
+    ) -> None:
         """Store consecutive rows, from `first` on, in the type of the store."""
         count = len(next(iter(features.values())))
         self.reopen(first + np.flatnonzero(self.status[first : first + count] != PENDING))
         for layer, values in features.items():
             self._file.write(f"features/{layer}", first, values)
             self._file.write(f"checksums/{layer}", first, checksums(values))
+        for row in range(first, first + count):
+            self._note(row, (seen or {}).get(row))
         self._set_status(first, np.full(count, DONE, dtype=np.uint8))
 
-    def failed(self, row: int, reason: str) -> None:
+    def failed(self, row: int, reason: str, seen: EntryLike | None = None) -> None:
         """Mark a row failed."""
         if self.status[row] != PENDING:
             self.reopen(np.array([row], dtype=np.int64))
         line = " ".join(reason.replace("\0", " ").split()) or "no reason was given"
         cut = line.encode(errors="replace")[:ERROR_BYTES].decode(errors="ignore").encode()
         self._file.write("images/error", row, cut.ljust(ERROR_BYTES, b"\0"))
+        self._note(row, seen)
         self._set_status(row, np.array([FAILED], dtype=np.uint8))
         self.reasons[int(row)] = cut.decode()
 
@@ -88,14 +97,12 @@ class Changes:
         for layer in self._contents.shapes:
             blank(self._file, layer, rows, self._contents.dtype)
 
-    def files(self, sizes: npt.NDArray[np.int64], mtimes: npt.NDArray[np.int64]) -> None:
-        """Note sizes and times of the images' files; rows where they differ must be pending."""
-        for name, new, old in (
-            ("images/size", sizes, self._contents.sizes),
-            ("images/mtime_ns", mtimes, self._contents.mtimes),
-        ):
-            if not np.array_equal(new, old):
-                self._file.write(name, 0, new.astype("<i8"))
+    def column(self, name: str, values: npt.NDArray[Any]) -> None:
+        """Write a column of ``/images``; rows of other images than before must be pending.
+
+        A kill that leaves old times beside new ones makes the row's bytes be compared.
+        """
+        self._file.write(f"images/{name}", 0, values)
 
     def begin_run(self, happened: Happened) -> None:
         """Note that a run is going on."""
@@ -129,6 +136,18 @@ class Changes:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _note(self, row: int, seen: EntryLike | None) -> None:
+        """Note what file a row was made of; without it, what was listed stays."""
+        if seen is None:
+            return
+        for name, value in (
+            ("size", seen.size),
+            ("mtime_ns", seen.mtime_ns),
+            ("ctime_ns", seen.ctime_ns),
+        ):
+            self._file.write(f"images/{name}", row, np.array([value], "<i8"))
+        self._file.write("images/digest", row, seen.digest.ljust(DIGEST_BYTES, b"\0"))
 
     def _set_status(self, first: int, values: npt.NDArray[np.uint8]) -> None:
         self._file.write("images/status", first, values)

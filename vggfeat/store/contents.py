@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -14,17 +14,54 @@ from vggfeat.provenance import Happened, Provenance
 from vggfeat.store.targets import Targets
 
 FORMAT = "vggfeat"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PENDING, DONE, FAILED = 0, 1, 2
 STATUSES = ("pending", "done", "failed")
 ERROR_BYTES = 256
-IMAGES: dict[str, tuple[Any, int]] = {
-    "status": (np.dtype("u1"), 1),
-    "error": (h5py.string_dtype("utf-8", ERROR_BYTES), ERROR_BYTES),
-    "size": (np.dtype("<i8"), 8),
-    "mtime_ns": (np.dtype("<i8"), 8),
+DIGEST_BYTES = 16
+_BYTE, _LONG = np.dtype("u1"), np.dtype("<i8")
+IMAGES: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "status": (_BYTE, ()),
+    "error": (h5py.string_dtype("utf-8", ERROR_BYTES), ()),
+    "size": (_LONG, ()),
+    "mtime_ns": (_LONG, ()),
 }
-"""Fixed-size columns of ``/images``: type, and bytes a row."""
+"""Fixed-size columns of ``/images`` since format 1: type, and shape of a row."""
+SINCE_2: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "ctime_ns": (_LONG, ()),
+    "digest": (_BYTE, (DIGEST_BYTES,)),
+    "present": (_BYTE, ()),
+    "source": (np.dtype("<i4"), ()),
+}
+"""Those that format 2 added."""
+
+
+class SourcePlace(NamedTuple):
+    """A source of a store's images.
+
+    Attributes
+    ----------
+    name : str
+        First part of its images' paths, where a store has several sources; empty otherwise.
+    root : str
+        Absolute path of the folder or archive that the rest of the paths is relative to.
+    spec : str
+        What was extracted, as an absolute path: the same, or a list or image in that folder.
+    """
+
+    name: str = ""
+    root: str = ""
+    spec: str = ""
+
+    @property
+    def text(self) -> str:
+        """What :func:`vggfeat.sources.open_stored` takes: ``root``, or ``name=root``."""
+        return f"{self.name}={self.root}" if self.name else self.root
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Where it is, whatever its name."""
+        return self.root, self.spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +76,15 @@ class Contents:
         One row's shape by layer.
     paths : list of str
         The images, N of them.
-    sizes, mtimes : ndarray of int64, shape (N,)
-        Bytes and modification time (ns since 1970) of each image's file.
+    sizes, mtimes, ctimes : ndarray of int64, shape (N,)
+        Bytes, modification time and time of the last change (ns since 1970) of each image's
+        file when it was read; a `ctimes` of 0 says that times prove nothing.
+    digests : ndarray of uint8, shape (N, 16)
+        Of the bytes that were decoded, see :func:`vggfeat.files.digest`; zeros where unknown.
+    present : ndarray of bool, shape (N,)
+        Whether the image was in its source when that was last listed.
+    source : ndarray of int32, shape (N,)
+        Which of `sources` the image belongs to.
     status : ndarray of uint8, shape (N,)
         :data:`PENDING`, :data:`DONE` or :data:`FAILED`.
     errors : ndarray of bytes (256 wide), shape (N,)
@@ -49,6 +93,10 @@ class Contents:
         Labels, where there are any.
     runs : list of Happened
         Runs so far, oldest first.
+    sources : list of SourcePlace
+        Where images come from; never empty.
+    version : int
+        Of the format that this was read from.
     """
 
     provenance: Provenance
@@ -56,10 +104,50 @@ class Contents:
     paths: list[str]
     sizes: npt.NDArray[np.int64]
     mtimes: npt.NDArray[np.int64]
+    ctimes: npt.NDArray[np.int64]
+    digests: npt.NDArray[np.uint8]
+    present: npt.NDArray[np.bool_]
+    source: npt.NDArray[np.int32]
     status: npt.NDArray[np.uint8]
     errors: npt.NDArray[np.bytes_]
     targets: Targets | None = None
     runs: list[Happened] = field(default_factory=list)
+    sources: list[SourcePlace] = field(default_factory=lambda: [SourcePlace()])
+    version: int = FORMAT_VERSION
+
+    @property
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """The fixed-size columns of ``/images`` by name, in their types."""
+        values = {
+            "status": self.status,
+            "error": self.errors,
+            "size": self.sizes,
+            "mtime_ns": self.mtimes,
+            "ctime_ns": self.ctimes,
+            "digest": self.digests,
+            "present": self.present,
+            "source": self.source,
+        }
+        return {name: values[name].astype(kind) for name, (kind, _) in (IMAGES | SINCE_2).items()}
+
+    def taken(self, rows: npt.NDArray[np.int64]) -> Contents:
+        """Return it with some of its rows only, in that order."""
+        targets = self.targets
+        if targets is not None:
+            targets = replace(targets, values=targets.values[rows])
+        return replace(
+            self,
+            paths=[self.paths[row] for row in rows.tolist()],
+            sizes=self.sizes[rows],
+            mtimes=self.mtimes[rows],
+            ctimes=self.ctimes[rows],
+            digests=self.digests[rows],
+            present=self.present[rows],
+            source=self.source[rows],
+            status=self.status[rows],
+            errors=self.errors[rows],
+            targets=targets,
+        )
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -69,7 +157,9 @@ class Contents:
     def bytes_needed(self) -> int:
         """Return about how large the file will be (exact but for HDF5's own few KiB)."""
         row = sum(math.prod(shape) * self.dtype.itemsize + 4 for shape in self.shapes.values())
-        row += sum(size for _, size in IMAGES.values()) + 48  # a path's pointer and heap entry
+        for kind, shape in (IMAGES | SINCE_2).values():
+            row += int(kind.itemsize) * math.prod(shape)
+        row += 48  # a path's pointer and heap entry
         if self.targets is not None:
             row += self.targets.values[:1].nbytes
         paths = sum(len(path.encode()) for path in self.paths)

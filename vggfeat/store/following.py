@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,15 @@ from vggfeat.errors import StoreMismatchError
 from vggfeat.provenance import NEVER, Deciding
 from vggfeat.store.building import build
 from vggfeat.store.changes import Changes
-from vggfeat.store.contents import DONE, PENDING, Contents
+from vggfeat.store.contents import DONE, FORMAT_VERSION, PENDING, SINCE_2, Contents, SourcePlace
 from vggfeat.store.layout import locate
 from vggfeat.store.locking import WriterLock
 from vggfeat.store.opening import open_hdf5, read_contents
-from vggfeat.store.planning import EntryLike, Plan, resume
+from vggfeat.store.origins import EntryLike
+from vggfeat.store.planning import Plan
 from vggfeat.store.reader import FeatureStore
 from vggfeat.store.replacing import destination
+from vggfeat.store.resuming import resume
 
 if TYPE_CHECKING:
     from vggfeat.labels import RawLabels, Wanted
@@ -40,8 +43,8 @@ def redo(path: str | os.PathLike[str], rows: Rows) -> None:
     """
     with WriterLock(destination(path)) as lock:
         contents = _read(lock.path)
-        if locate(lock.path, contents) is None:
-            _rebuild(lock, contents)
+        if contents.version < FORMAT_VERSION or locate(lock.path, contents) is None:
+            contents = _rebuild(lock, contents, np.arange(len(contents.paths)))
         changes = Changes(lock.path, contents)
         try:
             changes.stamp(NEVER)
@@ -56,9 +59,10 @@ def follow(
     entries: Sequence[EntryLike],
     shapes: Mapping[str, tuple[int, ...]],
     deciding: Deciding,
+    given: Sequence[SourcePlace],
     labels: RawLabels | Wanted | None,
-    retry_failed: bool,
     ready: Callable[[], object],
+    **options: Any,
 ) -> Plan:
     """Compare a store with what is asked for, and make its rows follow the source.
 
@@ -66,10 +70,14 @@ def follow(
     ----------
     lock : WriterLock
         The lock held on the store.
-    entries, shapes, deciding, labels, retry_failed
+    entries, shapes, deciding, labels
         As in :meth:`StoreWriter.open`.
+    given : sequence of SourcePlace
+        Sources of the entries; empty where nobody told, for those that the store has.
     ready : callable
         Called before anything changes, where rows are going to be computed; may raise.
+    **options
+        As in :func:`~vggfeat.store.resuming.resume`.
 
     Returns
     -------
@@ -80,31 +88,42 @@ def follow(
     ------
     StoreMismatchError
         Deciding values or shapes differ.
+    StoreError
+        The store has other images of the same names, from another source.
     """
     stored = _read(lock.path)
     _compare(lock.path, stored, shapes, deciding)
-    plan = resume(stored, entries, labels, retry_failed)
+    given = given or (stored.sources if stored.sources[0].name else stored.sources[:1])
+    plan = resume(stored, entries, given, labels, name=str(lock.path), **options)
     if (plan.contents.status[plan.wanted] == PENDING).any():
         ready()
     if plan.rewrite or locate(lock.path, stored) is None:
-        _rebuild(lock, plan.contents)
-        return plan
+        return replace(plan, contents=_rebuild(lock, plan.contents, plan.carried))
     stale = np.flatnonzero((stored.errors != b"") & (stored.status == PENDING))
-    if len(plan.reopened) or len(stale) or plan.changed:
+    wanted, columns = plan.contents.columns, stored.columns
+    noted = [
+        name
+        for name in ("size", "mtime_ns", *SINCE_2)
+        if not np.array_equal(wanted[name], columns[name])
+    ]
+    if len(plan.reopened) or len(stale) or (noted and stored.version == FORMAT_VERSION):
         changes = Changes(lock.path, stored)
         try:
             changes.reopen(plan.reopened)
             changes.clear(stale)  # a kill came in between
-            changes.files(plan.contents.sizes, plan.contents.mtimes)
+            for name in noted:
+                changes.column(name, wanted[name])
         finally:
             changes.close()
     return plan
 
 
-def _rebuild(lock: WriterLock, contents: Contents) -> None:
-    rows = np.flatnonzero(contents.status == DONE).astype(np.int64)
+def _rebuild(lock: WriterLock, contents: Contents, carried: Rows) -> Contents:
+    """Make the file anew; `carried` says which rows of it the first ones are."""
+    here = np.flatnonzero(contents.status[: len(carried)] == DONE).astype(np.int64)
     with FeatureStore(lock.path) as store:
-        build(lock.path, contents, lock, [(store, rows, rows)])
+        build(lock.path, contents, lock, [(store, carried[here], here)])
+    return replace(contents, version=FORMAT_VERSION)
 
 
 def _compare(

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from vggfeat.provenance import NEVER, Happened
-from vggfeat.store.contents import FORMAT, FORMAT_VERSION, IMAGES, Contents
+from vggfeat.store.contents import FORMAT, FORMAT_VERSION, IMAGES, SINCE_2, Contents, SourcePlace
 from vggfeat.store.failures import reading
 from vggfeat.store.opening import open_hdf5, text_of
 from vggfeat.store.rows import Region, RowFile
@@ -43,15 +43,11 @@ def create(path: Path, contents: Contents) -> None:
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = FORMAT_VERSION
         file.create_dataset("images/path", data=np.array(contents.paths, object), dtype=_TEXT)
-        images = {
-            "status": contents.status,
-            "error": contents.errors,
-            "size": contents.sizes,
-            "mtime_ns": contents.mtimes,
-        }
-        for name, values in images.items():
-            kind = IMAGES[name][0]
-            _allocate(file, f"images/{name}", (count,), kind)[...] = values.astype(kind)
+        for name, values in contents.columns.items():
+            kind, shape = (IMAGES | SINCE_2)[name]
+            _allocate(file, f"images/{name}", (count, *shape), kind)[...] = values
+        for name, texts in _sources(contents).items():
+            file.create_dataset(f"sources/{name}", data=np.array(texts, object), dtype=_TEXT)
         if contents.targets is not None:
             names = np.array(contents.targets.classes, object)
             file.create_dataset("labels/classes", data=names, dtype=_TEXT)
@@ -84,9 +80,10 @@ def locate(path: Path, contents: Contents) -> dict[str, Region] | None:
         :func:`create` does it (another program has rewritten it), so that rows cannot be
         written in place.
     """
-    names = [f"images/{name}" for name in IMAGES]
+    columns = IMAGES if contents.version < 2 else IMAGES | SINCE_2
+    names = [f"images/{name}" for name in columns]
     names += [f"{group}/{name}" for group in ("checksums", "features") for name in contents.shapes]
-    kinds = {f"images/{name}": kind for name, (kind, _) in IMAGES.items()}
+    kinds = {f"images/{name}": kind for name, (kind, _) in columns.items()}
     kinds |= {f"checksums/{name}": np.dtype("<u4") for name in contents.shapes}
     kinds |= {f"features/{name}": contents.dtype for name in contents.shapes}
     regions = {}
@@ -134,6 +131,12 @@ def run_slot(happened: Happened, width: int) -> bytes:
             values[key] = {} if key == "versions" else "..."
             text = json.dumps(values).encode()
     return text.ljust(width, b"\0")[:width]
+
+
+def _sources(contents: Contents) -> dict[str, list[str]]:
+    """Return the columns of ``/sources``."""
+    columns = zip(*contents.sources, strict=True)
+    return {name: list(texts) for name, texts in zip(SourcePlace._fields, columns, strict=True)}
 
 
 def _create_runs(file: h5py.File, contents: Contents) -> None:

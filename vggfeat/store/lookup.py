@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
 
 from vggfeat.store.contents import DONE
 from vggfeat.store.failures import reading
-from vggfeat.store.planning import EntryLike
+from vggfeat.store.opening import read_contents
+from vggfeat.store.origins import EntryLike, Look
 from vggfeat.store.reader import FeatureStore
+from vggfeat.store.resuming import confirmed, unchanged
 from vggfeat.store.vectors import read_rows
 from vggfeat.store.verification import checksums
 
 
 def fresh_rows(
-    store: FeatureStore, layer: str, entries: Sequence[EntryLike]
+    store: FeatureStore, layer: str, entries: Sequence[EntryLike], look: Look | None = None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Read the features of images that are done and whose files have not changed since.
 
@@ -30,7 +33,9 @@ def fresh_rows(
     layer : str
         Name or alias.
     entries : sequence of entries
-        Images, each once; `path`, `size` and `mtime_ns` as a source says them now.
+        Images, each once, as a source says them now.
+    look : callable, optional
+        Reads the bytes of images whose times prove nothing; see :meth:`StoreWriter.open`.
 
     Returns
     -------
@@ -49,11 +54,15 @@ def fresh_rows(
     dataset = store[layer]
     place = {path: row for row, path in enumerate(store.paths.tolist())}
     rows = np.array([place.get(entry.path, -1) for entry in entries], np.int64)
-    files = np.array([(entry.size, entry.mtime_ns) for entry in entries], np.int64).reshape(-1, 2)
     X = np.zeros((len(entries), math.prod(dataset.shape[1:])), np.float32)
     with reading(store.path):
-        known = np.stack([dataset.file[f"images/{name}"][:] for name in ("size", "mtime_ns")], 1)
-        fresh = (rows >= 0) & (store.status[rows] == DONE) & (known[rows] == files).all(axis=1)
+        stored = read_contents(dataset.file, store.path)
+        fresh = (rows >= 0) & (stored.status[rows] == DONE)
+        same, unsure = unchanged(stored, rows, entries, np.ones(len(rows), np.bool_))
+        unsure &= fresh
+        if look is not None and unsure.any():
+            same[unsure] = confirmed(stored, rows[unsure], [*compress(entries, unsure)], look)
+        fresh &= same
         if fresh.any():
             found = np.empty((int(fresh.sum()), X.shape[1]), np.float32)
             read_rows(dataset, rows[fresh], found)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,9 +52,10 @@ def merge(
 ) -> MergeReport:
     """Put the rows of several stores into a new one.
 
-    Rows follow in the order of `stores`. Where two stores have an image of the same path, the
-    earlier row stays, unless only the later one is done, which then takes its place. Classes
-    are united by name; all runs are carried over. Features are copied in blocks.
+    Rows follow in the order of `stores`. Where two stores have an image of the same path and the
+    same bytes, the earlier row stays, unless only the later one is done, or in its source, which
+    then takes its place. Classes are united by name; all runs are carried over. Features are
+    copied in blocks.
 
     Parameters
     ----------
@@ -71,7 +73,8 @@ def merge(
     StoreMismatchError
         Deciding values differ; the message names the store and the fields.
     StoreError
-        One of `stores` cannot be read, or `out` exists or cannot be written.
+        One of `stores` cannot be read, `out` exists or cannot be written, or two stores have
+        different images of one path.
     """
     if not stores:
         raise StoreError("There is nothing to merge. Name at least one store.")
@@ -84,7 +87,7 @@ def merge(
         read = [_contents(part) for part in parts]
         for part, contents in zip(parts[1:], read[1:], strict=True):
             _compare(part, contents, parts[0], read[0])
-        origin, row_there = _choose(read)
+        origin, row_there = _choose(parts, read)
         contents = _unite(read, origin, row_there)
         done = contents.status == DONE
         copies = [(origin == i) & done for i in range(len(parts))]
@@ -136,27 +139,51 @@ def _compare(
         )
 
 
-def _choose(read: Sequence[Contents]) -> tuple[Rows, Rows]:
+def _choose(parts: Sequence[FeatureStore], read: Sequence[Contents]) -> tuple[Rows, Rows]:
     """Return, for each row of the result, the store and the row there that it comes from."""
     place: dict[str, int] = {}
     chosen: list[tuple[int, int]] = []
     for number, contents in enumerate(read):
+        better = contents.present.astype(np.int8) * 2 + (contents.status == DONE)
         for row, path in enumerate(contents.paths):
             at = place.setdefault(path, len(chosen))
             if at == len(chosen):
                 chosen.append((number, row))
                 continue
             earlier, row_earlier = chosen[at]
-            if contents.status[row] == DONE and read[earlier].status[row_earlier] != DONE:
+            if _different(read[earlier], row_earlier, contents, row):
+                raise StoreError(_names(parts[earlier], parts[number], path))
+            before = read[earlier]
+            if better[row] > 2 * before.present[row_earlier] + (before.status[row_earlier] == DONE):
                 chosen[at] = (number, row)
     both = np.array(chosen, dtype=np.int64)
     return both[:, 0], both[:, 1]
 
 
+def _different(one: Contents, row_one: int, other: Contents, row_other: int) -> bool:
+    """Whether two rows are certainly of different images: by their bytes, or sizes and times."""
+    if not (one.present[row_one] and other.present[row_other]):
+        return False  # at most one of them is in use
+    if PENDING in (one.status[row_one], other.status[row_other]):
+        return False
+    digests = one.digests[row_one], other.digests[row_other]
+    if digests[0].any() and digests[1].any():
+        return not np.array_equal(*digests)
+    return bool(one.sizes[row_one] != other.sizes[row_other])
+
+
+def _names(one: FeatureStore, other: FeatureStore, path: str) -> str:
+    return (
+        f"{one.path} and {other.path} have different images of one name, such as {path!r}. Extract "
+        "both sources into one store, where each has a name: `vggfeat extract "
+        f"ONE={one.sources[0].root} OTHER={other.sources[0].root} STORE`."
+    )
+
+
 def _unite(read: Sequence[Contents], origin: Rows, row_there: Rows) -> Contents:
-    def column(values: Iterable[npt.NDArray[np.generic]]) -> npt.NDArray[np.generic]:
+    def column(values: Iterable[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         several = list(values)
-        united = np.zeros(len(origin), dtype=several[0].dtype)
+        united = np.zeros((len(origin), *several[0].shape[1:]), several[0].dtype)
         for number, each in enumerate(several):
             united[origin == number] = each[row_there[origin == number]]
         return united
@@ -175,14 +202,24 @@ def _unite(read: Sequence[Contents], origin: Rows, row_there: Rows) -> Contents:
     errors = column(contents.errors for contents in read)
     end = NEVER if NEVER in ends or (status == PENDING).any() else max(ends)
     runs = [run for contents in read for run in contents.runs]
+    sources = list(dict.fromkeys(one for contents in read for one in contents.sources))
+    numbers = [
+        np.array([sources.index(one) for one in contents.sources], np.int32)[contents.source]
+        for contents in read
+    ]
     return Contents(
-        replace(first, happened=replace(first.happened, end=end)),
-        read[0].shapes,
-        paths,
-        column(contents.sizes for contents in read),  # type: ignore[arg-type]
-        column(contents.mtimes for contents in read),  # type: ignore[arg-type]
-        status,  # type: ignore[arg-type]
-        errors,  # type: ignore[arg-type]
-        unite(len(paths), labels),
-        sorted(runs, key=lambda run: run.start),
+        provenance=replace(first, happened=replace(first.happened, end=end)),
+        shapes=read[0].shapes,
+        paths=paths,
+        sizes=column(contents.sizes for contents in read),
+        mtimes=column(contents.mtimes for contents in read),
+        ctimes=column(contents.ctimes for contents in read),
+        digests=column(contents.digests for contents in read),
+        present=column(contents.present for contents in read),
+        source=column(numbers),
+        status=status,
+        errors=errors,
+        targets=unite(len(paths), labels),
+        runs=sorted(runs, key=lambda run: run.start),
+        sources=sources,
     )

@@ -10,12 +10,21 @@ from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from vggfeat._version import __version__
 from vggfeat.errors import StoreError
 from vggfeat.labels import Origin
 from vggfeat.provenance import Happened, Provenance
-from vggfeat.store.contents import ERROR_BYTES, FORMAT, FORMAT_VERSION, IMAGES, Contents
+from vggfeat.store.contents import (
+    ERROR_BYTES,
+    FORMAT,
+    FORMAT_VERSION,
+    IMAGES,
+    SINCE_2,
+    Contents,
+    SourcePlace,
+)
 from vggfeat.store.failures import reading
 from vggfeat.store.targets import Targets
 
@@ -89,18 +98,48 @@ def read_contents(file: h5py.File, path: Path) -> Contents:
     """Read everything but features and checksums."""
     with reading(path):
         provenance = read_provenance(file, path)
-        images = file["images"]
+        images, runs = file["images"], read_runs(file)
+        count = len(images["path"])
+        later = {
+            name: images[name][:].astype(kind) if name in images else _unknown(name, count)
+            for name, (kind, _) in SINCE_2.items()
+        }
         return Contents(
-            provenance,
-            {layer: file["features"][layer].shape[1:] for layer in provenance.deciding.layers},
-            strings(images["path"]),
-            images["size"][:].astype(np.int64),
-            images["mtime_ns"][:].astype(np.int64),
-            images["status"][:].astype(np.uint8),
-            images["error"][:].astype(f"S{ERROR_BYTES}"),
-            read_targets(file),
-            read_runs(file),
+            provenance=provenance,
+            shapes={
+                layer: file["features"][layer].shape[1:] for layer in provenance.deciding.layers
+            },
+            paths=strings(images["path"]),
+            sizes=images["size"][:].astype(np.int64),
+            mtimes=images["mtime_ns"][:].astype(np.int64),
+            ctimes=later["ctime_ns"],
+            digests=later["digest"],
+            present=later["present"].astype(np.bool_),
+            source=later["source"],
+            status=images["status"][:].astype(np.uint8),
+            errors=images["error"][:].astype(f"S{ERROR_BYTES}"),
+            targets=read_targets(file),
+            runs=runs,
+            sources=read_sources(file),
+            version=int(file.attrs["format_version"]),
         )
+
+
+def read_sources(file: h5py.File) -> list[SourcePlace]:
+    """Read where the images come from; of format 1, where the last run found them."""
+    if "sources" in file:
+        columns = [strings(file["sources"][name]) for name in SourcePlace._fields]
+        if found := [SourcePlace(*texts) for texts in zip(*columns, strict=True)]:
+            return found
+    runs = read_runs(file)
+    happened = runs[-1] if runs else Provenance.loads(text_of(file.attrs["provenance"])).happened
+    return [SourcePlace("", happened.source, happened.source)]
+
+
+def _unknown(column: str, count: int) -> npt.NDArray[Any]:
+    """Return a column that format 1 does not have."""
+    kind, shape = SINCE_2[column]
+    return np.full((count, *shape), column == "present", kind)
 
 
 def read_targets(file: h5py.File) -> Targets | None:
@@ -147,7 +186,8 @@ def _check(file: h5py.File, path: Path, newer: bool) -> None:
         )
     provenance = read_provenance(file, path)
     count = file["images/path"].shape
-    lengths = {f"images/{name}": file[f"images/{name}"].shape for name in IMAGES}
+    columns = IMAGES if version < 2 else IMAGES | SINCE_2
+    lengths = {f"images/{name}": file[f"images/{name}"].shape[:1] for name in columns}
     dtype = np.dtype(provenance.deciding.dtype)
     for layer in provenance.deciding.layers:
         features, sums = file[f"features/{layer}"], file[f"checksums/{layer}"]

@@ -1,10 +1,10 @@
-"""What a store should hold once a source's images are in it."""
+"""What a new store should hold, and what a plan of a store's next state is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,24 +12,14 @@ import numpy.typing as npt
 from vggfeat.errors import StoreError
 from vggfeat.labels import Wanted
 from vggfeat.provenance import NEVER, Deciding, Provenance
-from vggfeat.store.contents import ERROR_BYTES, FAILED, PENDING, Contents
+from vggfeat.store.contents import DIGEST_BYTES, ERROR_BYTES, PENDING, Contents, SourcePlace
 from vggfeat.store.labelling import LabelReport, label
+from vggfeat.store.origins import EntryLike, numbers_of
 
 if TYPE_CHECKING:
     from vggfeat.labels import RawLabels
 
 Rows = npt.NDArray[np.int64]
-
-
-class EntryLike(Protocol):
-    """An image of a source: its path there, and its file's size (bytes) and time (ns)."""
-
-    @property
-    def path(self) -> str: ...  # noqa: D102
-    @property
-    def size(self) -> int: ...  # noqa: D102
-    @property
-    def mtime_ns(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +36,14 @@ class Plan:
         Rows that were done or failed, and become pending again.
     rewrite : bool
         Whether the file must be made anew: rows were added, or labels changed.
-    added, changed, missing : int
-        Images new to the store, changed since, and no longer in the source.
+    carried : ndarray of int64
+        Rows of the store before that the first rows of `contents` are, in order.
+    added, changed, moved : int
+        Images new to the store, changed since, and found under another path.
+    missing : int
+        Rows whose images are in no source now.
+    pruned : int
+        Rows removed, since their images had left.
     labels : LabelReport
         What the labels are now.
     """
@@ -56,9 +52,12 @@ class Plan:
     wanted: Rows
     reopened: Rows
     rewrite: bool
-    added: int
-    changed: int
-    missing: int
+    carried: Rows
+    added: int = 0
+    changed: int = 0
+    moved: int = 0
+    missing: int = 0
+    pruned: int = 0
     labels: LabelReport = field(default_factory=LabelReport)
 
 
@@ -103,87 +102,37 @@ def begin(
     shapes: Mapping[str, tuple[int, ...]],
     provenance: Provenance,
     labels: RawLabels | Wanted | None,
+    given: Sequence[SourcePlace],
 ) -> Plan:
     """Plan a new store: one pending row an entry, in the order of the entries."""
     count, paths = len(entries), [entry.path for entry in entries]
     targets, report = label(None, [], paths, np.arange(count), labels)
     contents = Contents(
-        _unfinished(provenance),
-        {layer: tuple(shapes[layer]) for layer in provenance.deciding.layers},
-        paths,
-        np.array([entry.size for entry in entries], dtype=np.int64),
-        np.array([entry.mtime_ns for entry in entries], dtype=np.int64),
-        np.full(count, PENDING, dtype=np.uint8),
-        np.zeros(count, dtype=f"S{ERROR_BYTES}"),
-        targets,
-    )
-    return Plan(contents, np.arange(count), np.arange(0), True, count, 0, 0, report)
-
-
-def resume(
-    stored: Contents,
-    entries: Sequence[EntryLike],
-    labels: RawLabels | Wanted | None,
-    retry_failed: bool,
-) -> Plan:
-    """Plan how a store follows its source.
-
-    A row keeps its place for ever, also when its image has left the source; new images follow, in
-    the order of the entries; changed ones become pending. What becomes of labels,
-    :func:`~vggfeat.store.labelling.label` says.
-    """
-    old = {path: row for row, path in enumerate(stored.paths)}
-    fresh = [entry for entry in entries if entry.path not in old]
-    known = [entry for entry in entries if entry.path in old]
-    count, total = len(old), len(old) + len(fresh)
-    rows = np.array([old[entry.path] for entry in known], dtype=np.int64)
-    sizes = np.array([entry.size for entry in known], dtype=np.int64)
-    times = np.array([entry.mtime_ns for entry in known], dtype=np.int64)
-    changed = rows[(stored.sizes[rows] != sizes) | (stored.mtimes[rows] != times)]
-
-    again = np.zeros(count, dtype=bool)
-    again[changed] = True
-    if retry_failed:
-        again[rows[stored.status[rows] == FAILED]] = True
-    again |= stored.status > FAILED  # not a status at all: never trust such a row
-    reopened = np.flatnonzero(again & (stored.status != PENDING))
-
-    status = np.concatenate([stored.status, np.zeros(len(fresh), np.uint8)])
-    status[reopened] = PENDING
-    errors = np.concatenate([stored.errors, np.zeros(len(fresh), f"S{ERROR_BYTES}")])
-    errors[status != FAILED] = b""
-    all_sizes = np.concatenate([stored.sizes, [entry.size for entry in fresh]]).astype(np.int64)
-    all_times = np.concatenate([stored.mtimes, [e.mtime_ns for e in fresh]]).astype(np.int64)
-    all_sizes[rows], all_times[rows] = sizes, times
-
-    paths = [*stored.paths, *(entry.path for entry in fresh)]
-    here = np.sort(np.concatenate([rows, np.arange(count, total)]))
-    targets, report = label(stored.targets, stored.paths, paths, here, labels)
-    moved = (
-        labels is not None
-        and targets is not None
-        and stored.targets is not None
-        and targets.origin != stored.targets.origin
-        and not (isinstance(labels, Wanted) and labels.kind == "auto")
+        provenance=_unfinished(provenance),
+        shapes={layer: tuple(shapes[layer]) for layer in provenance.deciding.layers},
+        paths=paths,
+        **pending(entries, numbers_of(paths, given, range(len(given)))),
+        targets=targets,
+        sources=list(given),
     )
     return Plan(
-        replace(
-            stored,
-            paths=paths,
-            sizes=all_sizes,
-            mtimes=all_times,
-            status=status,
-            errors=errors,
-            targets=targets,
-        ),
-        here,
-        reopened,
-        bool(fresh) or targets != stored.targets or moved,
-        len(fresh),
-        len(changed),
-        count - len(rows),
-        report,
+        contents, np.arange(count), np.arange(0), True, np.arange(0), added=count, labels=report
     )
+
+
+def pending(entries: Sequence[EntryLike], sources: npt.NDArray[np.int32]) -> dict[str, Any]:
+    """Return the columns of :class:`Contents` for images that wait for their features."""
+    count = len(entries)
+    return {
+        "sizes": np.array([entry.size for entry in entries], dtype=np.int64),
+        "mtimes": np.array([entry.mtime_ns for entry in entries], dtype=np.int64),
+        "ctimes": np.array([entry.ctime_ns for entry in entries], dtype=np.int64),
+        "digests": np.zeros((count, DIGEST_BYTES), np.uint8),
+        "present": np.ones(count, np.bool_),
+        "source": sources,
+        "status": np.full(count, PENDING, dtype=np.uint8),
+        "errors": np.zeros(count, dtype=f"S{ERROR_BYTES}"),
+    }
 
 
 def _unfinished(provenance: Provenance) -> Provenance:

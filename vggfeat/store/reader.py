@@ -6,6 +6,7 @@ import difflib
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -17,9 +18,16 @@ from vggfeat.errors import LayerError, StoreError
 from vggfeat.labels import Origin
 from vggfeat.layers import ARCHITECTURES
 from vggfeat.provenance import Happened, Provenance
-from vggfeat.store.contents import DONE, FAILED, count
+from vggfeat.store.contents import DONE, FAILED, SourcePlace, count
 from vggfeat.store.failures import reading
-from vggfeat.store.opening import open_hdf5, read_origin, read_provenance, read_runs, strings
+from vggfeat.store.opening import (
+    open_hdf5,
+    read_origin,
+    read_provenance,
+    read_runs,
+    read_sources,
+    strings,
+)
 from vggfeat.store.vectors import read_rows
 
 if TYPE_CHECKING:
@@ -84,7 +92,7 @@ class FeatureStore:
         self._file.close()
 
     def __len__(self) -> int:
-        """Return the number of images, done or not."""
+        """Return the number of rows, done or not, also of images that have left the source."""
         return int(self._dataset("images/path").shape[0])
 
     def __contains__(self, layer: object) -> bool:
@@ -183,8 +191,42 @@ class FeatureStore:
 
     @property
     def done(self) -> npt.NDArray[np.bool_]:
-        """Which rows hold features, bool, shape (N,)."""
-        return np.equal(self.status, DONE)
+        """Which rows hold features of images that are in the source, bool, shape (N,)."""
+        return np.equal(self.status, DONE) & self.present
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Which images were in their source when that was last listed, bool, shape (N,)."""
+        with reading(self.path):
+            if "images/present" not in self._file:  # format 1
+                return np.ones(len(self), np.bool_)
+            return np.asarray(self._file["images/present"][:] == 1)
+
+    @property
+    def sources(self) -> list[SourcePlace]:
+        """Where the images come from."""
+        with reading(self.path):
+            return read_sources(self._file)
+
+    def origins(self, rows: Sequence[int] | Rows | None = None) -> list[str]:
+        """Return where rows' images are: what :func:`vggfeat.sources.open_stored` takes.
+
+        Parameters
+        ----------
+        rows : sequence of int, optional
+            Row numbers; all by default.
+
+        Returns
+        -------
+        list of str
+            A folder or archive; ``name=folder`` in a store of several sources.
+        """
+        texts = [one.text for one in self.sources]
+        with reading(self.path):
+            known = "images/source" in self._file
+            numbers = self._file["images/source"][:] if known else np.zeros(len(self), np.int32)
+        chosen = numbers if rows is None else numbers[np.asarray(rows, np.int64)]
+        return [texts[number] for number in chosen.tolist()]
 
     @property
     def runs(self) -> list[Happened]:
@@ -194,16 +236,20 @@ class FeatureStore:
 
     @property
     def latest(self) -> Happened:
-        """The circumstances of the last run, which say where the images are now."""
-        return self.runs[-1] if self.runs else self.provenance.happened
+        """The circumstances of the last run, with where the images are now as its source."""
+        last = self.runs[-1] if self.runs else self.provenance.happened
+        return replace(last, source=", ".join(one.text for one in self.sources))
 
     def counts(self) -> dict[str, int]:
-        """Return how many rows are ``done``, ``failed`` and ``pending`` at this moment."""
-        return count(self.status)
+        """Return how many images are ``done``, ``failed`` and ``pending`` at this moment.
+
+        Those that have left the source are none of them; see :attr:`present`.
+        """
+        return count(self.status[self.present])
 
     def failures(self) -> list[tuple[str, str]]:
-        """Return path and reason of each failed row, in row order."""
-        rows = np.flatnonzero(self.status == FAILED)
+        """Return path and reason of each failed image of the source, in row order."""
+        rows = np.flatnonzero((self.status == FAILED) & self.present)
         return list(zip(self.paths[rows].tolist(), self.errors(rows), strict=True))
 
     def error(self, row: int) -> str:
@@ -306,9 +352,11 @@ class FeatureStore:
             raise StoreError(f"{self.path} has rows 0 to {len(done) - 1}; others were asked for.")
         if not done[chosen].all():
             row = int(chosen[~done[chosen]][0])
-            state = "failed" if self.status[row] == FAILED else "pending"
+            state = {DONE: "no longer in its source", FAILED: "failed and has no features"}.get(
+                int(self.status[row]), "pending and has no features"
+            )
             raise StoreError(
-                f"{self.path}: row {row} ({self.paths[row]!r}) is {state} and has no features. "
+                f"{self.path}: row {row} ({self.paths[row]!r}) is {state}. "
                 "Leave it out, or run `vggfeat extract` again."
             )
         return chosen

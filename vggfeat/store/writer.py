@@ -15,11 +15,12 @@ from vggfeat.errors import StoreError
 from vggfeat.provenance import NEVER, Deciding, Happened, Provenance
 from vggfeat.store.building import build
 from vggfeat.store.changes import Changes
-from vggfeat.store.contents import PENDING, count
+from vggfeat.store.contents import PENDING, SourcePlace, count
 from vggfeat.store.following import follow
 from vggfeat.store.locking import WriterLock
 from vggfeat.store.opening import open_hdf5
-from vggfeat.store.planning import EntryLike, Plan, begin, check
+from vggfeat.store.origins import EntryLike, Look
+from vggfeat.store.planning import Plan, begin, check
 from vggfeat.store.reader import FeatureStore
 from vggfeat.store.replacing import destination, sweep
 from vggfeat.store.rows import runs_of
@@ -44,8 +45,10 @@ class StoreWriter:
         The store, links followed.
     layers : tuple of str
         Layers of each row.
-    added, changed, missing : int
-        Images new to the store, changed since they were done, and no longer in the source.
+    added, changed, moved : int
+        Images new to the store, changed since they were done, and found under another path.
+    missing, pruned : int
+        Rows whose images are in no source now, and rows removed for that.
     labels : LabelReport
         What the labels are now, and where they came from.
     """
@@ -53,7 +56,8 @@ class StoreWriter:
     def __init__(self, lock: WriterLock, changes: Changes, plan: Plan) -> None:
         self.path = lock.path
         self.layers = tuple(plan.contents.shapes)
-        self.added, self.changed, self.missing = plan.added, plan.changed, plan.missing
+        self.added, self.changed, self.moved = plan.added, plan.changed, plan.moved
+        self.missing, self.pruned = plan.missing, plan.pruned
         self.labels = plan.labels
         self._lock, self._changes, self._contents = lock, changes, plan.contents
         self._wanted = plan.wanted
@@ -70,9 +74,13 @@ class StoreWriter:
         provenance: Provenance | None = None,
         deciding: Deciding | None = None,
         happened: Happened | Callable[[], Happened] | None = None,
+        sources: Sequence[SourcePlace] = (),
         labels: RawLabels | Wanted | None = None,
         overwrite: bool = False,
         retry_failed: bool = False,
+        prune: bool = False,
+        partial: bool = False,
+        look: Look | None = None,
     ) -> Self:
         """Make a store, or go on with one.
 
@@ -81,8 +89,8 @@ class StoreWriter:
         path : path
             The store; its folder must exist.
         entries : sequence of entries
-            All images of the source, in the order that new rows shall have; each has `path`,
-            `size` and `mtime_ns`.
+            All images of the sources, in the order that new rows shall have; each has `path`,
+            `size`, `mtime_ns`, `ctime_ns` and `digest`.
         shapes : dict of str to tuple of int
             One row's shape by layer, (D,) or (C, H, W).
         provenance : Provenance
@@ -91,6 +99,9 @@ class StoreWriter:
         deciding, happened : Deciding, Happened or function
             The two halves instead of `provenance`. A function is called only when there is
             something to do, so that a finished store need not wait for its answer.
+        sources : sequence of SourcePlace
+            Where the images come from; several have names, which are the first parts of their
+            images' paths. By default where the store says, or the run.
         labels : dict of str to tuple of str, or Wanted, optional
             Class names by path, or what a person asks for; None or empty leaves the labels that
             the store has.
@@ -98,6 +109,14 @@ class StoreWriter:
             Start anew where a store exists.
         retry_failed : bool
             Make failed rows pending.
+        prune : bool
+            Remove rows whose images have left the source, for good.
+        partial : bool
+            `entries` are not all images of their source: others have not left.
+        look : callable, optional
+            Reads images: given entries, returns them with what their files are now and the
+            digest of their bytes, or None. Without it an image whose times prove nothing counts
+            as changed, and one that has moved as new.
 
         Raises
         ------
@@ -106,7 +125,8 @@ class StoreWriter:
         StoreLockedError
             Another process is writing the store.
         StoreError
-            `path` is something else than a store, or the disk is full.
+            `path` is something else than a store; the store has other images of the same names
+            from another source; or the disk is full.
         """
         if provenance is not None:
             deciding, happened = provenance.deciding, provenance.happened
@@ -119,11 +139,24 @@ class StoreWriter:
         try:
             sweep(lock.path)
             if lock.path.exists() and not overwrite:
-                plan = follow(lock, entries, shapes, deciding, labels, retry_failed, run)
+                plan = follow(
+                    lock,
+                    entries,
+                    shapes,
+                    deciding,
+                    sources,
+                    labels,
+                    run,
+                    retry_failed=retry_failed,
+                    prune=prune,
+                    partial=partial,
+                    look=look,
+                )
             else:
                 if lock.path.exists():
                     open_hdf5(lock.path, newer=True).close()  # raises over anything but a store
-                plan = begin(entries, shapes, Provenance(deciding, run()), labels)
+                given = sources or [SourcePlace("", run().source, run().source)]
+                plan = begin(entries, shapes, Provenance(deciding, run()), labels, given)
                 build(lock.path, plan.contents, lock)
             changes = Changes(lock.path, plan.contents)
             writer = cls(lock, changes, plan)
@@ -164,15 +197,23 @@ class StoreWriter:
         return self._contents.paths[row]
 
     def counts(self) -> dict[str, int]:
-        """Return how many rows are ``done``, ``failed`` and ``pending``."""
-        return count(self._changes.status)
+        """Return how many images are ``done``, ``failed`` and ``pending``; left ones are none."""
+        return count(self._changes.status[self._contents.present])
 
     def failures(self) -> list[tuple[str, str]]:
         """Return path and reason of each failed row, in row order."""
-        return [(self.entry_path(row), why) for row, why in sorted(self._changes.reasons.items())]
+        present = self._contents.present
+        return [
+            (self.entry_path(row), why)
+            for row, why in sorted(self._changes.reasons.items())
+            if present[row]
+        ]
 
     def write(
-        self, rows: Sequence[int] | Rows, features: Mapping[str, npt.NDArray[Any]]
+        self,
+        rows: Sequence[int] | Rows,
+        features: Mapping[str, npt.NDArray[Any]],
+        seen: Mapping[int, EntryLike] | None = None,
     ) -> dict[int, str]:
         """Store the features of some images and mark them done.
 
@@ -182,6 +223,9 @@ class StoreWriter:
             Row numbers, each once, in any order; none is allowed.
         features : dict of str to ndarray, shape (n, D) or (n, C, H, W)
             Every layer of the store.
+        seen : dict of int to entry, optional
+            By row, what the file was that the features were made of; by default what was listed,
+            of unknown digest.
 
         Returns
         -------
@@ -216,13 +260,15 @@ class StoreWriter:
             part = positions[run]
             first, last = int(part[0]), int(part[-1]) + 1  # consecutive rows are adjacent here
             self._changes.done(
-                int(chosen[first]), {name: values[first:last] for name, values in stored.items()}
+                int(chosen[first]),
+                {name: values[first:last] for name, values in stored.items()},
+                seen,
             )
         for row, reason in refused.items():
-            self.fail(row, reason)
+            self.fail(row, reason, (seen or {}).get(row))
         return refused
 
-    def fail(self, row: int, reason: str) -> None:
+    def fail(self, row: int, reason: str, seen: EntryLike | None = None) -> None:
         """Mark a row failed.
 
         Parameters
@@ -231,8 +277,10 @@ class StoreWriter:
             Row number.
         reason : str
             Why; made one line of at most 256 bytes.
+        seen : entry, optional
+            What the file was, as for :meth:`write`.
         """
-        self._changes.failed(row, reason)
+        self._changes.failed(row, reason, seen)
 
     def close(self, finished: bool = False) -> None:
         """Let go of the store; more than once does no harm.
@@ -258,11 +306,6 @@ def _warn_of_changes(lock: WriterLock, run: Happened) -> None:
     """Say where a run differs from the one before in ways that are allowed, but may surprise."""
     with FeatureStore(lock.path) as store:
         before = store.latest
-    if before.source != run.source:
-        _log.warning(
-            "The images of %s came from %s so far, and come from %s now; rows of the same path "
-            "whose file differs are done again.", lock.path, before.source, run.source,
-        )  # fmt: skip
     if before.precision != run.precision:
         _log.warning(
             "%s was computed in %s so far, and goes on in %s; the numbers differ a little.",

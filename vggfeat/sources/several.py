@@ -1,0 +1,89 @@
+"""Several sources as one, each under its name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from vggfeat.errors import SourceError
+from vggfeat.files import encode_path
+from vggfeat.labels import RawLabels, from_folders
+from vggfeat.sources.base import Entry, Source
+
+_NAMED = re.compile(r"([^/\\=:]+)=(.+)", re.DOTALL)
+_ENDING = re.compile(r"(?:[-_.]?\{.*\})?\.[A-Za-z0-9]+$")
+
+
+class SeveralSources(Source):
+    """Images of several sources; each path begins with the name of its source.
+
+    Class names are what each source says itself, or its folders: never the source's name.
+
+    Parameters
+    ----------
+    parts : dict of str to Source
+        By name; a name has no ``/``, ``=`` or ``:``.
+    """
+
+    def __init__(self, parts: Mapping[str, Source]) -> None:
+        self.parts = dict(parts)
+        self._inner: dict[str, tuple[Source, Entry]] = {}
+        labels: RawLabels = {}
+        for name, part in self.parts.items():
+            given = part.given_labels
+            if given is None:
+                given = from_folders([entry.path for entry in part.entries])
+            labels |= {f"{name}/{path}": names for path, names in given.items()}
+            for entry in part.entries:
+                self._inner[f"{name}/{entry.path}"] = part, entry
+        entries = [replace(entry, path=path) for path, (_, entry) in self._inner.items()]
+        text = ", ".join(f"{name}={part.spec}" for name, part in self.parts.items())
+        left_out = sum(part.left_out for part in self.parts.values())
+        super().__init__(text, text, entries, labels, left_out)
+
+    def open(self, entry: Entry) -> BinaryIO:
+        """Open an image of one of the sources; see :meth:`Source.open`."""
+        part, inner = self._inner[entry.path]
+        return part.open(inner)
+
+    def seen(self, entry: Entry, file: BinaryIO) -> Entry:
+        """Ask the image's own source; see :meth:`Source.seen`."""
+        part, inner = self._inner[entry.path]
+        return replace(part.seen(inner, file), path=entry.path)
+
+
+def named(text: str) -> tuple[str, str]:
+    """Split ``NAME=PATH``; the name is empty where `text` is a path alone."""
+    match = _NAMED.fullmatch(text)
+    return (match[1], match[2]) if match else ("", text)
+
+
+def names_of(specs: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
+    """Return the path of each of several sources by its name, which is given or the path's own.
+
+    Raises
+    ------
+    SourceError
+        Two have one name, or one has none.
+    """
+    found: dict[str, str] = {}
+    for spec in specs:
+        text = os.fsdecode(spec)
+        name, path = ("", text) if os.path.lexists(text) else named(text)
+        name = name or _ENDING.sub("", Path(path).absolute().name)
+        if Path(path).is_dir() and "=" not in text:
+            name = Path(path).absolute().name
+        name = encode_path(name)
+        if not name or re.search(r"[/\\=:]", name):
+            raise SourceError(f"{text!r} gives no name. Name the source: NAME={path}.")
+        if name in found:
+            raise SourceError(
+                f"{found[name]!r} and {path!r} would both be called {name!r}. Name one of them: "
+                f"OTHER={path}."
+            )
+        found[name] = path
+    return found

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from vggfeat.preprocessing import TORCHVISION
 from vggfeat.provenance import Deciding, Happened, Provenance
-from vggfeat.store import StoreWriter
+from vggfeat.store import SourcePlace, StoreWriter
 
 SHAPES: dict[str, tuple[int, ...]] = {"relu7": (64,), "pool5": (4, 3, 3)}
 POOLING = {"relu7": "", "pool5": "none"}
@@ -109,20 +109,34 @@ def check_with_plain_h5py(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def golden(path: Path) -> None:
-    """Make the store that is kept for ever: done, failed and pending rows, two classes."""
+    """Make the store of format 2 that is kept for ever.
+
+    Rows done, failed, pending and left, two classes, two sources.
+    """
     shapes: dict[str, tuple[int, ...]] = {"relu7": (6,), "pool5": (2, 2, 2)}
     provenance = made(weights_sha256="cd" * 32)
     happened = replace(provenance.happened, versions={"vggfeat": "0.1"})
-    with StoreWriter.open(
-        path,
-        entries=[Image("cat/a.jpg", 11, 21), Image("cat/ü\n.jpg", 12, 22), Image("dog/b.jpg", 13)],
-        shapes=shapes,
-        provenance=replace(provenance, happened=happened),
-        labels={"cat/a.jpg": ("cat",), "cat/ü\n.jpg": ("cat",), "dog/b.jpg": ("dog",)},
-    ) as store:
-        row = {"relu7": np.arange(6) / 4 - 0.5, "pool5": np.arange(8).reshape(2, 2, 2) - 3.5}
-        store.write([0], {layer: values[None] for layer, values in row.items()})
-        store.fail(1, "truncated file")
+    entries = [
+        Image("x/cat/a.jpg", 11, 21, 31, bytes(range(16))),
+        Image("x/cat/ü\n.jpg", 12, 22, 32),
+        Image("y/dog/b.jpg", 13, 23, 33),
+        Image("y/dog/gone.jpg", 14, 24, 34, bytes(range(16, 32))),
+    ]
+    sources = [SourcePlace("x", "/photos", "/photos"), SourcePlace("y", "/more", "/more/list.txt")]
+    row = {"relu7": np.arange(6) / 4 - 0.5, "pool5": np.arange(8).reshape(2, 2, 2) - 3.5}
+    for left in (0, 1):
+        with StoreWriter.open(
+            path,
+            entries=entries[: len(entries) - left],
+            shapes=shapes,
+            provenance=replace(provenance, happened=happened),
+            sources=sources,
+            labels={image.path: (image.path[2:5],) for image in entries},
+        ) as store:
+            if not left:
+                both = {layer: np.stack([values, -values]) for layer, values in row.items()}
+                store.write([0, 3], both, {0: entries[0], 3: entries[3]})
+                store.fail(1, "truncated file", entries[1])
 
 
 def main() -> None:

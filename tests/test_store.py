@@ -154,6 +154,28 @@ def test_a_store_of_version_1_is_read_for_ever() -> None:
         assert store.verify().ok
 
 
+def test_a_store_of_version_2_is_read_for_ever() -> None:
+    with FeatureStore(GOLDEN.with_name("store-v2.h5")) as store:
+        assert store.paths.tolist() == [
+            "x/cat/a.jpg", "x/cat/ü\n.jpg", "y/dog/b.jpg", "y/dog/gone.jpg",
+        ]  # fmt: skip
+        assert store.status.tolist() == [1, 2, 0, 1]
+        assert store.present.tolist() == [True, True, True, False]
+        assert store.done.tolist() == [True, False, False, False]
+        assert store.counts() == {"done": 1, "failed": 1, "pending": 1}
+        assert store.origins() == ["x=/photos", "x=/photos", "y=/more", "y=/more"]
+        assert store.sources[1].spec == "/more/list.txt"
+        assert store["relu7"][0].tolist() == [-0.5, -0.25, 0, 0.25, 0.5, 0.75]
+        assert (store["relu7"][3] == -store["relu7"][0]).all()
+        assert store.classes == ["cat", "dog"]
+        assert store.labels[:].tolist() == [0, 0, 1, 1]
+        assert len(store.runs) == 2
+        assert store.verify().ok
+    with h5py.File(GOLDEN.with_name("store-v2.h5")) as file:
+        assert file["images/digest"][0].tolist() == list(range(16))
+        assert file["images/ctime_ns"][:].tolist() == [31, 32, 33, 34]
+
+
 def test_the_same_images_again_leave_a_finished_store_untouched(tmp_path: Path) -> None:
     path = finished(tmp_path / "photos.h5")
     before = path.read_bytes()

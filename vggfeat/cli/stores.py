@@ -184,16 +184,20 @@ def _facts(store: FeatureStore) -> dict[str, Any]:
         "store": str(store.path),
         "rows": len(store),
         **store.counts(),
+        "left": int((~store.present).sum()),
         "layers": layers,
         "labels": labels,
         "deciding": store.provenance.deciding.to_json(),
         "happened": store.provenance.happened.to_json(),
+        "sources": [source._asdict() for source in store.sources],
         "runs": [run.to_json() for run in store.runs],
     }
 
 
 def _page(facts: dict[str, Any]) -> str:
     counts = [f"{facts[key]:,} {key}" for key in ("done", "failed", "pending")]
+    if facts["left"]:
+        counts.append(f"{facts['left']:,} no longer in the source")
     images = f"{facts['rows']:,}: {', '.join(counts)}"
     if facts["failed"]:
         images += "  (--failed lists them)"

@@ -19,7 +19,7 @@ from vggfeat.provenance import NEVER, Happened, now
 from vggfeat.store.building import blank
 from vggfeat.store.contents import DIGEST_BYTES, DONE, ERROR_BYTES, FAILED, PENDING, Contents
 from vggfeat.store.layout import end_of, locate, run_slot
-from vggfeat.store.origins import EntryLike
+from vggfeat.store.origins import SeenLike
 from vggfeat.store.rows import RowFile, runs_of
 from vggfeat.store.verification import checksums
 
@@ -58,7 +58,7 @@ class Changes:
         self,
         first: int,
         features: Mapping[str, npt.NDArray[Any]],
-        seen: Mapping[int, EntryLike] | None = None,
+        seen: Mapping[int, SeenLike] | None = None,
     ) -> None:
         """Store consecutive rows, from `first` on, in the type of the store."""
         count = len(next(iter(features.values())))
@@ -70,7 +70,7 @@ class Changes:
             self._note(row, (seen or {}).get(row))
         self._set_status(first, np.full(count, DONE, dtype=np.uint8))
 
-    def failed(self, row: int, reason: str, seen: EntryLike | None = None) -> None:
+    def failed(self, row: int, reason: str, seen: SeenLike | None = None) -> None:
         """Mark a row failed."""
         if self.status[row] != PENDING:
             self.reopen(np.array([row], dtype=np.int64))
@@ -137,7 +137,7 @@ class Changes:
         """Close the file."""
         self._file.close()
 
-    def _note(self, row: int, seen: EntryLike | None) -> None:
+    def _note(self, row: int, seen: SeenLike | None) -> None:
         """Note what file a row was made of; without it, what was listed stays."""
         if seen is None:
             return

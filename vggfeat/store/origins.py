@@ -20,7 +20,10 @@ _SAMPLE = 64  # images whose bytes are compared before two places count as one s
 
 
 class EntryLike(Protocol):
-    """An image of a source: its path there, and its file's size (bytes) and times (ns)."""
+    """An image of a source: its path there, and its file's size (bytes) and time (ns).
+
+    It may have `ctime_ns` as well, see :func:`changed_at`.
+    """
 
     @property
     def path(self) -> str: ...  # noqa: D102
@@ -28,13 +31,18 @@ class EntryLike(Protocol):
     def size(self) -> int: ...  # noqa: D102
     @property
     def mtime_ns(self) -> int: ...  # noqa: D102
+
+
+class SeenLike(EntryLike, Protocol):
+    """An image that was read: with the time of its file's last change, and its bytes' digest."""
+
     @property
     def ctime_ns(self) -> int: ...  # noqa: D102
     @property
     def digest(self) -> bytes: ...  # noqa: D102
 
 
-Look = Callable[[Sequence[Any]], Sequence[EntryLike | None]]
+Look = Callable[[Sequence[Any]], Sequence[SeenLike | None]]
 """Reads images' bytes and gives the entries with their digests; None where one is unreadable."""
 
 
@@ -55,6 +63,11 @@ class Placed:
     sources: list[SourcePlace]
     numbers: list[int]
     touched: set[int]
+
+
+def changed_at(entry: EntryLike) -> int:
+    """Return when the operating system last saw a file change, ns since 1970; 0 where unknown."""
+    return int(getattr(entry, "ctime_ns", 0))
 
 
 def place(

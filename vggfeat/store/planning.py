@@ -14,7 +14,7 @@ from vggfeat.labels import Wanted
 from vggfeat.provenance import NEVER, Deciding, Provenance
 from vggfeat.store.contents import DIGEST_BYTES, ERROR_BYTES, PENDING, Contents, SourcePlace
 from vggfeat.store.labelling import LabelReport, label
-from vggfeat.store.origins import EntryLike, numbers_of
+from vggfeat.store.origins import EntryLike, changed_at, numbers_of
 
 if TYPE_CHECKING:
     from vggfeat.labels import RawLabels
@@ -126,7 +126,7 @@ def pending(entries: Sequence[EntryLike], sources: npt.NDArray[np.int32]) -> dic
     return {
         "sizes": np.array([entry.size for entry in entries], dtype=np.int64),
         "mtimes": np.array([entry.mtime_ns for entry in entries], dtype=np.int64),
-        "ctimes": np.array([entry.ctime_ns for entry in entries], dtype=np.int64),
+        "ctimes": np.array([changed_at(entry) for entry in entries], dtype=np.int64),
         "digests": np.zeros((count, DIGEST_BYTES), np.uint8),
         "present": np.ones(count, np.bool_),
         "source": sources,

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from vggfeat.labels import Wanted
 from vggfeat.store.contents import DONE, FAILED, PENDING, Contents, SourcePlace
 from vggfeat.store.labelling import label
-from vggfeat.store.origins import EntryLike, Look, Placed, numbers_of, place
+from vggfeat.store.origins import EntryLike, Look, Placed, changed_at, numbers_of, place
 from vggfeat.store.planning import Plan, pending
 from vggfeat.store.targets import Targets
 
@@ -175,7 +175,7 @@ def unchanged(
     open : ndarray of bool, shape (n,)
         Only the bytes can tell.
     """
-    facts = [(entry.size, entry.mtime_ns, entry.ctime_ns) for entry in entries]
+    facts = [(entry.size, entry.mtime_ns, changed_at(entry)) for entry in entries]
     sizes, mtimes, ctimes = np.array(facts, np.int64).reshape(-1, 3).T
     alike = (stored.sizes[rows] == sizes) & (stored.mtimes[rows] == mtimes)
     same = alike & (stored.ctimes[rows] == ctimes) & (ctimes != 0) & same_place
@@ -249,7 +249,7 @@ def _noted(
 ) -> dict[str, npt.NDArray[np.int64] | npt.NDArray[np.uint8]]:
     sizes, mtimes, ctimes = (x.copy() for x in (stored.sizes, stored.mtimes, stored.ctimes))
     for row, entry in now:
-        sizes[row], mtimes[row], ctimes[row] = entry.size, entry.mtime_ns, entry.ctime_ns
+        sizes[row], mtimes[row], ctimes[row] = entry.size, entry.mtime_ns, changed_at(entry)
     return {"sizes": sizes, "mtimes": mtimes, "ctimes": ctimes, "digests": stored.digests.copy()}
 
 

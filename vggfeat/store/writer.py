@@ -19,7 +19,7 @@ from vggfeat.store.contents import PENDING, SourcePlace, count
 from vggfeat.store.following import follow
 from vggfeat.store.locking import WriterLock
 from vggfeat.store.opening import open_hdf5
-from vggfeat.store.origins import EntryLike, Look
+from vggfeat.store.origins import EntryLike, Look, SeenLike
 from vggfeat.store.planning import Plan, begin, check
 from vggfeat.store.reader import FeatureStore
 from vggfeat.store.replacing import destination, sweep
@@ -90,7 +90,7 @@ class StoreWriter:
             The store; its folder must exist.
         entries : sequence of entries
             All images of the sources, in the order that new rows shall have; each has `path`,
-            `size`, `mtime_ns`, `ctime_ns` and `digest`.
+            `size` and `mtime_ns`, and perhaps `ctime_ns`.
         shapes : dict of str to tuple of int
             One row's shape by layer, (D,) or (C, H, W).
         provenance : Provenance
@@ -213,7 +213,7 @@ class StoreWriter:
         self,
         rows: Sequence[int] | Rows,
         features: Mapping[str, npt.NDArray[Any]],
-        seen: Mapping[int, EntryLike] | None = None,
+        seen: Mapping[int, SeenLike] | None = None,
     ) -> dict[int, str]:
         """Store the features of some images and mark them done.
 
@@ -268,7 +268,7 @@ class StoreWriter:
             self.fail(row, reason, (seen or {}).get(row))
         return refused
 
-    def fail(self, row: int, reason: str, seen: EntryLike | None = None) -> None:
+    def fail(self, row: int, reason: str, seen: SeenLike | None = None) -> None:
         """Mark a row failed.
 
         Parameters

@@ -348,6 +348,9 @@ def large_caffemodel(path: Path) -> None:
 
 
 def large_keras(path: Path) -> None:
+    there = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    there.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # zeros of a sparse file, but in the file
+    there.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     with h5py.File(path, "w") as file:
         names = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
         layers = []
@@ -357,8 +360,10 @@ def large_keras(path: Path) -> None:
                 own = own.replace("_", "_conv")
                 shape = (3, 3) if layer.kind == "conv" else ()
                 group = file.create_group(own)
-                group.create_dataset("kernel", (*shape, layer.inputs, layer.outputs), "<f4")
-                group.create_dataset("bias", (layer.outputs,), "<f4")
+                group.create_dataset(
+                    "kernel", (*shape, layer.inputs, layer.outputs), "<f4", dcpl=there
+                )
+                group.create_dataset("bias", (layer.outputs,), "<f4", dcpl=there)
                 group.attrs["weight_names"] = np.array([b"kernel", b"bias"])
                 layers.append(own.encode())
         file.attrs["layer_names"] = np.array(layers)

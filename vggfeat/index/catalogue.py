@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import h5py
 import numpy as np
 
+from vggfeat import hdf5
 from vggfeat.errors import SearchError
 from vggfeat.index.comparing import METRICS, Metric
 from vggfeat.index.names import Texts
@@ -100,7 +101,7 @@ class Catalogue:
         if format_of(path) != FORMAT:
             raise SearchError(f"{path} is not the catalogue of an index, or damaged. {_BUILD}")
         try:
-            with h5py.File(path, locking=False) as file:
+            with hdf5.opened(path, SearchError, ("about", *_ARRAYS)) as file:
                 check_version(path, int(file.attrs["format_version"]))
                 head = json.loads(file["about"][:].tobytes())
                 names = [name for name in _ARRAYS if name in file]
@@ -201,9 +202,9 @@ _ARRAYS = (
 def format_of(path: Path) -> str | None:
     """Return the ``format`` of an HDF5 file; None where it has none or is no such file."""
     try:
-        with h5py.File(path, locking=False) as file:
+        with hdf5.opened(path, SearchError, ()) as file:
             return str(file.attrs["format"])
-    except (OSError, KeyError, RuntimeError):
+    except (OSError, KeyError, RuntimeError, SearchError):
         return None
 
 

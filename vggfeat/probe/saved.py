@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat import hdf5
 from vggfeat.errors import ProbeError
 from vggfeat.probe.classifier import LinearProbe
 from vggfeat.probe.labelled import Labelled
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from vggfeat.store import FeatureStore
 
 FORMAT = "vggfeat-probe"
+_DATASETS = ("coef", "intercept", "classes", "held_out")
 ONE, SEVERAL = 1, 2
 """Versions of the format: one class an image, or several."""
 
@@ -174,7 +176,7 @@ class SavedProbe:
                 f"{path} is not a probe, or damaged. `vggfeat probe STORE --save PROBE` makes one."
             )
         try:
-            with h5py.File(where, locking=False) as file:
+            with hdf5.opened(where, ProbeError, _DATASETS) as file:
                 if (version := int(file.attrs["format_version"])) > SEVERAL:
                     raise ProbeError(
                         f"{path} was made by a newer vggfeat (format {version}; this one reads "
@@ -182,7 +184,7 @@ class SavedProbe:
                     )
                 several, C = version == SEVERAL, file.attrs["C"]
                 held_out = file["held_out"].asstr()[()] if "held_out" in file else None
-                names = tuple(name.decode() for name in file["classes"][:])
+                names = tuple(hdf5.texts(file["classes"]))
                 saved = cls(
                     LinearProbe.fitted(
                         str(file.attrs["classifier"]),  # type: ignore[arg-type]
@@ -312,7 +314,7 @@ def train(
 def _format(path: Path) -> str | None:
     """Return the ``format`` of an HDF5 file; None where it has none or is no such file."""
     try:
-        with h5py.File(path, locking=False) as file:
+        with hdf5.opened(path, ProbeError, ()) as file:
             return str(file.attrs["format"])
-    except (OSError, KeyError, RuntimeError):
+    except (OSError, KeyError, RuntimeError, ProbeError):
         return None

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat import hdf5
 from vggfeat._version import __version__
 from vggfeat.errors import StoreError
 from vggfeat.labels import Origin
@@ -27,6 +28,12 @@ from vggfeat.store.contents import (
 )
 from vggfeat.store.failures import reading
 from vggfeat.store.targets import Targets
+
+_DATASETS = (
+    *(f"images/{name}" for name in ("path", *IMAGES, *SINCE_2)),
+    *(f"sources/{name}" for name in SourcePlace._fields),
+    *("labels/classes", "labels/targets", "runs"),
+)
 
 
 def open_hdf5(path: Path, newer: bool = False) -> h5py.File:
@@ -65,7 +72,7 @@ def open_hdf5(path: Path, newer: bool = False) -> h5py.File:
                 f"{path} is not a store: it {found}, and an HDF5 file would begin with "
                 r"b'\x89HDF\r\n\x1a\n'. Give the .h5 file that `vggfeat extract` made."
             )
-        file = h5py.File(path, "r", locking=False)
+        file = hdf5.opened(path, StoreError, ())
     try:
         with reading(path):
             _check(file, path, newer)
@@ -86,7 +93,7 @@ def read_runs(file: h5py.File) -> list[Happened]:
     if not isinstance(file.get("runs"), h5py.Dataset):
         return []
     found = []
-    for slot in file["runs"][:]:
+    for slot in hdf5.raw_texts(file["runs"]):
         try:
             found.append(Happened.from_json(json.loads(slot)))
         except (ValueError, TypeError, AttributeError):
@@ -109,7 +116,7 @@ def read_contents(file: h5py.File, path: Path) -> Contents:
             shapes={
                 layer: file["features"][layer].shape[1:] for layer in provenance.deciding.layers
             },
-            paths=strings(images["path"]),
+            paths=hdf5.texts(images["path"]),
             sizes=images["size"][:].astype(np.int64),
             mtimes=images["mtime_ns"][:].astype(np.int64),
             ctimes=later["ctime_ns"],
@@ -128,7 +135,7 @@ def read_contents(file: h5py.File, path: Path) -> Contents:
 def read_sources(file: h5py.File) -> list[SourcePlace]:
     """Read where the images come from; of format 1, where the last run found them."""
     if "sources" in file:
-        columns = [strings(file["sources"][name]) for name in SourcePlace._fields]
+        columns = [hdf5.texts(file["sources"][name]) for name in SourcePlace._fields]
         if found := [SourcePlace(*texts) for texts in zip(*columns, strict=True)]:
             return found
     runs = read_runs(file)
@@ -146,18 +153,13 @@ def read_targets(file: h5py.File) -> Targets | None:
     """Read class names and targets; None where the store has no labels."""
     if "labels/targets" not in file:
         return None
-    classes = tuple(strings(file["labels/classes"]))
+    classes = tuple(hdf5.texts(file["labels/classes"]))
     return Targets(classes, file["labels/targets"][:], read_origin(file))
 
 
 def read_origin(file: h5py.File) -> Origin:
     """Read where a store's labels came from, as far as it says."""
     return Origin.parse(text_of(file["labels"].attrs.get("origin", "")))
-
-
-def strings(dataset: h5py.Dataset) -> list[str]:
-    """Read a dataset of UTF-8 strings."""
-    return [value.decode() for value in dataset[:]]
 
 
 def text_of(value: Any) -> str:
@@ -185,14 +187,21 @@ def _check(file: h5py.File, path: Path, newer: bool) -> None:
             f"{__version__} reads up to {FORMAT_VERSION}. `pip install --upgrade vggfeat`."
         )
     provenance = read_provenance(file, path)
+    layers = provenance.deciding.layers
+    hdf5.check(file, path, StoreError, [
+        *_DATASETS,
+        *(f"{group}/{layer}" for group in ("features", "checksums") for layer in layers),
+    ])  # fmt: skip
     count = file["images/path"].shape
     columns = IMAGES if version < 2 else IMAGES | SINCE_2
     lengths = {f"images/{name}": file[f"images/{name}"].shape[:1] for name in columns}
     dtype = np.dtype(provenance.deciding.dtype)
-    for layer in provenance.deciding.layers:
+    for layer in layers:
         features, sums = file[f"features/{layer}"], file[f"checksums/{layer}"]
         if features.dtype != dtype or sums.dtype.kind != "u":
             raise ValueError(f"features/{layer} are {features.dtype}, not {dtype}")
+        if features.ndim < 2 or 0 in features.shape[1:]:
+            raise ValueError(f"features/{layer} are of shape {features.shape}")
         lengths[f"features/{layer}"] = features.shape[:1]
         lengths[f"checksums/{layer}"] = sums.shape
     if "labels/targets" in file:

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat import hdf5
 from vggfeat.errors import LayerError, StoreError
 from vggfeat.labels import Origin
 from vggfeat.layers import ARCHITECTURES
@@ -26,7 +27,6 @@ from vggfeat.store.opening import (
     read_provenance,
     read_runs,
     read_sources,
-    strings,
 )
 from vggfeat.store.vectors import read_rows
 
@@ -167,7 +167,7 @@ class FeatureStore:
     def classes(self) -> list[str]:
         """Class names by number; empty where the store has no labels."""
         with reading(self.path):
-            return strings(self._file["labels/classes"]) if self.has_labels else []
+            return hdf5.texts(self._file["labels/classes"]) if self.has_labels else []
 
     @property
     def label_origin(self) -> Origin:
@@ -180,7 +180,7 @@ class FeatureStore:
         """Images as text objects, shape (N,): relative to the source, '/'-separated."""
         if self._paths is None:
             with reading(self.path):
-                self._paths = np.array(strings(self._file["images/path"]), dtype=object)
+                self._paths = np.array(hdf5.texts(self._file["images/path"]), dtype=object)
         return self._paths
 
     @property

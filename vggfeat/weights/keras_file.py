@@ -22,7 +22,6 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from io import BytesIO
 from itertools import count
 from math import isqrt
 from pathlib import Path
@@ -32,12 +31,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from vggfeat import hdf5
 from vggfeat.errors import WeightsError
 from vggfeat.weights import keras3, keras_config, keras_names, zip_members
 from vggfeat.weights.graph import selected
 from vggfeat.weights.tensor_file import TensorFile
 from vggfeat.weights.understood import Understood
-from vggfeat.weights.zip_members import Section
 
 _BROKEN = (
     *(OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError),
@@ -70,19 +69,15 @@ def open_file(path: Path, part: str = "") -> Iterator[TensorFile]:
         if path.suffix.lower() == ".keras":
             with path.open("rb") as file, zipfile.ZipFile(file) as archive:
                 config = json.loads(archive.read(_CONFIG))
-                with _hdf5(zip_members.opened(archive, file, _WEIGHTS)) as held:
+                member = zip_members.opened(archive, file, _WEIGHTS)
+                with hdf5.opened(path, WeightsError, member=member) as held:
                     yield _keras3(held, config, part)
         else:
-            with _hdf5(path) as held:
+            with hdf5.opened(path, WeightsError) as held:
                 yield _legacy(held, part) if _is_legacy(held) else _keras3(held, None, part)
     except _BROKEN as error:
         reason = str(error).strip("'\"").partition("\n")[0]
         raise WeightsError(f"{path} cannot be read as a file of Keras's: {reason}") from error
-
-
-def _hdf5(file: Path | Section | BytesIO) -> h5py.File:
-    options = {"locking": False} if isinstance(file, Path) else {}
-    return h5py.File(file, "r", **options)
 
 
 def _is_legacy(held: h5py.File) -> bool:

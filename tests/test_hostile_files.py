@@ -1,0 +1,220 @@
+"""Promises about files that a stranger made: they read nothing, write nothing and stop nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from index_rows import PROVENANCE, index_of
+from store_rows import finished
+
+from vggfeat import hdf5
+from vggfeat.errors import ProbeError, SearchError, StoreError, VggfeatError, WeightsError
+from vggfeat.index import SimilarityIndex
+from vggfeat.probe import LinearProbe, SavedProbe
+from vggfeat.store import FeatureStore
+from vggfeat.weights.formats import open_file
+
+SECRET = "root:x:0:0:the secret of this machine"
+
+
+def make_store(folder: Path) -> Path:
+    return finished(folder / "photos.h5", 4)
+
+
+def make_probe(folder: Path) -> Path:
+    X = np.random.default_rng(0).normal(size=(12, 64)).astype(np.float32)
+    probe = LinearProbe("svm", C=1.0).fit(X, np.arange(12) % 3)
+    SavedProbe(probe, ("ant", "bee", "cat"), "relu7", PROVENANCE, 12).save(folder / "probe.h5")
+    return folder / "probe.h5"
+
+
+def make_index(folder: Path) -> Path:
+    X = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
+    index_of(X, "l2", path=folder / "photos.index")
+    return folder / "photos.index" / "index.h5"
+
+
+def make_keras(folder: Path) -> Path:
+    path = folder / "vgg16.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"block1_conv1"]
+        group = file.create_group("block1_conv1")
+        group.attrs["weight_names"] = [b"kernel:0", b"bias:0"]
+        group["kernel:0"] = np.zeros((3, 3, 3, 64), np.float32)
+        group["bias:0"] = np.zeros(64, np.float32)
+    return path
+
+
+def read_store(path: Path) -> object:
+    with FeatureStore(path) as store:
+        return store.paths, store.classes, store["relu7"][:], store.labels[:]
+
+
+def read_keras(path: Path) -> object:
+    with open_file(path) as held:
+        return [held.read(name) for name in held.shapes]
+
+
+Reader = Callable[[Path], object]
+KINDS: dict[str, tuple[Callable[[Path], Path], Reader, str, type[VggfeatError]]] = {
+    "store": (make_store, read_store, "images/path", StoreError),
+    "store's features": (make_store, read_store, "features/relu7", StoreError),
+    "store's classes": (make_store, read_store, "labels/classes", StoreError),
+    "probe": (make_probe, SavedProbe.load, "classes", ProbeError),
+    "probe's numbers": (make_probe, SavedProbe.load, "coef", ProbeError),
+    "index": (
+        make_index,
+        lambda path: SimilarityIndex.open(path.parent),
+        "path_bytes",
+        SearchError,
+    ),
+    "Keras's weights": (make_keras, read_keras, "block1_conv1/kernel:0", WeightsError),
+}
+
+
+def external_data(file: h5py.File, name: str, secret: Path) -> None:
+    """Put a dataset's values into another file."""
+    old = file[name]
+    shape, dtype = old.shape, old.dtype
+    if h5py.check_string_dtype(dtype) is not None:
+        dtype = h5py.string_dtype("utf-8", 8)
+    del file[name]
+    file.create_dataset(name, shape, dtype, external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
+
+
+def external_link(file: h5py.File, name: str, secret: Path) -> None:
+    del file[name]
+    file[name] = h5py.ExternalLink(str(secret), "/data")
+
+
+def soft_link(file: h5py.File, name: str, secret: Path) -> None:
+    del file[name]
+    file["elsewhere"] = h5py.ExternalLink(str(secret), "/data")
+    file[name] = h5py.SoftLink("/elsewhere")
+
+
+def linked_group(file: h5py.File, name: str, secret: Path) -> None:
+    above = name.partition("/")[0]
+    del file[above]
+    file[above] = h5py.ExternalLink(str(secret), "/")
+
+
+def virtual(file: h5py.File, name: str, secret: Path) -> None:
+    shape, dtype = file[name].shape, file[name].dtype
+    if h5py.check_string_dtype(dtype) is not None:
+        dtype = h5py.string_dtype("utf-8", 8)
+    del file[name]
+    layout = h5py.VirtualLayout(shape, dtype)
+    layout[...] = h5py.VirtualSource(secret, "data", shape)
+    file.create_virtual_dataset(name, layout)
+
+
+WAYS = (external_data, external_link, soft_link, linked_group, virtual)
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+    """Make each kind of file once."""
+    made: dict[Any, Path] = {}
+
+    def give(kind: str) -> Path:
+        make = KINDS[kind][0]
+        if make not in made:
+            made[make] = make(tmp_path_factory.mktemp("honest"))
+        return made[make]
+
+    return give  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_hdf5_file_reads_another_file(kind: str, honest: Any, tmp_path: Path) -> None:
+    _, read, name, error = KINDS[kind]
+    given = honest(kind)
+    read(given)  # the file is one that is read otherwise
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET * 1000)
+    for way in WAYS:
+        folder = tmp_path / way.__name__
+        folder.mkdir()
+        victim = folder / given.name
+        victim.write_bytes(given.read_bytes())
+        with h5py.File(victim, "r+") as file:
+            way(file, name, secret)
+        with pytest.raises(error, match="is refused: /") as caught:
+            read(victim)
+        assert str(victim) in str(caught.value)
+        assert "h5repack" in str(caught.value)
+        assert "root:" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["store", "probe", "index", "Keras's weights"])
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs")
+def test_no_hdf5_file_waits_for_a_fifo(kind: str, honest: Any, tmp_path: Path) -> None:
+    _, read, name, error = KINDS[kind]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    victim = tmp_path / honest(kind).name
+    victim.write_bytes(honest(kind).read_bytes())
+    with h5py.File(victim, "r+") as file:
+        external_link(file, name, pipe)
+    with pytest.raises(error, match="link to another file"):
+        read(victim)
+    victim.unlink()
+    os.mkfifo(victim)
+    with pytest.raises(error):
+        read(victim)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_hdf5_file_takes_memory_that_it_does_not_hold(
+    kind: str, honest: Any, tmp_path: Path
+) -> None:
+    _, read, name, error = KINDS[kind]
+    victim = tmp_path / honest(kind).name
+    for options in ({}, {"chunks": True, "compression": "gzip"}):
+        victim.write_bytes(honest(kind).read_bytes())
+        with h5py.File(victim, "r+") as file:
+            dtype, rest = file[name].dtype, file[name].shape[1:]
+            del file[name]
+            file.create_dataset(name, (1 << 31, *rest), dtype, **options)
+        with pytest.raises(error, match="would take"):
+            read(victim)
+
+
+def test_a_text_that_a_file_says_many_times_over_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "texts.h5"
+    with h5py.File(path, "w") as file:
+        texts = file.create_dataset("texts", (2048,), h5py.string_dtype())
+        texts[0] = "a" * 60_000
+        place = texts.id.get_offset()
+    with path.open("r+b") as raw:  # each row points at the one text
+        raw.seek(place)
+        pointer = raw.read(16)
+        raw.seek(place)
+        raw.write(pointer * 2048)
+    with hdf5.opened(path, StoreError) as file, pytest.raises(ValueError, match="longer than"):
+        hdf5.texts(file["texts"])
+
+
+def test_stores_that_other_programs_compressed_are_read(tmp_path: Path) -> None:
+    store, other = make_store(tmp_path), tmp_path / "rewritten.h5"
+    options: dict[str, Any] = {"chunks": True, "compression": "gzip", "shuffle": True}
+    with h5py.File(store) as file, h5py.File(other, "w") as out:
+        out.attrs.update(file.attrs)
+
+        def copy(name: str, one: h5py.Dataset | h5py.Group) -> None:
+            if isinstance(one, h5py.Dataset):
+                out.create_dataset(name, data=one[()], dtype=one.dtype, **options)
+
+        file.visititems(copy)
+        out["mine"] = h5py.SoftLink("/features/relu7")  # what the format does not know is ignored
+        out["theirs"] = h5py.ExternalLink("elsewhere.h5", "/")
+    with FeatureStore(store) as before, FeatureStore(other) as after:
+        assert after.paths.tolist() == before.paths.tolist()
+        assert np.array_equal(after["relu7"][:], before["relu7"][:], equal_nan=True)

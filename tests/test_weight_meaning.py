@@ -50,6 +50,17 @@ def equal(path, state, upto: str = "fc8") -> bool:
     return bool(found) and all(torch.equal(found[name], state[name]) for name in found)
 
 
+@pytest.fixture(scope="module")
+def plain(state):
+    """Return the tensors with the norms of `vgg` folded, whose epsilon is 0.01."""
+    return folded(state, 0.01)
+
+
+def close(path, expected) -> bool:
+    found = loaded(path)
+    return all(torch.allclose(value, expected[name], 2e-6, 1e-6) for name, value in found.items())
+
+
 def refused(path, upto: str = "fc8") -> str:
     with pytest.raises(WeightsError) as error:
         loaded(path, upto)
@@ -69,14 +80,11 @@ def keras_files(specs, folder):
 
 @pytest.mark.parametrize("named", [True, False])
 def test_batch_normalisation_of_a_keras_model_is_folded_with_its_own_epsilon(
-    tmp_path, state, named, caplog
+    tmp_path, state, plain, named, caplog
 ):
-    expected = folded(state, 0.01)
     for path in keras_files(vgg(state, "before", named=named), tmp_path):
         with caplog.at_level(logging.INFO, "vggfeat"):
-            found = loaded(path)
-        for name, value in found.items():
-            torch.testing.assert_close(value, expected[name], rtol=1e-6, atol=1e-7)
+            assert close(path, plain)
         assert "is folded into conv1_1" in caplog.text
     notes = inspect(tmp_path / "saved.keras").notes
     assert len(notes) == 13
@@ -85,9 +93,7 @@ def test_batch_normalisation_of_a_keras_model_is_folded_with_its_own_epsilon(
 def test_batch_normalisation_is_folded_by_names_where_a_relu_follows_it(tmp_path, state):
     path = tmp_path / "w.h5"
     keras_writers.legacy(vgg(state, "before"), path, config=False)
-    expected = folded(state, 1e-3)
-    for name, value in loaded(path).items():
-        torch.testing.assert_close(value, expected[name], rtol=1e-6, atol=1e-7)
+    assert close(path, folded(state, 1e-3))
 
 
 def test_batch_normalisation_behind_the_relu_is_refused_and_named(tmp_path, state):
@@ -147,12 +153,12 @@ def test_of_several_networks_in_a_file_one_is_chosen_by_name(tmp_path, state):
         assert "FILE#left" in text
         assert equal(f"{path}#left", state, "pool5")
         assert equal(f"{path}#right", other, "pool5")
-        assert inspect(f"{path}#right").parts == ("left", "right")
         with pytest.raises(WeightsError, match=r"called 'middle'.*left, right"):
-            inspect(f"{path}#middle")
-        ours, theirs = (resolve(f"{path}#{name}", TINY) for name in ("left", "right"))
-        assert ours.sha256 != theirs.sha256, "a store must not mix them"
-        assert ours.spec == f"{path}#left"
+            loaded(f"{path}#middle")
+    assert inspect(f"{path}#right").parts == ("left", "right")
+    ours, theirs = (resolve(f"{path}#{name}", TINY) for name in ("left", "right"))
+    assert ours.sha256 != theirs.sha256, "a store must not mix them"
+    assert ours.spec == f"{path}#left"
 
 
 def test_what_a_keras_model_does_to_pixels_first_is_its_preprocessing(tmp_path, state):
@@ -318,14 +324,9 @@ def test_programs_are_refused_with_a_remedy_that_keeps_torchs_safety_on(tmp_path
 # Caffe and MatConvNet
 
 
-def test_batch_normalisation_of_caffe_and_of_matconvnet_is_folded(tmp_path, state):
-    expected = folded(state, 0.01)
-    for path in (
-        caffe(state, tmp_path / "w.caffemodel", normalised),
-        matconvnet(state, tmp_path / "w.mat", moments),
-    ):
-        for name, value in loaded(path).items():
-            torch.testing.assert_close(value, expected[name], rtol=2e-6, atol=1e-6)
+def test_batch_normalisation_of_caffe_and_of_matconvnet_is_folded(tmp_path, state, plain):
+    assert close(caffe(state, tmp_path / "w.caffemodel", normalised), plain)
+    assert close(matconvnet(state, tmp_path / "w.mat", moments), plain)
 
 
 def test_a_layer_that_vgg_has_not_stops_caffe_and_matconvnet_where_it_stands(tmp_path, state):

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-WEIGHTS = "imagenet|imagenet-features|builtin|PATH|random[:SEED]"
-"""What `--weights` takes."""
+WEIGHTS = "imagenet|imagenet-features|builtin|PATH[#NETWORK]|random[:SEED]"
+"""What `--weights` takes; NETWORK chooses one of several in a file."""
 
 ENGINE_HELP = (
     "What computes on a CPU in float32: winograd is faster and needs numba (vggfeat[fast]); auto "

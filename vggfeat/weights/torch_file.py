@@ -315,6 +315,8 @@ class _Unpickler(pickle._Unpickler):
         self.storages: dict[str, Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
+        if module == "torch.cuda" and name in _TYPES:  # old files of tensors on a GPU
+            module = "torch"
         if (module, name) in _KNOWN:
             return _KNOWN[module, name]
         if module.partition(".")[0] in _HOSTILE or (

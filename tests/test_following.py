@@ -220,6 +220,30 @@ def test_images_that_have_left_count_nowhere_until_they_return_or_are_pruned(
     check(store, folder, extractor)
 
 
+def test_an_index_follows_images_that_leave_and_move(extractor, tmp_path) -> None:
+    folder = write(tmp_path / "photos", [f"a/{i}.bmp" for i in range(6)])
+    other = write(tmp_path / "others", ["z.bmp"], first=40)
+    store, index = tmp_path / "s.h5", tmp_path / "s.index"
+    extractor.extract(folder, store)
+    extractor.extract(other, tmp_path / "o.h5")
+    with FeatureStore(store) as opened, FeatureStore(tmp_path / "o.h5") as more:
+        SimilarityIndex.build(opened, "pool4", path=index).add(more)
+    (folder / "a" / "1.bmp").unlink()
+    (folder / "b").mkdir()
+    (folder / "a" / "2.bmp").rename(folder / "b" / "2.bmp")
+    assert counts(extractor.extract(folder, store)) == {"moved": 1, "missing": 1}
+    changed = SimilarityIndex.open(index)
+    with FeatureStore(store) as opened:
+        report = changed.add(opened)
+        assert (report.added, report.replaced, report.unchanged, report.gone) == (1, 0, 4, 2)
+        assert changed.add(opened).gone == 0
+    paths = {changed.path(place): changed.source(place) for place in changed.alive.tolist()}
+    assert paths == {
+        **{path: str(folder) for path in ("a/0.bmp", "a/3.bmp", "a/4.bmp", "a/5.bmp", "b/2.bmp")},
+        "z.bmp": str(other),
+    }
+
+
 def test_another_source_of_the_same_names_is_refused_with_the_way_to_keep_both(
     extractor, tmp_path
 ) -> None:

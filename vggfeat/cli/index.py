@@ -114,6 +114,8 @@ def build(
 def add(index_path: str, store: str, as_json: bool) -> None:
     """Add the images of STORE that INDEX does not hold, or that have changed since.
 
+    Images that have left the sources of STORE, or moved to another path there, are removed.
+
     \b
     Example:
       vggfeat extract photos/ photos.h5
@@ -130,7 +132,9 @@ def add(index_path: str, store: str, as_json: bool) -> None:
         return
     click.echo(
         f"{printable(index_path)}: {report.added:,} images added, {report.replaced:,} replaced, "
-        f"{report.unchanged:,} as they were; {len(opened):,} in all"
+        f"{report.unchanged:,} as they were"
+        + (f", {report.gone:,} gone" if report.gone else "")
+        + f"; {len(opened):,} in all"
     )
 
 

@@ -113,12 +113,15 @@ class AddReport:
         index already.
     left_out : LeftOut
         Rows of the store that are not in the index.
+    gone : int
+        Images that were in the index, and have left the store's sources or moved to another path.
     """
 
     added: int
     replaced: int
     unchanged: int
     left_out: LeftOut
+    gone: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""

@@ -16,6 +16,7 @@ from vggfeat.index.building import Progress, append, fill, flat
 from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.feeds import KeptFeed, StoreFeed, among
 from vggfeat.index.folder import changing, checksum, commit, write_faiss
+from vggfeat.index.rows import sources_of
 from vggfeat.index.settings import LeftOut
 from vggfeat.index.vectors import check, opened
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from vggfeat.index.comparing import Integers
     from vggfeat.index.rows import Rows
+    from vggfeat.provenance import Happened
     from vggfeat.store import FeatureStore
 
 
@@ -40,26 +42,33 @@ def add(place: Path, store: FeatureStore, progress: Progress) -> tuple[Catalogue
         known = catalogue.rows
         fresh, changed_rows, replaced, unchanged = _compared(known, store, catalogue.layer)
         feed = StoreFeed(store, catalogue.layer, catalogue.metric, catalogue.whitening, fresh)
+        gone = _gone(catalogue, store)
+        known = known.without(gone)
         if not len(fresh):
-            return catalogue, AddReport(0, 0, unchanged, feed.left_out)
+            report = AddReport(0, 0, unchanged, feed.left_out, len(gone))
+            if not len(gone):
+                return catalogue, report
+            changed = catalogue.changed(rows=known)
+            commit(place, changed)
+            return changed, report
         files = catalogue.files
         structure = _structure(place, catalogue)
         path = place / files.vectors
         parts, rows, longest = append(path, files, feed, structure, progress)
-        origins = _origin(catalogue, store)
+        sources, origins = _origins(catalogue, store)
         added = feed.rows(rows)
         # An image that has changed into one that cannot be compared is in the index no longer.
         known = known.without(replaced)
         changed = catalogue.changed(
-            sources=origins[0],
-            rows=known.followed_by(added, [origins[1]]),
+            sources=sources,
+            rows=known.followed_by(added, origins),
             longest=max(catalogue.longest, longest),
             left_out=_left_out(catalogue, feed.left_out),
             files=_with_structure(place, replace(files, parts=(*files.parts, *parts)), structure),
         )
         commit(place, changed)
         again = int(among(np.sort(rows), changed_rows).sum())
-        report = AddReport(len(rows) - again, again, unchanged, feed.left_out)
+        report = AddReport(len(rows) - again, again, unchanged, feed.left_out, len(gone))
         return changed, report
 
 
@@ -162,13 +171,38 @@ def _compared(
     return rows, again, gone, unchanged
 
 
-def _origin(catalogue: Catalogue, store: FeatureStore) -> tuple[tuple[Any, ...], int]:
-    """Return the sources with the store's among them, and its number."""
-    latest = store.latest
-    for number, source in enumerate(catalogue.sources):
-        if source == latest:
-            return catalogue.sources, number
-    return (*catalogue.sources, latest), len(catalogue.sources)
+def _gone(catalogue: Catalogue, store: FeatureStore) -> Integers:
+    """Return places of images that a store had, and whose files are no longer where they were.
+
+    An image of another store is none of them: it is of another source, or the store does not know
+    its path and has another image in that row.
+    """
+    known, paths, present = catalogue.rows, store.paths, store.present
+    sums = np.asarray(store.checksums(catalogue.layer)[:], np.uint32)
+    numbers = {path: row for row, path in enumerate(paths)}
+    texts = {one.text for one in store.sources}
+    ours = np.array([source.source in texts for source in catalogue.sources])
+    gone = []
+    for path, place in _places(known).items():
+        if not ours[known.origin[place]]:
+            continue
+        row, then = numbers.get(path), int(known.row[place])
+        if row is not None:
+            left = not present[row]
+        else:  # that row has another path now
+            left = then < len(sums) and bool(sums[then] == known.checksum[place])
+        if left:
+            gone.append(place)
+    return np.array(gone, np.int64)
+
+
+def _origins(catalogue: Catalogue, store: FeatureStore) -> tuple[tuple[Happened, ...], list[int]]:
+    """Return the sources with the store's among them, and their numbers."""
+    sources = list(catalogue.sources)
+    for source in sources_of(store):
+        if source not in sources:
+            sources.append(source)
+    return tuple(sources), [sources.index(source) for source in sources_of(store)]
 
 
 def _left_out(catalogue: Catalogue, new: LeftOut) -> LeftOut:

@@ -20,6 +20,7 @@ from vggfeat.index.comparing import METRICS, Metric, Vectors
 from vggfeat.index.feeds import KeptFeed, StoreFeed
 from vggfeat.index.folder import CATALOGUE, commit, creating, files_of
 from vggfeat.index.kinds import RECALL, parse_memory, plan
+from vggfeat.index.rows import sources_of
 from vggfeat.index.settings import LeftOut
 from vggfeat.index.structures import FLAT
 
@@ -74,7 +75,7 @@ def build(
             built = augmenting.augment(
                 folder, feed, built, augment, plan=chosen, recall=recall, progress=progress
             )
-        rows, sources = feed.rows(built.places), (store.latest,)
+        rows, sources = feed.rows(built.places), sources_of(store)
         catalogue = _catalogue(name, metric, deciding, sources, rows, feed.left_out, built, learnt)
         commit(folder, _timed(catalogue, began))
 

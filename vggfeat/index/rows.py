@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -13,6 +13,7 @@ from vggfeat.index.names import Texts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vggfeat.provenance import Happened
     from vggfeat.store import FeatureStore
 
 Integers = npt.NDArray[np.int64]
@@ -112,12 +113,17 @@ def rows_of(store: FeatureStore, layer: str, rows: Integers) -> Rows:
     return Rows(
         Texts.of(store.paths[rows]),
         rows.astype(np.int64),
-        np.zeros(len(rows), np.uint16),
+        store.source_numbers(rows).astype(np.uint16),
         np.asarray(store.checksums(layer)[:], np.uint32)[rows],
         label,
         names,
         np.zeros(len(rows), np.bool_),
     )
+
+
+def sources_of(store: FeatureStore) -> tuple[Happened, ...]:
+    """Return the last run of a store once for each of its sources, in their order."""
+    return tuple(replace(store.latest, source=one.text) for one in store.sources)
 
 
 def _labels(store: FeatureStore, rows: Integers) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:

@@ -176,7 +176,8 @@ class SimilarityIndex(IndexSearch):
     def add(self, store: FeatureStore, progress: Progress = _silent) -> AddReport:
         """Add the images of a store that are not in the index, or that have changed since.
 
-        Images are told apart by their paths; an image has changed where its features have.
+        Images are told apart by their paths; an image has changed where its features have. Images
+        that the store says have left its sources, or moved to another path, are removed.
 
         Raises
         ------

@@ -222,11 +222,16 @@ class FeatureStore:
             A folder or archive; ``name=folder`` in a store of several sources.
         """
         texts = [one.text for one in self.sources]
+        return [texts[number] for number in self.source_numbers(rows).tolist()]
+
+    def source_numbers(self, rows: Sequence[int] | Rows | None = None) -> npt.NDArray[np.int32]:
+        """Return which of :attr:`sources` each of `rows` (all by default) belongs to."""
         with reading(self.path):
-            known = "images/source" in self._file
-            numbers = self._file["images/source"][:] if known else np.zeros(len(self), np.int32)
-        chosen = numbers if rows is None else numbers[np.asarray(rows, np.int64)]
-        return [texts[number] for number in chosen.tolist()]
+            if "images/source" in self._file:
+                numbers = np.asarray(self._file["images/source"][:], np.int32)
+            else:  # format 1
+                numbers = np.zeros(len(self), np.int32)
+        return numbers if rows is None else numbers[np.asarray(rows, np.int64)]
 
     @property
     def runs(self) -> list[Happened]:

@@ -117,10 +117,10 @@ def _keras3(held: h5py.File, config: Any, part: str) -> TensorFile:
             "model.save('model.keras')."
         )
     raw = KerasTensors(sets)
-    items = [keras_names.Item(path, own) for path, own in keras3.named(held)]
     if config is not None and (nodes := keras_config.graph(config, lookup)):
         chosen = selected(nodes, raw.shapes, part)
         return Understood(raw, chosen.walk, chosen.parts)
+    items = [keras_names.Item(path, own) for path, own in keras3.named(held)]
     return keras_names.unordered(raw, items, part)
 
 

@@ -15,13 +15,14 @@ import pytest
 import sklearn.base
 from conftest import draw
 from PIL import Image
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from vggfeat import FeatureExtractor, FeatureStore, LinearProbe, SimilarityIndex
 from vggfeat.engine import processor
 from vggfeat.queries import ImageSearch
 from vggfeat.shared import SharedSetting
 from vggfeat.sklearn import VGGFeatures
+from vggfeat.thread_pools import blas_threads, one_blas_thread, one_thread
 
 Rows = dict[str, np.ndarray]
 
@@ -145,6 +146,28 @@ def test_a_setting_of_the_process_is_brought_back_by_the_last_that_needs_it():
     leave.set()
     thread.join()
     assert value == ["before"]
+
+
+def test_jobs_of_one_thread_each_leave_the_blas_as_they_found_it():
+    inside, leave = threading.Event(), threading.Event()
+    seen = []
+
+    def draw_a_map() -> None:
+        with one_thread():
+            inside.set()
+            leave.wait()
+            seen.append(blas_threads())
+
+    thread = threading.Thread(target=draw_a_map)
+    with threadpool_limits(limits=2, user_api="blas"):
+        with one_blas_thread():  # as the probe's solver does
+            assert blas_threads() == 1
+            thread.start()
+            inside.wait()
+        leave.set()
+        thread.join()
+        assert seen == [1]  # still, when the solver was done
+        assert blas_threads() == 2
 
 
 # Stores, indexes, searches, probes

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -17,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import PlotError
+from vggfeat.thread_pools import one_thread
 
 Method = Literal["pca", "tsne", "umap"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -99,8 +98,10 @@ def project(X: npt.ArrayLike, *, method: Method = "tsne", seed: int = 0) -> Proj
             f"{len(rows)} images are too few for {method}, which needs {FEWEST} or more. "
             "Give the method pca."
         )
+    from sklearn import decomposition, manifold  # noqa: F401  (before their threads are limited)
+
     umap = _umap() if method == "umap" else None
-    with _one_thread():
+    with one_thread():
         if method == "pca":
             points, shares = _components(rows, 2, seed)
             return Projection(method, points, tuple(map(float, shares)), {}, seed)
@@ -113,14 +114,6 @@ def project(X: npt.ArrayLike, *, method: Method = "tsne", seed: int = 0) -> Proj
             settings["neighbours"] = min(_NEIGHBOURS, len(rows) - 1)
             points = _run_umap(umap, reduced, int(settings["neighbours"]), seed)
     return Projection(method, points, (), settings, seed)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1):
-        yield
 
 
 def _components(

@@ -20,11 +20,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import ThreadpoolController
 
 from vggfeat.probe.cholesky import Cholesky
 from vggfeat.probe.conjugate import FORCING
@@ -32,7 +30,7 @@ from vggfeat.probe.deflation import Deflation
 from vggfeat.probe.losses import Diagonal
 from vggfeat.probe.rows import Floats, Positions
 from vggfeat.probe.spaces import Space
-from vggfeat.shared import SharedSetting
+from vggfeat.thread_pools import blas_threads, one_blas_thread
 
 HELD_BYTES = 256 << 20
 """Factors kept for further steps take no more than this; others are made anew each time."""
@@ -40,16 +38,6 @@ HELD_BYTES = 256 << 20
 _MOST_CHANGED = 0.2  # share of S that may come or leave until A is factorised anew
 
 Active = npt.NDArray[np.bool_]
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-_one_blas_thread = SharedSetting(
-    lambda: _blas().limit(limits=1, user_api="blas").restore_original_limits
-)
 
 
 class Factors:
@@ -66,8 +54,7 @@ class Factors:
     def __init__(self, space: Space, deflation: Deflation) -> None:
         self._space, self._deflation = space, deflation
         self._held: dict[int, _Factor] = {}
-        used = [part["num_threads"] for part in _blas().info() if part["user_api"] == "blas"]
-        self._threads = max(used, default=1)
+        self._threads = blas_threads()
 
     def preferred(self, names: Positions, curvature: Diagonal) -> Active:
         """Tell for which columns a factorisation takes fewer multiply-adds than iterations.
@@ -118,7 +105,7 @@ class Factors:
             return solved is not None
 
         # a thread a column, as the factors are too small to be shared among threads
-        with _one_blas_thread(), ThreadPoolExecutor(self._threads) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(self._threads) as pool:
             done = np.fromiter(pool.map(solve, range(len(names))), bool)
         return self._space.pull(weights) - rest, done
 

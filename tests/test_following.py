@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
 from vggfeat.errors import SourceError, StoreError
 from vggfeat.evaluation.knn import knn_answers
 from vggfeat.extract import ExtractSummary
+from vggfeat.report import originals_of
 from vggfeat.sources import open_source, open_stored
 from vggfeat.sources import reading as source_reading
 from vggfeat.store import merge
@@ -220,6 +222,20 @@ def test_images_that_have_left_count_nowhere_until_they_return_or_are_pruned(
     check(store, folder, extractor)
 
 
+def test_accents_in_either_form_name_the_same_image(extractor, tmp_path) -> None:
+    names = [unicodedata.normalize("NFD", "Köln/é.bmp"), unicodedata.normalize("NFC", "ü.bmp")]
+    write(tmp_path / "photos", names)
+    extractor.extract(tmp_path / "photos", tmp_path / "s.h5")
+    with FeatureStore(tmp_path / "s.h5") as store:
+        assert sorted(store.paths) == sorted(names), "paths are kept as the files are called"
+        for form in ("NFC", "NFD"):
+            given = [unicodedata.normalize(form, name) for name in names]
+            assert [store.paths[row] for row in store.rows_of(given)] == names
+        index = SimilarityIndex.build(store, "pool4", path=tmp_path / "i")
+    assert index.remove([unicodedata.normalize("NFC", names[0])]) == 1
+    assert [index.path(place) for place in index.alive.tolist()] == [names[1]]
+
+
 def test_an_index_follows_images_that_leave_and_move(extractor, tmp_path) -> None:
     folder = write(tmp_path / "photos", [f"a/{i}.bmp" for i in range(6)])
     other = write(tmp_path / "others", ["z.bmp"], first=40)
@@ -264,6 +280,10 @@ def test_another_source_of_the_same_names_is_refused_with_the_way_to_keep_both(
             with open_stored(root, path) as file:
                 assert file.read() == (tmp_path / path).read_bytes()
             assert opened.classes[opened.labels[row]] == path.split("/")[1]
+        shown = originals_of(opened)
+    for path in ("train/cat/1.bmp", "test/cat/1.bmp"):
+        with shown(path)() as file:
+            assert file.read() == (tmp_path / path).read_bytes()
     check(store, tmp_path, extractor)
     # One of them again, by its name, leaves the other as it is.
     (test / "dog" / "1.bmp").unlink()

@@ -22,7 +22,7 @@ def draw_map(
 ) -> None:
     """Draw and describe a map of a store's images."""
     from vggfeat.evaluation import image_map
-    from vggfeat.report import originals, plot_map
+    from vggfeat.report import originals_of, plot_map
     from vggfeat.report.image_map import NAMES
     from vggfeat.store import FeatureStore
 
@@ -39,7 +39,7 @@ def draw_map(
         drawn = plot_map(
             out,
             found,
-            images=originals(store.latest.source, options["roots"]),
+            images=originals_of(store, options["roots"]),
             title=_title(path, store.provenance.deciding.model, store.latest.weights),
             thumbnails=options["thumbnails"],
             size=options["size"],
@@ -104,7 +104,7 @@ def draw_units(
 ) -> None:
     """Draw and describe what units of a store's layer respond to."""
     from vggfeat.evaluation import unit_responses
-    from vggfeat.report import originals, plot_units
+    from vggfeat.report import originals_of, plot_units
     from vggfeat.store import FeatureStore
 
     with FeatureStore(path) as store, _bar() as bar:
@@ -121,7 +121,7 @@ def draw_units(
         plot_units(
             out,
             found,
-            images=originals(store.latest.source, options["roots"]),
+            images=originals_of(store, options["roots"]),
             title=_title(path, store.provenance.deciding.model, store.latest.weights),
             dark=dark,
             on_thumbnail=lambda done, of: _advance(bar, done, of),

@@ -211,13 +211,13 @@ def _against(first: Any, second: Any, store: str) -> tuple[dict[str, Any], str]:
 
 
 def _write_page(store: FeatureStore, result: Any, path: str, roots: tuple[str, ...]) -> None:
-    from vggfeat.report import deciding_facts, happened_facts, originals, probe_page
+    from vggfeat.report import deciding_facts, happened_facts, originals_of, probe_page
 
     provenance = store.provenance
     probe_page(
         path,
         result,
         store=Path(store.path).name,
-        images=originals(store.latest.source, roots),
+        images=originals_of(store, roots),
         facts=deciding_facts(provenance.deciding, result.layer) | happened_facts(store.latest),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -122,6 +123,12 @@ def verify(place: Path, catalogue: Catalogue) -> None:
 def places_of(rows: Rows, paths: Sequence[str], place: Path) -> Integers:
     """Return the places of images by their paths; see :meth:`SimilarityIndex.places_of`."""
     known = _places(rows)
+    if not all(path in known for path in paths):  # accents as macOS writes them, or not
+        forms = {unicodedata.normalize("NFC", path): path for path in known}
+        paths = [
+            path if path in known else forms.get(unicodedata.normalize("NFC", path), path)
+            for path in paths
+        ]
     if missing := [path for path in paths if path not in known]:
         near = difflib.get_close_matches(missing[0], islice(known, 10_000), n=3)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -32,7 +32,7 @@ from vggfeat.report.probe import probe_page
 from vggfeat.report.search import NeighbourResult, QueryResult, search_page
 from vggfeat.report.sweep import ordered_layers, sweep_figure
 from vggfeat.report.text import short_names
-from vggfeat.report.thumbnails import ImageSource, originals, thumbnail
+from vggfeat.report.thumbnails import ImageSource, originals, originals_of, thumbnail
 from vggfeat.report.units import plot_units
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "lowshot_figure",
     "ordered_layers",
     "originals",
+    "originals_of",
     "picture_destination",
     "plot_feature_maps",
     "plot_map",

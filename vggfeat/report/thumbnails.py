@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image, ImageDraw
 
@@ -26,6 +26,9 @@ one of these when the thumbnail is drawn, or None where there is nothing to show
 
 SIDE = 240
 """Longest side of thumbnails in pixels: sharp at 120 on a display of double density."""
+
+if TYPE_CHECKING:
+    from vggfeat.store import FeatureStore
 
 _log = logging.getLogger(__name__)
 _told: set[str] = set()  # sources of which the log has said that images lie outside
@@ -94,6 +97,17 @@ def originals(
         See :func:`vggfeat.sources.open_stored`.
     """
     return lambda path: partial(_original, root, path, tuple(roots))
+
+
+def originals_of(
+    store: FeatureStore, roots: Sequence[str | os.PathLike[str]] = ()
+) -> Callable[[str], ImageSource]:
+    """As :func:`originals`, of a store that may have several sources and may be closed by then."""
+    sources = [one.text for one in store.sources]
+    if len(sources) == 1:
+        return originals(sources[0], roots)
+    places = dict(zip(store.paths.tolist(), store.origins(), strict=True))
+    return lambda path: partial(_original, places.get(path, sources[0]), path, tuple(roots))
 
 
 def _original(root: str, path: str, roots: Sequence[str | os.PathLike[str]]) -> BinaryIO:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -271,12 +272,19 @@ class FeatureStore:
         return found
 
     def row(self, path: str) -> int:
-        """Return the row of an image; StoreError where the store has none of that path."""
+        """Return the row of an image; StoreError where the store has none of that path.
+
+        Accents count alike in both forms of Unicode, composed and decomposed.
+        """
         if self._row_numbers is None:
             self._row_numbers = {name: i for i, name in enumerate(self.paths)}
         try:
             return self._row_numbers[path]
         except KeyError:
+            form = unicodedata.normalize("NFC", path)
+            for name, number in self._row_numbers.items():  # as macOS writes accents, or not
+                if not name.isascii() and unicodedata.normalize("NFC", name) == form:
+                    return number
             raise StoreError(
                 f"{self.path} has no image {path!r}. Paths are relative to the extracted source "
                 f"({self.provenance.happened.source}), with '/' between folders."

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,12 @@ import h5py
 import numpy as np
 import pytest
 from index_rows import PROVENANCE, index_of
+from index_rows import make_store as make_rows
 from store_rows import finished
 
 from vggfeat import hdf5
 from vggfeat.errors import ProbeError, SearchError, StoreError, VggfeatError, WeightsError
-from vggfeat.index import SimilarityIndex
+from vggfeat.index import SimilarityIndex, changing, folder, making
 from vggfeat.probe import LinearProbe, SavedProbe
 from vggfeat.store import FeatureStore
 from vggfeat.weights.formats import open_file
@@ -218,3 +222,112 @@ def test_stores_that_other_programs_compressed_are_read(tmp_path: Path) -> None:
     with FeatureStore(store) as before, FeatureStore(other) as after:
         assert after.paths.tolist() == before.paths.tolist()
         assert np.array_equal(after["relu7"][:], before["relu7"][:], equal_nan=True)
+
+
+def relabelled(catalogue: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
+    """Change an index's catalogue and give it the checksum that belongs to it."""
+    with h5py.File(catalogue, "r+") as file:
+        head = json.loads(file["about"][:].tobytes())
+        arrays = {name: file[name][:] for name in file if name != "about"}
+        change(head, arrays)
+        for name in ("about", *arrays):
+            del file[name]
+        for name, array in arrays.items():
+            file[name] = array
+        file["about"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
+        digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+        for name in sorted(arrays):
+            digest.update(f"{name} {arrays[name].shape}".encode())
+            digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+        file.attrs["sha256"] = digest.hexdigest()
+
+
+@pytest.fixture
+def small_index(tmp_path: Path) -> tuple[Path, Path]:
+    X = np.random.default_rng(0).normal(size=(24, 8)).astype(np.float32)
+    make_rows(tmp_path / "base.h5", X[:20])
+    (tmp_path / "in").mkdir()
+    with FeatureStore(tmp_path / "base.h5") as store:
+        SimilarityIndex.build(store, "relu7", path=tmp_path / "in" / "photos.index")
+    return tmp_path / "in" / "photos.index", make_rows(tmp_path / "more.h5", X)
+
+
+WRITERS: dict[str, Callable[[Path, Path], object]] = {
+    "search": lambda index, _: SimilarityIndex.open(index),
+    "add": lambda index, store: added(index, store),
+    "remove": lambda index, _: changing.remove(index, ["00003.jpg"]),
+    "compact": lambda index, _: changing.compact(index, lambda *_: None),
+    "copy": lambda index, _: making.copy(index, folder.read(index)[1], f"{index}.copy"),
+}
+
+
+def added(index: Path, path: Path) -> None:
+    with FeatureStore(path) as store:
+        changing.add(index, store, lambda *_: None)
+
+
+@pytest.mark.parametrize("verb", WRITERS)
+def test_no_index_reads_or_writes_a_file_outside_its_folder(
+    verb: str, small_index: tuple[Path, Path], tmp_path: Path
+) -> None:
+    index, store = small_index
+    vectors = next(index.glob("vectors-*"))
+    victim = tmp_path / "in" / "victim.txt"
+    victim.write_bytes(vectors.read_bytes())
+    before, honest = victim.read_bytes(), (index / "index.h5").read_bytes()
+    inside = index / "vectors-00000000.f32"
+    for name in ("../victim.txt", str(victim), "victim.txt", "", inside.name.upper(), 7):
+
+        def rename(head: dict[str, Any], _: object, name: object = name) -> None:
+            head["files"]["vectors"] = name
+
+        (index / "index.h5").write_bytes(honest)
+        relabelled(index / "index.h5", rename)
+        with pytest.raises(SearchError, match="is damaged"):
+            WRITERS[verb](index, store)
+    (index / "index.h5").write_bytes(honest)
+    vectors.unlink()
+    vectors.symlink_to(victim)
+    with pytest.raises(SearchError, match="is a link"):
+        WRITERS[verb](index, store)
+    if hasattr(os, "mkfifo"):
+        vectors.unlink()
+        os.mkfifo(vectors)
+        with pytest.raises(SearchError, match="no plain file"):
+            WRITERS[verb](index, store)
+    assert victim.read_bytes() == before
+
+
+LIES: dict[str, Callable[[dict[str, Any], dict[str, Any]], object]] = {
+    "no numbers": lambda head, _: head["files"].update(dimension=0),
+    "2^40 numbers": lambda head, _: head["files"].update(dimension=1 << 40),
+    "text for a number": lambda head, _: head["files"].update(dimension="8"),
+    "2^60 vectors": lambda head, _: head["files"].update(parts=[[1 << 60, 0]]),
+    "fewer than none": lambda head, _: head["files"].update(parts=[[21, 0], [-1, 0]]),
+    "paths beyond": lambda _, arrays: arrays["path_ends"].__setitem__(-1, 1 << 40),
+    "paths before": lambda _, arrays: arrays["path_ends"].__setitem__(3, -5),
+    "empty paths": lambda _, arrays: arrays["path_ends"].__setitem__(slice(None), 0),
+    "no UTF-8": lambda _, arrays: arrays["path_bytes"].__setitem__(4, 255),
+    "floats for rows": lambda _, arrays: arrays.update(row=arrays["row"].astype(float)),
+    "too few rows": lambda _, arrays: arrays.update(origin=arrays["origin"][:-1]),
+    "matrix": lambda _, arrays: arrays.update(label=arrays["label"][:, None]),
+    "unknown source": lambda _, arrays: arrays["origin"].__setitem__(0, 9),
+    "unknown label": lambda _, arrays: arrays["label"].__setitem__(0, 9),
+    "NaN": lambda head, _: head.update(longest=float("nan")),
+    "no model": lambda head, _: head["deciding"].update(model=["vgg16"]),
+    "no source": lambda head, _: head["sources"][0].update(source=None),
+    "no text": lambda head, _: head.update(layer=5),
+    "a structure": lambda head, _: head["settings"].update(factory="HNSW32"),
+    "effort": lambda head, _: head["settings"].update(effort="much"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_catalogues_that_lie_are_refused(lie: str, tmp_path: Path, honest: Any) -> None:
+    folder = tmp_path / "photos.index"
+    shutil.copytree(honest("index").parent, folder)
+    relabelled(folder / "index.h5", lambda *_: None)
+    SimilarityIndex.open(folder)  # the checksum is the one that vggfeat expects
+    relabelled(folder / "index.h5", LIES[lie])
+    with pytest.raises(SearchError, match=r"damaged|cut short"):
+        SimilarityIndex.open(folder)

@@ -81,7 +81,11 @@ class Deciding:
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise ValueError(f"deciding fields {unknown} are unknown to vggfeat {__version__}")
-        return cls(**{**data, "scales": tuple(data.get("scales", ()))})
+        found = cls(**{**data, "scales": tuple(data.get("scales", ()))})
+        _check_types(found)
+        if found.dtype not in ("float32", "float16"):
+            raise ValueError(f"features are {found.dtype!r}, not float32 or float16")
+        return found
 
     def differences(self, other: Deciding) -> list[str]:
         """Name the fields in which `other` differs, each with both values.
@@ -168,7 +172,9 @@ class Happened:
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Rebuild from :meth:`to_json`, leaving out fields of later versions."""
         known = {f.name for f in fields(cls)}
-        return cls(**{k: v for k, v in data.items() if k in known})
+        found = cls(**{k: v for k, v in data.items() if k in known})
+        _check_types(found)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +203,20 @@ class Provenance:
             return cls(Deciding.from_json(data["deciding"]), Happened.from_json(data["happened"]))
         except (KeyError, TypeError) as error:
             raise ValueError(f"provenance is incomplete: {error}") from error
+
+
+def _check_types(held: Deciding | Happened) -> None:
+    """Refuse JSON of other types than the fields have; ValueError."""
+    for one in fields(held):
+        value = getattr(held, one.name)
+        kind, _, inner = str(one.type).partition("[")
+        right = type(value).__name__ == kind
+        if right and kind == "tuple":
+            right = all(type(part) is int and 0 < part < 1 << 16 for part in value)
+        elif right and inner == "str, str]":
+            right = all(isinstance(part, str) for part in value.values())
+        if not right:
+            raise ValueError(f"{one.name} is {value!r}")
 
 
 _DECODERS = ("pillow-heif", "tifffile", "imagecodecs", "rawpy")

@@ -92,6 +92,22 @@ class Whitening:
             "sha256": self.sha256,
         }
 
+    def check(self) -> None:
+        """Refuse arrays that do not fit one another, or are not finite; ValueError."""
+        arrays = self.mean, self.projection, self.eigenvalues
+        if any(array.dtype != np.float64 for array in arrays):
+            raise ValueError("its arrays are not float64")
+        if (
+            [array.ndim for array in arrays] != [1, 2, 1]
+            or len(self.projection) != len(self.mean)
+            or not self.dimension
+        ):
+            raise ValueError("its arrays do not fit one another")
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise ValueError("it holds NaN or infinite values")
+        if not isinstance(self.made, dict):
+            raise ValueError("it does not say how its vectors were made")
+
     def __call__(self, X: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Whiten vectors.
 
@@ -180,10 +196,7 @@ class Whitening:
                 names = ("mean", "projection", "eigenvalues")
                 arrays = {name: np.asarray(file[name], np.float64) for name in names}
                 found = cls(**arrays, count=int(file["count"]), made=header["made"])
-            if found.projection.ndim != 2 or len(found.projection) != len(found.mean):
-                raise ValueError("its arrays do not fit one another")
-            if not all(np.isfinite(array).all() for array in arrays.values()):
-                raise ValueError("it holds NaN or infinite values")
+            found.check()
         except WhiteningError:
             raise
         except FileNotFoundError:

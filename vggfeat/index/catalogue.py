@@ -16,6 +16,7 @@ import numpy as np
 from vggfeat import hdf5
 from vggfeat.errors import SearchError
 from vggfeat.index.comparing import METRICS, Metric
+from vggfeat.index.lies import check, check_arrays
 from vggfeat.index.names import Texts
 from vggfeat.index.rows import Rows
 from vggfeat.index.settings import Files, LeftOut, Settings, settings_of
@@ -157,6 +158,7 @@ class Catalogue:
 
     @classmethod
     def _of(cls, head: Mapping[str, Any], arrays: Mapping[str, Any]) -> Self:
+        check_arrays(arrays)
         rows = Rows(
             Texts(arrays["path_bytes"], arrays["path_ends"]),
             arrays["row"],
@@ -167,7 +169,7 @@ class Catalogue:
             arrays["removed"].astype(np.bool_),
         )
         files = head["files"]
-        parts = tuple((int(count), int(crc32)) for count, crc32 in files["parts"])
+        parts = tuple((count, crc32) for count, crc32 in files["parts"])
         whitening = None
         if "whitening" in head:
             whitening = Whitening(
@@ -188,8 +190,7 @@ class Catalogue:
             Files(**{**files, "parts": parts}),
             whitening,
         )
-        if found.files.count != len(rows):
-            raise ValueError(f"it names {len(rows)} vectors of {found.files.count}")
+        check(found)
         return found
 
 

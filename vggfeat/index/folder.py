@@ -20,11 +20,12 @@ from typing import Any
 
 from vggfeat.errors import SearchError, StoreError
 from vggfeat.index.catalogue import Catalogue, check_version, format_of
+from vggfeat.index.named_files import FAISS, VECTORS, open_plain
 from vggfeat.store.failures import writing
 from vggfeat.store.locking import WriterLock, beside
 
 CATALOGUE = "index.h5"
-_OURS = re.compile(r"(vectors|faiss)-[0-9a-f]{8}\.(f32|faiss)|index-[0-9a-f]{8}\.tmp")
+_OURS = re.compile(rf"{VECTORS.pattern}|{FAISS.pattern}|index-[0-9a-f]{{8}}\.tmp")
 _OLD = (b"IxM2", b"IxMp")  # how the FAISS file of an index of format 1 begins
 _ATTEMPTS = 5
 
@@ -70,7 +71,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Path, Catalogue]:
         raise SearchError(f"{path} {what}. `vggfeat index build STORE {path}` makes one.")
     for _ in range(_ATTEMPTS):
         catalogue = Catalogue.read(file)
-        missing = [name for name in files_of(catalogue) if not (folder / name).is_file()]
+        missing = [name for name in files_of(catalogue) if not _is_there(folder / name)]
         if not missing:
             return folder, catalogue
         # Someone may have changed the index between our two looks: look again.
@@ -144,7 +145,7 @@ def write_faiss(folder: Path, index: Any) -> tuple[str, int, int]:
 def checksum(path: Path) -> tuple[int, int]:
     """Return a file's size in bytes and its CRC-32."""
     size = crc32 = 0
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         while block := file.read(1 << 20):
             size, crc32 = size + len(block), zlib.crc32(block, crc32)
     return size, crc32
@@ -201,6 +202,15 @@ def files_of(catalogue: Catalogue) -> list[str]:
     """Return the names of the files that belong to an index, but for the catalogue's own."""
     files = catalogue.files
     return [name for name in (files.vectors, files.faiss) if name]
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether a named file is there; SearchError where it is no plain file."""
+    try:
+        open_plain(path).close()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _sweep(folder: Path, catalogue: Catalogue) -> None:

@@ -20,6 +20,7 @@ from vggfeat.index.comparing import METRICS, Metric, Vectors
 from vggfeat.index.feeds import KeptFeed, StoreFeed
 from vggfeat.index.folder import CATALOGUE, commit, creating, files_of
 from vggfeat.index.kinds import RECALL, parse_memory, plan
+from vggfeat.index.named_files import open_plain
 from vggfeat.index.rows import sources_of
 from vggfeat.index.settings import LeftOut
 from vggfeat.index.structures import FLAT
@@ -123,7 +124,8 @@ def copy(place: Path, catalogue: Catalogue, path: str | os.PathLike[str]) -> Non
     """Copy an index; see :meth:`vggfeat.index.SimilarityIndex.save`."""
     with creating(path) as folder:
         for name in files_of(catalogue):
-            shutil.copyfile(place / name, folder / name)
+            with open_plain(place / name) as file, (folder / name).open("xb") as made:
+                shutil.copyfileobj(file, made, 1 << 20)
         commit(folder, catalogue)
 
 

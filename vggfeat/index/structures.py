@@ -13,6 +13,7 @@ import numpy.typing as npt
 from vggfeat.errors import SearchError
 from vggfeat.index.comparing import Metric
 from vggfeat.index.folder import checksum
+from vggfeat.index.named_files import open_plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -204,7 +205,8 @@ def opened(path: Path, files: Files, *, change: bool = False) -> Any:
     """
     import faiss
 
-    size = path.stat().st_size
+    with open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
     mapped = size >= _MAPPED and not change
     # Before FAISS reads it: damaged sizes make its reader ask for any amount of memory.
     if size != files.faiss_size or (not mapped and checksum(path)[1] != files.faiss_crc32):

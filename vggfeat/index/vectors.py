@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import SearchError
+from vggfeat.index.named_files import descriptor, open_plain
 
 Vectors = npt.NDArray[np.float32]
 _BLOCK_BYTES = 8 << 20
@@ -45,7 +46,7 @@ class VectorWriter:
         self.written = 0
         self.crc32 = 0
         self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        self._file = descriptor(path, os.O_RDWR | (0 if count else os.O_CREAT))
         os.ftruncate(self._file, 4 * dimension * count)
         os.lseek(self._file, 0, os.SEEK_END)
 
@@ -83,16 +84,17 @@ def opened(path: Path, count: int, dimension: int, mapped: bool) -> Vectors:
         The file is missing, or shorter than so many vectors.
     """
     needed = 4 * count * dimension
-    size = path.stat().st_size
-    if size < needed:
-        raise SearchError(
-            f"{path} was cut short: it has {size} bytes, and {count} vectors of {dimension} "
-            f"numbers take {needed}. Copy the index again, or build it anew."
-        )
-    if mapped:
-        found = np.memmap(path, "<f4", "r", shape=(count, dimension))
-        return np.asarray(found).view(np.ndarray)
-    return np.fromfile(path, "<f4", count * dimension).reshape(count, dimension)
+    with open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < needed:
+            raise SearchError(
+                f"{path} was cut short: it has {size} bytes, and {count} vectors of {dimension} "
+                f"numbers take {needed}. Copy the index again, or build it anew."
+            )
+        if mapped:
+            found = np.memmap(file, "<f4", "r", shape=(count, dimension))
+            return np.asarray(found).view(np.ndarray)
+        return np.fromfile(file, "<f4", count * dimension).reshape(count, dimension)
 
 
 def check(path: Path, vectors: Vectors, parts: Sequence[tuple[int, int]]) -> None:

@@ -294,6 +294,15 @@ def test_another_source_of_the_same_names_is_refused_with_the_way_to_keep_both(
         extractor.extract(test, store)
 
 
+def test_a_source_of_one_class_keeps_it_beside_others(extractor, tmp_path) -> None:
+    train = write(tmp_path / "train", ["cat/1.bmp", "dog/1.bmp"])
+    test = write(tmp_path / "test", ["cat/2.bmp"], first=5)
+    extractor.extract([train, test], tmp_path / "s.h5")
+    with FeatureStore(tmp_path / "s.h5") as store:
+        named = {path: store.classes[k] for path, k in zip(store.paths, store.labels, strict=True)}
+    assert named == {"test/cat/2.bmp": "cat", "train/cat/1.bmp": "cat", "train/dog/1.bmp": "dog"}
+
+
 def test_sources_of_one_name_are_refused_with_the_remedy(extractor, tmp_path) -> None:
     one, other = write(tmp_path / "1" / "x", ["1.bmp"]), write(tmp_path / "2" / "x", ["1.bmp"])
     with pytest.raises(SourceError, match=r"both be called 'x'.*OTHER="):

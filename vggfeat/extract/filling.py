@@ -141,6 +141,8 @@ def _look(
     images: Source, workers: int, progress: bool | None, entries: Sequence[Entry]
 ) -> list[Entry | None]:
     """Read images whose size and times do not say whether they are as they were."""
+    if not entries:
+        return []
     _log.info("Reading %d images to see whether they have changed.", len(entries))
     found: list[Entry | None] = []
     with (

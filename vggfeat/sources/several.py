@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from vggfeat.errors import SourceError
 from vggfeat.files import encode_path
-from vggfeat.labels import RawLabels, from_folders
+from vggfeat.labels import RawLabels, folder_level, from_folders
 from vggfeat.sources.base import Entry, Source
 
 _NAMED = re.compile(r"([^/\\=:]+)=(.+)", re.DOTALL)
@@ -33,10 +33,13 @@ class SeveralSources(Source):
         self.parts = dict(parts)
         self._inner: dict[str, tuple[Source, Entry]] = {}
         labels: RawLabels = {}
+        plain = [part for part in self.parts.values() if part.given_labels is None]
+        # One level for all: a source with a single class must not lose it.
+        level = folder_level([entry.path for part in plain for entry in part.entries] or [""])
         for name, part in self.parts.items():
             given = part.given_labels
             if given is None:
-                given = from_folders([entry.path for entry in part.entries])
+                given = from_folders([entry.path for entry in part.entries], level)
             labels |= {f"{name}/{path}": names for path, names in given.items()}
             for entry in part.entries:
                 self._inner[f"{name}/{entry.path}"] = part, entry

@@ -1,13 +1,13 @@
 """Whether one picture is a copy of another, by their pixels.
 
-Both are laid over one another (:mod:`vggfeat.evaluation.aligning`) and compared in windows of 8 x 8
-pixels, four apart, at the coarser one's resolution, 512 pixels on the longer side at most; where
-their resolutions differ, at three quarters of that, since it is not known how one was resized.
-Each channel of the second is first brought to the first's tones by the monotone curve that fits
-best (medians of 32 bins, made monotone by weighted squares), so that a brighter copy is one. With
-d the root mean square of what is left of luma in a window, D the median of d over the picture, at
-most 16, and t the root of the mean of both variances in the window, a window disagrees to the
-degree
+Both are laid over one another (:mod:`vggfeat.evaluation.aligning`) and compared in windows of 8 x
+8 pixels, four apart, at the coarser one's resolution, 512 pixels on the longer side at most, and
+what passes for a copy again at 1,024; where their resolutions differ, at three quarters of that,
+since it is not known how one was resized. Each channel of the second is first brought to the
+first's tones by the monotone curve that fits best (medians of 32 bins, made monotone by weighted
+squares), so that a brighter copy is one. With d the root mean square of what is left of luma in a
+window, D the median of d over the picture, at most 16, and t the root of the mean of both
+variances in the window, a window disagrees to the degree
 
     r = d / (4 + 3 D + t / 2)
 
@@ -44,6 +44,7 @@ ALIKE = 0.7
 RELATED = 0.7
 """Least share of variance that the fit explains where they are not plainly different."""
 
+_CLOSER = 2 * SIDE  # what pictures are kept at, see Picture
 _LEAST_SIDE = 24  # pixels of the overlap
 _WINDOW, _EVERY, _COLOUR = 8, 4, 16
 _FLOOR, _NOISE, _MOST_NOISE, _TEXTURE, _TINT = 4.0, 3.0, 16.0, 0.5, 24.0
@@ -124,6 +125,19 @@ def compared(first: Picture, second: Picture) -> Verification:
     """Say whether the second picture is a copy of the first, see the module for how."""
     placing, other = placed(first, second)
     size = grid(first, other, placing, SIDE)
+    found = _compared(first, other, placing, size)
+    closer = grid(first, other, placing, _CLOSER)
+    if found.outcome != "copy" or max(closer) < _AS_FINE * max(size):
+        return found
+    # What differs in one letter of small type is seen at the pictures' own resolution alone.
+    second_look = _compared(first, other, placing, closer)
+    return found if second_look.outcome == "copy" else second_look
+
+
+def _compared(
+    first: Picture, other: Picture, placing: Placing, size: tuple[int, int]
+) -> Verification:
+    """Compare two pictures that were laid over one another at one resolution."""
     finer = _finer(first, other, placing)
     if not 1 / _AS_FINE < finer < _AS_FINE:  # one was resized by a filter that is not ours
         size = round(_COARSER * size[0]), round(_COARSER * size[1])
@@ -134,7 +148,7 @@ def compared(first: Picture, second: Picture) -> Verification:
     beyond = _beyond(first, placing.first), _beyond(other, placing.second)
     outcome: Outcome
     if min(size) < _LEAST_SIDE or min(float(luma.std()), float((b @ _LUMA).std())) < _FLAT:
-        outcome = "unsure" if _shows_little(first) or _shows_little(second) else "different"
+        outcome = "unsure" if _shows_little(first) or _shows_little(other) else "different"
         nothing = (0.0, 0.0, 1.0, 1.0)
         return Verification(outcome, np.inf, 0.0, placing, beyond, 1.0, 0.0, 0.0, nothing)
     fitted = np.stack([_toned(a[..., c], b[..., c]) for c in range(3)], axis=-1)

@@ -102,8 +102,7 @@ def merge(out: str, stores: tuple[str, ...], overwrite: bool, as_json: bool) -> 
     """Put the images of STORES, all made with the same options, into a new store OUT.
 
     Images follow in the order of STORES. One that is in several is taken from the first, unless
-    only a later one has it done. Sources with equal paths for different images must not be
-    merged.
+    only a later one has it done. Stores with different images of one path are refused.
 
     \b
     Example:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,13 +27,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # wait for one another on a busy machine are far slower. Set before torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-PEAK_MEMORY = """
-def peak():
-    # Not getrusage: its peak includes that of the process that started this one.
-    status = open("/proc/self/status").read()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-"""
-"""Source of a function that returns a process's peak memory in MiB (Linux)."""
+
+def peak_bytes(call: Callable[[], Any]) -> tuple[Any, int]:
+    """Return what a call gives, and the most bytes that it held at once.
+
+    Python's objects and NumPy's arrays are counted, to the byte and on any machine; not what
+    libraries in C, such as torch, allocate themselves.
+    """
+    gc.collect()
+    tracemalloc.start()
+    try:
+        result = call()
+        return result, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
 
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc"

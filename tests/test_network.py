@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import math
 
 import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import PEAK_MEMORY, draw, needs_proc
+from conftest import draw, peak_bytes
 from torch import nn
 
 from vggfeat.devices import resolve_device
@@ -18,7 +17,7 @@ from vggfeat.layers import Architecture, architecture
 from vggfeat.network import Network, build, walk
 from vggfeat.pooling import parse_layers
 from vggfeat.preprocessing import Preprocessing
-from vggfeat.weights import resolve, shapes
+from vggfeat.weights import names, resolve, seeded, shapes
 
 VGG16 = architecture("vgg16")
 ASKED = "conv1_1,conv3_2,relu3_3,conv5_3,relu5_3,pool5,flatten,fc6,relu6,fc7,relu7,fc8,prob"
@@ -163,33 +162,16 @@ def test_an_unavailable_device_is_refused_with_what_there_is():
     assert resolve_device("cpu").type == "cpu"
 
 
-MEMORY = """
-import sys
-import numpy as np
-from vggfeat.layers import architecture
-from vggfeat.network import Network
-from vggfeat.pooling import parse_layers
-from vggfeat.weights import resolve
-net = architecture("vgg16")
-before = peak()
-network = Network.load(net, resolve("random", net), parse_layers(sys.argv[1], "avg", net), "cpu")
-print(peak() - before)
-"""
-
-
-@needs_proc
 def test_conv5_3_alone_allocates_no_fully_connected_layers():
-    grown = {}
-    for layer in ("conv5_3", "relu7"):
-        done = subprocess.run(
-            [sys.executable, "-c", PEAK_MEMORY + MEMORY, layer],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        grown[layer] = float(done.stdout)
-    assert grown["conv5_3"] < 200  # MiB; its weights take 56
-    assert grown["relu7"] > 450
+    weights, layers = resolve("random", VGG16), parse_layers("conv5_3", "avg", VGG16)
+    needed = [4 * math.prod(shapes(VGG16)[name]) for name in names(VGG16.upto(layers))]
+    modules, peak = peak_bytes(lambda: build(VGG16, weights, layers))
+    assert list(modules)[-1] == "conv5_3"
+    head = 4 * math.prod(shapes(VGG16)["classifier.6.weight"])  # of its matrices the smallest
+    assert sum(needed) <= peak < sum(needed) + seeded.WORKING_BYTES + head
+    network = Network.load(VGG16, weights, layers, "cpu")
+    kept = {value.untyped_storage().data_ptr(): value for value in network.modules.parameters()}
+    assert sum(value.untyped_storage().nbytes() for value in kept.values()) == sum(needed)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -18,7 +18,9 @@ def build(network: Architecture, weights: Weights, layers: Mapping[str, str]) ->
 
     The modules are those of torchvision's VGG (tests compare the two), for any network of the
     table. They are made on the meta device, which holds shapes only, and then given the tensors
-    that will be used, so that nothing is allocated twice, or for deeper layers.
+    that will be used, so that nothing is allocated twice, or for deeper layers: memory is what
+    :meth:`~vggfeat.weights.Weights.load` takes for the layers up to the deepest, and twice the
+    largest convolution while batch normalisation is folded into it.
 
     Batch normalisation is folded into the convolution before it
     (:mod:`vggfeat.network.folding`): the folded convolution goes by the name ``bnX_Y``, whose

@@ -88,6 +88,11 @@ class Weights:
     def load(self, network: Architecture, names: list[str], deepest: str = "") -> dict[str, Tensor]:
         """Read tensors by their names in torchvision's state dict.
 
+        Of memory this takes the tensors (4 bytes a value), once more the largest of them, of the
+        file's type, and what opening the file takes, which does not depend on which are asked for.
+        A file whose tensors are compressed is unpacked first. (Random weights:
+        :func:`vggfeat.weights.seeded.tensors`.)
+
         Parameters
         ----------
         network : Architecture

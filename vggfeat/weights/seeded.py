@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _RECIPE = "he-uniform philox4x64 v1"
 _SPREAD = 0.25
 _BLOCK = 1 << 22  # values made at a time, so that memory stays near one copy
+WORKING_BYTES = 4 * 4 * _BLOCK
+"""Most memory that making tensors takes beside them: a block of 32 bits as it is drawn, copied,
+shifted and centred."""
 
 
 def seed_of(spec: str) -> int:
@@ -55,6 +58,8 @@ def tensors(network: Architecture, seed: int, names: list[str]) -> dict[str, Ten
     ReLU layers (He et al. 2015, "Delving Deep into Rectifiers", equation 10); biases are uniform
     in +-1 / sqrt(fan_in), as torch initialises them. Batch normalisation gets weights and
     variances about 1, biases and means about 0, each within 0.25.
+
+    Beside the tensors this takes :data:`WORKING_BYTES` of memory at most.
 
     Returns
     -------

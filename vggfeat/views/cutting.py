@@ -20,7 +20,7 @@ of VGG's first block, 64 channels of float32 each, then take 2 GiB."""
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _WHOLE_RESIZE = 64_000_000
-"""Pixels of a resized image above which only the parts that crops keep are computed."""
+"""Pixels of a resized image above which only the parts that crops keep are computed: 256 MB."""
 
 
 def center(image: Image.Image, spec: Preprocessing, side: int) -> list[Image.Image]:
@@ -28,6 +28,10 @@ def center(image: Image.Image, spec: Preprocessing, side: int) -> list[Image.Ima
 
     This is torchvision's ``ImageClassification`` preset to the last bit (a test compares), which
     the pretrained weights were evaluated with.
+
+    Memory, at Pillow's 4 bytes a pixel: the image resized, up to 256 MB. What would be larger, as
+    of a long ribbon, is resampled where it is cut: the cut, and before it as many rows as the image
+    has there, as wide as the cut.
 
     Parameters
     ----------

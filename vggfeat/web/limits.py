@@ -20,7 +20,9 @@ _FORM_BYTES = 64 << 10  # what surrounds the image in a form
 _UNDER_WAY_BYTES = 1 << 30  # of all bodies together, beside the largest
 _BUSY = "Too many images are being sent at once. Try again soon."
 _LINGER_SECONDS = 2
-_LINGER_BYTES = 64 << 20  # read and dropped, a piece at a time
+LINGER_BYTES = 64 << 20
+"""Of a body that is refused: read and dropped, a piece at a time."""
+_BYTES_A_PIXEL = 16  # as decoded, as RGB, upright and resized, at Pillow's four bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,15 @@ class Limits:
     def body(self) -> int:
         """Largest request in bytes: an image and the form around it."""
         return self.upload + _FORM_BYTES
+
+    @property
+    def request_bytes(self) -> int:
+        """Most memory that a request with an image takes, whatever the image says of itself.
+
+        The body, and 16 bytes for each of `pixels`: the image as it is decoded, as RGB, upright,
+        and resized. The network's activations come to that, and are of one image at a time.
+        """
+        return self.body + _BYTES_A_PIXEL * self.pixels
 
 
 class BodyLimit:
@@ -122,7 +133,7 @@ def _lingering(receive: Receive, send: Send) -> Send:
         await send({**message, "more_body": True})
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_SECONDS):
-                left = _LINGER_BYTES
+                left = LINGER_BYTES
                 while left > 0:
                     more = await receive()
                     left -= len(more.get("body", b""))

@@ -431,3 +431,16 @@ def test_a_collection_without_copies_has_an_empty_page(tmp_path):
     page = duplicates_page(tmp_path / "d.html", found, name="a", explanation="So it is.")
     assert "There are no copies" in page.read_text()
     assert "0 copies among 30 images" in page.read_text()
+
+
+def test_copies_in_sources_that_have_names_are_found_by_bytes_and_verified(tmp_path):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    draw(200, 150, seed=1).save(folder / "a.png")
+    draw(200, 150, seed=1).resize((100, 75)).save(folder / "small.png")
+    shutil.copy(folder / "a.png", folder / "b.png")
+    names = ["n/a.png", "n/b.png", "n/small.png"]
+    X = np.array([[1, 0], [0, 1], [1, 0.01]], np.float32)  # the same bytes, far by features
+    found = find_duplicates(index_of(X, "cosine", names=names, source=f"n={folder}"), 0.9)
+    verdicts = [[(one.path, one.verdict) for one in group.images] for group in found.groups]
+    assert verdicts == [list(zip(names, ("best", "identical", "copy"), strict=True))]

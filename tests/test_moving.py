@@ -168,6 +168,27 @@ def test_a_list_that_is_no_plain_file_is_not_written(photos, group, tmp_path, ki
     assert "a/one.jpg" in files_of(photos)
 
 
+def test_images_of_several_sources_are_moved_below_the_names_of_their_sources(tmp_path):
+    for name, path in (("one", "a.jpg"), ("two", "a.jpg"), ("two", "b/a.jpg")):
+        (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / path).write_bytes(b"same")
+
+    def known(name: str, path: str) -> Copy:
+        file = copy_of(tmp_path / name, path)
+        return replace(file, path=f"{name}/{path}", source=f"{name}={tmp_path / name}")
+
+    images = known("one", "a.jpg"), known("two", "a.jpg"), known("two", "b/a.jpg")
+    with pytest.raises(SourceError, match="would be found again"):
+        move_spare([group_of(*images)], tmp_path / "two" / "aside")
+    moved = move_spare([group_of(*images)], tmp_path / "aside")
+    assert not moved.left
+    assert set(files_of(tmp_path)) == {
+        *("one/a.jpg", "aside/two/a.jpg", "aside/two/b/a.jpg", f"aside/{LIST}")
+    }
+    undo(tmp_path / "aside")
+    assert (tmp_path / "two" / "b" / "a.jpg").read_bytes() == b"same"
+
+
 def test_images_of_archives_cannot_be_moved(photos, tmp_path):
     shard = tmp_path / "shard.tar"
     shard.write_bytes(b"")

@@ -6,16 +6,18 @@ import os
 import sys
 import tarfile
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from PIL import Image
 from test_sources import JPEG, pack, put
 
 from vggfeat.errors import ImageError, SourceError
-from vggfeat.sources import OutsideSourceError, open_stored, why_not_shown
+from vggfeat.sources import OutsideSourceError, open_stored, stored, why_not_shown
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="paths and links of POSIX")
 
@@ -98,26 +100,49 @@ def test_a_tar_gives_out_its_members_only(tmp_path: Path) -> None:
             open_stored(str(tar), path, [tmp_path])
 
 
-def test_nothing_is_opened_through_a_link_that_is_put_in_the_way_meanwhile(tmp_path: Path) -> None:
+@pytest.mark.parametrize("swapped", ["x", "x/a.jpg"])
+def test_nothing_is_opened_through_a_link_that_is_put_in_the_way_meanwhile(
+    tmp_path: Path, swapped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, private = tmp_path / "photos", tmp_path / "private"
+    put(photos / "x" / "a.jpg")
+    put(private / "x" / "a.jpg", JPEG + b"private")
+    true = stored.open_beneath
+
+    def swap_and_open(folder: Path, parts: Sequence[str]) -> BinaryIO:
+        (photos / swapped).rename(tmp_path / "aside")  # after the check, before the opening
+        (photos / swapped).symlink_to(private / swapped)
+        return true(folder, parts)
+
+    open_stored(str(photos), "x/a.jpg").close()
+    monkeypatch.setattr(stored, "open_beneath", swap_and_open)
+    with pytest.raises(ImageError, match="link"):
+        open_stored(str(photos), "x/a.jpg")
+
+
+def test_a_folder_that_is_swapped_all_the_time_gives_out_its_own_image_or_none(
+    tmp_path: Path,
+) -> None:
     photos, private = tmp_path / "photos", tmp_path / "private"
     put(photos / "x" / "a.jpg")
     put(private / "a.jpg", JPEG + b"private")
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            (photos / "x").rename(photos / "y")
+            (photos / "x").symlink_to(private)
+            (photos / "x").unlink()
+            (photos / "y").rename(photos / "x")
+
     with ThreadPoolExecutor(1) as other:
-        stop = threading.Event()
-
-        def swap() -> None:
-            while not stop.is_set():
-                (photos / "x").rename(photos / "y")
-                (photos / "x").symlink_to(private)
-                (photos / "x").unlink()
-                (photos / "y").rename(photos / "x")
-
         swapping = other.submit(swap)
-        opened = 0
-        for _ in range(3000):
-            with suppress(ImageError), open_stored(str(photos), "x/a.jpg") as file:
-                assert file.read() == JPEG
-                opened += 1
-        stop.set()
+        try:
+            for _ in range(500):  # how many of them find it is a matter of pace
+                with suppress(ImageError), open_stored(str(photos), "x/a.jpg") as file:
+                    assert file.read() == JPEG
+        finally:
+            stop.set()
         swapping.result()
-    assert opened
+    with open_stored(str(photos), "x/a.jpg") as file:
+        assert file.read() == JPEG

@@ -22,7 +22,7 @@ from vggfeat.evaluation.verifying import Verification, compared
 from vggfeat.files import decode_path
 from vggfeat.images import decoded
 from vggfeat.index import duplicates
-from vggfeat.sources import open_stored
+from vggfeat.sources import open_stored, within
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -405,6 +405,7 @@ def _of_equal_size(index: SimilarityIndex) -> set[int]:
 
 def _size(source: str, path: str) -> int:
     try:
-        return os.stat(os.path.join(decode_path(source), decode_path(path))).st_size  # noqa: PTH116, PTH118
+        root, inner = within(source, path)
+        return os.stat(os.path.join(decode_path(root), decode_path(inner))).st_size  # noqa: PTH116, PTH118
     except (OSError, ValueError):
         return 0

@@ -28,6 +28,7 @@ from vggfeat.evaluation.beneath import (
     sha256_of,
 )
 from vggfeat.files import decode_path, encode_path, system_reason
+from vggfeat.sources import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,7 +94,7 @@ def check_target(target: str | os.PathLike[str], sources: Sequence[str]) -> Path
     if folder.exists() and not folder.is_dir():
         raise SourceError(f"{target} is a file. Give a folder to move to, which need not exist.")
     for source in dict.fromkeys(sources):
-        root = Path(os.path.realpath(decode_path(source)))
+        root = _folder_of(source)
         if not root.is_dir():
             raise SourceError(
                 f"Images of {source} cannot be moved: it is no folder here. Only images of plain "
@@ -114,7 +115,8 @@ def move_spare(
 ) -> Moved:
     """Move the spare images of groups into a folder, and keep the best of each where it is.
 
-    A file keeps its path below its source; where that is taken in `target`, a number is added.
+    A file keeps its path as the store knows it: below its source, or below the name of its source
+    where there are several; where that is taken in `target`, a number is added.
     Each move is written to :data:`LIST` there before it is made, as a line of where from and
     where to. After a kill at any moment each line is one of two: `from` is there and whole, and
     the move was not made (a file at `to`, if any, is an unfinished copy to another disk); or
@@ -175,10 +177,10 @@ class _Mover:
         if self._kept[id(best)] is None or self._identity(best) != self._kept[id(best)]:
             raise _Stays("the image to keep instead is no longer there, or has changed")
         try:
-            parts = parts_of(one.path)
+            parts, shelves = parts_of(within(one.source, one.path)[1]), parts_of(one.path)[:-1]
         except ValueError as error:
             raise _Stays(f"it is not below its source's folder: {error}") from None
-        root = Path(os.path.realpath(decode_path(one.source)))
+        root = _folder_of(one.source)
         with ExitStack() as stack:
             try:
                 parent = stack.enter_context(descended(root, parts[:-1]))
@@ -190,10 +192,10 @@ class _Mover:
                     raise _Stays("it is a link or reached by one, or no plain file") from None
                 raise _Stays(f"it cannot be read: {system_reason(error)}") from None
             state = self._unchanged(one, file)
-            shelf = stack.enter_context(descended(self._folder, parts[:-1], make=True))
+            shelf = stack.enter_context(descended(self._folder, shelves, make=True))
             name = beside_nothing(parts[-1], shelf)
             old = encode_path(str(root.joinpath(*parts)))
-            new = encode_path(str(self._folder.joinpath(*parts[:-1], name)))
+            new = encode_path(str(self._folder.joinpath(*shelves, name)))
             self._note(old, new)
             self._move(file, state, (parts[-1], parent), (name, shelf), one.file.digest)
         return old, new
@@ -206,7 +208,8 @@ class _Mover:
     def _identity(self, one: Copy) -> _Identity | None:
         """Return which file an image to keep is, or None where its bytes are others by now."""
         try:
-            with Path(decode_path(one.source), decode_path(one.path)).open("rb") as file:
+            root, path = within(one.source, one.path)
+            with Path(decode_path(root), decode_path(path)).open("rb") as file:
                 state = os.fstat(file.fileno())
                 same = (state.st_size, state.st_mtime_ns) == (one.file.bytes, one.file.mtime_ns)
                 return (state.st_dev, state.st_ino) if same else None
@@ -249,6 +252,11 @@ class _Mover:
         if not _same(os.stat(new[0], dir_fd=new[1], follow_symlinks=False), state):
             renamed(new, old)  # another file had come there meanwhile
             raise _Stays("it has changed meanwhile")
+
+
+def _folder_of(source: str) -> Path:
+    """Return the folder of a source, with links resolved, whatever its name."""
+    return Path(os.path.realpath(decode_path(within(source, "")[0])))
 
 
 def _same(found: os.stat_result, expected: os.stat_result) -> bool:

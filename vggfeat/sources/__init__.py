@@ -27,7 +27,7 @@ from vggfeat.sources.braces import expand
 from vggfeat.sources.crops import CropSource
 from vggfeat.sources.folder import open_folder
 from vggfeat.sources.lists import ListSource, open_list
-from vggfeat.sources.several import SeveralSources, named, names_of
+from vggfeat.sources.several import SeveralSources, named, names_of, within
 from vggfeat.sources.shards import ShardSource
 from vggfeat.sources.stored import OutsideSourceError, open_stored, why_not_shown
 
@@ -47,6 +47,7 @@ __all__ = [
     "open_sources",
     "open_stored",
     "why_not_shown",
+    "within",
 ]
 
 if TYPE_CHECKING:

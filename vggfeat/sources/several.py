@@ -65,6 +65,25 @@ def named(text: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else ("", text)
 
 
+def within(source: str, path: str) -> tuple[str, str]:
+    """Split where an image is, as a store or an index keeps it, into its source and its path there.
+
+    Parameters
+    ----------
+    source : str
+        A folder or archive; of several sources ``NAME=root``.
+    path : str
+        The image; of several sources it begins with ``NAME/``.
+
+    Returns
+    -------
+    root, path : str
+        Without the name.
+    """
+    name, root = named(source)
+    return root, path.removeprefix(f"{name}/") if name else path
+
+
 def names_of(specs: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
     """Return the path of each of several sources by its name, which is given or the path's own.
 

@@ -29,7 +29,7 @@ from vggfeat.images import size_of
 from vggfeat.signatures import SIGNATURE_BYTES, sniff
 from vggfeat.sources.base import Entry
 from vggfeat.sources.braces import expand
-from vggfeat.sources.several import named
+from vggfeat.sources.several import named, within
 from vggfeat.sources.shards import ShardSource
 
 _CLOSED = ("/proc", "/sys", "/dev", "/etc", "/boot", "/private/etc", "/System", "C:/Windows")
@@ -73,8 +73,7 @@ def open_stored(root: str, path: str, roots: Sequence[str | os.PathLike[str]] = 
     ImageError, SourceError
         The image, or its archive, is no longer there, or it is no image by its content.
     """
-    source, root = named(root)
-    path = path.removeprefix(f"{source}/") if source else path
+    root, path = within(root, path)
     name = decode_path(root)
     if os.path.isdir(name):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         file: BinaryIO = _open_below(root, path, roots)

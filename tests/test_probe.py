@@ -277,7 +277,7 @@ def test_maps_are_read_as_vectors_and_aliases_are_understood(store_path):
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [
-        ({}, "sub-folder a class.*--labels FILE.csv"),
+        ({}, "sub-folder a class.*--labels FILE"),
         (dict.fromkeys(range(8), ("ant",)), "only 'ant'"),
         ({0: ("ant",), 1: ("bee",)}, "none among its 2 done and labelled"),
         ({0: ("ant", "bee"), 1: ("bee",)}, "at least two classes that some images show"),

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from vggfeat.engine import ENGINES
-from vggfeat.errors import LayerError
+from vggfeat.errors import LayerError, SourceError
 from vggfeat.extract import PRECISIONS, FeatureExtractor
 from vggfeat.provenance import Provenance
 
@@ -32,14 +32,28 @@ layer_option = click.option(
     help="A layer of the store; may be left out where there is only one.",
 )
 
+
+def _roots(
+    _ctx: click.Context, _parameter: click.Parameter, given: tuple[str, ...]
+) -> tuple[str, ...]:
+    from vggfeat.sources import split_root
+
+    for text in given:
+        try:
+            split_root(text)
+        except SourceError as error:
+            raise click.BadParameter(str(error)) from error
+    return given
+
+
 root_option = click.option(
     "--root",
     "roots",
     multiple=True,
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False),
-    help="Show images that lie in this folder too, beside those below the source; may be given "
-    "again.",
+    metavar="[NAME=]DIR",
+    callback=_roots,
+    help="Where the originals are now, if they have moved: a folder or archive; with several "
+    "sources NAME=DIR. Images that links lead to in it are shown too. May be given again.",
 )
 
 

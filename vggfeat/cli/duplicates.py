@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vggfeat.cli.choices import layer_option, only_layer
+from vggfeat.cli.choices import layer_option, only_layer, root_option
 from vggfeat.cli.output import json_option, print_json, printable, progress_bar, table
 from vggfeat.cli.stages import stages
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vggfeat.evaluation.moving import Moved
     from vggfeat.index import SimilarityIndex
     from vggfeat.index.building import Progress
+    from vggfeat.sources import Originals
 
 
 @click.command()
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     "Asks first.",
 )
 @click.option("--yes", is_flag=True, help="Move without asking.")
+@root_option
 @json_option
 def duplicates(
     where: str,
@@ -52,6 +54,7 @@ def duplicates(
     html: str | None,
     move_to: str | None,
     yes: bool,
+    roots: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Find copies: the same bytes, saved again, resized, cropped, mirrored, lighter.
@@ -87,12 +90,12 @@ def duplicates(
             "Add --yes to move without being asked."
         )
     with stages("image") as progress:
-        index = _opened(where, layer, progress)
+        index, images = _opened(where, layer, roots, progress)
         if move_to is not None:
-            check_target(move_to, _sources(index))
-        found = find_duplicates(index, threshold, progress)
+            check_target(move_to, [images.place(source) for source in images.sources])
+        found = find_duplicates(index, threshold, progress, images)
     if html:
-        _write_page(index, where, found, html)
+        _write_page(index, images, where, found, html)
     if not as_json:
         _tell(found, html)
     moved = None
@@ -123,20 +126,23 @@ def explained(found: Duplicates) -> str:
     )
 
 
-def _opened(where: str, layer: str | None, progress: Progress) -> SimilarityIndex:
+def _opened(
+    where: str, layer: str | None, roots: tuple[str, ...], progress: Progress
+) -> tuple[SimilarityIndex, Originals]:
     from vggfeat.index import SimilarityIndex, is_index
+    from vggfeat.report import stored_originals
+    from vggfeat.sources import Originals
     from vggfeat.store import FeatureStore
 
     if is_index(where):
         if layer is not None:
             raise click.UsageError("--layer is for a STORE; an INDEX has one layer.")
-        return SimilarityIndex.open(where)
+        index = SimilarityIndex.open(where)
+        return index, Originals([one.source for one in index.catalogue.sources], roots)
     with FeatureStore(where) as store:
-        return SimilarityIndex.build(store, only_layer(store, layer), progress=progress)
-
-
-def _sources(index: SimilarityIndex) -> list[str]:
-    return [source.source for source in index.catalogue.sources]
+        images = stored_originals(store, roots)  # refused now rather than after the work
+        built = SimilarityIndex.build(store, only_layer(store, layer), progress=progress)
+        return built, images
 
 
 def _tell(found: Duplicates, html: str | None) -> None:
@@ -191,7 +197,9 @@ def summary(found: Duplicates) -> str:
     return "; ".join(said)
 
 
-def _write_page(index: SimilarityIndex, where: str, found: Duplicates, html: str) -> None:
+def _write_page(
+    index: SimilarityIndex, images: Originals, where: str, found: Duplicates, html: str
+) -> None:
     from vggfeat.report import deciding_facts, duplicates_page, happened_facts
 
     provenance = index.provenance
@@ -204,6 +212,7 @@ def _write_page(index: SimilarityIndex, where: str, found: Duplicates, html: str
             explanation=explained(found),
             facts=deciding_facts(provenance.deciding, index.layer)
             | happened_facts(provenance.happened),
+            images=images,
             progress=bar.update,
         )
 

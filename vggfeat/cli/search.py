@@ -171,22 +171,25 @@ def _write_page(
         QueryResult,
         deciding_facts,
         happened_facts,
-        originals,
+        original,
         search_page,
     )
+    from vggfeat.sources import Originals
 
     provenance = opened.provenance
 
     found = [one for result in results for one in getattr(result, "neighbours", ())]
     places = {one.path: one.place for one in found}
 
-    def original(path: str) -> Any:
-        return originals(opened.source(places[path]), roots)(path)
+    images = Originals([one.source for one in opened.catalogue.sources], roots)
+
+    def shown(path: str) -> Any:
+        return original(images, opened.source(places[path]), path)
 
     queries = [
         QueryResult(result.item, [], problem=result.reason)
         if hasattr(result, "reason")
-        else QueryResult.of(result.name, result.neighbours, original, image=result.images[0])
+        else QueryResult.of(result.name, result.neighbours, shown, image=result.images[0])
         for result in results
     ]
     search_page(

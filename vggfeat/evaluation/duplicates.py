@@ -22,7 +22,7 @@ from vggfeat.evaluation.verifying import Verification, compared
 from vggfeat.files import decode_path
 from vggfeat.images import decoded
 from vggfeat.index import duplicates
-from vggfeat.sources import open_stored, within
+from vggfeat.sources import Originals, within
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -51,7 +51,7 @@ class Copy:
     path : str
         As the index names it.
     source : str
-        The folder, list or archive that it came from.
+        The folder or archive that it is in now; of several sources ``NAME=root``.
     score : float
         Cosine, or Euclidean distance, of its features to those of the best of its group.
     verdict : {"best", "identical", "copy", "likely"}
@@ -175,6 +175,7 @@ def find_duplicates(
     index: SimilarityIndex,
     threshold: float | None = None,
     progress: Progress = lambda _stage, _done, _total: None,
+    images: Originals | None = None,
 ) -> Duplicates:
     """Find copies: near by features, and verified by pixels.
 
@@ -187,6 +188,8 @@ def find_duplicates(
         off the index, see :func:`vggfeat.index.duplicates.calibrated`.
     progress : callable
         Told the stage, how many more of it are done, and how many there are.
+    images : Originals, optional
+        Opens them; by default where the index says that they are.
 
     Raises
     ------
@@ -199,7 +202,8 @@ def find_duplicates(
         else duplicates.Threshold(threshold)
     )
     near, left_out = duplicates.near(index, chosen.score, CANDIDATES, progress)
-    found = _Finding(index, near)
+    images = images or Originals([source.source for source in index.catalogue.sources])
+    found = _Finding(index, near, images)
     groups = found.groups(progress)
     groups.sort(key=lambda group: (not group.verified, -len(group.images), group.images[0].path))
     return Duplicates(
@@ -210,11 +214,14 @@ def find_duplicates(
 class _Finding:
     """The files of an index's candidates, and which of them are copies of which."""
 
-    def __init__(self, index: SimilarityIndex, near: dict[int, list[int]]) -> None:
+    def __init__(
+        self, index: SimilarityIndex, near: dict[int, list[int]], images: Originals
+    ) -> None:
         self._index = index
-        same_size = _of_equal_size(index)
+        self._images = images
+        same_size = _of_equal_size(index, images)
         self._facts = {
-            place: facts_of(index.source(place), index.path(place))
+            place: facts_of(images, index.source(place), index.path(place))
             for place in sorted({*near, *same_size})
         }
         self._near = near
@@ -282,7 +289,7 @@ class _Finding:
 
     def _image(self, best: int, place: int, score: float, likely: bool) -> Copy:
         facts, kept = self._facts[place], self._facts[best]
-        path, source = self._index.path(place), self._index.source(place)
+        path, source = self._index.path(place), self._images.place(self._index.source(place))
         if place == best:
             return Copy(path, source, score, "best", False, facts)
         if facts.digest and facts.digest == kept.digest:
@@ -326,7 +333,7 @@ class _Finding:
                 assert found is not None
                 where = tuple((self._index.source(n), self._index.path(n)) for n in (best, one))
                 if second_is_original(
-                    self._facts[best], self._facts[one], found, (where[0], where[1])
+                    self._facts[best], self._facts[one], found, self._images, (where[0], where[1])
                 ):
                     best = one
                     break
@@ -356,7 +363,7 @@ class _Finding:
             return None
         try:
             source, path = self._index.source(place), self._index.path(place)
-            with open_stored(source, path) as file, decoded(file) as image:
+            with self._images.open(source, path) as file, decoded(file) as image:
                 return Picture(image)
         except (ImageError, SourceError):
             return None
@@ -390,11 +397,11 @@ def _differences(kept: FileFacts, facts: FileFacts, found: Verification | None) 
     return tuple(told)
 
 
-def _of_equal_size(index: SimilarityIndex) -> set[int]:
+def _of_equal_size(index: SimilarityIndex, images: Originals) -> set[int]:
     """Return the images of plain folders whose files are as large as another's."""
     by_size: dict[int, list[int]] = defaultdict(list)
     for place in index.alive.tolist():
-        by_size[_size(index.source(place), index.path(place))].append(place)
+        by_size[_size(images.place(index.source(place)), index.path(place))].append(place)
     return {
         place
         for size, places in by_size.items()

@@ -15,10 +15,10 @@ from vggfeat.errors import ImageError, SourceError
 from vggfeat.evaluation.aligning import orientation
 from vggfeat.evaluation.beneath import sha256_of
 from vggfeat.images import decoded, size_of
-from vggfeat.sources import open_stored
 
 if TYPE_CHECKING:
     from vggfeat.evaluation.verifying import Verification
+    from vggfeat.sources import Originals
 
 LOSSLESS = frozenset({"PNG", "BMP", "DIB", "TIFF", "GIF", "PPM", "TGA", "SGI", "PCX"})
 
@@ -77,10 +77,10 @@ class FileFacts:
         return asdict(self)
 
 
-def facts_of(source: str, path: str) -> FileFacts:
+def facts_of(images: Originals, source: str, path: str) -> FileFacts:
     """Read a stored image's file, except for its pixels."""
     try:
-        with open_stored(source, path) as file:
+        with images.open(source, path) as file:
             width, height = size_of(file)
             size = file.seek(0, os.SEEK_END)
             digest = sha256_of(file)
@@ -106,6 +106,7 @@ def second_is_original(
     first: FileFacts,
     second: FileFacts,
     found: Verification,
+    images: Originals,
     pictures: tuple[tuple[str, str], tuple[str, str]],
 ) -> bool:
     """Say whether the second of two verified copies is the more original.
@@ -120,8 +121,10 @@ def second_is_original(
     first, second : FileFacts
     found : Verification
         Of the second as a copy of the first.
+    images : Originals
+        Opens both, in case they have to be looked at once more.
     pictures : pair of (source, path)
-        Where both are, in case they have to be looked at once more.
+        Where they are.
     """
     if abs(found.finer - 1) > _RESIZED:
         return found.finer > 1
@@ -138,7 +141,7 @@ def second_is_original(
         finer, coarser = pictures[::-1] if order > 0 else pictures
         turn = orientation(found.placing.turn)
         turned_back = None if turn is None else _BACK.get(turn, turn)
-        if _was_saved_as(finer, coarser, turn if order > 0 else turned_back):
+        if _was_saved_as(images, finer, coarser, turn if order > 0 else turned_back):
             return order < 0
     if order:
         return order > 0
@@ -146,7 +149,10 @@ def second_is_original(
 
 
 def _was_saved_as(
-    finer: tuple[str, str], coarser: tuple[str, str], turn: Image.Transpose | None
+    images: Originals,
+    finer: tuple[str, str],
+    coarser: tuple[str, str],
+    turn: Image.Transpose | None,
 ) -> bool:
     """Say whether an image, turned, was once saved with the quantisation that a JPEG has.
 
@@ -154,9 +160,9 @@ def _was_saved_as(
     otherwise (Farid, "Exposing digital forgeries from JPEG ghosts", IEEE TIFS 2009).
     """
     try:
-        with open_stored(*coarser) as file, Image.open(file) as image:
+        with images.open(*coarser) as file, Image.open(file) as image:
             table = getattr(image, "quantization", {}).get(0)
-        with open_stored(*finer) as file, decoded(file) as image:
+        with images.open(*finer) as file, decoded(file) as image:
             upright = image.convert("L")
             grey = upright if turn is None else upright.transpose(turn)
             grey = grey.crop((0, 0, min(grey.width, 2048), min(grey.height, 2048)))

@@ -32,7 +32,14 @@ from vggfeat.report.probe import probe_page
 from vggfeat.report.search import NeighbourResult, QueryResult, search_page
 from vggfeat.report.sweep import ordered_layers, sweep_figure
 from vggfeat.report.text import short_names
-from vggfeat.report.thumbnails import ImageSource, originals, originals_of, thumbnail
+from vggfeat.report.thumbnails import (
+    ImageSource,
+    original,
+    originals,
+    originals_of,
+    stored_originals,
+    thumbnail,
+)
 from vggfeat.report.units import plot_units
 
 __all__ = [
@@ -57,6 +64,7 @@ __all__ = [
     "happened_facts",
     "lowshot_figure",
     "ordered_layers",
+    "original",
     "originals",
     "originals_of",
     "picture_destination",
@@ -67,6 +75,7 @@ __all__ = [
     "search_page",
     "short_names",
     "size_text",
+    "stored_originals",
     "sweep_figure",
     "thumbnail",
     "write_whole",

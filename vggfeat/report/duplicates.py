@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from vggfeat.report.facts import Facts
 from vggfeat.report.page import write_page
 from vggfeat.report.search import METRICS
-from vggfeat.report.thumbnails import originals, picture
+from vggfeat.report.thumbnails import original, picture
+from vggfeat.sources import Originals
 
 if TYPE_CHECKING:
     from vggfeat.evaluation.duplicates import Copies, Copy, Duplicates
@@ -31,6 +32,7 @@ def duplicates_page(
     name: str,
     explanation: str,
     facts: Facts | None = None,
+    images: Originals | None = None,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> Path:
     """Write the page of copies, each beside the image to keep.
@@ -47,6 +49,8 @@ def duplicates_page(
         How the threshold was found, as a sentence.
     facts : mapping of str to str, optional
         What decides the scores, see :func:`~vggfeat.report.deciding_facts`.
+    images : Originals, optional
+        Opens them, as it did for `found`.
     progress : callable
         Told how many more images have their thumbnails.
 
@@ -60,7 +64,7 @@ def duplicates_page(
     return write_page(
         path,
         "duplicates.html",
-        groups=[_group_view(group, side, progress) for group in found.groups],
+        groups=[_group_view(group, images, side, progress) for group in found.groups],
         name=name,
         images=found.images,
         copies=found.count("identical", "copy"),
@@ -85,8 +89,10 @@ def size_text(count: int) -> str:
     return f"{size:,.3g} {_UNITS[-1]}"
 
 
-def _group_view(group: Copies, side: int, progress: Callable[[int], None]) -> dict[str, Any]:
-    view = partial(_image_view, side=side, progress=progress)
+def _group_view(
+    group: Copies, images: Originals | None, side: int, progress: Callable[[int], None]
+) -> dict[str, Any]:
+    view = partial(_image_view, images=images, side=side, progress=progress)
     best, *others = (view(one) for one in group.images)
     return {
         "best": best,
@@ -96,9 +102,12 @@ def _group_view(group: Copies, side: int, progress: Callable[[int], None]) -> di
     }
 
 
-def _image_view(one: Copy, side: int, progress: Callable[[int], None]) -> dict[str, Any]:
+def _image_view(
+    one: Copy, images: Originals | None, side: int, progress: Callable[[int], None]
+) -> dict[str, Any]:
     file = one.file
-    drawn = None if file.problem else picture(originals(one.source)(one.path), side)
+    shown = original(images or Originals([one.source]), one.source, one.path)
+    drawn = None if file.problem else picture(shown, side)
     progress(1)
     return {
         "path": one.path,

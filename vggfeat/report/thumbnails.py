@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image, ImageDraw
 
-from vggfeat.errors import ImageError
+from vggfeat.errors import ImageError, SourceError
 from vggfeat.images import MAX_PIXELS, Reading, as_image, decoded
 from vggfeat.rgb import FULL, MINMAX
-from vggfeat.sources import OutsideSourceError, open_stored
+from vggfeat.sources import Known, Originals, OtherImageError, OutsideSourceError
 from vggfeat.truncation import ACCEPT
 
 ImageSource = str | os.PathLike[str] | BinaryIO | Image.Image | Callable[[], Any] | None
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vggfeat.store import FeatureStore
 
 _log = logging.getLogger(__name__)
-_told: set[str] = set()  # sources of which the log has said that images lie outside
+_told: set[tuple[str, type]] = set()  # of which sources the log has said why images are missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,29 +94,62 @@ def originals(
     root : str
         The source that a store was made from, as ``store.provenance.happened.source``.
     roots : sequence of path
-        See :func:`vggfeat.sources.open_stored`.
+        See :class:`vggfeat.sources.Originals`.
     """
-    return lambda path: partial(_original, root, path, tuple(roots))
+    opened = Originals([root], roots)
+    return lambda path: original(opened, root, path)
 
 
 def originals_of(
     store: FeatureStore, roots: Sequence[str | os.PathLike[str]] = ()
 ) -> Callable[[str], ImageSource]:
     """As :func:`originals`, of a store that may have several sources and may be closed by then."""
+    opened = stored_originals(store, roots)
+    first = opened.sources[0]
+    several = len(opened.sources) > 1
+    places = dict(zip(store.paths.tolist(), store.origins(), strict=True)) if several else {}
+    return lambda path: original(opened, places.get(path, first), path)
+
+
+def stored_originals(
+    store: FeatureStore, roots: Sequence[str | os.PathLike[str]] = ()
+) -> Originals:
+    """Return what opens the originals of a store, which knows their bytes, also when it is closed.
+
+    Raises
+    ------
+    SourceError
+        See :class:`vggfeat.sources.Originals`.
+    """
     sources = [one.text for one in store.sources]
-    if len(sources) == 1:
-        return originals(sources[0], roots)
-    places = dict(zip(store.paths.tolist(), store.origins(), strict=True))
-    return lambda path: partial(_original, places.get(path, sources[0]), path, tuple(roots))
+    if not roots:
+        return Originals(sources)
+    digests = (digest.tobytes() if digest.any() else b"" for digest in store.digests)
+    files = map(Known, store.file_sizes.tolist(), digests)
+    return Originals(sources, roots, dict(zip(store.paths.tolist(), files, strict=True)))
 
 
-def _original(root: str, path: str, roots: Sequence[str | os.PathLike[str]]) -> BinaryIO:
+def original(opened: Originals, source: str, path: str) -> ImageSource:
+    """Return what opens an original when its thumbnail is drawn.
+
+    The log tells why the first image of a source is missing, with the remedy.
+
+    Parameters
+    ----------
+    opened : Originals
+    source, path : str
+        See :meth:`vggfeat.sources.Originals.open`.
+    """
+    return partial(_original, opened, source, path)
+
+
+def _original(opened: Originals, source: str, path: str) -> BinaryIO:
     try:
-        return open_stored(root, path, roots)
-    except OutsideSourceError as error:
-        if root not in _told:
+        return opened.open(source, path)
+    except (OutsideSourceError, OtherImageError, SourceError) as error:
+        if (source, type(error)) not in _told:
             _log.warning("%s", error)
-        _told.add(root)
+        _told.add((source, type(error)))
         raise
 
 

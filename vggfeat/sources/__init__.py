@@ -27,6 +27,7 @@ from vggfeat.sources.braces import expand
 from vggfeat.sources.crops import CropSource
 from vggfeat.sources.folder import open_folder
 from vggfeat.sources.lists import ListSource, open_list
+from vggfeat.sources.originals import Known, Originals, OtherImageError, split_root
 from vggfeat.sources.several import SeveralSources, named, names_of, within
 from vggfeat.sources.shards import ShardSource
 from vggfeat.sources.stored import OutsideSourceError, open_stored, why_not_shown
@@ -36,7 +37,10 @@ __all__ = [
     "CropSource",
     "Entry",
     "FileSource",
+    "Known",
     "ListSource",
+    "Originals",
+    "OtherImageError",
     "OutsideSourceError",
     "SeveralSources",
     "Source",
@@ -46,6 +50,7 @@ __all__ = [
     "open_source",
     "open_sources",
     "open_stored",
+    "split_root",
     "why_not_shown",
     "within",
 ]

@@ -136,7 +136,10 @@ def _archive(root: str, roots: Sequence[str | os.PathLike[str]]) -> ShardSource:
     name = decode_path(root)
     shards = _shards(name)
     if not shards:
-        raise SourceError(f"There is no {root!r} any more, from which the image came.")
+        raise SourceError(
+            f"There is no {root!r} any more, from which the image came. Say with --root where it "
+            "is now."
+        )
     try:
         states = [os.stat(shard) for shard in shards]  # noqa: PTH116
     except OSError as error:

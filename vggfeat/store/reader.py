@@ -20,7 +20,7 @@ from vggfeat.errors import LayerError, StoreError
 from vggfeat.labels import Origin
 from vggfeat.layers import ARCHITECTURES
 from vggfeat.provenance import Happened, Provenance
-from vggfeat.store.contents import DONE, FAILED, SourcePlace, count
+from vggfeat.store.contents import DIGEST_BYTES, DONE, FAILED, SourcePlace, count
 from vggfeat.store.failures import reading
 from vggfeat.store.opening import (
     open_hdf5,
@@ -202,6 +202,20 @@ class FeatureStore:
             if "images/present" not in self._file:  # format 1
                 return np.ones(len(self), np.bool_)
             return np.asarray(self._file["images/present"][:] == 1)
+
+    @property
+    def file_sizes(self) -> npt.NDArray[np.int64]:
+        """Bytes of each image's file when it was read, int64, shape (N,)."""
+        with reading(self.path):
+            return np.asarray(self._file["images/size"][:], np.int64)
+
+    @property
+    def digests(self) -> npt.NDArray[np.uint8]:
+        """Digest of the bytes that were decoded, uint8, shape (N, 16); zeros where unknown."""
+        with reading(self.path):
+            if "images/digest" not in self._file:  # format 1
+                return np.zeros((len(self), DIGEST_BYTES), np.uint8)
+            return np.asarray(self._file["images/digest"][:], np.uint8)
 
     @property
     def sources(self) -> list[SourcePlace]:

@@ -9,14 +9,13 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from vggfeat.errors import ImageError
 from vggfeat.files import decode_path
 from vggfeat.images import MAX_PIXELS, size_of
 from vggfeat.report.thumbnails import shrunk
-from vggfeat.sources import open_stored, why_not_shown
+from vggfeat.sources import Originals, within
 from vggfeat.web.budget import decoding
 
 if TYPE_CHECKING:
@@ -78,12 +77,14 @@ class Pictures:
     Parameters
     ----------
     index : SimilarityIndex
-    roots : sequence of path
-        Folders that originals may come from, beside those that the index names.
+    roots : sequence of path or ``NAME=PATH``
+        Where originals are now, or may come from as well; see :class:`vggfeat.sources.Originals`.
     cache : Cache, optional
         Thumbnails that were made, perhaps for an index that this one follows.
     pixels : int
         Largest image that is decoded.
+    strict : bool
+        Whether to refuse names in `roots` that no source has.
     """
 
     def __init__(
@@ -92,27 +93,30 @@ class Pictures:
         roots: Sequence[str | os.PathLike[str]] = (),
         cache: Cache | None = None,
         pixels: int = MAX_PIXELS,
+        *,
+        strict: bool = True,
     ) -> None:
         self._index = index
-        self._roots = [Path(root) for root in roots]
+        self._roots = tuple(roots)
+        sources = [one.source for one in index.catalogue.sources]
+        self._originals = Originals(sources, roots, strict=strict)
         self._cache = cache or Cache(CACHE_BYTES)
         self._pixels = pixels
 
     def over(self, index: SimilarityIndex) -> Pictures:
         """Return the pictures of another index, from the same folders, with the same cache."""
-        return Pictures(index, self._roots, self._cache, self._pixels)
+        return Pictures(index, self._roots, self._cache, self._pixels, strict=False)
 
     def tell(self) -> None:
         """Say in the log which folders and archives images are shown from, and which not."""
-        sources = dict.fromkeys(one.source for one in self._index.catalogue.sources)
-        reasons = {source: why_not_shown(source, self._roots) for source in sources}
-        shown = [os.path.realpath(decode_path(one)) for one, why in reasons.items() if not why]
-        shown += [os.path.realpath(root) for root in self._roots]
+        opened = self._originals
+        reasons = {source: opened.why_not_shown(source) for source in opened.sources}
+        places = [opened.place(source) for source, why in reasons.items() if not why]
+        shown = [os.path.realpath(decode_path(within(one, "")[0])) for one in places]
+        shown = list(dict.fromkeys([*shown, *map(os.path.realpath, opened.folders)]))
         _log.info("Images are shown from %s", _some(shown) if shown else "nowhere")
         for source, why in [(one, why) for one, why in reasons.items() if why][:_MOST_TOLD]:
-            _log.warning(
-                "Images of %r are not shown: %s. Name their folder with --root.", source, why
-            )
+            _log.warning("Images of %r are not shown: %s", source, why)
 
     def tag(self, place: int, side: int = 0) -> str:
         """Return what names an image and no other, also where numbers have changed."""
@@ -157,7 +161,7 @@ class Pictures:
 
     def _opened(self, place: int) -> tuple[BinaryIO, int]:
         """Return the original of an image, and how many pixels its header says it has."""
-        file = open_stored(self._index.source(place), self._index.path(place), self._roots)
+        file = self._originals.open(self._index.source(place), self._index.path(place))
         try:
             if file.seek(0, os.SEEK_END) > MOST_BYTES:
                 raise ImageError(f"it has more than {MOST_BYTES:,} bytes")

@@ -54,8 +54,9 @@ def serve(
     port : int
         0 takes a free one.
     limits : Limits, optional
-    roots : sequence of path
-        Folders that originals may come from, beside the sources that the index names.
+    roots : sequence of path or ``NAME=PATH``
+        Where originals are now, or may come from beside the sources that the index names; see
+        :class:`vggfeat.sources.Originals`.
     names : sequence of str
         Names that it has beside `host`, those of this machine and its addresses, such as one that
         a proxy forwards.

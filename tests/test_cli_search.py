@@ -147,11 +147,15 @@ def test_an_index_grows_shrinks_and_is_packed(index, work):
     assert found(index, red, "-k", 1)[0]["path"] != "red/20.png"
     told = json.loads(ok("index", "compact", index, "--json"))
     assert (told["dropped"], told["images"]) == (9, 15)
+    assert "9 removed by hand stay out (--again " in ok("index", "add", index, work / "all.h5")
+    assert json.loads(ok("index", "add", index, work / "all.h5", "--json"))["excluded"] == 9
+    assert "removed by hand: 9, which" in ok("index", "info", index)
     assert "as they were written" in ok("index", "info", index, "--verify")
     assert cli("index", "remove", index).returncode == 2
     done = cli("index", "remove", index, "red/99.png")
     assert done.returncode == 1
     assert "has no image 'red/99.png'" in done.stderr
+    assert "9 images added" in ok("index", "add", index, work / "all.h5", "--again")
 
 
 def test_indexes_are_merged_and_pages_show_originals_of_every_source(index, work, tmp_path):
@@ -159,11 +163,12 @@ def test_indexes_are_merged_and_pages_show_originals_of_every_source(index, work
     ok("index", "build", work / "all.h5", tmp_path / "b.index")
     ok("index", "merge", tmp_path / "c.index", index, tmp_path / "b.index")
     told = json.loads(ok("index", "info", tmp_path / "c.index", "--json"))
-    assert told["images"] == 24
+    kept = told["images"]
+    assert kept + told["excluded"] == 24
     assert len(told["sources"]) == 2
     query = work / "photos" / "red" / "20.png"
     ok("search", tmp_path / "c.index", query, "-k", 24, "--html", tmp_path / "r.html")
-    assert (tmp_path / "r.html").read_text().count("data:image/jpeg") == 25
+    assert (tmp_path / "r.html").read_text().count("data:image/jpeg") == kept + 1
 
 
 def test_a_kind_can_be_chosen_and_what_was_measured_is_shown(work, tmp_path):

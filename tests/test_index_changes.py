@@ -6,6 +6,7 @@ import shutil
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from conftest import BUSY
@@ -131,21 +132,28 @@ def test_after_adding_removing_and_compacting_answers_are_those_of_brute_force(
     path = tmp_path / "photos.index"
     shutil.rmtree(path, ignore_errors=True)
     shutil.copytree(base, path)
-    index, alive = SimilarityIndex.open(path), set(range(BASE))
-    for verb in data.draw(st.lists(st.sampled_from(["add", "remove", "compact"]), max_size=4)):
-        if verb == "add":
+    index, alive, by_hand = SimilarityIndex.open(path), set(range(BASE)), set[int]()
+    verbs = ["add", "add again", "remove", "compact"]
+    for verb in data.draw(st.lists(st.sampled_from(verbs), max_size=5)):
+        if verb.startswith("add"):
+            again = verb == "add again"
+            by_hand -= by_hand if again else set()
             with FeatureStore(stores / "all.h5") as store:
-                report = index.add(store)
-            assert report == AddReport(ALL - len(alive), 0, len(alive), LeftOut())
-            alive = set(range(ALL))
+                report = index.add(store, again=again)
+            new = set(range(ALL)) - by_hand - alive
+            out = len(by_hand)
+            assert report == AddReport(len(new), 0, len(alive), LeftOut(), excluded=out)
+            alive |= new
         elif verb == "remove":
             numbers = data.draw(st.sets(st.sampled_from(sorted(alive)), max_size=60))
             assert index.remove([f"{i:05d}.jpg" for i in sorted(numbers)]) == len(numbers)
             alive -= numbers
+            by_hand |= numbers
         else:
             gone = len(index.catalogue.rows) - len(alive)
             assert index.compact() == gone
         assert len(index) == len(alive)
+        assert index.info().excluded == len(by_hand)
     exhaustive(index)
     query = data.draw(st.lists(st.integers(-9, 9), min_size=8, max_size=8))
     k = data.draw(st.integers(1, 20))
@@ -196,6 +204,30 @@ def test_an_image_that_has_changed_is_replaced(base: Path, stores: Path, tmp_pat
     assert [one.place for one in answers if one.path == "00005.jpg"] in ([place], [])
 
 
+def test_an_image_removed_by_hand_stays_out_changed_or_moved_until_it_is_taken_again(
+    stores: Path, tmp_path: Path
+) -> None:
+    with FeatureStore(stores / "base.h5") as store:
+        SimilarityIndex.build(store, "relu7", path=tmp_path / "i")
+    index = SimilarityIndex.open(tmp_path / "i")
+    index.remove(["00005.jpg", "00006.jpg"])
+    index.compact()
+    with FeatureStore(stores / "changed.h5") as store:
+        assert index.add(store).excluded == 2
+    moved = shutil.copy(stores / "all.h5", tmp_path / "moved.h5")
+    with h5py.File(moved, "r+") as file:  # 6 goes where 9 was, which has left
+        file["images/path"][6], file["images/path"][9] = "00009.jpg", "left.jpg"
+        file["images/present"][9] = 0
+    with FeatureStore(moved) as store:
+        report = index.add(store)
+        assert (report.gone, report.excluded) == (1, 2)
+        assert SimilarityIndex.open(tmp_path / "i").catalogue.excluded.path == (
+            *("00005.jpg", "00009.jpg"),
+        )
+        assert index.add(store, again=True).added == 2
+    assert (len(index), index.info().excluded) == (ALL - 1, 0)
+
+
 def test_an_image_that_can_no_longer_be_compared_leaves(stores: Path, tmp_path: Path) -> None:
     zero = X.copy()
     zero[5] = 0
@@ -224,12 +256,15 @@ def test_merged_indexes_answer_as_one_of_all_images(stores: Path, tmp_path: Path
         two = SimilarityIndex.build(second, "relu7", metric="l2")
     one.remove(["00007.jpg"])
     merged = SimilarityIndex.merge([one, two], path=tmp_path / "all.index")
-    assert (len(merged), merged.info().structure) == (ALL, "IVF8,SQ8")
-    # Of an image in both, the earlier index's is taken; one removed there, from the other.
-    check(exhaustive(merged), set(range(ALL)), X[5], 15)
-    check(merged, set(range(ALL)), X[7], 15, labels=["bee"])
+    assert (len(merged), merged.info().structure) == (ALL - 1, "IVF8,SQ8")
+    # Of an image in both, the earlier index's is taken; one removed there by hand, from none.
+    alive = set(range(ALL)) - {7}
+    check(exhaustive(merged), alive, X[5], 15)
+    check(merged, alive, X[7], 15, labels=["bee"])
     flat = SimilarityIndex.merge([merged], path=tmp_path / "all.index", kind="flat")
-    check(flat, set(range(ALL)), X[7], 15)
+    check(flat, alive, X[7], 15)
+    with FeatureStore(stores / "changed.h5") as store:
+        assert flat.add(store).excluded == 1
 
 
 def test_what_was_made_otherwise_is_neither_added_nor_merged(stores: Path, tmp_path: Path) -> None:
@@ -265,7 +300,8 @@ def test_all_images_may_go_and_others_come(stores: Path, tmp_path: Path) -> None
         assert index.search(X[0], 3) == [[]]
         with pytest.raises(SearchError, match="no image left"):
             index.compact()
-        assert index.add(store).added == BASE
+        assert index.add(store) == AddReport(0, 0, 0, LeftOut(), excluded=BASE)
+        assert index.add(store, again=True).added == BASE
         assert index.compact() == BASE
     assert index.search(X[1], 1)[0][0].path == "00001.jpg"
 

@@ -110,11 +110,15 @@ def build(
 @index.command()
 @index_argument
 @_store_argument
+@click.option(
+    "--again", is_flag=True, help="Take back images of STORE that `index remove` removed."
+)
 @json_option
-def add(index_path: str, store: str, as_json: bool) -> None:
+def add(index_path: str, store: str, again: bool, as_json: bool) -> None:
     """Add the images of STORE that INDEX does not hold, or that have changed since.
 
-    Images that have left the sources of STORE, or moved to another path there, are removed.
+    Images that have left the sources of STORE, or moved to another path there, are removed. Images
+    that `vggfeat index remove` took away stay out, changed or not, unless --again is given.
 
     \b
     Example:
@@ -126,7 +130,7 @@ def add(index_path: str, store: str, as_json: bool) -> None:
 
     opened = SimilarityIndex.open(index_path)
     with FeatureStore(store) as images, stages("image") as progress:
-        report = opened.add(images, progress)
+        report = opened.add(images, progress, again=again)
     if as_json:
         print_json({"index": index_path, "images": len(opened)} | report.to_json())
         return
@@ -136,6 +140,8 @@ def add(index_path: str, store: str, as_json: bool) -> None:
         + (f", {report.gone:,} gone" if report.gone else "")
         + f"; {len(opened):,} in all"
     )
+    if report.excluded:
+        click.echo(f"{report.excluded:,} removed by hand stay out (--again takes them back)")
 
 
 @index.command()
@@ -154,8 +160,9 @@ def remove(
 ) -> None:
     """Remove images from INDEX by their paths, which are as `vggfeat search` prints them.
 
-    Image files are not touched. Vectors of removed images stay in the files of the index until
-    `vggfeat index compact`.
+    Image files are not touched. INDEX remembers what was removed, and `vggfeat index add` leaves it
+    out (--again there takes it back); only building anew forgets it. Vectors of removed images stay
+    in the files of the index until `vggfeat index compact`.
 
     \b
     Example:
@@ -218,7 +225,8 @@ def merge(
 ) -> None:
     """Unite indexes that were made alike into OUT.
 
-    Where several hold an image of the same path, that of the first is taken.
+    Where several hold an image of the same path, that of the first is taken. Images that
+    `index remove` took from one of them are taken from none.
 
     \b
     Example:

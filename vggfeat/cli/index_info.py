@@ -28,6 +28,8 @@ def tell(info: IndexInfo, path: str, as_json: bool) -> None:
         click.echo(f"left out: {told}")
     if info.removed:
         click.echo(f"removed: {info.removed:,}, whose room `vggfeat index compact` frees")
+    if info.excluded:
+        click.echo(f"removed by hand: {info.excluded:,}, which `vggfeat index add` leaves out")
     if info.whitening:
         click.echo(
             f"whitened: {info.whitening['explained']:.1%} of the variance kept, learnt from "

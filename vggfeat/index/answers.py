@@ -59,6 +59,8 @@ class IndexInfo:
         Number of vectors, and their length.
     removed : int
         Vectors that were removed and still take room; compacting drops them.
+    excluded : int
+        Images that were removed by hand, which adding leaves out.
     labelled : int
         Number of images with a label.
     left_out : LeftOut
@@ -87,6 +89,7 @@ class IndexInfo:
     images: int
     dimension: int
     removed: int
+    excluded: int
     labelled: int
     left_out: LeftOut
     effort: int
@@ -115,6 +118,8 @@ class AddReport:
         Rows of the store that are not in the index.
     gone : int
         Images that were in the index, and have left the store's sources or moved to another path.
+    excluded : int
+        Images of the store that were removed from the index by hand, and stay out.
     """
 
     added: int
@@ -122,6 +127,7 @@ class AddReport:
     unchanged: int
     left_out: LeftOut
     gone: int = 0
+    excluded: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import h5py
@@ -16,6 +16,7 @@ import numpy as np
 from vggfeat import hdf5
 from vggfeat.errors import SearchError
 from vggfeat.index.comparing import METRICS, Metric
+from vggfeat.index.excluded import Excluded
 from vggfeat.index.lies import check, check_arrays
 from vggfeat.index.names import Texts
 from vggfeat.index.rows import Rows
@@ -55,6 +56,8 @@ class Catalogue:
     files : Files
     whitening : Whitening, optional
         Applied to all vectors and queries.
+    excluded : Excluded
+        Images that were removed by hand.
     """
 
     layer: str
@@ -67,6 +70,7 @@ class Catalogue:
     settings: Settings
     files: Files
     whitening: Whitening | None = None
+    excluded: Excluded = field(default_factory=Excluded)
 
     @property
     def provenance(self) -> Provenance:
@@ -135,6 +139,8 @@ class Catalogue:
         }
         if self.whitening is not None:
             head["whitening"] = {"count": self.whitening.count, "made": self.whitening.made}
+        if len(self.excluded):
+            head["excluded"] = self.excluded.to_json()
         return json.loads(json.dumps(head))  # type: ignore[no-any-return]
 
     def _arrays(self) -> dict[str, Any]:
@@ -189,6 +195,7 @@ class Catalogue:
             settings_of(head["settings"]),
             Files(**{**files, "parts": parts}),
             whitening,
+            Excluded.from_json(head["excluded"]) if "excluded" in head else Excluded(),
         )
         check(found)
         return found

@@ -15,6 +15,7 @@ from vggfeat.index import structures
 from vggfeat.index.answers import AddReport
 from vggfeat.index.building import Progress, append, fill, flat
 from vggfeat.index.catalogue import Catalogue
+from vggfeat.index.excluded import Excluded
 from vggfeat.index.feeds import KeptFeed, StoreFeed, among
 from vggfeat.index.folder import changing, checksum, commit, write_faiss
 from vggfeat.index.rows import sources_of
@@ -25,13 +26,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy.typing as npt
+
     from vggfeat.index.comparing import Integers
     from vggfeat.index.rows import Rows
     from vggfeat.provenance import Happened
     from vggfeat.store import FeatureStore
 
 
-def add(place: Path, store: FeatureStore, progress: Progress) -> tuple[Catalogue, AddReport]:
+def add(
+    place: Path, store: FeatureStore, progress: Progress, *, again: bool = False
+) -> tuple[Catalogue, AddReport]:
     """Add what is new in a store; see :meth:`vggfeat.index.SimilarityIndex.add`."""
     with changing(place) as catalogue:
         if catalogue.settings.augmented:
@@ -41,15 +46,20 @@ def add(place: Path, store: FeatureStore, progress: Progress) -> tuple[Catalogue
             )
         catalogue.deciding.check(store.provenance.deciding, catalogue.layer, "index")
         known = catalogue.rows
-        fresh, changed_rows, replaced, unchanged = _compared(known, store, catalogue.layer)
+        excluded = catalogue.excluded.following(store, catalogue.layer, catalogue.sources)
+        if again:
+            excluded = excluded.without(set(store.paths[store.done]))
+        stays_out = frozenset(excluded.path)
+        out = store.done & [path in stays_out for path in store.paths]
+        fresh, changed_rows, replaced, unchanged = _compared(known, store, catalogue.layer, ~out)
         feed = StoreFeed(store, catalogue.layer, catalogue.metric, catalogue.whitening, fresh)
-        gone = _gone(catalogue, store)
+        gone = _gone(catalogue, store, stays_out)
         known = known.without(gone)
         if not len(fresh):
-            report = AddReport(0, 0, unchanged, feed.left_out, len(gone))
-            if not len(gone):
+            report = AddReport(0, 0, unchanged, feed.left_out, len(gone), int(out.sum()))
+            if not len(gone) and excluded == catalogue.excluded:
                 return catalogue, report
-            changed = catalogue.changed(rows=known)
+            changed = catalogue.changed(rows=known, excluded=excluded)
             commit(place, changed)
             return changed, report
         files = catalogue.files
@@ -66,22 +76,28 @@ def add(place: Path, store: FeatureStore, progress: Progress) -> tuple[Catalogue
             longest=max(catalogue.longest, longest),
             left_out=_left_out(catalogue, feed.left_out),
             files=_with_structure(place, replace(files, parts=(*files.parts, *parts)), structure),
+            excluded=excluded,
         )
         commit(place, changed)
-        again = int(among(np.sort(rows), changed_rows).sum())
-        report = AddReport(len(rows) - again, again, unchanged, feed.left_out, len(gone))
+        replacing = int(among(np.sort(rows), changed_rows).sum())
+        report = AddReport(
+            *(len(rows) - replacing, replacing, unchanged, feed.left_out, len(gone), int(out.sum()))
+        )
         return changed, report
 
 
 def remove(place: Path, paths: Sequence[str]) -> tuple[Catalogue, int]:
     """Mark images as removed; see :meth:`vggfeat.index.SimilarityIndex.remove`."""
     with changing(place) as catalogue:
-        found = places_of(catalogue.rows, paths, place)
+        found = np.unique(places_of(catalogue.rows, paths, place))
         if not len(found):
             return catalogue, 0
-        changed = catalogue.changed(rows=catalogue.rows.without(found))
+        changed = catalogue.changed(
+            rows=catalogue.rows.without(found),
+            excluded=catalogue.excluded.followed_by(Excluded.of(catalogue.rows, found)),
+        )
         commit(place, changed)
-        return changed, len(np.unique(found))
+        return changed, len(found)
 
 
 def compact(place: Path, progress: Progress) -> tuple[Catalogue, int]:
@@ -93,7 +109,8 @@ def compact(place: Path, progress: Progress) -> tuple[Catalogue, int]:
             return catalogue, 0
         if not len(alive):
             raise SearchError(
-                f"{place} has no image left that is not removed. Delete it, or add a store first."
+                f"{place} has no image left that is not removed. Delete it, or add a store first "
+                "(`vggfeat index add --again` takes removed images back)."
             )
         kept = rows.taken(alive)
         vectors = opened(place / files.vectors, files.count, files.dimension, mapped=True)
@@ -146,9 +163,9 @@ def _places(rows: Rows) -> dict[str, int]:
 
 
 def _compared(
-    known: Rows, store: FeatureStore, layer: str
+    known: Rows, store: FeatureStore, layer: str, among: npt.NDArray[np.bool_]
 ) -> tuple[Integers, Integers, Integers, int]:
-    """Compare a store with an index.
+    """Compare a store with an index, as far as rows are `among` those that may be in it.
 
     Returns
     -------
@@ -165,7 +182,7 @@ def _compared(
     sums = np.asarray(store.checksums(layer)[:], np.uint32)
     fresh, changed, replaced, unchanged = [], [], [], 0
     paths = store.paths
-    for row in np.flatnonzero(store.done).tolist():
+    for row in np.flatnonzero(store.done & among).tolist():
         place = places.get(paths[row])
         if place is not None and known.checksum[place] == sums[row]:
             unchanged += 1
@@ -178,8 +195,10 @@ def _compared(
     return rows, again, gone, unchanged
 
 
-def _gone(catalogue: Catalogue, store: FeatureStore) -> Integers:
+def _gone(catalogue: Catalogue, store: FeatureStore, excluded: frozenset[str]) -> Integers:
     """Return places of images that a store had, and whose files are no longer where they were.
+
+    One of them whose path belongs to an `excluded` image now, which has moved there, is one too.
 
     An image of another store is none of them: it is of another source, or the store does not know
     its path and has another image in that row.
@@ -191,6 +210,9 @@ def _gone(catalogue: Catalogue, store: FeatureStore) -> Integers:
     ours = np.array([source.source in texts for source in catalogue.sources])
     gone = []
     for path, place in _places(known).items():
+        if path in excluded:
+            gone.append(place)
+            continue
         if not ours[known.origin[place]]:
             continue
         row, then = numbers.get(path), int(known.row[place])

@@ -17,6 +17,7 @@ from vggfeat.index.answers import IndexInfo
 from vggfeat.index.building import Built, Progress, construct
 from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.comparing import METRICS, Metric, Vectors
+from vggfeat.index.excluded import Excluded
 from vggfeat.index.feeds import KeptFeed, StoreFeed
 from vggfeat.index.folder import CATALOGUE, commit, creating, files_of
 from vggfeat.index.kinds import RECALL, parse_memory, plan
@@ -97,11 +98,11 @@ def merge(
     first = parts[0][0]
     for other, _ in parts:
         _check_alike(first, other)
-    rows, sources, taken = _united([catalogue for catalogue, _ in parts])
+    rows, sources, taken, excluded = _united([catalogue for catalogue, _ in parts])
     vectors = [matrix for _, matrix in parts]
     feed = KeptFeed(list(zip(vectors, taken, strict=True)), rows)
     if not len(feed.places):
-        raise SearchError("The indexes hold no image that is not removed.")
+        raise SearchError("The indexes hold no image that is not removed from one of them.")
     tuning = first.settings.tuning
     asked = recall if recall is not None else tuning.asked if tuning else RECALL
     chosen = plan(
@@ -117,7 +118,7 @@ def merge(
             first.layer, first.metric, first.deciding, sources, feed.rows(built.places),
             left_out, built, first.whitening,
         )  # fmt: skip
-        commit(folder, _timed(catalogue, began))
+        commit(folder, _timed(catalogue.changed(excluded=excluded), began))
 
 
 def copy(place: Path, catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
@@ -146,6 +147,7 @@ def info(place: Path, catalogue: Catalogue) -> IndexInfo:
         images=int((~rows.removed).sum()),
         dimension=files.dimension,
         removed=int(rows.removed.sum()),
+        excluded=len(catalogue.excluded),
         labelled=int((rows.label[~rows.removed] >= 0).sum()),
         left_out=catalogue.left_out,
         effort=settings.effort,
@@ -270,9 +272,13 @@ def _check_alike(first: Catalogue, other: Catalogue) -> None:
 
 def _united(
     catalogues: Sequence[Catalogue],
-) -> tuple[Rows, tuple[Happened, ...], list[np.ndarray[tuple[int], np.dtype[np.int64]]]]:
-    """Unite what is known of images; of those of one path, the first is taken."""
-    seen: set[str] = set()
+) -> tuple[Rows, tuple[Happened, ...], list[np.ndarray[tuple[int], np.dtype[np.int64]]], Excluded]:
+    """Unite what is known of images; of those of one path, the first is taken.
+
+    What was removed by hand from one of the indexes is taken from none.
+    """
+    excluded = Excluded()
+    seen = {path for catalogue in catalogues for path in catalogue.excluded.path}
     sources: list[Happened] = []
     rows: Rows | None = None
     taken = []
@@ -289,8 +295,9 @@ def _united(
                 sources.append(source)
             origins.append(sources.index(source))
         taken.append(alive[new])
+        excluded = excluded.followed_by(catalogue.excluded, origins)
         own = catalogue.rows.taken(alive[new])
         empty = own.taken(np.arange(0)) if rows is None else rows
         rows = empty.followed_by(own, origins)
     assert rows is not None
-    return rows, tuple(sources), taken
+    return rows, tuple(sources), taken, excluded

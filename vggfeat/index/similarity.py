@@ -130,7 +130,8 @@ class SimilarityIndex(IndexSearch):
         """Unite indexes that were made alike into a new one.
 
         Images follow in the order of the indexes; where two hold an image of the same path, that
-        of the earlier one is taken.
+        of the earlier one is taken. An image that was removed from one of them by hand is taken
+        from none, and stays remembered as removed.
 
         Parameters
         ----------
@@ -173,11 +174,22 @@ class SimilarityIndex(IndexSearch):
         """
         making.copy(self.place, self.catalogue, path)
 
-    def add(self, store: FeatureStore, progress: Progress = _silent) -> AddReport:
+    def add(
+        self, store: FeatureStore, progress: Progress = _silent, *, again: bool = False
+    ) -> AddReport:
         """Add the images of a store that are not in the index, or that have changed since.
 
         Images are told apart by their paths; an image has changed where its features have. Images
-        that the store says have left its sources, or moved to another path, are removed.
+        that the store says have left its sources, or moved to another path, are removed. Images
+        that :meth:`remove` took away stay out, whatever has become of them since, and are counted.
+
+        Parameters
+        ----------
+        store : FeatureStore
+        progress : callable
+            See :meth:`build`.
+        again : bool
+            Take back all images of the store that :meth:`remove` took away.
 
         Raises
         ------
@@ -186,14 +198,15 @@ class SimilarityIndex(IndexSearch):
         SearchError
             The index is augmented: all its vectors depend on one another.
         """
-        catalogue, report = changing.add(self.place, store, progress)
+        catalogue, report = changing.add(self.place, store, progress, again=again)
         self._use(catalogue)
         return report
 
     def remove(self, paths: Sequence[str]) -> int:
         """Remove images by their paths; return how many.
 
-        Their vectors stay in the files, in no answer, until :meth:`compact`.
+        Their vectors stay in the files, in no answer, until :meth:`compact`. The index remembers
+        the images: :meth:`add` leaves them out unless it is told to take them again.
 
         Raises
         ------

@@ -1,0 +1,125 @@
+"""Images that a person removed from an index: it remembers them, and adding leaves them out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from vggfeat.index.comparing import Integers
+    from vggfeat.index.rows import Rows
+    from vggfeat.provenance import Happened
+    from vggfeat.store import FeatureStore
+
+_LIMITS = {"row": 1 << 40, "origin": 1 << 16, "checksum": 1 << 32}
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """Images removed by hand, one entry each.
+
+    An image is known by its path, whatever its bytes become; one that moves within its store keeps
+    its row and checksum there, by which it is followed.
+
+    Attributes
+    ----------
+    path : tuple of str
+        Unique.
+    row, origin, checksum : tuple of int
+        What :class:`~vggfeat.index.rows.Rows` had.
+    """
+
+    path: tuple[str, ...] = ()
+    row: tuple[int, ...] = ()
+    origin: tuple[int, ...] = ()
+    checksum: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    @classmethod
+    def of(cls, rows: Rows, places: Integers) -> Self:
+        """Describe images at some places of an index."""
+        columns = (rows.row, rows.origin, rows.checksum)
+        return cls(
+            tuple(rows.paths.taken(places)),
+            *(tuple(int(one) for one in column[places]) for column in columns),
+        )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Sequence[Any]]) -> Self:
+        """Read what the catalogue holds.
+
+        Raises
+        ------
+        ValueError
+            It has other types, lengths or numbers than the format allows.
+        """
+        found = cls(*(tuple(data[field.name]) for field in fields(cls)))
+        if not all(isinstance(path, str) and path for path in found.path):
+            raise ValueError("the path of an excluded image is no text, or empty")
+        if len(set(found.path)) < len(found):
+            raise ValueError("it excludes an image twice")
+        for name, end in _LIMITS.items():
+            numbers = getattr(found, name)
+            if len(numbers) != len(found) or not all(
+                type(number) is int and 0 <= number < end for number in numbers
+            ):
+                raise ValueError(f"{name} of its excluded images has other values than it may")
+        return found
+
+    def to_json(self) -> dict[str, list[Any]]:
+        """Return JSON-ready columns."""
+        return {name: list(column) for name, column in asdict(self).items()}
+
+    def followed_by(self, other: Excluded, origins: Sequence[int] | None = None) -> Self:
+        """Return these and then those not among them, whose sources may have new numbers."""
+        if origins is not None:
+            other = replace(other, origin=tuple(origins[one] for one in other.origin))
+        new = other.without(self.path)
+        columns = (
+            [*ours, *theirs] for ours, theirs in zip(_columns(self), _columns(new), strict=True)
+        )
+        return type(self)(*map(tuple, columns))
+
+    def without(self, paths: Collection[str]) -> Self:
+        """Return those of other paths."""
+        dropped = frozenset(paths)
+        kept = [at for at, path in enumerate(self.path) if path not in dropped]
+        return type(self)(*(tuple(column[at] for at in kept) for column in _columns(self)))
+
+    def following(self, store: FeatureStore, layer: str, sources: Sequence[Happened]) -> Self:
+        """Return them under the paths that they have in a store now.
+
+        Parameters
+        ----------
+        store : FeatureStore
+        layer : str
+            Whose checksums :attr:`checksum` holds.
+        sources : sequence of Happened
+            Of the index; an image of none that the store has is not looked for.
+        """
+        if not len(self):
+            return self
+        here, known, ours = store.paths, set(store.paths), set(self.path)
+        texts = {one.text for one in store.sources}
+        sums = np.asarray(store.checksums(layer)[:], np.uint32)
+        paths: dict[str, None] = {}
+        for path, row, origin, checksum in zip(*_columns(self), strict=True):
+            moved = (
+                path not in known
+                and sources[origin].source in texts
+                and row < len(sums)
+                and int(sums[row]) == checksum
+                and here[row] not in ours
+            )
+            paths[str(here[row]) if moved else path] = None
+        return replace(self, path=tuple(paths)) if len(paths) == len(self) else self
+
+
+def _columns(excluded: Excluded) -> tuple[tuple[Any, ...], ...]:
+    return excluded.path, excluded.row, excluded.origin, excluded.checksum

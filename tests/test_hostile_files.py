@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from store_rows import finished
 
 from vggfeat import hdf5
 from vggfeat.errors import ProbeError, SearchError, StoreError, VggfeatError, WeightsError
-from vggfeat.index import SimilarityIndex, changing, folder, making
+from vggfeat.index import SimilarityIndex, changing, faiss_layout, folder, making, structures
 from vggfeat.probe import LinearProbe, SavedProbe
 from vggfeat.store import FeatureStore
 from vggfeat.weights.formats import open_file
@@ -331,3 +333,60 @@ def test_catalogues_that_lie_are_refused(lie: str, tmp_path: Path, honest: Any) 
     relabelled(folder / "index.h5", LIES[lie])
     with pytest.raises(SearchError, match=r"damaged|cut short"):
         SimilarityIndex.open(folder)
+
+
+def on_disk(d: int, X: np.ndarray, lists: Path) -> bytes:
+    """Return a FAISS file whose inverted lists lie in another file."""
+    import faiss
+
+    index = faiss.index_factory(d, "IVF4,Flat")
+    index.cp.min_points_per_centroid = 1
+    index.train(X)
+    kept = faiss.OnDiskInvertedLists(index.nlist, index.code_size, str(lists))
+    index.replace_invlists(kept, False)
+    index.add(X)
+    return bytes(faiss.serialize_index(index).tobytes())
+
+
+@pytest.mark.parametrize("short", [False, True], ids=["whole", "cut short"])
+def test_no_faiss_file_maps_or_changes_another_file(
+    short: bool, small_index: tuple[Path, Path], tmp_path: Path
+) -> None:
+    index, store = small_index
+    X = np.random.default_rng(0).normal(size=(24, 8)).astype(np.float32)
+    victim, name = tmp_path / "lists.bin", "faiss-00000000.faiss"
+    data = on_disk(8, X[:20], victim)
+    if short:
+        victim.write_bytes(victim.read_bytes()[:100])
+    (index / name).write_bytes(data)
+
+    def put(head: dict[str, Any], _: object) -> None:
+        head["settings"].update(factory="IVF4,Flat", effort=4, candidates=4)
+        head["files"].update(faiss=name, faiss_size=len(data), faiss_crc32=zlib.crc32(data))
+
+    relabelled(index / "index.h5", put)
+    before = victim.read_bytes()
+    for verb in ("search", "add"):
+        with pytest.raises(SearchError, match="'ilod' do not lie in it"):
+            WRITERS[verb](index, store)
+    assert victim.read_bytes() == before
+
+
+@pytest.mark.parametrize("factory", ["LSH", "NSG8", "RQ2x4", "IMI2x4,SQ8", "RaBitQ"])
+def test_structures_that_could_not_be_read_back_safely_are_not_built(factory: str) -> None:
+    with pytest.raises(SearchError, match="could not read back safely"):
+        structures.make(factory, 8, "l2")
+
+
+def test_no_byte_of_a_faiss_file_that_is_cut_away_goes_unnoticed() -> None:
+    index = structures.make("PCA6,IVF4,SQ8", 8, "l2")
+    X = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
+    structures.train(index, X)
+    index.add(X)
+    import faiss
+
+    whole = faiss.serialize_index(index).tobytes()
+    faiss_layout.check(io.BytesIO(whole))
+    for data in (*(whole[:end] for end in range(0, len(whole), 7)), whole + b"\0"):
+        with pytest.raises(faiss_layout.LayoutError):
+            faiss_layout.check(io.BytesIO(data))

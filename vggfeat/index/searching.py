@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.errors import SearchError
 from vggfeat.index import exact, structures
 from vggfeat.index.comparing import Integers, Metric, Vectors, check_size
 
@@ -185,6 +186,10 @@ class Searcher:
             effort = min(most, math.ceil(self.effort * len(self.vectors) / max(1, count)))
             given = structures.parameters(self.structure, effort, chosen.selector)
         _, proposed = self.structure.search(rough, wanted, params=given)
+        if proposed.max(initial=-1) >= len(self.vectors) or proposed.min(initial=0) < -1:
+            raise SearchError(
+                "FAISS's structure proposes vectors that the index does not have. Build it anew."
+            )
         places, scores = self._ordered(rough, proposed, k)
         short = np.flatnonzero(places[:, min(k, count) - 1] < 0) if count else ()
         if self.metric == "ip":  # to zeros all are equally near, and any might be proposed

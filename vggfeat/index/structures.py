@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import SearchError
+from vggfeat.index import faiss_layout
 from vggfeat.index.comparing import Metric
 from vggfeat.index.folder import checksum
 from vggfeat.index.named_files import open_plain
@@ -64,6 +65,13 @@ def make(factory: str, dimension: int, metric: Metric) -> Any:
         raise SearchError(
             f"FAISS makes no index {factory!r} of vectors of {dimension} numbers ({reason}). "
             "Kinds are auto, flat, hnsw, ivf, ivfpq, or a string of FAISS's index_factory."
+        ) from error
+    try:
+        faiss_layout.check_bytes(faiss.serialize_index(index).tobytes())
+    except faiss_layout.LayoutError as error:
+        raise SearchError(
+            f"vggfeat builds no {factory!r}, which it could not read back safely: {error}. Kinds "
+            "are auto, flat, hnsw, ivf, ivfpq."
         ) from error
     inner = core(index)
     if isinstance(inner, faiss.IndexIVF):
@@ -211,6 +219,13 @@ def opened(path: Path, files: Files, *, change: bool = False) -> Any:
     # Before FAISS reads it: damaged sizes make its reader ask for any amount of memory.
     if size != files.faiss_size or (not mapped and checksum(path)[1] != files.faiss_crc32):
         raise SearchError(damaged(path))
+    with open_plain(path) as file:
+        try:
+            faiss_layout.check(file)
+        except faiss_layout.LayoutError as error:
+            raise SearchError(
+                f"{path} is refused before FAISS reads it: {error}. Build the index anew."
+            ) from error
     try:
         index = faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
     except RuntimeError as error:

@@ -18,7 +18,7 @@ from PIL import Image
 from store_rows import check_with_plain_h5py, features, fill, finished, images, made, writer
 
 from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
-from vggfeat.errors import SourceError, StoreError
+from vggfeat.errors import SearchError, SourceError, StoreError
 from vggfeat.evaluation.knn import knn_answers
 from vggfeat.extract import ExtractSummary
 from vggfeat.report import originals_of
@@ -258,6 +258,25 @@ def test_an_index_follows_images_that_leave_and_move(extractor, tmp_path) -> Non
         **{path: str(folder) for path in ("a/0.bmp", "a/3.bmp", "a/4.bmp", "a/5.bmp", "b/2.bmp")},
         "z.bmp": str(other),
     }
+
+
+def test_an_index_of_one_store_leaves_out_what_was_pruned_from_it(extractor, tmp_path) -> None:
+    folder = write(tmp_path / "photos", [f"{i}.bmp" for i in range(4)])
+    store, other = tmp_path / "s.h5", tmp_path / "o.h5"
+    extractor.extract(folder, store)
+    with FeatureStore(store) as opened:
+        index = SimilarityIndex.build(opened, "pool4", path=tmp_path / "i")
+    (folder / "1.bmp").unlink()
+    assert counts(extractor.extract(folder, store, prune=True)) == {"pruned": 1}
+    extractor.extract(folder, other)
+    with FeatureStore(other) as opened:  # which never had it
+        assert (index.add(opened).gone, len(index)) == (0, 4)
+    with FeatureStore(store) as opened:
+        report = index.add(opened)
+        assert (report.gone, report.unchanged, len(index)) == (1, 3, 3)
+        assert index.add(opened).gone == 0
+    with pytest.raises(SearchError, match="no image"):
+        index.places_of(["1.bmp"])
 
 
 def test_another_source_of_the_same_names_is_refused_with_the_way_to_keep_both(

@@ -202,7 +202,8 @@ def _value_range(_context: click.Context, _option: click.Parameter, value: str) 
 @click.option(
     "--prune",
     is_flag=True,
-    help="Remove images from the store that are no longer in their source.",
+    help="Remove images from the store that are no longer in their source. Run `vggfeat index add` "
+    "first for indexes of several stores, which cannot tell afterwards.",
 )
 @click.option(
     "--resume/--overwrite",

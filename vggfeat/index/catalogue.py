@@ -58,6 +58,8 @@ class Catalogue:
         Applied to all vectors and queries.
     excluded : Excluded
         Images that were removed by hand.
+    stores : tuple of str
+        Paths of all stores that images came from; empty where not all are known.
     """
 
     layer: str
@@ -71,6 +73,7 @@ class Catalogue:
     files: Files
     whitening: Whitening | None = None
     excluded: Excluded = field(default_factory=Excluded)
+    stores: tuple[str, ...] = ()
 
     @property
     def provenance(self) -> Provenance:
@@ -141,6 +144,8 @@ class Catalogue:
             head["whitening"] = {"count": self.whitening.count, "made": self.whitening.made}
         if len(self.excluded):
             head["excluded"] = self.excluded.to_json()
+        if self.stores:
+            head["stores"] = list(self.stores)
         return json.loads(json.dumps(head))  # type: ignore[no-any-return]
 
     def _arrays(self) -> dict[str, Any]:
@@ -196,6 +201,7 @@ class Catalogue:
             Files(**{**files, "parts": parts}),
             whitening,
             Excluded.from_json(head["excluded"]) if "excluded" in head else Excluded(),
+            tuple(head.get("stores", ())),
         )
         check(found)
         return found

@@ -18,7 +18,7 @@ from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.excluded import Excluded
 from vggfeat.index.feeds import KeptFeed, StoreFeed, among
 from vggfeat.index.folder import changing, checksum, commit, write_faiss
-from vggfeat.index.rows import sources_of
+from vggfeat.index.rows import name_of, sources_of
 from vggfeat.index.settings import LeftOut
 from vggfeat.index.vectors import check, opened
 
@@ -46,7 +46,7 @@ def add(
             )
         catalogue.deciding.check(store.provenance.deciding, catalogue.layer, "index")
         known = catalogue.rows
-        excluded = catalogue.excluded.following(store, catalogue.layer, catalogue.sources)
+        excluded = catalogue.excluded.following(store, catalogue.layer)
         if again:
             excluded = excluded.without(set(store.paths[store.done]))
         stays_out = frozenset(excluded.path)
@@ -74,9 +74,10 @@ def add(
             sources=sources,
             rows=known.followed_by(added, origins),
             longest=max(catalogue.longest, longest),
-            left_out=_left_out(catalogue, feed.left_out),
+            left_out=_left_out(catalogue, store, feed.left_out),
             files=_with_structure(place, replace(files, parts=(*files.parts, *parts)), structure),
             excluded=excluded,
+            stores=_stores(catalogue, store),
         )
         commit(place, changed)
         replacing = int(among(np.sort(rows), changed_rows).sum())
@@ -201,12 +202,14 @@ def _gone(catalogue: Catalogue, store: FeatureStore, excluded: frozenset[str]) -
     One of them whose path belongs to an `excluded` image now, which has moved there, is one too.
 
     An image of another store is none of them: it is of another source, or the store does not know
-    its path and has another image in that row.
+    its path and has another image in that row. Where all images came from this one store, those
+    that it does not know any more were pruned.
     """
     known, paths, present = catalogue.rows, store.paths, store.present
     sums = np.asarray(store.checksums(catalogue.layer)[:], np.uint32)
     numbers = {path: row for row, path in enumerate(paths)}
     texts = {one.text for one in store.sources}
+    alone = catalogue.stores == (name_of(store),)
     ours = np.array([source.source in texts for source in catalogue.sources])
     gone = []
     for path, place in _places(known).items():
@@ -218,8 +221,8 @@ def _gone(catalogue: Catalogue, store: FeatureStore, excluded: frozenset[str]) -
         row, then = numbers.get(path), int(known.row[place])
         if row is not None:
             left = not present[row]
-        else:  # that row has another path now
-            left = then < len(sums) and bool(sums[then] == known.checksum[place])
+        else:  # that row has another path now, or is gone from the only store of the index
+            left = alone or (then < len(sums) and bool(sums[then] == known.checksum[place]))
         if left:
             gone.append(place)
     return np.array(gone, np.int64)
@@ -234,8 +237,15 @@ def _origins(catalogue: Catalogue, store: FeatureStore) -> tuple[tuple[Happened,
     return tuple(sources), [sources.index(source) for source in sources_of(store)]
 
 
-def _left_out(catalogue: Catalogue, new: LeftOut) -> LeftOut:
+def _stores(catalogue: Catalogue, store: FeatureStore) -> tuple[str, ...]:
+    """Return the stores of an index with another among them; none where not all are known."""
+    return catalogue.stores and tuple(dict.fromkeys([*catalogue.stores, name_of(store)]))
+
+
+def _left_out(catalogue: Catalogue, store: FeatureStore, new: LeftOut) -> LeftOut:
     """Count what is left out: anew from the same store, in addition from others."""
+    if catalogue.stores == (name_of(store),):
+        return new
     return catalogue.left_out + new if len(catalogue.sources) > 1 else new
 
 

@@ -12,10 +12,9 @@ if TYPE_CHECKING:
 
     from vggfeat.index.comparing import Integers
     from vggfeat.index.rows import Rows
-    from vggfeat.provenance import Happened
     from vggfeat.store import FeatureStore
 
-_LIMITS = {"row": 1 << 40, "origin": 1 << 16, "checksum": 1 << 32}
+_LIMITS = {"row": 1 << 40, "checksum": 1 << 32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +28,12 @@ class Excluded:
     ----------
     path : tuple of str
         Unique.
-    row, origin, checksum : tuple of int
+    row, checksum : tuple of int
         What :class:`~vggfeat.index.rows.Rows` had.
     """
 
     path: tuple[str, ...] = ()
     row: tuple[int, ...] = ()
-    origin: tuple[int, ...] = ()
     checksum: tuple[int, ...] = ()
 
     def __len__(self) -> int:
@@ -44,10 +42,10 @@ class Excluded:
     @classmethod
     def of(cls, rows: Rows, places: Integers) -> Self:
         """Describe images at some places of an index."""
-        columns = (rows.row, rows.origin, rows.checksum)
         return cls(
             tuple(rows.paths.taken(places)),
-            *(tuple(int(one) for one in column[places]) for column in columns),
+            tuple(rows.row[places].tolist()),
+            tuple(rows.checksum[places].tolist()),
         )
 
     @classmethod
@@ -76,10 +74,8 @@ class Excluded:
         """Return JSON-ready columns."""
         return {name: list(column) for name, column in asdict(self).items()}
 
-    def followed_by(self, other: Excluded, origins: Sequence[int] | None = None) -> Self:
-        """Return these and then those not among them, whose sources may have new numbers."""
-        if origins is not None:
-            other = replace(other, origin=tuple(origins[one] for one in other.origin))
+    def followed_by(self, other: Excluded) -> Self:
+        """Return these and then those not among them."""
         new = other.without(self.path)
         columns = (
             [*ours, *theirs] for ours, theirs in zip(_columns(self), _columns(new), strict=True)
@@ -92,7 +88,7 @@ class Excluded:
         kept = [at for at, path in enumerate(self.path) if path not in dropped]
         return type(self)(*(tuple(column[at] for at in kept) for column in _columns(self)))
 
-    def following(self, store: FeatureStore, layer: str, sources: Sequence[Happened]) -> Self:
+    def following(self, store: FeatureStore, layer: str) -> Self:
         """Return them under the paths that they have in a store now.
 
         Parameters
@@ -100,19 +96,15 @@ class Excluded:
         store : FeatureStore
         layer : str
             Whose checksums :attr:`checksum` holds.
-        sources : sequence of Happened
-            Of the index; an image of none that the store has is not looked for.
         """
         if not len(self):
             return self
         here, known, ours = store.paths, set(store.paths), set(self.path)
-        texts = {one.text for one in store.sources}
         sums = np.asarray(store.checksums(layer)[:], np.uint32)
         paths: dict[str, None] = {}
-        for path, row, origin, checksum in zip(*_columns(self), strict=True):
+        for path, row, checksum in zip(*_columns(self), strict=True):
             moved = (
                 path not in known
-                and sources[origin].source in texts
                 and row < len(sums)
                 and int(sums[row]) == checksum
                 and here[row] not in ours
@@ -122,4 +114,4 @@ class Excluded:
 
 
 def _columns(excluded: Excluded) -> tuple[tuple[Any, ...], ...]:
-    return excluded.path, excluded.row, excluded.origin, excluded.checksum
+    return excluded.path, excluded.row, excluded.checksum

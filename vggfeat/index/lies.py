@@ -50,9 +50,8 @@ def check(catalogue: Catalogue) -> None:
     _check_texts(rows.paths)
     _check_range("row", rows.row, 0, _ROWS)
     _check_range("origin", rows.origin, 0, len(catalogue.sources))
-    _check_range("origin", np.array(catalogue.excluded.origin), 0, len(catalogue.sources))
     _check_range("label", rows.label, -1, len(rows.names))
-    if not all(isinstance(name, str) for name in (*rows.names, catalogue.layer)):
+    if not all(isinstance(name, str) for name in (*rows.names, *catalogue.stores, catalogue.layer)):
         raise ValueError("a name is no text")
     if not math.isfinite(catalogue.longest) or catalogue.longest < 0:
         raise ValueError(f"its longest vector has the length {catalogue.longest}")

@@ -22,7 +22,7 @@ from vggfeat.index.feeds import KeptFeed, StoreFeed
 from vggfeat.index.folder import CATALOGUE, commit, creating, files_of
 from vggfeat.index.kinds import RECALL, parse_memory, plan
 from vggfeat.index.named_files import open_plain
-from vggfeat.index.rows import sources_of
+from vggfeat.index.rows import name_of, sources_of
 from vggfeat.index.settings import LeftOut
 from vggfeat.index.structures import FLAT
 
@@ -79,7 +79,7 @@ def build(
             )
         rows, sources = feed.rows(built.places), sources_of(store)
         catalogue = _catalogue(name, metric, deciding, sources, rows, feed.left_out, built, learnt)
-        commit(folder, _timed(catalogue, began))
+        commit(folder, _timed(catalogue.changed(stores=(name_of(store),)), began))
 
 
 def merge(
@@ -111,6 +111,8 @@ def merge(
         memory=parse_memory(memory),
         recall=asked,
     )
+    named = [catalogue.stores for catalogue, _ in parts]
+    stores = tuple(dict.fromkeys(one for each in named for one in each)) if all(named) else ()
     left_out = sum((catalogue.left_out for catalogue, _ in parts), LeftOut())
     with creating(path) as folder:
         built = construct(folder, feed, chosen, first.metric, recall=asked, progress=progress)
@@ -118,7 +120,7 @@ def merge(
             first.layer, first.metric, first.deciding, sources, feed.rows(built.places),
             left_out, built, first.whitening,
         )  # fmt: skip
-        commit(folder, _timed(catalogue.changed(excluded=excluded), began))
+        commit(folder, _timed(catalogue.changed(excluded=excluded, stores=stores), began))
 
 
 def copy(place: Path, catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
@@ -295,7 +297,7 @@ def _united(
                 sources.append(source)
             origins.append(sources.index(source))
         taken.append(alive[new])
-        excluded = excluded.followed_by(catalogue.excluded, origins)
+        excluded = excluded.followed_by(catalogue.excluded)
         own = catalogue.rows.taken(alive[new])
         empty = own.taken(np.arange(0)) if rows is None else rows
         rows = empty.followed_by(own, origins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -119,6 +120,11 @@ def rows_of(store: FeatureStore, layer: str, rows: Integers) -> Rows:
         names,
         np.zeros(len(rows), np.bool_),
     )
+
+
+def name_of(store: FeatureStore) -> str:
+    """Return the path by which an index knows a store again: absolute, links followed."""
+    return os.path.realpath(store.path)
 
 
 def sources_of(store: FeatureStore) -> tuple[Happened, ...]:

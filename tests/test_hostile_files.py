@@ -6,7 +6,10 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import shutil
+import struct
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +23,19 @@ from index_rows import make_store as make_rows
 from store_rows import finished
 
 from vggfeat import hdf5
-from vggfeat.errors import ProbeError, SearchError, StoreError, VggfeatError, WeightsError
+from vggfeat.errors import (
+    ProbeError,
+    SearchError,
+    StoreError,
+    VggfeatError,
+    WeightsError,
+    WhiteningError,
+)
 from vggfeat.index import SimilarityIndex, changing, faiss_layout, folder, making, structures
 from vggfeat.probe import LinearProbe, SavedProbe
 from vggfeat.store import FeatureStore
 from vggfeat.weights.formats import open_file
+from vggfeat.whitening import Whitening, learn
 
 SECRET = "root:x:0:0:the secret of this machine"
 
@@ -390,3 +401,41 @@ def test_no_byte_of_a_faiss_file_that_is_cut_away_goes_unnoticed() -> None:
     for data in (*(whole[:end] for end in range(0, len(whole), 7)), whole + b"\0"):
         with pytest.raises(faiss_layout.LayoutError):
             faiss_layout.check(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("shape", ["(2147483648, 4)", "(1073741824,)"])
+def test_a_whitening_takes_no_memory_that_it_does_not_hold(shape: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    learn([np.random.default_rng(0).normal(size=(20, 4))], 2).save(path)
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    head = b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text.encode()
+    with zipfile.ZipFile(path) as given:
+        members = {name: given.read(name) for name in given.namelist()}
+    with zipfile.ZipFile(path, "w") as out:
+        for name, data in {**members, "projection.npy": head}.items():
+            out.writestr(name, data)
+    with pytest.raises(WhiteningError, match="says it is of shape"):
+        Whitening.load(path)
+
+
+@pytest.mark.timeout(20)
+def test_a_checkpoint_of_tuples_within_tuples_ends_at_once(tmp_path: Path) -> None:
+    key: Any = ("a",)
+    for _ in range(60):
+        key = (key, key)
+    nested = b"\x80\x02}" + pickle.dumps(key, 2)[2:-1] + b"K\x01s."
+    path = tmp_path / "w.pth"
+    with path.open("wb") as file:
+        for value in (0x1950A86A20F9469CFC6C, 1001, {}):
+            pickle.dump(value, file, 2)
+        file.write(nested)
+    with pytest.raises(WeightsError, match="tuples within tuples"), open_file(path):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs")
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "w.caffemodel", "w.mat", "w.keras"])
+def test_no_weight_file_waits_for_a_fifo(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(WeightsError, match="no plain file"), open_file(tmp_path / name):
+        pass

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import zipfile
 from collections.abc import Iterable
@@ -20,7 +21,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.errors import WhiteningError
+from vggfeat.errors import ImageError, WhiteningError
+from vggfeat.files import open_regular
 
 FORMAT = "vggfeat-whitening"
 FORMAT_VERSION = 1
@@ -29,6 +31,8 @@ DIMENSION = 512
 SHRINKAGE = 1e-6
 """Share of the mean eigenvalue that is added to each: a direction that hardly varies is not blown
 up into noise."""
+
+_LARGEST_RATIO = 1100  # bytes that deflate makes of one, at most 1,032
 
 Array = npt.NDArray[np.float64]
 
@@ -184,6 +188,7 @@ class Whitening:
             The file is missing, damaged, something else, or of a newer format.
         """
         try:
+            _check_sizes(Path(path))
             with np.load(path, allow_pickle=False) as file:
                 header = json.loads(file["header"].tobytes())
                 if header["format"] != FORMAT:
@@ -269,6 +274,36 @@ def learn(
         raise WhiteningError("All vectors are the same; there is nothing to whiten.")
     projection = (vectors * signs)[:, :wanted] / np.sqrt(values[:wanted] + floor)
     return Whitening(mean, np.ascontiguousarray(projection), values, count, made or {})
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuse arrays that are larger than what is stored of them, before memory is taken.
+
+    Raises
+    ------
+    ValueError
+        An array says that it has more numbers than the file.
+    """
+    try:
+        opened = open_regular(path)
+    except ImageError as error:
+        if not path.exists():
+            raise FileNotFoundError(str(error)) from error
+        raise ValueError(str(error)) from error
+    with opened, zipfile.ZipFile(opened) as archive:
+        total = os.fstat(opened.fileno()).st_size
+        for member in archive.infolist():
+            stored = min(member.compress_size, total)
+            if member.file_size > _LARGEST_RATIO * stored + (1 << 20):
+                raise ValueError(f"{member.filename} would take {member.file_size:,} bytes")
+            with archive.open(member) as array:
+                version = np.lib.format.read_magic(array)
+                read = np.lib.format.read_array_header_1_0
+                if version != (1, 0):
+                    read = np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(array)
+            if math.prod(shape) * dtype.itemsize > member.file_size:
+                raise ValueError(f"{member.filename} says it is of shape {shape}")
 
 
 def _unit(X: Array) -> Array:

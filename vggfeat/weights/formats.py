@@ -134,6 +134,8 @@ def open_file(path: Path) -> AbstractContextManager[TensorFile]:
         The suffix is unknown, or the file is not what it says.
     """
     form, (file, part) = format_of(path), split(path)
+    if file.exists() and not file.is_file():
+        raise WeightsError(f"{file} is no plain file. Give the file of weights itself.")
     module = importlib.import_module(f"vggfeat.weights.{form.module}")
     if part and not form.parts:
         raise WeightsError(f"{file}: {form.name} files hold one network. Leave {MARK}{part} out.")

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import torch
 from torch import Tensor
@@ -302,6 +302,17 @@ _HOSTILE = frozenset({
 _RUNNING = frozenset({"eval", "exec", "execfile", "compile", "__import__", "open", "input"})
 
 
+def _refuse_nested(values: list[Any]) -> None:
+    """Refuse tuples that lie too deep in one another: each level may say the one below twice."""
+    for value in values:
+        level, depth = [value], 0
+        while level:
+            inner = {id(one): one for held in level if isinstance(held, tuple) for one in held}
+            level, depth = list(inner.values()), depth + 1
+            if depth > _DEEPEST:
+                raise pickle.UnpicklingError("it holds tuples within tuples without end.")
+
+
 class _Unpickler(pickle._Unpickler):
     """Knows tensors and plain containers; all else becomes a :class:`Stand`, so no code runs.
 
@@ -313,6 +324,19 @@ class _Unpickler(pickle._Unpickler):
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="utf-8", errors="replace")
         self.storages: dict[str, Storage] = {}
+
+    def pop_mark(self) -> Any:
+        """Refuse what takes hashing for ever, before it becomes a key or a member of a set."""
+        items = super().pop_mark()  # type: ignore[misc]
+        _refuse_nested(items)
+        return items
+
+    def load_setitem(self) -> None:
+        """Do the same for a single key."""
+        _refuse_nested(self.stack[-2:-1])  # type: ignore[attr-defined]
+        super().load_setitem()  # type: ignore[misc]
+
+    dispatch: ClassVar[Any] = {**pickle._Unpickler.dispatch, pickle.SETITEM[0]: load_setitem}
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch.cuda" and name in _TYPES:  # old files of tensors on a GPU
@@ -329,6 +353,8 @@ class _Unpickler(pickle._Unpickler):
         if pid[0] == "module":  # the class of a pickled module, with its source
             return pid[1]
         kind, dtype, key, _location, count, *view = pid
+        if not isinstance(key, str | int):
+            raise pickle.UnpicklingError("it calls a storage by no name.")
         if kind != "storage" or any(one is not None for one in view):
             raise pickle.UnpicklingError("it holds views of storages, which are not supported.")
         if not isinstance(dtype, torch.dtype):

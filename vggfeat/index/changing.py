@@ -164,9 +164,9 @@ def _places(rows: Rows) -> dict[str, int]:
 
 
 def _compared(
-    known: Rows, store: FeatureStore, layer: str, among: npt.NDArray[np.bool_]
+    known: Rows, store: FeatureStore, layer: str, eligible: npt.NDArray[np.bool_]
 ) -> tuple[Integers, Integers, Integers, int]:
-    """Compare a store with an index, as far as rows are `among` those that may be in it.
+    """Compare a store with an index, as far as its rows are `eligible` for it.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def _compared(
     sums = np.asarray(store.checksums(layer)[:], np.uint32)
     fresh, changed, replaced, unchanged = [], [], [], 0
     paths = store.paths
-    for row in np.flatnonzero(store.done & among).tolist():
+    for row in np.flatnonzero(store.done & eligible).tolist():
         place = places.get(paths[row])
         if place is not None and known.checksum[place] == sums[row]:
             unchanged += 1

@@ -439,3 +439,15 @@ def test_no_weight_file_waits_for_a_fifo(name: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(WeightsError, match="no plain file"), open_file(tmp_path / name):
         pass
+
+
+def test_no_part_of_a_keras_archive_reads_another_file(tmp_path: Path) -> None:
+    inner = io.BytesIO()
+    with h5py.File(inner, "w") as file:
+        file["layers/conv2d/vars/0"] = h5py.ExternalLink("/etc/passwd", "/data")
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", inner.getvalue())
+    with pytest.raises(WeightsError, match="link to another file"), open_file(path):
+        pass

@@ -7,6 +7,7 @@ import zipfile
 from typing import BinaryIO
 
 _HEADER = 30  # bytes of a local header before the name
+_LARGEST_RATIO = 1100  # bytes that deflate makes of one, at most 1,032
 _LARGEST = 1 << 33  # bytes of a compressed member that is unpacked into memory
 
 
@@ -73,7 +74,7 @@ def opened(archive: zipfile.ZipFile, file: BinaryIO, name: str) -> Section | io.
     """
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED:
-        if info.file_size > _LARGEST:
+        if info.file_size > min(_LARGEST, _LARGEST_RATIO * info.compress_size + (1 << 20)):
             raise ValueError(f"its member {name} is compressed, and too large for that.")
         return io.BytesIO(archive.read(info))
     file.seek(info.header_offset)
@@ -81,4 +82,7 @@ def opened(archive: zipfile.ZipFile, file: BinaryIO, name: str) -> Section | io.
     if len(header) < _HEADER or not header.startswith(b"PK\x03\x04"):
         raise ValueError("it is truncated or damaged.")
     names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-    return Section(file, info.header_offset + _HEADER + names, info.file_size)
+    start = info.header_offset + _HEADER + names
+    if start + info.file_size > file.seek(0, io.SEEK_END):
+        raise ValueError("it is truncated or damaged.")
+    return Section(file, start, info.file_size)

@@ -12,7 +12,9 @@ from vggfeat.errors import SearchError
 from vggfeat.index import comparing, expansion
 from vggfeat.index.answers import Neighbour
 from vggfeat.index.filters import Selection, matching, nothing_fits
+from vggfeat.index.limited import to_search, within_limits
 from vggfeat.index.reading import IndexReader
+from vggfeat.index.searching import TUNED_FOR
 
 if TYPE_CHECKING:
     from vggfeat.index.comparing import Integers, Vectors
@@ -166,7 +168,10 @@ class IndexSearch(IndexReader):
         chosen = self._all if within is None else within
         if expand is not None:
             queries = self._expanded(queries, expand, chosen)
-        return self.searcher.nearest(queries, k, chosen, rerank)
+        wanted = max(k, rerank or 0, self.searcher.candidates * max(1, k // TUNED_FOR + 1))
+        needed = to_search(len(queries), self.dimension, k, min(wanted, len(self.vectors)))
+        with within_limits(needed, "This search", remedy="ask for fewer queries at a time"):
+            return self.searcher.nearest(queries, k, chosen, rerank)
 
     def range_search(
         self, X: npt.ArrayLike, threshold: float, *, prepared: bool = False

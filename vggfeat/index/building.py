@@ -11,6 +11,7 @@ import numpy as np
 from vggfeat.index import structures
 from vggfeat.index.feeds import among
 from vggfeat.index.folder import fresh, write_faiss
+from vggfeat.index.limited import to_build, within_limits
 from vggfeat.index.searching import Searcher
 from vggfeat.index.settings import Files, Settings
 from vggfeat.index.structures import FLAT
@@ -83,10 +84,34 @@ def construct(
     seed : int
         Of the choice of held-out vectors and of the sample to train on.
     """
+    mapped = 4 * len(feed.places) * feed.dimension
+    with within_limits(needed_to_build(plan, feed), "Building this index", mapped=mapped):
+        return _constructed(folder, feed, plan, metric, recall=recall, progress=progress, seed=seed)
+
+
+def needed_to_build(plan: Plan, feed: Feed) -> int:
+    """Return the most bytes that building allocates; see :func:`vggfeat.index.limited.to_build`."""
+    return to_build(plan, len(feed.places), feed.dimension, queries=_held_out(feed))
+
+
+def _held_out(feed: Feed) -> int:
+    return min(QUERIES, len(feed.places) // 10)
+
+
+def _constructed(
+    folder: Path,
+    feed: Feed,
+    plan: Plan,
+    metric: Metric,
+    *,
+    recall: float,
+    progress: Progress,
+    seed: int,
+) -> Built:
     if plan.factory == FLAT:
         return flat(folder, feed, progress)
     rng = np.random.default_rng(seed)
-    held = _some(feed.places, min(QUERIES, len(feed.places) // 10), rng)
+    held = _some(feed.places, _held_out(feed), rng)
     others = feed.places[~among(feed.places, held)]
     structure = structures.make(plan.factory, feed.dimension, metric)
     if not structure.is_trained:

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 2 << 20  # of float32; bringing them into their form takes about six times that
 
 
+def block_bytes(dimension: int) -> int:
+    """Return how many bytes a block of vectors takes, of so many numbers each."""
+    return 4 * dimension * _block_rows(dimension)
+
+
+def _block_rows(dimension: int) -> int:
+    return max(256, _BLOCK_BYTES // (4 * dimension))
+
+
 class Feed(Protocol):
     """Vectors that can be asked for by number, again and again."""
 
@@ -83,7 +92,7 @@ class StoreFeed:
 
     def blocks(self, places: Integers) -> Iterator[tuple[Integers, Vectors]]:
         """Give rows of the store; see :class:`Feed`."""
-        size = max(256, _BLOCK_BYTES // (4 * self.width))
+        size = _block_rows(self.width)
         for rows, X in self.store.blocks(self.layer, places, size=size):
             ready = comparable(X, self.metric, self.whitening)
             self._not_finite |= set(rows[ready.not_finite].tolist())
@@ -114,7 +123,7 @@ class KeptFeed:
 
     def blocks(self, places: Integers) -> Iterator[tuple[Integers, Vectors]]:
         """Give vectors as they are kept; see :class:`Feed`."""
-        size = max(256, _BLOCK_BYTES // (4 * self.dimension))
+        size = _block_rows(self.dimension)
         start = 0
         for vectors, taken in self._parts:
             mine = places[(places >= start) & (places < start + len(taken))]

@@ -41,10 +41,13 @@ class Plan:
         FAISS's name of the structure; :data:`~vggfeat.index.structures.FLAT` for exact search.
     sample : int
         Number of vectors to train it on.
+    size : int
+        Bytes that it takes with all vectors.
     """
 
     factory: str
     sample: int
+    size: int = 0
 
 
 def parse_memory(text: str | int) -> int:
@@ -89,7 +92,7 @@ def plan(
     if factory == FLAT:
         return Plan(FLAT, 0)
     index = structures.make(factory, dimension, metric)
-    needed = count * _bytes_each(index)
+    needed = count * bytes_each(index)
     if needed > memory:
         raise SearchError(
             f"{factory} of {count:,} vectors of {dimension} numbers takes about {amount(needed)} "
@@ -101,6 +104,7 @@ def plan(
     return Plan(
         factory,
         max(1, min(wanted, count, max(memory - needed, memory // 4) // 2 // (4 * dimension))),
+        needed,
     )
 
 
@@ -140,7 +144,7 @@ def _codes(count: int, dimension: int, memory: int) -> str:
     return f"PQ{best}x4fs"
 
 
-def _bytes_each(index: Any) -> int:
+def bytes_each(index: Any) -> int:
     """Estimate the memory that a structure takes for each vector."""
     import faiss
 

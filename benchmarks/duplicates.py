@@ -27,6 +27,7 @@ from duplicate_versions import ALTERED, COPIES, pages, photographs, write_versio
 from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
 from vggfeat.cli.output import table
 from vggfeat.evaluation.duplicates import Duplicates, find_duplicates
+from vggfeat.index.duplicates import SHARE, calibrated
 
 
 @click.command()
@@ -37,6 +38,8 @@ from vggfeat.evaluation.duplicates import Duplicates, find_duplicates
 @click.option("--layers", default="pool4,relu7", show_default=True)
 @click.option("--model", default="vgg16-tiny", show_default=True)
 @click.option("--weights", help="[default: those of the model]")
+@click.option("--share", default=SHARE, show_default=True,
+              help="What is taken of the usual distance.")  # fmt: skip
 @click.option("--flip", is_flag=True, help="Average features with those of the mirror image.")
 @click.option("--work", type=click.Path(path_type=Path), help="Keep pictures and stores here.")
 def main(
@@ -46,6 +49,7 @@ def main(
     layers: str,
     model: str,
     weights: str | None,
+    share: float,
     flip: bool,
     work: Path | None,
 ) -> None:
@@ -64,7 +68,7 @@ def main(
             for layer in store.layers:
                 index = SimilarityIndex.build(store, layer, kind="flat")
                 start = time.process_time()
-                found = find_duplicates(index)
+                found = find_duplicates(index, calibrated(index, share).score)
                 rows.append([layer, *row_of(found, len(index), time.process_time() - start)])
     header = ["layer", "cosine", *COPIES, "all copies", "wrong", "moved", "pairs", "CPU s"]
     click.echo(table(rows, header))

@@ -279,6 +279,48 @@ def test_an_index_of_one_store_leaves_out_what_was_pruned_from_it(extractor, tmp
         index.places_of(["1.bmp"])
 
 
+def test_an_index_takes_up_the_new_place_of_its_store(extractor, tmp_path, caplog) -> None:
+    folder = write(tmp_path / "old", [f"a/{i}.bmp" for i in range(5)])
+    other = write(tmp_path / "others", ["z.bmp"], first=40)
+    store, index = tmp_path / "s.h5", tmp_path / "s.index"
+    extractor.extract(folder, store)
+    extractor.extract(other, tmp_path / "o.h5")
+    with FeatureStore(store) as opened, FeatureStore(tmp_path / "o.h5") as more:
+        SimilarityIndex.build(opened, "pool4", path=index).add(more)
+        assert SimilarityIndex.open(index).remove(["a/4.bmp"]) == 1
+    new = folder.rename(tmp_path / "new")
+    (new / "a" / "0.bmp").unlink()
+    (new / "a" / "4.bmp").rename(new / "a" / "5.bmp")
+    extractor.extract(new, store)
+    changed = SimilarityIndex.open(index)
+    with FeatureStore(store) as opened, FeatureStore(tmp_path / "o.h5") as more:
+        report = changed.add(opened)
+        assert (report.added, report.unchanged, report.gone) == (0, 3, 1)
+        assert f"came from {folder} so far, and come from {new} now" in caplog.text
+        changed.add(more)
+    changed = SimilarityIndex.open(index)
+    places = {changed.path(place): changed.source(place) for place in changed.alive.tolist()}
+    assert places == {f"a/{i}.bmp": str(new) for i in range(1, 4)} | {"z.bmp": str(other)}
+    assert {one.source for one in changed.catalogue.sources} == {str(new), str(other)}
+    for place in changed.alive.tolist():
+        open_stored(changed.source(place), changed.path(place)).close()
+
+
+def test_an_index_keeps_the_place_of_images_of_which_another_store_has_a_few_copies(
+    extractor, tmp_path
+) -> None:
+    folder = write(tmp_path / "photos", [f"{i}.bmp" for i in range(5)])
+    (tmp_path / "few").mkdir()
+    for name in ("0.bmp", "1.bmp"):
+        shutil.copy(folder / name, tmp_path / "few" / name)
+    extractor.extract(folder, tmp_path / "s.h5")
+    extractor.extract(tmp_path / "few", tmp_path / "f.h5")
+    with FeatureStore(tmp_path / "s.h5") as opened, FeatureStore(tmp_path / "f.h5") as few:
+        index = SimilarityIndex.build(opened, "pool4", path=tmp_path / "i")
+        assert index.add(few).unchanged == 2
+    assert {index.source(place) for place in index.alive.tolist()} == {str(folder)}
+
+
 def test_another_source_of_the_same_names_is_refused_with_the_way_to_keep_both(
     extractor, tmp_path
 ) -> None:

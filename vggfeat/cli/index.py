@@ -117,8 +117,9 @@ def build(
 def add(index_path: str, store: str, again: bool, as_json: bool) -> None:
     """Add the images of STORE that INDEX does not hold, or that have changed since.
 
-    Images that have left the sources of STORE, or moved to another path there, are removed. Images
-    that `vggfeat index remove` took away stay out, changed or not, unless --again is given.
+    Images that have left the sources of STORE, or moved to another path there, are removed. Where
+    STORE was extracted from a new place since, INDEX takes it up. Images that `vggfeat index
+    remove` took away stay out, changed or not, unless --again is given.
 
     \b
     Example:

@@ -21,6 +21,7 @@ from vggfeat.index.feeds import KeptFeed, StoreFeed, among
 from vggfeat.index.folder import changing, checksum, commit, write_faiss
 from vggfeat.index.kinds import bytes_each
 from vggfeat.index.limited import to_fill, within_limits
+from vggfeat.index.places import taken_up
 from vggfeat.index.rows import name_of, sources_of
 from vggfeat.index.settings import LeftOut
 from vggfeat.index.vectors import check, opened
@@ -41,13 +42,16 @@ def add(
     place: Path, store: FeatureStore, progress: Progress, *, again: bool = False
 ) -> tuple[Catalogue, AddReport]:
     """Add what is new in a store; see :meth:`vggfeat.index.SimilarityIndex.add`."""
-    with changing(place) as catalogue:
-        if catalogue.settings.augmented:
+    with changing(place) as before:
+        if before.settings.augmented:
             raise SearchError(
                 f"{place} is augmented: its vectors depend on one another. Build it anew from a "
                 "store of all images."
             )
-        catalogue.deciding.check(store.provenance.deciding, catalogue.layer, "index")
+        before.deciding.check(store.provenance.deciding, before.layer, "index")
+        catalogue, ours = taken_up(before, store)
+        if catalogue is not before:
+            catalogue = catalogue.changed(stores=_stores(before, store))
         known = catalogue.rows
         excluded = catalogue.excluded.following(store, catalogue.layer)
         if again:
@@ -56,11 +60,11 @@ def add(
         out = store.done & [path in stays_out for path in store.paths]
         fresh, changed_rows, replaced, unchanged = _compared(known, store, catalogue.layer, ~out)
         feed = StoreFeed(store, catalogue.layer, catalogue.metric, catalogue.whitening, fresh)
-        gone = _gone(catalogue, store, stays_out)
+        gone = _gone(catalogue, store, ours, stays_out)
         known = known.without(gone)
         if not len(fresh):
             report = AddReport(0, 0, unchanged, feed.left_out, len(gone), int(out.sum()))
-            if not len(gone) and excluded == catalogue.excluded:
+            if not len(gone) and excluded == before.excluded and catalogue is before:
                 return catalogue, report
             changed = catalogue.changed(rows=known, excluded=excluded)
             commit(place, changed)
@@ -207,7 +211,9 @@ def _compared(
     return rows, again, gone, unchanged
 
 
-def _gone(catalogue: Catalogue, store: FeatureStore, excluded: frozenset[str]) -> Integers:
+def _gone(
+    catalogue: Catalogue, store: FeatureStore, own: set[str], excluded: frozenset[str]
+) -> Integers:
     """Return places of images that a store had, and whose files are no longer where they were.
 
     One of them whose path belongs to an `excluded` image now, which has moved there, is one too.
@@ -219,9 +225,8 @@ def _gone(catalogue: Catalogue, store: FeatureStore, excluded: frozenset[str]) -
     known, paths, present = catalogue.rows, store.paths, store.present
     sums = np.asarray(store.checksums(catalogue.layer)[:], np.uint32)
     numbers = {path: row for row, path in enumerate(paths)}
-    texts = {one.text for one in store.sources}
     alone = catalogue.stores == (name_of(store),)
-    ours = np.array([source.source in texts for source in catalogue.sources])
+    ours = np.array([source.source in own for source in catalogue.sources])
     gone = []
     for path, place in _places(known).items():
         if path in excluded:

@@ -1,0 +1,106 @@
+"""Taking up new places of sources: an index whose store has moved on to other folders."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vggfeat.index.rows import sources_of
+from vggfeat.sources import within
+
+if TYPE_CHECKING:
+    from vggfeat.index.catalogue import Catalogue
+    from vggfeat.index.comparing import Integers
+    from vggfeat.store import FeatureStore
+
+_log = logging.getLogger(__name__)
+
+
+def taken_up(catalogue: Catalogue, store: FeatureStore) -> tuple[Catalogue, set[str]]:
+    """Let images name the sources that a store brings them from now.
+
+    A source of the index that the store does not have is one of its own at another place if the
+    store has at least half of its images under their paths with the same features. It is one under
+    another name if the place is the same.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    store : FeatureStore
+
+    Returns
+    -------
+    catalogue : Catalogue
+        The same object where there is nothing to take up. Sources that no image is left of are
+        dropped.
+    ours : set of str
+        All sources of the index that are the store's, by their present and former places.
+    """
+    own = [one.text for one in store.sources]
+    texts = [one.source for one in catalogue.sources]
+    roots = {within(text, "")[0] for text in own}
+    ours = {text for text in texts if within(text, "")[0] in roots} | set(own)
+    elsewhere = dict.fromkeys(text for text in texts if text not in ours)
+    if not elsewhere:
+        return catalogue, ours
+    places, rows = _shared(catalogue, store)
+    of = np.array(texts, object)[catalogue.rows.origin]
+    alive = catalogue.rows.alive
+    same = np.asarray(store.checksums(catalogue.layer)[:], np.uint32)[rows]
+    same = same == catalogue.rows.checksum[places]
+    moved = [
+        text
+        for text in elsewhere
+        if (found := int((same & (of[places] == text)).sum()))
+        and 2 * found >= int((of[alive] == text).sum())
+    ]
+    if not moved:
+        return catalogue, ours
+    taken = np.isin(of[places], moved)
+    return _pointed(catalogue, store, places[taken], rows[taken]), ours | set(moved)
+
+
+def _shared(catalogue: Catalogue, store: FeatureStore) -> tuple[Integers, Integers]:
+    """Return places of images whose paths a store knows, and their rows there."""
+    numbers = {path: row for row, path in enumerate(store.paths)}
+    paths = catalogue.rows.paths
+    pairs = [
+        (place, numbers[path])
+        for place in catalogue.rows.alive.tolist()
+        if (path := paths[place]) in numbers
+    ]
+    both = np.array(pairs, np.int64).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
+
+
+def _pointed(
+    catalogue: Catalogue, store: FeatureStore, places: Integers, rows: Integers
+) -> Catalogue:
+    """Return a catalogue in which images at some places are in some rows of a store."""
+    before = [one.source for one in catalogue.sources]
+    sources = [*catalogue.sources, *sources_of(store)]
+    origin, row = catalogue.rows.origin.astype(np.int64), catalogue.rows.row.copy()
+    former = origin[places]
+    origin[places] = len(catalogue.sources) + store.source_numbers(rows)
+    row[places] = rows
+    for old, new in dict.fromkeys(zip(former.tolist(), origin[places].tolist(), strict=True)):
+        _log.warning(
+            "Images of this index came from %s so far, and come from %s now.",
+            before[old], sources[new].source,
+        )  # fmt: skip
+    now = {
+        before[old]: new for old, new in zip(former.tolist(), origin[places].tolist(), strict=True)
+    }
+    excluded = [now.get(before[one], one) for one in catalogue.excluded.origin]
+    # Sources with no image but removed ones are left out; which one those name does not matter.
+    kept = np.unique([*origin[catalogue.rows.alive].tolist(), *excluded])
+    number = np.zeros(len(sources), np.uint16)
+    number[kept] = np.arange(len(kept))
+    return catalogue.changed(
+        sources=tuple(sources[one] for one in kept.tolist()),
+        rows=replace(catalogue.rows, row=row, origin=number[origin]),
+        excluded=replace(catalogue.excluded, origin=tuple(number[excluded].tolist())),
+    )

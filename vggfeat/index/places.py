@@ -91,16 +91,11 @@ def _pointed(
             "Images of this index came from %s so far, and come from %s now.",
             before[old], sources[new].source,
         )  # fmt: skip
-    now = {
-        before[old]: new for old, new in zip(former.tolist(), origin[places].tolist(), strict=True)
-    }
-    excluded = [now.get(before[one], one) for one in catalogue.excluded.origin]
     # Sources with no image but removed ones are left out; which one those name does not matter.
-    kept = np.unique([*origin[catalogue.rows.alive].tolist(), *excluded])
+    kept = np.unique(origin[catalogue.rows.alive])
     number = np.zeros(len(sources), np.uint16)
     number[kept] = np.arange(len(kept))
     return catalogue.changed(
         sources=tuple(sources[one] for one in kept.tolist()),
         rows=replace(catalogue.rows, row=row, origin=number[origin]),
-        excluded=replace(catalogue.excluded, origin=tuple(number[excluded].tolist())),
     )

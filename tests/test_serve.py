@@ -316,7 +316,7 @@ def test_a_changed_index_is_taken_up_by_the_running_server(index, scenes_store, 
         assert client.get(f"/api/thumbnail/{gone[0]['place']}").status_code == 404
 
         with FeatureStore(scenes_store) as store:
-            changed.add(store)
+            changed.add(store, again=True)
         again = ask(client, place=3, k=1, numbering=before["numbering"])
         assert (again[0]["path"], again[0]["place"]) == (gone[0]["path"], 48)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,7 @@ from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.excluded import Excluded
 from vggfeat.index.feeds import KeptFeed, StoreFeed, among
 from vggfeat.index.folder import changing, checksum, commit, write_faiss
-from vggfeat.index.kinds import bytes_each
-from vggfeat.index.limited import to_fill, within_limits
+from vggfeat.index.limited import one_thread_within_limits
 from vggfeat.index.places import taken_up
 from vggfeat.index.rows import name_of, sources_of
 from vggfeat.index.settings import LeftOut
@@ -72,7 +70,7 @@ def add(
         files = catalogue.files
         structure = _structure(place, catalogue)
         path = place / files.vectors
-        with _within_limits(structure, len(known) + len(fresh), files.dimension):
+        with one_thread_within_limits():
             parts, rows, longest = append(path, files, feed, structure, progress)
         sources, origins = _origins(catalogue, store)
         added = feed.rows(rows)
@@ -93,12 +91,6 @@ def add(
             *(len(rows) - replacing, replacing, unchanged, feed.left_out, len(gone), int(out.sum()))
         )
         return changed, report
-
-
-def _within_limits(structure: Any, count: int, dimension: int) -> AbstractContextManager[None]:
-    size = 0 if structure is None else count * bytes_each(structure)
-    needed = to_fill(size, count, dimension)
-    return within_limits(needed, "This change of the index", remedy="build it anew elsewhere")
 
 
 def remove(place: Path, paths: Sequence[str]) -> tuple[Catalogue, int]:
@@ -131,7 +123,7 @@ def compact(place: Path, progress: Progress) -> tuple[Catalogue, int]:
         vectors = opened(place / files.vectors, files.count, files.dimension, mapped=True)
         feed = KeptFeed([(vectors, alive)], kept)
         structure = _structure(place, catalogue)
-        with _within_limits(structure, len(alive), files.dimension):
+        with one_thread_within_limits():
             if structure is None:
                 built = flat(place, feed, progress)
             else:

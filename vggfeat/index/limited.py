@@ -80,11 +80,11 @@ def to_search(queries: int, dimension: int, k: int, wanted: int) -> int:
     """Return the most bytes that a search allocates at a time.
 
     The queries as float64 and as float32, two copies of places and scores, FAISS's block of
-    scores, 64 bytes for each pair of a query and a candidate that is looked at, and the candidates
-    of one query as float32 and twice as float64.
+    scores, 64 bytes for each pair of a query and a candidate that is looked at, and what exact
+    search looks at again of one query, as float32 and twice as float64.
     """
     answers = 2 * 12 * queries * (k + 8)
-    again = 20 * min(1 << 21, wanted * dimension)
+    again = 20 * min(1 << 21, (k + 8) * dimension)
     return 12 * queries * dimension + answers + _COMPARING + _pairs(queries * wanted) + again
 
 
@@ -123,6 +123,23 @@ def within_limits(
         take_buffers(step)
         malloc.return_freed_blocks()
         _check(needed, step, remedy, mapped)
+        yield
+
+
+@contextmanager
+def one_thread_within_limits() -> Iterator[None]:
+    """Give FAISS one thread where memory is limited, without looking whether there is enough.
+
+    For changes of an index that is open: how much of what it holds will be freed meanwhile is not
+    known beforehand.
+    """
+    if room() is None:
+        yield
+        return
+    import faiss  # noqa: F401  (before its threads are limited)
+
+    with one_thread():
+        malloc.return_freed_blocks()
         yield
 
 

@@ -169,6 +169,6 @@ def test_an_index_that_was_opened_before_a_change_answers_as_before(
     after = SimilarityIndex.open(path)
     after.compact()
     with FeatureStore(work / "new.h5") as store:
-        after.add(store)
+        after.add(store, again=True)
     assert before.search(X[:20], 5) == answers
     assert len(SimilarityIndex.open(path)) == NEW

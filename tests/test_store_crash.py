@@ -204,7 +204,7 @@ def small_disk(tmp_path: Path) -> Path:
 @pytest.fixture
 def disk(small_disk: Path) -> object:
     yield small_disk
-    subprocess.run(["umount", small_disk], check=True)
+    subprocess.run(["umount", "--lazy", small_disk], check=True)  # others may be looking at it
 
 
 def full(disk: Path) -> None:

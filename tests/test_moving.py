@@ -276,9 +276,7 @@ def test_images_kept_under_another_source_are_not_moved(photos, tmp_path):
 
 
 @pytest.mark.parametrize("disk", ["same", "other"])
-def test_a_kill_at_any_moment_loses_nothing_and_can_be_undone(tmp_path, disk):
-    seed = int(os.environ.get("VGGFEAT_SEED", time.time_ns() % 1_000_000))
-    print(f"VGGFEAT_SEED={seed}")
+def test_a_kill_at_any_moment_loses_nothing_and_can_be_undone(tmp_path, disk, chance):
     photos = tmp_path / "photos"
     (photos / "a").mkdir(parents=True)
     (photos / "best.jpg").write_bytes(b"best")
@@ -300,15 +298,15 @@ def test_a_kill_at_any_moment_loses_nothing_and_can_be_undone(tmp_path, disk):
     )
     aside = tmp_path / "aside"
     place = str(Path(__file__).parent)
-    for round_ in range(3):
+    for _round in range(3):
         child = subprocess.Popen(
             [sys.executable, "-c", program, place, str(photos), str(aside), disk],
             stdout=subprocess.PIPE,
         )
         assert child.stdout is not None
-        for _ in range(3 + (seed + 5 * round_) % 8):
+        for _ in range(chance.randint(3, 10)):
             child.stdout.readline()
-        time.sleep((seed * (round_ + 1)) % 97 / 97 * 0.004)
+        time.sleep(chance.uniform(0, 0.004))
         child.send_signal(signal.SIGKILL)
         child.communicate()
         found = files_of(photos)

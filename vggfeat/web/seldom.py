@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 EVERY_SECONDS = 60
@@ -22,16 +22,20 @@ class Seldom(logging.Filter):
     ----------
     every : float
         Seconds.
+    clock : callable
+        Gives the time in seconds.
     """
 
-    def __init__(self, every: float = EVERY_SECONDS) -> None:
+    def __init__(
+        self, every: float = EVERY_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__()
-        self._every = every
+        self._every, self._clock = every, clock
         self._told: dict[tuple[str, str, int], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to print a message."""
-        kind, now = (record.name, record.pathname, record.lineno), time.monotonic()
+        kind, now = (record.name, record.pathname, record.lineno), self._clock()
         last, left_out = self._told.get(kind, (float("-inf"), 0))
         if now - last < self._every:
             self._told[kind] = (last, left_out + 1)

@@ -26,7 +26,7 @@ from vggfeat.web.seldom import Seldom
 from vggfeat.web.serving import server_of
 
 QUICK = Patience(
-    head=0.4, body=0.4, rate=1 << 20, taking=0.4, closing=0.4, stopping=1, look=0.05, connections=20
+    head=1.5, body=1.5, rate=1 << 20, taking=0.4, closing=0.4, stopping=1, look=0.05, connections=20
 )
 HEAD = b"GET /api/info HTTP/1.1\r\nHost: localhost\r\n"
 FORM = (

@@ -8,6 +8,7 @@ covers the most that a step takes. Without a limit nothing of this happens.
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -188,10 +189,14 @@ def _kilobytes(status: str, name: str) -> int:
 
 
 def _check(needed: int, step: str, remedy: str, mapped: int = 0) -> None:
-    found = room()
-    if found is None:
+    wanted_bytes = (needed, needed + mapped)
+    if (found := room()) is None:
         return
-    for left, wanted, flag in zip(found, (needed, needed + mapped), "dv", strict=True):
+    if any(left is not None and left < one for left, one in zip(found, wanted_bytes, strict=True)):
+        gc.collect()  # what nobody holds any more counts until it is collected
+        malloc.return_freed_blocks()
+        found = room() or found
+    for left, wanted, flag in zip(found, wanted_bytes, "dv", strict=True):
         if left is not None and left < wanted:
             raise SearchError(
                 f"{step} takes up to {amount(wanted)} of memory, and the limit of this process "

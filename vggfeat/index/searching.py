@@ -111,13 +111,39 @@ class Searcher:
         if wanted >= count:  # all would be compared
             return self._exact(queries, k, chosen)
         step = max(1, min(_QUERIES, _PAIRS // wanted))
-        if len(queries) <= step:
-            return self._approximate(queries, k, count, chosen, wanted)
         parts = [
-            self._approximate(queries[start : start + step], k, count, chosen, wanted)
-            for start in range(0, len(queries), step)
+            self._proposed(queries[start : start + step], k, count, chosen, wanted)
+            for start in range(0, max(1, len(queries)), step)
         ]
+        if len(parts) == 1:
+            return parts[0]
         return np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts])
+
+    def _proposed(
+        self,
+        queries: npt.NDArray[np.float64],
+        k: int,
+        count: int,
+        chosen: Selection | None,
+        wanted: int,
+    ) -> tuple[Integers, Vectors]:
+        """Search approximately, with fewer queries at a time where memory does not suffice.
+
+        What FAISS sets aside for tables grows with the queries, the lists that each visits and
+        the kind of codes.
+        """
+        try:
+            return self._approximate(queries, k, count, chosen, wanted)
+        except MemoryError as error:
+            if len(queries) < 2:
+                raise SearchError(
+                    f"There is not enough memory to search for one query in {count:,} images with "
+                    f"{wanted:,} candidates. Raise the limit, or ask for fewer neighbours."
+                ) from error
+        half = len(queries) // 2
+        first = self._proposed(queries[:half], k, count, chosen, wanted)
+        second = self._proposed(queries[half:], k, count, chosen, wanted)
+        return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
 
     def within(
         self,

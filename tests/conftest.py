@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import signal
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,16 @@ def chance() -> random.Random:
     seed = int(os.environ.get("VGGFEAT_TEST_SEED") or random.SystemRandom().randrange(2**32))
     print(f"VGGFEAT_TEST_SEED={seed}")
     return random.Random(seed)
+
+
+def settle(path: Path) -> None:
+    """Wait until the time of a file's last change is trusted.
+
+    A change within the clock's last tick could bear the same time (docs/store-format.md), so the
+    bytes of such files are looked at again.
+    """
+    while time.time_ns() - path.stat().st_ctime_ns < 100_000_000:
+        time.sleep(0.01)
 
 
 def heed_interrupts() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from index_rows import make_store
 
-# So many that a quarter holds, beside what grows with them, FAISS's 16 MiB for any comparison.
+# So many that a third holds, beside what grows with them, FAISS's 16 MiB for any comparison.
 ROWS, WIDTH = 62_000, 1024
 TWO_THREADS = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
 CODE = """
@@ -41,14 +41,14 @@ print("done", len(index))
 @pytest.mark.skipif(
     sys.platform != "linux", reason="RLIMIT_DATA counts what is allocated on Linux only"
 )
-def test_a_quarter_of_what_the_features_take_suffices_to_build_search_and_compact(
+def test_a_third_of_what_the_features_take_suffices_to_build_search_and_compact(
     tmp_path: Path,
 ) -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(300, WIDTH)).astype(np.float32)
     X = centres[rng.integers(0, 300, ROWS)] + rng.standard_normal((ROWS, WIDTH), np.float32)
     store = make_store(tmp_path / "s.h5", X)
-    room = X.nbytes // 4
+    room = X.nbytes // 3
     for kind in ("flat", "IVF64,PQ64x4fs"):
         words = [kind, str(store), str(tmp_path / "i"), str(room)]
         done = subprocess.run(

@@ -8,14 +8,13 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from conftest import draw
+from conftest import draw, settle
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
@@ -41,9 +40,7 @@ def pictures(tmp_path) -> list[Path]:
     paths = [tmp_path / "images" / f"{number:02d}.png" for number in range(16)]
     for number, path in enumerate(paths):
         draw(70, 66, seed=number % 2 + 10 * number).save(path)
-    # Times within the last tick are not trusted (docs/store-format.md): bytes are looked at.
-    while time.time_ns() - paths[-1].stat().st_ctime_ns < 100_000_000:
-        time.sleep(0.01)
+    settle(paths[-1])
     return paths
 
 

@@ -19,8 +19,9 @@ import pytest
 from vggfeat.errors import SourceError
 from vggfeat.evaluation import beneath, moving
 from vggfeat.evaluation.duplicates import Copies, Copy
-from vggfeat.evaluation.moving import LIST, Moved, move_spare
+from vggfeat.evaluation.moving import LIST, Moved, move_back, move_spare
 from vggfeat.evaluation.originality import FileFacts
+from vggfeat.files import encode_path
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders are opened as on Unix")
 
@@ -60,14 +61,6 @@ def photos(tmp_path) -> Path:
 def group(photos) -> Copies:
     """The two files, the first the best, as a group."""
     return group_of(copy_of(photos, "best.jpg"), copy_of(photos, "a/one.jpg"))
-
-
-def undo(aside: Path) -> None:
-    """Do as the documentation says."""
-    with (aside / LIST).open(newline="") as file:
-        for line in csv.DictReader(file):
-            if not Path(line["from"]).exists():
-                shutil.move(line["to"], line["from"])
 
 
 def test_a_taken_name_gets_a_number_and_is_not_overwritten(photos, tmp_path):
@@ -185,7 +178,7 @@ def test_images_of_several_sources_are_moved_below_the_names_of_their_sources(tm
     assert set(files_of(tmp_path)) == {
         *("one/a.jpg", "aside/two/a.jpg", "aside/two/b/a.jpg", f"aside/{LIST}")
     }
-    undo(tmp_path / "aside")
+    move_back(tmp_path / "aside")
     assert (tmp_path / "two" / "b" / "a.jpg").read_bytes() == b"same"
 
 
@@ -219,7 +212,7 @@ def test_a_true_second_file_system_does_as_the_first(photos, group, tmp_path):
         moved = move_spare([group], shelf)
         assert len(moved.moved) == 1
         assert files_of(shelf)["a/one.jpg"] == b"copy"
-        undo(shelf)
+        move_back(shelf)
         assert set(files_of(photos)) == {"best.jpg", "a/one.jpg"}
     finally:
         shutil.rmtree(shelf, ignore_errors=True)
@@ -275,6 +268,70 @@ def test_images_kept_under_another_source_are_not_moved(photos, tmp_path):
     assert set(files_of(photos)) == {"best.jpg", "a/one.jpg"}
 
 
+def test_an_unfinished_copy_of_a_killed_run_is_never_put_back(photos, group, tmp_path):
+    """The killed run and the next both list the image; only the second has moved it."""
+    aside = tmp_path / "aside"
+    program = (
+        "import os, signal, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from test_moving import _other_disk, copy_of, group_of\n"
+        "from vggfeat.evaluation import moving\n"
+        "moving.renamed = _other_disk\n"
+        "def killed(file):\n"
+        "    if file.writable():\n"
+        "        file.truncate(2)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return sha256_of(file)\n"
+        "sha256_of, moving.sha256_of = moving.sha256_of, killed\n"
+        "photos = Path(sys.argv[2])\n"
+        "group = group_of(copy_of(photos, 'best.jpg'), copy_of(photos, 'a/one.jpg'))\n"
+        "moving.move_spare([group], sys.argv[3])\n"
+    )
+    command = [sys.executable, "-c", program, str(Path(__file__).parent), photos, aside]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert (aside / "a" / "one.jpg").read_bytes() == b"co"
+    moved = move_spare([group], aside).moved
+    assert files_of(photos) == {"best.jpg": b"best"}
+    assert move_back(aside) == Moved(tuple((new, old) for old, new in moved), ())
+    assert files_of(photos) == {"best.jpg": b"best", "a/one.jpg": b"copy"}
+
+
+def test_moving_back_overwrites_nothing_and_takes_nothing_from_elsewhere(photos, group, tmp_path):
+    aside = tmp_path / "aside"
+    move_spare([group], aside)
+    (photos / "a" / "one.jpg").write_bytes(b"mine")
+    assert move_back(aside) == Moved((), ())
+    assert (photos / "a" / "one.jpg").read_bytes() == b"mine"
+    (photos / "a" / "one.jpg").unlink()
+    (aside / "a" / "one.jpg").unlink()
+    ((path, reason),) = move_back(aside).left
+    assert path == str(photos / "a" / "one.jpg")
+    assert "no such file" in reason
+    stranger = tmp_path / "secret"
+    stranger.write_text("key")
+    for outside in (stranger, f"{aside}/../secret", f"{aside}/..", aside, "secret", ""):
+        (aside / LIST).write_text(f"from,to\n{tmp_path / 'shown'},{outside}\n")
+        with pytest.raises(SourceError, match="not in"):
+            move_back(aside)
+    (aside / LIST).write_bytes(b"\xff\xfe\0")
+    with pytest.raises(SourceError, match="cannot be read"):
+        move_back(aside)
+    assert stranger.read_text() == "key"
+
+
+def test_names_that_are_no_utf8_are_put_back(photos, tmp_path):
+    name = os.fsdecode(b"a/caf\xe9.jpg")
+    try:
+        (photos / name).write_bytes(b"copy")
+    except OSError:
+        pytest.skip("this file system has only names in UTF-8")
+    spare = replace(copy_of(photos, encode_path(name), photos / name), source=str(photos))
+    move_spare([group_of(copy_of(photos, "best.jpg"), spare)], tmp_path / "aside")
+    assert not (photos / name).exists()
+    move_back(tmp_path / "aside")
+    assert (photos / name).read_bytes() == b"copy"
+
+
 @pytest.mark.parametrize("disk", ["same", "other"])
 def test_a_kill_at_any_moment_loses_nothing_and_can_be_undone(tmp_path, disk, chance):
     photos = tmp_path / "photos"
@@ -314,5 +371,5 @@ def test_a_kill_at_any_moment_loses_nothing_and_can_be_undone(tmp_path, disk, ch
         listed = {str(Path(line["from"]).relative_to(photos)): line["to"] for line in lines}
         for name, data in before.items():
             assert found[name] == data if name in found else Path(listed[name]).read_bytes() == data
-        undo(aside)
+        move_back(aside)
         assert files_of(photos) == before

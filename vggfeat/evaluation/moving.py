@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import shutil
 import stat
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -118,9 +119,10 @@ def move_spare(
     A file keeps its path as the store knows it: below its source, or below the name of its source
     where there are several; where that is taken in `target`, a number is added.
     Each move is written to :data:`LIST` there before it is made, as a line of where from and
-    where to. After a kill at any moment each line is one of two: `from` is there and whole, and
-    the move was not made (a file at `to`, if any, is an unfinished copy to another disk); or
-    `from` is gone and `to` is whole. Moving `to` back to `from` where `from` is gone undoes all.
+    where to. After a kill at any moment the last line of a file is one of two: `from` is there
+    and whole, and the move was not made (a file at `to`, if any, is an unfinished copy to another
+    disk); or `from` is gone and `to` is whole. A run after a kill writes a second line of the
+    same file, so :func:`move_back` goes from the last line to the first.
 
     Parameters
     ----------
@@ -155,6 +157,52 @@ def move_spare(
             f"Moving to {target} ended after {len(moved):,} images: {system_reason(error)}. "
             f"{folder / LIST} says where each was."
         ) from error
+    return Moved(tuple(moved), tuple(left))
+
+
+def move_back(target: str | os.PathLike[str]) -> Moved:
+    """Undo :func:`move_spare`: put every image back to where it was, unless something is there.
+
+    Parameters
+    ----------
+    target : path
+        The folder that images were moved to, with its :data:`LIST`, which stays.
+
+    Returns
+    -------
+    Moved
+        Where each is again; as left, what has gone from `target`, or could not be moved.
+
+    Raises
+    ------
+    SourceError
+        The folder holds no list that can be read, or the list names files outside the folder.
+    """
+    folder = Path(os.path.realpath(target))
+    try:
+        with (folder / LIST).open(encoding="utf-8", newline="") as file:
+            lines = [(line["from"], line["to"]) for line in csv.DictReader(file)]
+        pairs = [(Path(decode_path(old)), Path(decode_path(new))) for old, new in lines]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise SourceError(
+            f"{folder / LIST} cannot be read as a list of moved images: {error}. Give the folder "
+            "that they were moved to."
+        ) from None
+    for _old, new in pairs:
+        inside = Path(os.path.realpath(new.parent)).is_relative_to(folder)
+        if not inside or new.name == "..":
+            raise SourceError(f"{folder / LIST} names {new}, which is not in {folder}.")
+    moved: list[tuple[str, str]] = []
+    left: list[tuple[str, str]] = []
+    for (line_from, line_to), (old, new) in reversed(list(zip(lines, pairs, strict=True))):
+        if os.path.lexists(old):
+            continue  # the move was not made, or is undone
+        try:
+            old.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(new, old)
+            moved.append((line_to, line_from))
+        except OSError as error:
+            left.append((line_from, system_reason(error)))
     return Moved(tuple(moved), tuple(left))
 
 

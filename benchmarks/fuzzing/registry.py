@@ -1,0 +1,7 @@
+"""All kinds of files that are tried."""
+
+from __future__ import annotations
+
+from fuzzing import stores
+
+KINDS = {kind.name: kind for kind in (*stores.KINDS,)}

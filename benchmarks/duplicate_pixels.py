@@ -20,8 +20,8 @@ import numpy as np
 from duplicate_versions import ALTERED, COPIES, ORIGINAL, pages, photographs, write_versions
 
 from vggfeat.cli.output import table
-from vggfeat.evaluation.aligning import Picture
-from vggfeat.evaluation.verifying import compared
+from vggfeat.duplicates.aligning import Picture
+from vggfeat.duplicates.verifying import compared
 from vggfeat.images import decode
 
 

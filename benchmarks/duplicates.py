@@ -26,8 +26,8 @@ from duplicate_versions import ALTERED, COPIES, pages, photographs, write_versio
 
 from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
 from vggfeat.cli.output import table
-from vggfeat.evaluation.duplicates import Duplicates, find_duplicates
-from vggfeat.index.duplicates import SHARE, calibrated
+from vggfeat.duplicates import Duplicates, find_duplicates
+from vggfeat.duplicates.candidates import SHARE, calibrated
 
 
 @click.command()

@@ -20,12 +20,12 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from sklearn.datasets import load_sample_images
 
 from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
+from vggfeat.duplicates import Duplicates, candidates, find_duplicates
+from vggfeat.duplicates.candidates import SHARE, calibrated, near
+from vggfeat.duplicates.moving import LIST
 from vggfeat.errors import SearchError
-from vggfeat.evaluation.duplicates import Duplicates, find_duplicates
-from vggfeat.evaluation.moving import LIST
 from vggfeat.images import decode, size_of
-from vggfeat.index import Expansion, duplicates
-from vggfeat.index.duplicates import SHARE, calibrated, near
+from vggfeat.index import Expansion
 from vggfeat.report import duplicates_page, size_text
 
 COPIED = ["00.jpg", "01.jpg", "02.jpg"]
@@ -185,7 +185,7 @@ def test_near_images_are_those_of_brute_force(count, kinds, cosine, metric, bloc
     tied = scores >= threshold if metric == "cosine" else scores <= threshold
     np.fill_diagonal(tied, False)
     with pytest.MonkeyPatch.context() as small:  # many blocks
-        small.setattr(duplicates, "_BLOCK", block)
+        small.setattr(candidates, "_BLOCK", block)
         found, left_out = near(index_of(X, metric), threshold, most)
     assert left_out == np.maximum(tied.sum(axis=1) - most, 0).sum()
     assert sorted(found) == np.flatnonzero(tied.any(axis=1)).tolist()

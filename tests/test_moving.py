@@ -16,11 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from vggfeat.duplicates import Copies, Copy, beneath, moving
+from vggfeat.duplicates.moving import LIST, Moved, move_back, move_spare
+from vggfeat.duplicates.originality import FileFacts
 from vggfeat.errors import SourceError
-from vggfeat.evaluation import beneath, moving
-from vggfeat.evaluation.duplicates import Copies, Copy
-from vggfeat.evaluation.moving import LIST, Moved, move_back, move_spare
-from vggfeat.evaluation.originality import FileFacts
 from vggfeat.files import encode_path
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders are opened as on Unix")
@@ -275,7 +274,7 @@ def test_an_unfinished_copy_of_a_killed_run_is_never_put_back(photos, group, tmp
         "import os, signal, sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
         "from test_moving import _other_disk, copy_of, group_of\n"
-        "from vggfeat.evaluation import moving\n"
+        "from vggfeat.duplicates import moving\n"
         "moving.renamed = _other_disk\n"
         "def killed(file):\n"
         "    if file.writable():\n"
@@ -345,7 +344,7 @@ def test_a_kill_at_any_moment_loses_nothing_and_can_be_undone(tmp_path, disk, ch
         "import sys, errno; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
         "from test_moving import _other_disk, copy_of, group_of\n"
-        "from vggfeat.evaluation import moving\n"
+        "from vggfeat.duplicates import moving\n"
         "if sys.argv[4] == 'other': moving.renamed = _other_disk\n"
         "photos = Path(sys.argv[2])\n"
         f"names = [n for n in {names!r} if (photos / n).exists()]\n"

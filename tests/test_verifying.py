@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_images
 
-from vggfeat.evaluation.aligning import Picture
-from vggfeat.evaluation.verifying import compared
+from vggfeat.duplicates.aligning import Picture
+from vggfeat.duplicates.verifying import compared
 
 
 @pytest.fixture(scope="module")

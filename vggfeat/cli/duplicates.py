@@ -13,8 +13,7 @@ from vggfeat.cli.output import json_option, print_json, printable, progress_bar,
 from vggfeat.cli.stages import stages
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation.duplicates import Duplicates
-    from vggfeat.evaluation.moving import Moved
+    from vggfeat.duplicates import Duplicates, Moved
     from vggfeat.index import SimilarityIndex
     from vggfeat.index.building import Progress
     from vggfeat.sources import Originals
@@ -77,8 +76,7 @@ def duplicates(
       vggfeat duplicates photos.h5 --layer relu7 --html copies.html
       vggfeat duplicates photos.index --threshold 0.98 --move-to ~/copies
     """
-    from vggfeat.evaluation.duplicates import find_duplicates
-    from vggfeat.evaluation.moving import check_target
+    from vggfeat.duplicates import check_target, find_duplicates
     from vggfeat.report import destination
     from vggfeat.report.text import counted
 
@@ -218,14 +216,14 @@ def _write_page(
 
 
 def _moved(found: Duplicates, target: str) -> Moved:
-    from vggfeat.evaluation.moving import move_spare
+    from vggfeat.duplicates import move_spare
 
     with progress_bar("Moving", "image", len(found.spare)) as bar:
         return move_spare(found.groups, target, bar.update)
 
 
 def _tell_moved(moved: Moved, target: str) -> None:
-    from vggfeat.evaluation.moving import LIST
+    from vggfeat.duplicates.moving import LIST
     from vggfeat.report.text import counted
 
     click.echo(

@@ -15,7 +15,7 @@ from vggfeat.report.thumbnails import original, picture
 from vggfeat.sources import Originals
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation.duplicates import Copies, Copy, Duplicates
+    from vggfeat.duplicates import Copies, Copy, Duplicates
 
 LARGE, SMALL = 560, 320
 """Longest side of pictures in pixels, where there are few images and where there are many."""
@@ -42,7 +42,7 @@ def duplicates_page(
     path : path
         The HTML file to make or replace.
     found : Duplicates
-        See :func:`vggfeat.evaluation.duplicates.find_duplicates`.
+        See :func:`vggfeat.duplicates.find_duplicates`.
     name : str
         Of the store or index.
     explanation : str

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from vggfeat.duplicates.aligning import orientation
+from vggfeat.duplicates.beneath import sha256_of
 from vggfeat.errors import ImageError, SourceError
-from vggfeat.evaluation.aligning import orientation
-from vggfeat.evaluation.beneath import sha256_of
 from vggfeat.images import decoded, size_of
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation.verifying import Verification
+    from vggfeat.duplicates.verifying import Verification
     from vggfeat.sources import Originals
 
 LOSSLESS = frozenset({"PNG", "BMP", "DIB", "TIFF", "GIF", "PPM", "TGA", "SGI", "PCX"})

@@ -3,7 +3,7 @@
 Two images count as near-identical where they are much nearer to one another than an image usually
 is to the nearest that differs from it. How near that is depends on layer, network and collection,
 so it is read off the index itself, see :func:`calibrated`. Whether they are copies, their pixels
-say: :mod:`vggfeat.evaluation.duplicates`.
+say: :mod:`~vggfeat.duplicates.verifying`.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ def placed(first: Picture, second: Picture) -> tuple[Placing, Picture]:
     -------
     Placing
         The best hypothesis, refined; whether it is right is for
-        :func:`vggfeat.evaluation.verifying.compared` to say.
+        :func:`vggfeat.duplicates.verifying.compared` to say.
     Picture
         The second picture, turned.
     """

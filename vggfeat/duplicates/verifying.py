@@ -1,6 +1,6 @@
 """Whether one picture is a copy of another, by their pixels.
 
-Both are laid over one another (:mod:`vggfeat.evaluation.aligning`) and compared in windows of 8 x
+Both are laid over one another (:mod:`vggfeat.duplicates.aligning`) and compared in windows of 8 x
 8 pixels, four apart, at the coarser one's resolution, 512 pixels on the longer side at most, and
 what passes for a copy again at 1,024; where their resolutions differ, at three quarters of that,
 since it is not known how one was resized. Each channel of the second is first brought to the
@@ -31,7 +31,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.evaluation.aligning import SIDE, Floats, Picture, Placing, grid, placed
+from vggfeat.duplicates.aligning import SIDE, Floats, Picture, Placing, grid, placed
 
 Outcome = Literal["copy", "unsure", "different"]
 

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vggfeat.errors import SourceError
-from vggfeat.evaluation.beneath import (
+from vggfeat.duplicates.beneath import (
     beside_nothing,
     descended,
     open_plain,
@@ -28,6 +27,7 @@ from vggfeat.evaluation.beneath import (
     renamed,
     sha256_of,
 )
+from vggfeat.errors import SourceError
 from vggfeat.files import decode_path, encode_path, system_reason
 from vggfeat.sources import within
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import BinaryIO
 
-    from vggfeat.evaluation.duplicates import Copies, Copy
+    from vggfeat.duplicates.finding import Copies, Copy
 
 LIST = "moved.csv"
 """Name of the list, in the folder that images are moved to, of where each was."""
@@ -127,7 +127,7 @@ def move_spare(
     Parameters
     ----------
     groups : sequence of Copies
-        See :func:`~vggfeat.evaluation.duplicates.find_duplicates`.
+        See :func:`~vggfeat.duplicates.finding.find_duplicates`.
     target : path
         Made if need be.
     progress : callable

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from vggfeat.duplicates import candidates
+from vggfeat.duplicates.aligning import Picture
+from vggfeat.duplicates.candidates import Threshold
+from vggfeat.duplicates.originality import FileFacts, facts_of, rank, second_is_original
+from vggfeat.duplicates.verifying import Verification, compared
 from vggfeat.errors import ImageError, SourceError
-from vggfeat.evaluation.aligning import Picture
-from vggfeat.evaluation.originality import FileFacts, facts_of, rank, second_is_original
-from vggfeat.evaluation.verifying import Verification, compared
 from vggfeat.files import decode_path
 from vggfeat.images import decoded
-from vggfeat.index import duplicates
 from vggfeat.sources import Originals, within
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from vggfeat.index import SimilarityIndex
     from vggfeat.index.building import Progress
-    from vggfeat.index.duplicates import Threshold
 
 Verdict = Literal["best", "identical", "copy", "likely"]
 
@@ -185,7 +185,7 @@ def find_duplicates(
         By cosine or Euclidean distance.
     threshold : float, optional
         Least cosine, or greatest distance, of images whose pixels are compared; by default read
-        off the index, see :func:`vggfeat.index.duplicates.calibrated`.
+        off the index, see :func:`vggfeat.duplicates.candidates.calibrated`.
     progress : callable
         Told the stage, how many more of it are done, and how many there are.
     images : Originals, optional
@@ -197,11 +197,11 @@ def find_duplicates(
         The index is by inner product or augmented, or, for a default, too small.
     """
     chosen = (
-        duplicates.calibrated(index, progress=progress)
+        candidates.calibrated(index, progress=progress)
         if threshold is None
-        else duplicates.Threshold(threshold)
+        else Threshold(threshold)
     )
-    near, left_out = duplicates.near(index, chosen.score, CANDIDATES, progress)
+    near, left_out = candidates.near(index, chosen.score, CANDIDATES, progress)
     images = images or Originals([source.source for source in index.catalogue.sources])
     found = _Finding(index, near, images)
     groups = found.groups(progress)
@@ -278,7 +278,7 @@ class _Finding:
 
     def _group(self, best: int, members: list[int], likely: list[int]) -> Copies:
         places = [best, *members, *likely]
-        scores = duplicates.similarities(self._index, best, np.array(places))
+        scores = candidates.similarities(self._index, best, np.array(places))
         images = [
             self._image(best, place, float(score), place in likely)
             for place, score in zip(places, scores, strict=True)

@@ -44,10 +44,10 @@ from sklearn.svm import LinearSVC
 
 from vggfeat.probe import LinearProbe
 from vggfeat.probe.choosing import GRID, by_precision, parts_of
-from vggfeat.probe.rows import Rows, moments
 from vggfeat.probe.split import rarest
 from vggfeat.probe.targets import Targets, multi_label
 from vggfeat.probe.training import Training
+from vggfeat.solver.rows import Rows, moments
 
 FOLDS = 3
 SHIFT = {"voc": 0.12, "caltech": 0.20}  # how far classes shift factors: how easy the problem is

@@ -19,18 +19,18 @@ from vggfeat.errors import ProbeError
 from vggfeat.metrics import average_precision
 from vggfeat.probe import LinearProbe, evaluate, indicator, stratified_folds
 from vggfeat.probe import train as train_probe
-from vggfeat.probe.cholesky import Cholesky
 from vggfeat.probe.choosing import GRID, by_precision, by_recall, chosen, parts_of
-from vggfeat.probe.conjugate import conjugate_gradients
-from vggfeat.probe.deflation import Deflation
-from vggfeat.probe.factors import HELD_BYTES, Factors
-from vggfeat.probe.losses import Logistic, Multinomial, SquaredHinge
-from vggfeat.probe.newton import minimise
-from vggfeat.probe.rows import Rows, unit_length
-from vggfeat.probe.spaces import Features, Gram, gram
 from vggfeat.probe.split import rarest
 from vggfeat.probe.targets import multi_label, single_label
 from vggfeat.probe.training import Training
+from vggfeat.solver.cholesky import Cholesky
+from vggfeat.solver.conjugate import conjugate_gradients
+from vggfeat.solver.deflation import Deflation
+from vggfeat.solver.factors import HELD_BYTES, Factors
+from vggfeat.solver.losses import Logistic, Multinomial, SquaredHinge
+from vggfeat.solver.newton import minimise
+from vggfeat.solver.rows import Rows, unit_length
+from vggfeat.solver.spaces import Features, Gram, gram
 from vggfeat.store import FeatureStore
 
 Array = npt.NDArray[np.float64]
@@ -420,7 +420,7 @@ def test_an_impossible_validation_is_named(validation):
 @pytest.mark.parametrize("shape", [(200, 10, 3), (40, 60, 3)])
 @pytest.mark.parametrize("classifier", ["svm", "logreg"])
 def test_rows_in_a_file_give_what_rows_in_memory_do(classifier, shape, tmp_path, monkeypatch):
-    monkeypatch.setattr("vggfeat.probe.rows.BLOCK_BYTES", 17 * 8 * shape[1])  # 17 rows a block
+    monkeypatch.setattr("vggfeat.solver.rows.BLOCK_BYTES", 17 * 8 * shape[1])  # 17 rows a block
     X, y = draw(*shape)
     X = np.float32(5 * X)
     with h5py.File(tmp_path / "rows.h5", "w") as file:
@@ -459,7 +459,7 @@ def bytes_promised(n: int, d: int, m: int, block: int) -> int:
 @pytest.mark.parametrize("classifier", ["svm", "logreg"])
 def test_a_store_larger_than_memory_is_learnt_block_by_block(classifier, tmp_path, monkeypatch):
     block = 4 * 8 * 40_000  # four rows
-    monkeypatch.setattr("vggfeat.probe.rows.BLOCK_BYTES", block)
+    monkeypatch.setattr("vggfeat.solver.rows.BLOCK_BYTES", block)
     rng = np.random.default_rng(0)
     X = rng.standard_normal((100, 40_000), np.float32)
     X[:, :40] *= 8

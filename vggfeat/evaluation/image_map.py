@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import PlotError
 from vggfeat.evaluation.projection import METHODS, Method, Projection, project
-from vggfeat.probe.rows import unit_length
+from vggfeat.solver.rows import unit_length
 from vggfeat.store.targets import Targets
 
 if TYPE_CHECKING:

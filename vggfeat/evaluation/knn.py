@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.evaluation.nearest import METRICS, STEPS, Metric, nearest
-from vggfeat.probe.rows import Reader
+from vggfeat.solver.rows import Reader
 
 Integers = npt.NDArray[np.int64]
 Rows = npt.ArrayLike | Reader

@@ -38,7 +38,7 @@ from vggfeat.evaluation.memory import check_memory
 from vggfeat.evaluation.naming import naming
 from vggfeat.metrics import Interval, accuracy, mean_class_recall, mean_interval
 from vggfeat.probe import LinearProbe
-from vggfeat.probe.rows import unit_length
+from vggfeat.solver.rows import unit_length
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore

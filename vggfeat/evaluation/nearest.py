@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.probe.rows import Reader
+from vggfeat.solver.rows import Reader
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -21,7 +21,7 @@ from vggfeat.evaluation.memory import available_memory
 from vggfeat.evaluation.nearest import Metric
 from vggfeat.metrics import Share, accuracy_interval, recall_interval
 from vggfeat.probe import stratified_split
-from vggfeat.probe.rows import Reader
+from vggfeat.solver.rows import Reader
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore

@@ -2,8 +2,8 @@
 
 :mod:`~vggfeat.probe.classifier` is what one touches; below it :mod:`~vggfeat.probe.choosing` finds
 C, :mod:`~vggfeat.probe.training` solves for all classes and values of C on the same rows, by
-:mod:`~vggfeat.probe.newton`'s method for the :mod:`~vggfeat.probe.losses`, in
-:mod:`~vggfeat.probe.spaces` that suit the shape of the data. :mod:`~vggfeat.probe.labelled` finds
+:mod:`vggfeat.solver`, in spaces that suit the shape of the data; what is solved for, the
+:mod:`~vggfeat.probe.targets` say. :mod:`~vggfeat.probe.labelled` finds
 a store's rows, :mod:`~vggfeat.probe.reading` reads them, :mod:`~vggfeat.probe.split` divides them,
 :mod:`~vggfeat.probe.scoring` measures, with :mod:`~vggfeat.probe.results` of one label an image or
 of several, and :mod:`~vggfeat.probe.saved` keeps the classifier.

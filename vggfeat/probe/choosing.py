@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.metrics import average_precision, mean_class_recall
-from vggfeat.probe.rows import Positions
 from vggfeat.probe.split import stratified_folds, stratified_split
 from vggfeat.probe.targets import Targets
 from vggfeat.probe.training import Progress, Training
+from vggfeat.solver.rows import Positions
 
 Array = npt.NDArray[np.float64]
 Parts = list[tuple[Positions, Positions]]

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.probe.reading import StoreRows
-from vggfeat.probe.rows import Positions
 from vggfeat.probe.split import rarest
 from vggfeat.probe.targets import indicator
+from vggfeat.solver.rows import Positions
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
-from vggfeat.probe.rows import Positions
+from vggfeat.solver.rows import Positions
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore
@@ -22,7 +22,7 @@ _FREE = Path("/proc/meminfo")
 
 
 class StoreRows:
-    """Rows of a layer as vectors, a :class:`~vggfeat.probe.rows.Reader`.
+    """Rows of a layer as vectors, a :class:`~vggfeat.solver.rows.Reader`.
 
     Parameters
     ----------

@@ -14,10 +14,10 @@ from vggfeat.probe.classifier import LinearProbe
 from vggfeat.probe.labelled import Labelled
 from vggfeat.probe.reading import StoreRows
 from vggfeat.probe.results import MultiLabelResult, Prediction, ProbeResult
-from vggfeat.probe.rows import Rows
 from vggfeat.probe.split import stratified_split
 from vggfeat.probe.targets import Classifier
 from vggfeat.probe.training import Progress
+from vggfeat.solver.rows import Rows
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from sklearn.utils.class_weight import compute_class_weight
 
 from vggfeat.errors import ProbeError
-from vggfeat.probe.losses import Logistic, Loss, Multinomial, SquaredHinge
-from vggfeat.probe.rows import Positions
+from vggfeat.solver.losses import Logistic, Loss, Multinomial, SquaredHinge
+from vggfeat.solver.rows import Positions
 
 Array = npt.NDArray[np.float64]
 Classifier = Literal["svm", "logreg"]

@@ -26,11 +26,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.malloc import keep_freed_blocks
-from vggfeat.probe.deflation import Deflation
-from vggfeat.probe.newton import Solution, minimise
-from vggfeat.probe.rows import Positions, Rows, moments
-from vggfeat.probe.spaces import Features, Gram, Space, gram
 from vggfeat.probe.targets import Classifier, Targets
+from vggfeat.solver.deflation import Deflation
+from vggfeat.solver.newton import Solution, minimise
+from vggfeat.solver.rows import Positions, Rows, moments
+from vggfeat.solver.spaces import Features, Gram, Space, gram
 
 Array = npt.NDArray[np.float64]
 Progress = Callable[[float], object]

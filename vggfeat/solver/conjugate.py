@@ -1,6 +1,6 @@
 """Conjugate gradients on the Newton systems of many columns at once.
 
-Hestenes & Stiefel (1952), with the preconditioner of :mod:`~vggfeat.probe.deflation`. All columns
+Hestenes & Stiefel (1952), with the preconditioner of :mod:`~vggfeat.solver.deflation`. All columns
 share each product with the rows, which is what takes the time; a group of columns that has got
 there leaves the batch. Inner products are those of functions, so that lengths do not depend on the
 coordinates of the space, and residuals are gradients of J.
@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.probe.deflation import Deflation
-from vggfeat.probe.losses import Curvature
-from vggfeat.probe.rows import Floats
-from vggfeat.probe.spaces import Space
+from vggfeat.solver.deflation import Deflation
+from vggfeat.solver.losses import Curvature
+from vggfeat.solver.rows import Floats
+from vggfeat.solver.spaces import Space
 
 FORCING = 0.05
 """What of the gradient a step may leave, in the norm of the preconditioner."""

@@ -12,7 +12,7 @@ Floats = npt.NDArray[np.floating[Any]]
 Positions = npt.NDArray[np.int64]
 
 BLOCK_BYTES = 64 << 20
-"""Size of a block in float64; :mod:`~vggfeat.probe.training` says how many are held at a time."""
+"""Size of a block in float64; few are held at a time."""
 
 
 def rows_a_block(width: int) -> int:

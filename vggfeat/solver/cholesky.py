@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vggfeat.probe.rows import Floats
+from vggfeat.solver.rows import Floats
 
 _BLOCK = 96
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.probe.rows import Floats
-from vggfeat.probe.spaces import Space
+from vggfeat.solver.rows import Floats
+from vggfeat.solver.spaces import Space
 
 Array = npt.NDArray[np.float64]
 

@@ -1,6 +1,6 @@
 """Newton's method for many linear probes at once.
 
-Each column (or group of columns, :mod:`~vggfeat.probe.losses`) has its own objective,
+Each column (or group of columns, :mod:`~vggfeat.solver.losses`) has its own objective,
 
     J(w, b) = |w|^2 / 2 (+ b^2 / 2) + sum_i loss(f_i),    f_i = w . x_i + b,
 
@@ -24,12 +24,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.probe.conjugate import columns_of, conjugate_gradients
-from vggfeat.probe.deflation import Deflation
-from vggfeat.probe.factors import Factors
-from vggfeat.probe.losses import Diagonal, Groups, Loss, SquaredHinge
-from vggfeat.probe.rows import Floats
-from vggfeat.probe.spaces import Space
+from vggfeat.solver.conjugate import columns_of, conjugate_gradients
+from vggfeat.solver.deflation import Deflation
+from vggfeat.solver.factors import Factors
+from vggfeat.solver.losses import Diagonal, Groups, Loss, SquaredHinge
+from vggfeat.solver.rows import Floats
+from vggfeat.solver.spaces import Space
 
 Array = npt.NDArray[np.float64]
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.extmath import softmax
 
-from vggfeat.probe.rows import Floats
+from vggfeat.solver.rows import Floats
 
 Array = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]

@@ -24,12 +24,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.probe.cholesky import Cholesky
-from vggfeat.probe.conjugate import FORCING
-from vggfeat.probe.deflation import Deflation
-from vggfeat.probe.losses import Diagonal
-from vggfeat.probe.rows import Floats, Positions
-from vggfeat.probe.spaces import Space
+from vggfeat.solver.cholesky import Cholesky
+from vggfeat.solver.conjugate import FORCING
+from vggfeat.solver.deflation import Deflation
+from vggfeat.solver.losses import Diagonal
+from vggfeat.solver.rows import Floats, Positions
+from vggfeat.solver.spaces import Space
 from vggfeat.thread_pools import blas_threads, one_blas_thread
 
 HELD_BYTES = 256 << 20

@@ -12,7 +12,8 @@ Both offer the same operations, each on m functions at once, as columns:
 - ``scores(V)``, f of every row, and its transpose ``pull(R)``, the function sum_i R_i x_i;
 - ``dual(V, F)``: with it ``(dual(V, F) * W).sum()`` is the inner product of two functions, whatever
   the coordinates (`F` are the scores of `V`);
-- ``gradient(V, R)``: of |w|^2 / 2 + a loss whose derivative by the scores is `R`.
+- ``regular(V)``, the gradient of the penalty: that of |w|^2 / 2 + a loss whose derivative by the
+  scores is R is ``regular(V) + pull(R)``.
 
 The last coordinate is the intercept b, as the weight of one more feature that is 1 in each row. It
 is penalised like the others, as liblinear does (Fan et al. 2008), or not at all.
@@ -25,7 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.probe.rows import Floats, Positions, Rows, rows_a_block
+from vggfeat.solver.rows import Floats, Positions, Rows, rows_a_block
 
 Array = npt.NDArray[np.float64]
 

@@ -1,0 +1,35 @@
+"""Linear functions of rows that minimise a convex loss: all columns solved together.
+
+:func:`~vggfeat.solver.newton.minimise` is what one calls, with a loss
+(:mod:`~vggfeat.solver.losses`) of the scores in a space of functions
+(:mod:`~vggfeat.solver.spaces`) over rows that may be in a file (:mod:`~vggfeat.solver.rows`). Its
+steps come from :mod:`~vggfeat.solver.conjugate` gradients with a preconditioner
+(:mod:`~vggfeat.solver.deflation`) or, where few rows are active, from
+:mod:`~vggfeat.solver.factors`. Nothing here knows of stores, labels or classifiers: all is arrays.
+"""
+
+from __future__ import annotations
+
+from vggfeat.solver.deflation import Deflation
+from vggfeat.solver.losses import Logistic, Loss, Multinomial, SquaredHinge
+from vggfeat.solver.newton import Solution, minimise
+from vggfeat.solver.rows import Reader, Rows, moments, unit_length
+from vggfeat.solver.spaces import Features, Gram, Space, gram
+
+__all__ = [
+    "Deflation",
+    "Features",
+    "Gram",
+    "Logistic",
+    "Loss",
+    "Multinomial",
+    "Reader",
+    "Rows",
+    "Solution",
+    "Space",
+    "SquaredHinge",
+    "gram",
+    "minimise",
+    "moments",
+    "unit_length",
+]

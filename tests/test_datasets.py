@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -43,7 +45,6 @@ from vggfeat.datasets import (
     DOWNLOADABLE,
     IGNORED,
     PRESENT,
-    PROTOCOLS,
     Dataset,
     SplitRule,
     download,
@@ -61,7 +62,7 @@ from vggfeat.store import FeatureStore, StoreWriter
 
 
 def test_each_dataset_has_a_miniature_here_and_a_protocol() -> None:
-    assert set(MAKERS) == set(DATASETS) == set(PROTOCOLS)
+    assert set(MAKERS) == set(DATASETS)
     assert set(DOWNLOADABLE) == set(DATASETS) - {"folder"}
 
 
@@ -139,21 +140,40 @@ def test_the_root_may_be_the_dataset_itself_or_any_folder_above_it(
 def test_a_missing_dataset_says_what_to_fetch_and_where_to_put_it(
     name: str, tmp_path: Path
 ) -> None:
-    archive = {
-        "voc2007": "VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar of PASCAL VOC 2007",
-        "voc2012": "VOCtrainval_11-May-2012.tar of PASCAL VOC 2012",
-        "voc2012-action": "VOCtrainval_11-May-2012.tar of PASCAL VOC 2012",
-        "caltech101": "caltech-101.zip",
-        "caltech256": "256_ObjectCategories.tar of Caltech-256",
+    archives, title = {
+        "voc2007": (
+            ["VOCtrainval_06-Nov-2007.tar", "VOCtest_06-Nov-2007.tar"],
+            "PASCAL VOC 2007",
+        ),
+        "voc2012": (["VOCtrainval_11-May-2012.tar"], "PASCAL VOC 2012"),
+        "voc2012-action": (["VOCtrainval_11-May-2012.tar"], "PASCAL VOC 2012"),
+        "caltech101": (["caltech-101.zip"], "Caltech-101"),
+        "caltech256": (["256_ObjectCategories.tar"], "Caltech-256"),
     }[name]
+    assert [archive.name for archive in DATASETS[name].archives] == archives
     for root, reason in ((tmp_path, "No "), (tmp_path / "gone", "There is no folder ")):
         with pytest.raises(SourceError) as caught:
             open_dataset(name, root)
         text = str(caught.value)
         assert text.startswith(reason)
-        assert f"Fetch {archive}" in text
+        fetch = " and ".join(map(str, DATASETS[name].archives))
+        assert f"Fetch {fetch} of {title}" in text
         assert repr(str(root)) in text
         assert "\n" not in text
+
+
+@pytest.mark.parametrize("name", DOWNLOADABLE)
+def test_digests_are_those_by_which_torchvision_checks_a_download(name: str) -> None:
+    import torchvision.datasets
+
+    known = inspect.getsource(torchvision.datasets.caltech)
+    known += str(torchvision.datasets.voc.DATASET_YEAR_DICT)
+    record = DATASETS[name]
+    assert len(record.download) == len(record.archives) > 0
+    for archive in record.archives:
+        pattern = rf"{re.escape(archive.name)}\W+md5\W+{archive.md5}\b"
+        assert re.search(pattern, known), archive
+        assert f"{archive.name} (MD5 {archive.md5})" in record.how_to_fetch(Path("/data"))
 
 
 def test_a_dataset_of_that_name_is_not_known(tmp_path: Path) -> None:
@@ -496,7 +516,7 @@ def test_a_result_can_say_which_dataset_it_is_of(name: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", sorted(set(DATASETS) - {"folder"}))
 def test_the_papers_numbers_stand_beside_each_protocol(name: str) -> None:
-    protocol = PROTOCOLS[name]
+    protocol = DATASETS[name].protocol
     assert bool(protocol.train and protocol.test) != bool(protocol.rule)
     assert protocol.published
     assert (protocol.ap is None) == (protocol.metric == "mean class recall")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vggfeat.datasets.retrieval import Query, holidays_queries, oxford_queries, ukbench_queries
+from vggfeat.datasets.retrieval import Query
+from vggfeat.datasets.retrieval.named import holidays_queries, ukbench_queries
+from vggfeat.datasets.retrieval.oxford import oxford_queries
 from vggfeat.errors import SourceError
 
 

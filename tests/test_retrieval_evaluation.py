@@ -17,11 +17,9 @@ from sklearn.datasets import load_sample_images
 
 from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
 from vggfeat.cli import run
-from vggfeat.datasets import open_benchmark
-from vggfeat.datasets.benchmark import RetrievalBenchmark
+from vggfeat.datasets import RetrievalBenchmark, open_benchmark
 from vggfeat.datasets.plain_pickle import load_plain, values
-from vggfeat.datasets.retrieval import Query
-from vggfeat.datasets.retrieval_protocols import RETRIEVAL_PROTOCOLS
+from vggfeat.datasets.retrieval import BENCHMARKS, Query
 from vggfeat.errors import SearchError, SourceError
 from vggfeat.evaluation import evaluate_retrieval
 from vggfeat.queries import ImageSearch
@@ -306,7 +304,7 @@ def test_queries_of_zeros_find_nothing_and_end_nothing(tmp_path):
         Query("copy", names[0], frozenset(names[1:2]), frozenset(names[:1])),
     )
     benchmark = RetrievalBenchmark(
-        "folders", "", tuple(names), {"": queries}, RETRIEVAL_PROTOCOLS["folders"], ()
+        "folders", "", tuple(names), {"": queries}, BENCHMARKS["folders"].protocol, ()
     )
     with FeatureStore(make_store(tmp_path / "s.h5", X)) as store:
         told = evaluate_retrieval(benchmark, store, layer="relu7")

@@ -45,7 +45,7 @@ class _Evaluate(click.Command):
 
 
 @click.command(cls=_Evaluate)
-@click.argument("dataset", metavar="DATASET", type=click.Choice(DATASETS))
+@click.argument("dataset", metavar="DATASET", type=click.Choice(list(DATASETS)))
 @click.option(
     "--root",
     required=True,

@@ -32,7 +32,7 @@ from vggfeat.views import COMBINATIONS, VIEWS
 )
 @click.option(
     "--ground-truth",
-    type=click.Choice(BENCHMARKS),
+    type=click.Choice(list(BENCHMARKS)),
     default="folders",
     show_default=True,
     help="Whose files or names say what is to be found; folders: sub-folders are classes.",

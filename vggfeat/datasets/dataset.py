@@ -106,7 +106,7 @@ class Dataset:
             The dataset marks no objects.
         """
         if self.objects is None or self.boxes is None:
-            raise SourceError(f"{self.name} has no boxes. voc2012-action has: a person's each.")
+            raise SourceError(f"{self.name} has no boxes: it marks no objects. Take whole images.")
         pairs = zip(self.images, self.objects, strict=True)
         return tuple(f"{image}#{number}" for image, number in pairs)
 

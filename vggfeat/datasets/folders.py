@@ -1,91 +1,52 @@
-"""Datasets with one folder a class: Caltech-101, Caltech-256, and folders of one's own."""
+"""Datasets with one folder a class, such as folders of one's own."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from vggfeat.datasets.dataset import Dataset
-from vggfeat.datasets.layout import absolute, compare, find_folder
-from vggfeat.datasets.protocols import PROTOCOLS
+from vggfeat.datasets.layout import absolute, compare
+from vggfeat.datasets.protocols import MEAN_RECALL, THREE_SCALES, Protocol
+from vggfeat.datasets.record import DatasetRecord
 from vggfeat.datasets.splits import SplitRule
 from vggfeat.errors import SourceError
 from vggfeat.labels import class_name, in_order
 from vggfeat.sources import open_folder
 from vggfeat.sources.base import as_text
 
-# The official archives also hold a few files and a folder that were forgotten in them.
-_IMAGES = {
-    "caltech101": re.compile(r"([^/]+)/image_\d{4}\.jpg"),
-    "caltech256": re.compile(r"(\d{3}\.[^/]+)/\d{3}_\d{4}\.jpg"),
-    "folder": re.compile(r"([^/]+)/.+", re.DOTALL),
-}
-_COUNTS = {
-    "caltech101": {"classes": 102, "images": 9144},
-    "caltech256": {"classes": 257, "images": 30607},
-}
-_LOOK = {"caltech101": "*/image_[0-9][0-9][0-9][0-9].jpg", "caltech256": "[0-9][0-9][0-9].*/*.jpg"}
-_WHAT = {"caltech101": "<category>/image_0001.jpg", "caltech256": "001.ak47/001_0001.jpg"}
+_IN_A_FOLDER = re.compile(r"([^/]+)/.+", re.DOTALL)
 _MOST = 30
 
 
-def read_caltech(name: str, root: str | os.PathLike[str]) -> Dataset:
-    """Read Caltech-101 or Caltech-256, each with its class of background or clutter.
+def read_class_folders(
+    record: DatasetRecord, folder: Path, names: re.Pattern[str], rule: SplitRule | None
+) -> Dataset:
+    """Read a folder in which a sub-folder is a class.
 
     Parameters
     ----------
-    name : str
-        ``"caltech101"`` (102 classes, ``BACKGROUND_Google`` among them) or ``"caltech256"`` (257,
-        ``257.clutter`` among them).
-    root : path
-        ``101_ObjectCategories`` or ``256_ObjectCategories``, or a folder above.
+    record : DatasetRecord
+        Of the dataset; its counts are of ``classes`` and ``images``.
+    folder : Path
+        The folder.
+    names : re.Pattern
+        Paths of images, relative to `folder`, the class as their first group; others are left out.
+    rule : SplitRule or None
+        None: three splits with half of the smallest class's images of each class for training, at
+        most 30, and all others for the test.
 
     Raises
     ------
     SourceError
-        It is not there.
+        There are fewer than two classes, or without a rule one of a single image.
     """
-    look = _LOOK[name]
-    folder = find_folder(name, root, lambda place: any(place.glob(look)), _WHAT[name])
-    return _read(name, folder, PROTOCOLS[name].rule)
-
-
-read_caltech101 = partial(read_caltech, "caltech101")
-read_caltech256 = partial(read_caltech, "caltech256")
-
-
-def read_folder(root: str | os.PathLike[str]) -> Dataset:
-    """Read a folder with one sub-folder a class, images at any depth inside.
-
-    Its rule is three splits with half of the smallest class's images of each class for training,
-    at most 30, and all others for the test.
-
-    Parameters
-    ----------
-    root : path
-        The folder. Images that lie directly in it belong to no class and are left out.
-
-    Raises
-    ------
-    SourceError
-        There is no such folder, or fewer than two classes of two images in it.
-    """
-    folder = absolute(root)
-    if not folder.is_dir():
-        raise SourceError(
-            f"There is no folder {str(folder)!r}. Give one that has a sub-folder for each class."
-        )
-    return _read("folder", folder, None)
-
-
-def _read(name: str, folder: Path, rule: SplitRule | None) -> Dataset:
     paths = [entry.path for entry in open_folder(str(folder)).entries]
-    found = ((path, _IMAGES[name].fullmatch(path)) for path in paths)
+    found = ((path, names.fullmatch(path)) for path in paths)
     matches = [(path, class_name(match[1])) for path, match in found if match]
     sizes = Counter(label for _, label in matches)
     classes = in_order(sizes)
@@ -104,16 +65,46 @@ def _read(name: str, folder: Path, rule: SplitRule | None) -> Dataset:
             )
         rule = SplitRule(3, min(_MOST, sizes[smallest] // 2))
     number = {label: k for k, label in enumerate(classes)}
+    counts = {"classes": len(classes), "images": len(matches)}
     return Dataset(
-        name=name,
+        name=record.name,
         root=as_text(str(folder)),
         images=tuple(path for path, _ in matches),
         classes=classes,
         targets=np.array([number[label] for _, label in matches], np.int64),
-        protocol=PROTOCOLS[name],
+        protocol=record.protocol,
         sets={},
         rule=rule,
-        deviations=compare(
-            {"classes": len(classes), "images": len(matches)}, _COUNTS.get(name, {})
-        ),
+        deviations=compare(counts, record.counts),
     )
+
+
+def read_folder(record: DatasetRecord, root: str | os.PathLike[str]) -> Dataset:
+    """Read a folder with one sub-folder a class, images at any depth inside.
+
+    Parameters
+    ----------
+    record : DatasetRecord
+        :data:`FOLDER`.
+    root : path
+        The folder. Images that lie directly in it belong to no class and are left out.
+
+    Raises
+    ------
+    SourceError
+        There is no such folder, or fewer than two classes of two images in it.
+    """
+    folder = absolute(root)
+    if not folder.is_dir():
+        raise SourceError(
+            f"There is no folder {str(folder)!r}. Give one that has a sub-folder for each class."
+        )
+    return read_class_folders(record, folder, _IN_A_FOLDER, None)
+
+
+FOLDER = DatasetRecord(
+    name="folder",
+    title="a folder of one's own, with a sub-folder for each class",
+    read=read_folder,
+    protocol=Protocol(MEAN_RECALL, THREE_SCALES, "stack", validation=0.2),  # as of Caltech-101
+)

@@ -1,4 +1,4 @@
-"""How the VGG paper measures on each dataset, and what it reports.
+"""How a dataset is measured, and what the VGG paper reports on it.
 
 Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
 arXiv 1409.1556, appendix B.
@@ -17,6 +17,12 @@ Combine = Literal["mean", "stack"]
 
 MEAN_AP: Metric = "mean average precision"
 MEAN_RECALL: Metric = "mean class recall"
+
+D, E, D_AND_E = ("vgg16",), ("vgg19",), ("vgg16", "vgg19")
+"""The paper's networks, and both stacked."""
+
+FIVE_SCALES = (256, 384, 512, 640, 768)
+THREE_SCALES = (256, 384, 512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,72 +115,3 @@ class Protocol:
             "published": [number.to_json() for number in self.published],
             "caveat": self.caveat,
         }
-
-
-_D, _E, _BOTH = ("vgg16",), ("vgg19",), ("vgg16", "vgg19")
-_FIVE = (256, 384, 512, 640, 768)
-_THREE = (256, 384, 512)
-
-PROTOCOLS: dict[str, Protocol] = {
-    "voc2007": Protocol(
-        MEAN_AP,
-        _FIVE,
-        "mean",
-        ap="11-point",
-        train="trainval",
-        test="test",
-        published=(Published(_D, 89.3), Published(_E, 89.3), Published(_BOTH, 89.7)),
-    ),
-    "voc2012": Protocol(
-        MEAN_AP,
-        _FIVE,
-        "mean",
-        ap="all-point",
-        train="train",
-        test="val",
-        published=(Published(_D, 89.0), Published(_E, 89.0), Published(_BOTH, 89.3)),
-        caveat="Trained on train and tested on val, since only the official server knows the "
-        "test labels; the paper trained on trainval and was scored there on test.",
-    ),
-    "voc2012-action": Protocol(
-        MEAN_AP,
-        _FIVE,
-        "mean",
-        ap="all-point",
-        train="train",
-        test="val",
-        unscored=("other",),
-        published=(Published(_BOTH, 79.2), Published(_BOTH, 84.0, boxes=True)),
-        caveat="Trained on train and tested on val, since only the official server knows the "
-        "test labels; the paper trained on trainval and was scored there on test. The scales are "
-        "those of VOC classification.",
-    ),
-    "caltech101": Protocol(
-        MEAN_RECALL,
-        _THREE,
-        "stack",
-        rule=SplitRule(3, 30, 50),
-        validation=0.2,
-        published=(
-            Published(_D, 91.8, 1.0),
-            Published(_E, 92.3, 0.5),
-            Published(_BOTH, 92.7, 0.5),
-        ),
-        caveat="The paper drew three random splits of its own.",
-    ),
-    "caltech256": Protocol(
-        MEAN_RECALL,
-        _THREE,
-        "stack",
-        rule=SplitRule(3, 60),
-        validation=0.2,
-        published=(
-            Published(_D, 85.0, 0.2),
-            Published(_E, 85.1, 0.3),
-            Published(_BOTH, 86.2, 0.3),
-        ),
-        caveat="The paper drew three random splits of its own.",
-    ),
-    "folder": Protocol(MEAN_RECALL, _THREE, "stack", validation=0.2),
-}
-"""By dataset. A folder of one's own is measured as Caltech-101 is; its rule depends on it."""

@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.datasets.dataset import ABSENT, IGNORED, PRESENT, Dataset
-from vggfeat.datasets.layout import check_images, compare, find_folder, first, how_to_fetch
-from vggfeat.datasets.protocols import PROTOCOLS
+from vggfeat.datasets.layout import compare, first
+from vggfeat.datasets.protocols import D_AND_E, FIVE_SCALES, MEAN_AP, D, E, Protocol, Published
+from vggfeat.datasets.record import Archive, DatasetRecord
 from vggfeat.datasets.splits import Positions
 from vggfeat.errors import SourceError
 from vggfeat.sources.base import as_text
@@ -32,15 +33,9 @@ CLASSES = (
 )  # fmt: skip
 """The twenty classes of 2007 to 2012."""
 
-NAMES = {"voc2007": re.compile(r"\d{6}"), "voc2012": re.compile(r"\d{4}_\d{6}")}
-"""What images are called, by which the years are told apart."""
+NAMES_2012 = re.compile(r"\d{4}_\d{6}")
+"""What images of 2012 are called; other years have other names."""
 
-_SETS = {"voc2007": ("trainval", "test"), "voc2012": ("train", "val")}
-_PARTS = {"voc2007": ("train", "val"), "voc2012": ()}  # lists of images that trainval is made of
-_COUNTS = {
-    "voc2007": {"images in trainval": 5011, "images in test": 4952},
-    "voc2012": {"images in train": 5717, "images in val": 5823},
-}
 _MEANING = {"1": PRESENT, "-1": ABSENT, "0": IGNORED}
 
 Key = tuple[str, ...]
@@ -65,62 +60,75 @@ class Labelled(NamedTuple):
     sets: dict[str, Positions]
 
 
-def read_voc(name: str, root: str | os.PathLike[str]) -> Dataset:
-    """Read VOC 2007 (sets trainval and test) or VOC 2012 (train and val).
+def read_voc(
+    record: DatasetRecord,
+    root: str | os.PathLike[str],
+    *,
+    names: re.Pattern[str],
+    sets: Sequence[str],
+    parts: Sequence[str] = (),
+) -> Dataset:
+    """Read the classification of one of VOC's years.
 
     Parameters
     ----------
-    name : str
-        ``"voc2007"`` or ``"voc2012"``.
+    record : DatasetRecord
+        Of the year.
     root : path
         ``VOC2007``, ``VOCdevkit`` or the folder above it.
+    names : re.Pattern
+        What images are called, by which the years are told apart.
+    sets : sequence of str
+        The image sets to read.
+    parts : sequence of str
+        Lists of images that a set is made of, which are sets as well where they are there.
 
     Raises
     ------
     SourceError
         Files are missing, damaged, or another year's; images are listed that are not there.
     """
-    folder = find_folder(
-        name, root, lambda place: (place / "ImageSets/Main").is_dir(), "ImageSets/Main"
+    folder = record.find_folder(
+        root, lambda place: (place / "ImageSets/Main").is_dir(), "ImageSets/Main"
     )
     lists = folder / "ImageSets" / "Main"
-    found = read_sets(name, lists, CLASSES, _SETS[name])
+    found = read_sets(record, lists, CLASSES, sets)
     ids = [key[0] for key in found.keys]
-    check_names(name, lists, ids, NAMES[name])
-    check_images(name, folder / "JPEGImages", [f"{image}.jpg" for image in ids])
-    sets = dict(found.sets)
+    check_names(record, lists, ids, names)
+    record.check_images(folder / "JPEGImages", [f"{image}.jpg" for image in ids])
+    positions = dict(found.sets)
     place = {image: row for row, image in enumerate(ids)}
-    for part in _PARTS[name]:
+    for part in parts:
         if (file := lists / f"{part}.txt").is_file():
             rows = [place[image] for image in read_text(file).split() if image in place]
-            sets[part] = np.array(sorted(rows), np.int64)
+            positions[part] = np.array(sorted(rows), np.int64)
     return Dataset(
-        name=name,
+        name=record.name,
         root=as_text(str(folder)),
         images=tuple(f"JPEGImages/{image}.jpg" for image in ids),
         classes=CLASSES,
         targets=found.targets,
-        protocol=PROTOCOLS[name],
-        sets=sets,
+        protocol=record.protocol,
+        sets=positions,
         deviations=compare(
-            {f"images in {s}": len(rows) for s, rows in sets.items()}, _COUNTS[name]
+            {f"images in {s}": len(rows) for s, rows in positions.items()}, record.counts
         ),
     )
 
 
-read_voc2007 = partial(read_voc, "voc2007")
-read_voc2012 = partial(read_voc, "voc2012")
-
-
 def read_sets(
-    name: str, lists: Path, classes: Sequence[str], sets: Sequence[str], fields: int = 1
+    record: DatasetRecord,
+    lists: Path,
+    classes: Sequence[str],
+    sets: Sequence[str],
+    fields: int = 1,
 ) -> Labelled:
     """Read the files ``<class>_<set>.txt`` of a folder.
 
     Parameters
     ----------
-    name : str
-        The dataset, for messages.
+    record : DatasetRecord
+        For messages.
     lists : Path
         The folder.
     classes, sets : sequence of str
@@ -134,14 +142,14 @@ def read_sets(
         A file is missing or damaged, the files of a set name different images, or two sets
         contradict one another.
     """
-    tables = {s: [_read(name, lists, f"{c}_{s}.txt", fields) for c in classes] for s in sets}
+    tables = {s: [_read(record, lists, f"{c}_{s}.txt", fields) for c in classes] for s in sets}
     for s, columns in tables.items():
         for c, column in zip(classes, columns, strict=True):
             if column.keys() != columns[0].keys():
                 odd = " ".join(min(column.keys() ^ columns[0].keys()))
                 raise SourceError(
                     f"{str(lists / f'{c}_{s}.txt')!r} and '{classes[0]}_{s}.txt' do not list the "
-                    f"same: only one of them has {odd!r}. {how_to_fetch(name, _above(lists))}"
+                    f"same: only one of them has {odd!r}. {record.how_to_fetch(_above(lists))}"
                 )
     keys = sorted({key for columns in tables.values() for key in columns[0]}, key=_order)
     place = {key: row for row, key in enumerate(keys)}
@@ -153,8 +161,9 @@ def read_sets(
             values = np.fromiter(column.values(), np.int8, len(column))
             if (clash := rows[(targets[rows, k] != -2) & (targets[rows, k] != values)]).size:
                 raise SourceError(
-                    f"{name}: the image sets {' and '.join(sets)} contradict one another about "
-                    f"{classes[k]} in {keys[clash[0]][0]!r}. {how_to_fetch(name, _above(lists))}"
+                    f"{record.name}: the image sets {' and '.join(sets)} contradict one another "
+                    f"about {classes[k]} in {keys[clash[0]][0]!r}. "
+                    f"{record.how_to_fetch(_above(lists))}"
                 )
             targets[rows, k] = values
         positions[s] = np.array(sorted(place[key] for key in columns[0]), np.int64)
@@ -163,19 +172,21 @@ def read_sets(
     return Labelled(keys, targets, positions)
 
 
-def check_names(name: str, lists: Path, ids: Sequence[str], pattern: re.Pattern[str]) -> None:
+def check_names(
+    record: DatasetRecord, lists: Path, ids: Sequence[str], pattern: re.Pattern[str]
+) -> None:
     """Raise :class:`SourceError` where images are called as in another year, or not at all so."""
     if odd := [image for image in ids if not pattern.fullmatch(image)]:
         raise SourceError(
-            f"{str(lists)!r} is not {name}'s: it lists {first(odd, 3)}. "
-            f"{how_to_fetch(name, _above(lists))}"
+            f"{str(lists)!r} is not {record.name}'s: it lists {first(odd, 3)}. "
+            f"{record.how_to_fetch(_above(lists))}"
         )
 
 
-def _read(name: str, lists: Path, file: str, fields: int) -> Mapping[Key, int]:
+def _read(record: DatasetRecord, lists: Path, file: str, fields: int) -> Mapping[Key, int]:
     if not (lists / file).is_file():
         raise SourceError(
-            f"{file} is missing in {str(lists)!r}. {how_to_fetch(name, _above(lists))}"
+            f"{file} is missing in {str(lists)!r}. {record.how_to_fetch(_above(lists))}"
         )
     table: dict[Key, int] = {}
     for number, line in enumerate(read_text(lists / file).splitlines(), 1):
@@ -206,3 +217,57 @@ def _order(key: Key) -> tuple[str, int]:
 def _above(lists: Path) -> Path:
     """Return the folder that the archives belong in: above VOCdevkit/VOC20xx/ImageSets/Main."""
     return lists.parents[3] if lists.parents[2].name == "VOCdevkit" else lists.parents[2]
+
+
+VOC2007 = DatasetRecord(
+    name="voc2007",
+    title="PASCAL VOC 2007",
+    read=partial(
+        read_voc,
+        names=re.compile(r"\d{6}"),
+        sets=("trainval", "test"),
+        parts=("train", "val"),
+    ),
+    protocol=Protocol(
+        MEAN_AP,
+        FIVE_SCALES,
+        "mean",
+        ap="11-point",
+        train="trainval",
+        test="test",
+        published=(Published(D, 89.3), Published(E, 89.3), Published(D_AND_E, 89.7)),
+    ),
+    archives=(
+        Archive("VOCtrainval_06-Nov-2007.tar", "c52e279531787c972589f7e41ab4ae64"),
+        Archive("VOCtest_06-Nov-2007.tar", "b6e924de25625d8de591ea690078ad9f"),
+    ),
+    folder="VOCdevkit/VOC2007",
+    places=("VOC2007",),
+    counts={"images in trainval": 5011, "images in test": 4952},
+    download=(
+        ("VOCDetection", {"year": "2007", "image_set": "trainval"}),
+        ("VOCDetection", {"year": "2007", "image_set": "test"}),
+    ),
+)
+
+VOC2012 = DatasetRecord(
+    name="voc2012",
+    title="PASCAL VOC 2012",
+    read=partial(read_voc, names=NAMES_2012, sets=("train", "val")),
+    protocol=Protocol(
+        MEAN_AP,
+        FIVE_SCALES,
+        "mean",
+        ap="all-point",
+        train="train",
+        test="val",
+        published=(Published(D, 89.0), Published(E, 89.0), Published(D_AND_E, 89.3)),
+        caveat="Trained on train and tested on val, since only the official server knows the "
+        "test labels; the paper trained on trainval and was scored there on test.",
+    ),
+    archives=(Archive("VOCtrainval_11-May-2012.tar", "6cd6e144f989b92b3379bac3b3de84fd"),),
+    folder="VOCdevkit/VOC2012",
+    places=("VOC2012",),
+    counts={"images in train": 5717, "images in val": 5823},
+    download=(("VOCDetection", {"year": "2012", "image_set": "trainval"}),),
+)

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.datasets.dataset import ABSENT, IGNORED, PRESENT, Dataset
-from vggfeat.datasets.layout import check_images, find_folder
-from vggfeat.datasets.protocols import PROTOCOLS
-from vggfeat.datasets.voc import NAMES, check_names, read_sets
+from vggfeat.datasets.protocols import D_AND_E, FIVE_SCALES, MEAN_AP, Protocol, Published
+from vggfeat.datasets.record import DatasetRecord
+from vggfeat.datasets.voc import NAMES_2012, VOC2012, check_names, read_sets
 from vggfeat.errors import SourceError
 from vggfeat.sources.base import as_text
 
@@ -29,17 +29,18 @@ ACTIONS = (
 )  # fmt: skip
 OTHER = "other"
 
-_NAME = "voc2012-action"
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _FAR = 1 << 24  # pixels; no image is as large
 _OTHER_MEANING = {"1": PRESENT, "0": ABSENT}
 
 
-def read_voc2012_action(root: str | os.PathLike[str]) -> Dataset:
+def read_actions(record: DatasetRecord, root: str | os.PathLike[str]) -> Dataset:
     """Read the people of VOC 2012's action sets train and val.
 
     Parameters
     ----------
+    record : DatasetRecord
+        :data:`VOC2012_ACTION`.
     root : path
         ``VOC2012``, ``VOCdevkit`` or the folder above it.
 
@@ -53,23 +54,23 @@ def read_voc2012_action(root: str | os.PathLike[str]) -> Dataset:
     SourceError
         Files are missing, damaged, or another year's; images are listed that are not there.
     """
-    folder = find_folder(
-        _NAME, root, lambda place: (place / "ImageSets/Action").is_dir(), "ImageSets/Action"
+    folder = record.find_folder(
+        root, lambda place: (place / "ImageSets/Action").is_dir(), "ImageSets/Action"
     )
     lists = folder / "ImageSets" / "Action"
-    found = read_sets(_NAME, lists, ACTIONS, ("train", "val"), fields=2)
+    found = read_sets(record, lists, ACTIONS, ("train", "val"), fields=2)
     ids = [image for image, _ in found.keys]
     numbers = [int(number) for _, number in found.keys]
-    check_names(_NAME, lists, ids, NAMES["voc2012"])
-    check_images(_NAME, folder / "JPEGImages", [f"{image}.jpg" for image in ids])
+    check_names(record, lists, ids, NAMES_2012)
+    record.check_images(folder / "JPEGImages", [f"{image}.jpg" for image in ids])
     boxes, others = _annotations(folder / "Annotations", ids, numbers)
     return Dataset(
-        name=_NAME,
+        name=record.name,
         root=as_text(str(folder)),
         images=tuple(f"JPEGImages/{image}.jpg" for image in ids),
         classes=(*ACTIONS, OTHER),
         targets=np.column_stack([found.targets, others]),
-        protocol=PROTOCOLS[_NAME],
+        protocol=record.protocol,
         sets=found.sets,
         objects=tuple(numbers),
         boxes=boxes,
@@ -129,3 +130,25 @@ def _box(thing: ElementTree.Element, file: Path, number: int) -> tuple[int, int,
             "Unpack the archive once more."
         )
     return left - 1, upper - 1, right, lower
+
+
+VOC2012_ACTION = DatasetRecord(
+    name="voc2012-action",
+    title="PASCAL VOC 2012",
+    read=read_actions,
+    protocol=Protocol(
+        MEAN_AP,
+        FIVE_SCALES,
+        "mean",
+        ap="all-point",
+        train="train",
+        test="val",
+        unscored=(OTHER,),
+        published=(Published(D_AND_E, 79.2), Published(D_AND_E, 84.0, boxes=True)),
+        caveat=f"{VOC2012.protocol.caveat} The scales are those of VOC classification.",
+    ),
+    archives=VOC2012.archives,
+    folder=VOC2012.folder,
+    places=VOC2012.places,
+    download=VOC2012.download,
+)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vggfeat.datasets.retrieval_protocols import RetrievalProtocol
+    from vggfeat.datasets.retrieval import RetrievalProtocol
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from vggfeat.metrics.retrieval import (
 )
 
 if TYPE_CHECKING:
-    from vggfeat.datasets.benchmark import RetrievalBenchmark
+    from vggfeat.datasets import RetrievalBenchmark
     from vggfeat.datasets.retrieval import Query
     from vggfeat.index import Expansion
     from vggfeat.index.building import Progress

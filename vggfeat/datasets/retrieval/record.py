@@ -1,11 +1,18 @@
-"""How the benchmarks of image retrieval are scored, and what was reported on them."""
+"""What vggfeat knows of a benchmark of image retrieval: one record, in the file of its reader."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+from vggfeat.datasets.retrieval.query import Query
 from vggfeat.metrics.retrieval import Area
+
+Found = tuple[tuple[str, ...], Mapping[str, tuple[Query, ...]]]
+"""What a reader gives: the images to search in, and by level the queries."""
+
 
 RetrievalMetric = Literal["mAP", "N-S score"]
 
@@ -75,77 +82,38 @@ class RetrievalProtocol:
         return asdict(self) | {"at": list(self.at)}
 
 
+@dataclass(frozen=True, slots=True)
+class BenchmarkRecord:
+    """A benchmark of image retrieval: how it is read and scored.
+
+    Attributes
+    ----------
+    name : str
+        As on the command line.
+    read : callable
+        Given the place of the ground truth (the folder of images where it has no files) and the
+        paths of all images, returns the images to search in and by level the queries.
+    protocol : RetrievalProtocol
+        How it is scored, and what others got.
+    files : str
+        Files of ground truth as a glob pattern, or the one file's name; empty where the images'
+        names tell all.
+    """
+
+    name: str
+    read: Callable[[Path, Sequence[str]], Found]
+    protocol: RetrievalProtocol
+    files: str = ""
+
+
 _SOURCE = "the VisualFeatureTranslation project's table"
 _HOW = "whole-image queries, PCA-whitening learnt on 4,000 landmark images"
 
 
-def _published(spoc: float, crow: float, rmac: float) -> tuple[PublishedRetrieval, ...]:
-    """Return the rows of VGG-16's last convolutional layers."""
+def vgg16_rows(spoc: float, crow: float, rmac: float) -> tuple[PublishedRetrieval, ...]:
+    """Return published rows of VGG-16's last convolutional layers, mAP in percent."""
     rows = {"SPoC": spoc, "CroW": crow, "R-MAC": rmac}
     return tuple(
         PublishedRetrieval(f"VGG-16 {name}", percent, _HOW, _SOURCE)
         for name, percent in rows.items()
     )
-
-
-_CROPPED = "in the images, and to be found"
-_LISTED = "the images listed as junk, left out of the ranking"
-_LEVELLED = (
-    "those listed as junk, at easy also the hard images and at hard the easy ones, left out of the "
-    "ranking"
-)
-_APART = "not among the images"
-
-RETRIEVAL_PROTOCOLS: dict[str, RetrievalProtocol] = {
-    "holidays": RetrievalProtocol(
-        "mAP",
-        "trapezoid",
-        "in the images, left out of the ranking",
-        counts={"images": 1491, "queries": 500},
-        published=_published(83.4, 83.2, 83.5),
-    ),
-    "ukbench": RetrievalProtocol(
-        "N-S score",
-        "trapezoid",
-        "in the images, and one of the four",
-        counts={"images": 10200, "queries": 10200},
-    ),
-    "oxford5k": RetrievalProtocol(
-        "mAP",
-        "trapezoid",
-        _CROPPED,
-        _LISTED,
-        counts={"images": 5062, "queries": 55},
-        published=_published(66.4, 68.4, 70.8),
-    ),
-    "paris6k": RetrievalProtocol(
-        "mAP",
-        "trapezoid",
-        _CROPPED,
-        _LISTED,
-        counts={"images": 6392, "queries": 55},
-        published=_published(78.5, 79.8, 83.5),
-    ),
-    "roxford5k": RetrievalProtocol(
-        "mAP",
-        "trapezoid",
-        _APART,
-        _LEVELLED,
-        at=(1, 5, 10),
-        capped=True,
-        counts={"images": 4993, "queries": 70},
-    ),
-    "rparis6k": RetrievalProtocol(
-        "mAP",
-        "trapezoid",
-        _APART,
-        _LEVELLED,
-        at=(1, 5, 10),
-        capped=True,
-        counts={"images": 6322, "queries": 70},
-    ),
-    "folders": RetrievalProtocol(
-        "mAP", "step", "in the images, left out of the ranking", at=(1, 5, 10)
-    ),
-}
-"""By benchmark."""

@@ -13,7 +13,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from vggfeat.datasets.plain_pickle import load_plain, values
-from vggfeat.datasets.retrieval import Query
+from vggfeat.datasets.retrieval.query import Query
+from vggfeat.datasets.retrieval.record import BenchmarkRecord, RetrievalProtocol
 from vggfeat.errors import SourceError
 
 LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -98,3 +99,40 @@ def _lists(one: Any, count: int) -> tuple[tuple[float, float, float, float], dic
         if not all(0 <= i < count for i in numbers):
             raise ValueError(f"a place in {key} that is not in 0..{count - 1}")
     return (left, upper, right, lower), lists
+
+
+_ITSELF = "not among the images"
+_JUNK = (
+    "those listed as junk, at easy also the hard images and at hard the easy ones, left out of the "
+    "ranking"
+)
+
+ROXFORD5K = BenchmarkRecord(
+    "roxford5k",
+    revisited_queries,
+    RetrievalProtocol(
+        "mAP",
+        "trapezoid",
+        _ITSELF,
+        _JUNK,
+        at=(1, 5, 10),
+        capped=True,
+        counts={"images": 4993, "queries": 70},
+    ),
+    files="gnd_roxford5k.pkl",
+)
+
+RPARIS6K = BenchmarkRecord(
+    "rparis6k",
+    revisited_queries,
+    RetrievalProtocol(
+        "mAP",
+        "trapezoid",
+        _ITSELF,
+        _JUNK,
+        at=(1, 5, 10),
+        capped=True,
+        counts={"images": 6322, "queries": 70},
+    ),
+    files="gnd_rparis6k.pkl",
+)

@@ -8,8 +8,8 @@ stored (height, width, inputs, outputs); fully connected layers are convolutions
 ``bnorm`` has gains, offsets, and moments: the mean and the root of the variance, to which epsilon
 was added already. The first filters see RGB in 0..255.
 
-These are MAT-files of version 5, which hold a network as one compressed variable: all of it is
-read, whatever is asked for.
+These are MAT-files of version 5 (:mod:`vggfeat.weights.mat_file`), which hold a network as one
+compressed variable: all of it is read, whatever is asked for.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ from numpy.typing import NDArray
 
 from vggfeat.errors import WeightsError
 from vggfeat.preprocessing import CAFFE_RGB, INTERPOLATIONS, Preprocessing
+from vggfeat.weights import mat_file
 from vggfeat.weights.graph import Kind, Node, selected
 from vggfeat.weights.understood import Understood
 
-_BROKEN = (
-    *(OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError),
-    *(NotImplementedError, MemoryError, OverflowError, zlib.error, UnicodeDecodeError),
-)
+_BROKEN = (OSError, ValueError, OverflowError, MemoryError, zlib.error)
+_MOST_NUMBERS = 16  # of a layer's option, such as its strides
 
 _KINDS: Mapping[str, Kind] = {
     "conv": "conv", "relu": "relu", "pool": "pool", "bnorm": "norm", "dropout": "same",
@@ -57,10 +56,10 @@ def open_file(path: Path, part: str = "") -> Iterator[Understood]:
     Raises
     ------
     WeightsError
-        The file is no MAT-file that scipy reads, or holds no network of MatConvNet's.
+        The file is no MAT-file of version 5, or holds no network of MatConvNet's.
     """
     try:
-        held = MatConvNetFile(_loaded(path, ["layers", "net", "params", "vars"]))
+        held = MatConvNetFile(mat_file.read(path, ["layers", "net", "params", "vars"]))
         chosen = selected(held.nodes, held.shapes, part)
         yield Understood(held, chosen.walk, chosen.parts)
     except _BROKEN as error:
@@ -76,7 +75,7 @@ def preprocessing(path: Path) -> Preprocessing | None:
         As for :func:`open_file`, or the mean is no colour and no image.
     """
     try:
-        found = _loaded(path, ["meta", "normalization"]) or _loaded(path, ["net"])
+        found = mat_file.read(path, ["meta", "normalization"]) or mat_file.read(path, ["net"])
         network = _fields(found.get("net", found))
         told = _fields(_fields(network.get("meta", network)).get("normalization"))
         return _told(told) if "averageImage" in told else None
@@ -90,7 +89,7 @@ class MatConvNetFile:
     Parameters
     ----------
     variables : dict of str to Any
-        By name, as scipy reads them.
+        By name, as :func:`vggfeat.weights.mat_file.read` gives them.
     """
 
     def __init__(self, variables: dict[str, Any]) -> None:
@@ -101,13 +100,17 @@ class MatConvNetFile:
             raise ValueError(
                 "it is a DagNN. Save a SimpleNN, or the model in another format, such as ONNX."
             )
+        if not isinstance(network["layers"], list):
+            raise ValueError("its layers are no cell array.")
         self._arrays: dict[str, NDArray[Any]] = {}
         self.nodes: list[Node] = [Node("input", "input")]
-        for number, cell in enumerate(network["layers"].ravel()):
+        taken = {"input"}
+        for number, cell in enumerate(network["layers"]):
             layer = _fields(cell)
             name = _text(layer.get("name")) or f"layer {number + 1}"
-            if any(node.name == name for node in self.nodes):
+            if name in taken:
                 name = f"{name}@{number + 1}"
+            taken.add(name)
             self.nodes.append(self._node(layer, name, (self.nodes[-1].name,)))
         self.shapes = {name: _shape(name, array) for name, array in self._arrays.items()}
 
@@ -123,10 +126,11 @@ class MatConvNetFile:
     def _node(self, layer: dict[str, Any], name: str, inputs: tuple[str, ...]) -> Node:
         what = _text(layer.get("type"))
         if "weights" in layer:
-            arrays = list(layer["weights"].ravel())
+            arrays = layer["weights"] if isinstance(layer["weights"], list) else []
         else:
             arrays = [layer[field] for field in ("filters", "biases") if field in layer]
-        arrays = [np.asarray(array) for array in arrays]
+        if not all(isinstance(array, np.ndarray) for array in arrays):
+            raise ValueError(f"layer {name!r} has weights that are no real numbers.")
         if what == "bnorm" and len(arrays) == 3:
             mean, deviation = arrays[2].reshape(-1, 2, order="F").T
             arrays = [*arrays[:2], mean, deviation]
@@ -174,13 +178,15 @@ def _pooling(layer: dict[str, Any]) -> str:
 
 
 def _numbers(layer: dict[str, Any], field: str, default: float) -> list[float]:
-    if field not in layer or not np.asarray(layer[field]).size:
-        return [default]
-    return [float(value) for value in np.asarray(layer[field]).ravel()]
+    """Return a layer's option; NaN, which is none that is known, where it is no few numbers."""
+    value = layer.get(field, np.empty(0))
+    if not isinstance(value, np.ndarray) or value.size > _MOST_NUMBERS:
+        return [float("nan")]
+    return [float(number) for number in value.ravel()] or [default]
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else "".join(np.asarray(value).ravel().tolist())
+    return value if isinstance(value, str) else ""
 
 
 def _padded(array: NDArray[Any]) -> NDArray[Any]:
@@ -196,12 +202,18 @@ def _shape(name: str, array: NDArray[Any]) -> tuple[int, ...]:
 
 
 def _told(told: dict[str, Any]) -> Preprocessing:
-    mean = np.asarray(told["averageImage"], np.float64)
-    if mean.size % 3 or (mean.size > 3 and (mean.ndim != 3 or mean.shape[2] != 3)):
-        raise ValueError(f"averageImage has shape {mean.shape}, which is no colour and no image.")
+    mean = told["averageImage"]
+    if not isinstance(mean, np.ndarray) or not (
+        mean.size == 3 or (mean.ndim == 3 and mean.shape[2] == 3 and mean.size)
+    ):
+        shape = getattr(mean, "shape", None)
+        raise ValueError(f"averageImage has shape {shape}, which is no colour and no image.")
     # (H, W, 3) -> (3,): the authors subtract a mean colour; their mean image is of one colour.
-    red, green, blue = mean.reshape(-1, 3).mean(0).tolist()
-    side = int(np.asarray(told["imageSize"]).ravel()[0]) if "imageSize" in told else CAFFE_RGB.crop
+    colour = mean.ravel() if mean.size == 3 else mean.mean((0, 1), dtype=np.float64)
+    red, green, blue = colour.astype(np.float64).tolist()
+    if not np.isfinite([red, green, blue]).all():
+        raise ValueError(f"averageImage is {red}, {green}, {blue}.")
+    side = int(_numbers(told, "imageSize", CAFFE_RGB.crop)[0])
     filter_ = _text(told.get("interpolation"))
     sized = CAFFE_RGB.sized(side)
     return Preprocessing(
@@ -215,31 +227,16 @@ def _told(told: dict[str, Any]) -> Preprocessing:
     )
 
 
-def _loaded(path: Path, names: list[str]) -> dict[str, Any]:
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        found: dict[str, Any] = loadmat(path, variable_names=names)
-    except MatReadError as error:
-        raise ValueError(str(error)) from error
-    return {name: value for name, value in found.items() if name in names}
-
-
 def _fields(value: Any) -> dict[str, Any]:
-    """Return a struct's fields by name; empty for what is no struct."""
-    if isinstance(value, dict):
-        return value
-    while isinstance(value, np.ndarray) and value.dtype == object and value.size == 1:
-        value = value.ravel()[0]  # a cell around it
-    if not isinstance(value, np.ndarray) or not value.dtype.names or not value.size:
-        return {}
-    record = value.ravel()[0]
-    return {name: record[name] for name in value.dtype.names}
+    """Return a struct's fields by name; the first one's of several, and none of what is no struct.
+
+    A cell may be around it.
+    """
+    while isinstance(value, list) and value:
+        value = value[0]
+    return value if isinstance(value, dict) else {}
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:
-    reason = str(error).strip().partition("\n")[0].rstrip(".")
-    if isinstance(error, NotImplementedError):
-        reason = "it is of version 7.3. In MATLAB or Octave, save it again with -v7"
+    reason = str(error).strip().partition("\n")[0].rstrip(".") or "it takes too much memory"
     return WeightsError(f"{path} cannot be read as MatConvNet's network: {reason}.")

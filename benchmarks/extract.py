@@ -106,7 +106,7 @@ def ready(layer: str, engine: str = "auto") -> Run:
 
     extractor = FeatureExtractor(weights="random:0", layers=[layer], device="cpu", engine=engine)
     network = extractor.network
-    extractor.expect(PORTION)
+    extractor.hint_workload(PORTION)
     size = default_batch_size(torch.device("cpu"), 224)
     chunk = chunk_size(torch.device("cpu"), 224, 224)
     inputs = torch.randn(size, 3, 224, 224).to(memory_format=torch.channels_last)
@@ -127,7 +127,7 @@ def decode(_layer: str) -> Run:
     spec = extractor.resolved_weights.preprocessing
 
     def prepare(path: Path) -> object:
-        with extractor.held(path) as image:
+        with extractor.open_image(path) as image:
             return extractor.resolved_view.inputs(image, spec)
 
     def run(folder: Path) -> None:

@@ -34,7 +34,7 @@ def main(classes: Path, new_images: str, model: str, weights: str | None, layer:
         probe = train(opened, layer, held_out=score)  # once more, on all images
     probe.save(classes.with_suffix(".probe"))
 
-    for result in extractor.over(new_images):
+    for result in extractor.iter_features(new_images):
         if isinstance(result, Failure):
             print(f"{result.item.path}: {result.reason}")
             continue

@@ -136,7 +136,7 @@ def test_an_engine_may_be_chosen_in_another_mode_than_the_network_was_built_in()
         with SETTINGS[built_in]():
             _ = auto.network
         with SETTINGS[chosen_in]():
-            auto.expect(10**9)
+            auto.hint_workload(10**9)
         assert auto.network.engine.name == "winograd"
         for layer, values in auto(images).items():
             assert values.tobytes() == expected[layer].tobytes()

@@ -268,7 +268,7 @@ def made_up(path: Path, dataset: Dataset, model: str, offset: float, **more: Any
         entries=source.entries,
         shapes={"relu7": (d,)},
         deciding=deciding,
-        happened=lambda: happened,
+        happened=lambda _: happened,
         labels=None,
     ) as writer:
         X = rng.normal(size=(len(dataset), d)).astype(np.float32) + 3

@@ -470,7 +470,8 @@ def test_interrupted_runs_go_on_and_end_as_an_unbroken_one(photos, tmp_path, how
     kills = int(os.environ.get("VGGFEAT_KILLS", "2")) if how == signal.SIGKILL else 1
     copies = 5 * kills
     many(photos, copies)
-    args = [*FAST, "--layers", "pool2", "--batch-size", "4"]  # slow enough to be interrupted
+    # Slow enough to be interrupted. `auto` might take the other engine for the rows that are left.
+    args = [*FAST, "--layers", "pool2", "--batch-size", "4", "--engine", "torch"]
     command = [sys.executable, "-m", "vggfeat", "extract", photos, tmp_path / "s.h5", *args]
     done = kill = 0
     while kill < kills:
@@ -498,7 +499,9 @@ def test_interrupted_runs_go_on_and_end_as_an_unbroken_one(photos, tmp_path, how
         assert "the same command goes on" in err
         assert "Traceback" not in err
     assert cli("extract", photos, tmp_path / "s.h5", *args).returncode == 0
-    unbroken = FeatureExtractor(weights="random:0", layers="pool2", device="cpu", batch_size=4)
+    unbroken = FeatureExtractor(
+        weights="random:0", layers="pool2", device="cpu", batch_size=4, engine="torch"
+    )
     unbroken.extract(photos, tmp_path / "unbroken.h5", progress=False)
     with FeatureStore(tmp_path / "s.h5") as a, FeatureStore(tmp_path / "unbroken.h5") as b:
         assert list(a.paths) == list(b.paths)

@@ -44,7 +44,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         paths.append(entry.path)
         return true(source, entry)
 
-    monkeypatch.setattr("vggfeat.extract.filling.look", noted)
+    monkeypatch.setattr("vggfeat.extract.storing.look", noted)
     return paths
 
 
@@ -425,3 +425,14 @@ def test_a_store_of_format_1_is_upgraded_when_it_is_made_anew_and_keeps_its_rows
         assert store.verify().ok
         assert (features(store.paths.tolist())["relu7"] == store["relu7"][:]).all()
     assert made().happened.source == "/photos"
+
+
+def test_the_engine_is_chosen_by_what_is_still_to_be_computed(tmp_path, monkeypatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(FeatureExtractor, "hint_workload", lambda _, images: told.append(images))
+    extractor = FeatureExtractor("vgg16-tiny", layers="pool1", device="cpu")
+    extractor.extract(write(tmp_path / "a", ["1.bmp", "2.bmp", "3.bmp"]), tmp_path / "a.h5")
+    assert set(told) == {3}
+    told.clear()
+    extractor.extract(write(tmp_path / "a", ["4.bmp"], first=9), tmp_path / "a.h5")
+    assert set(told) == {1}

@@ -189,15 +189,17 @@ def test_a_finished_store_does_not_ask_how_it_would_be_made(tmp_path: Path) -> N
     path = finished(tmp_path / "photos.h5")
     asked: list[int] = []
 
-    def happened() -> Any:
-        asked.append(1)
+    def happened(pending: int) -> Any:
+        asked.append(pending)
         return made().happened
 
     options: dict[str, Any] = {"provenance": None, "deciding": made().deciding}
     writer(path, **options, happened=happened).close()
     assert asked == []
     writer(path, 11, **options, happened=happened).close()
-    assert asked == [1]
+    assert asked == [1], "told how many rows are to be computed"
+    writer(tmp_path / "new.h5", 11, **options, happened=happened).close()
+    assert asked == [1, 11]
 
 
 def test_new_images_follow_and_no_row_ever_moves(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_an_engine_that_is_chosen_while_others_run_changes_rows_by_rounding_alon
                     error = np.linalg.norm(rows - expected[name]) / np.linalg.norm(expected[name])
                     assert error < 1e-5, name
 
-        side_by_side([call, call, lambda shared=shared: shared.expect(10**9)])
+        side_by_side([call, call, lambda shared=shared: shared.hint_workload(10**9)])
         assert shared.network.engine.name == "winograd"
 
 

@@ -137,7 +137,7 @@ class ImageSearch:
 
         @contextmanager
         def load(place: int) -> Iterator[Image.Image]:
-            with self.extractor.held(given[place]) as image:
+            with self.extractor.open_image(given[place]) as image:
                 yield image if box is None else box.cut(image)
 
         rows: dict[int, npt.NDArray[Any]] = {}

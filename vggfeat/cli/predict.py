@@ -44,7 +44,7 @@ def predict(probe: str, source: str, as_json: bool, **options: Any) -> None:
     saved.check(extractor.deciding)
     found: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    for result in extractor.over(images):
+    for result in extractor.iter_features(images):
         if isinstance(result, Failure):
             failed.append({"path": result.item.path, "reason": result.reason})
             continue

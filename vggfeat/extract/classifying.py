@@ -91,7 +91,7 @@ def classify(
         raise LayerError(f"top is {top}; it must be in 1..{network.classes} for {network.name}.")
     names = categories(extractor.resolved_weights, network)
     called = [os.fspath(one) if isinstance(one, str | os.PathLike) else "" for one in images]
-    for result in extractor.stream(range(len(images)), lambda i: extractor.held(images[i])):
+    for result in extractor.stream(range(len(images)), lambda i: extractor.open_image(images[i])):
         if isinstance(result, Failure):
             yield Failure(called[result.item] or f"image {result.item}", result.reason)
             continue

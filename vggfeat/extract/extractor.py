@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vggfeat.errors import ImageError
-from vggfeat.extract.features import Features
+from vggfeat.extract.memory import Features, MemorySink
 from vggfeat.extract.settings import Settings
-from vggfeat.extract.stream import Batch, Failure, Item, stream
-from vggfeat.images import Tally, as_image, decoded
+from vggfeat.extract.storing import open_entry, open_run
+from vggfeat.extract.stream import Batch, Failure, Item, Load, drain, stream
+from vggfeat.images import as_image, decoded
 from vggfeat.pipeline import usable_cores
+from vggfeat.provenance import Happened, now, versions
 from vggfeat.sources import Entry, Source, open_source
-from vggfeat.sources.reading import opened
 
 if TYPE_CHECKING:
     from vggfeat.extract.summary import ExtractSummary
@@ -138,7 +139,7 @@ class FeatureExtractor(Settings):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
-    def expect(self, images: int) -> None:
+    def hint_workload(self, images: int) -> None:
         """Say how many images are to come, so that ``auto`` can choose an engine."""
         view = self.resolved_view
         pixels = view.pixels(self.network.preprocessing) * (1 + view.flip)
@@ -171,24 +172,9 @@ class FeatureExtractor(Settings):
         if on_error not in ("stop", "skip"):
             raise ImageError(f"on_error is {on_error!r}; allowed are 'stop' and 'skip'.")
         items = _as_list(images)
-        features = {
-            name: np.full((len(items), *shape), np.nan, self.dtype)
-            for name, shape in self.shapes.items()
-        }
-        failures: dict[int, str] = {}
-        with closing(self.stream(range(len(items)), lambda i: self.held(items[i]))) as results:
-            for result in results:
-                if not isinstance(result, Failure):
-                    for name, array in result.arrays().items():
-                        features[name][list(result.items)] = array
-                elif on_error == "skip":
-                    failures[result.item] = result.reason
-                else:
-                    value = items[result.item]
-                    named = isinstance(value, str | os.PathLike)
-                    which = os.fspath(value) if named else f"image {result.item}"
-                    raise ImageError(f"{which}: {result.reason}")
-        return Features(features, failures)
+        sink = MemorySink(items, self.shapes, self.dtype, stop=on_error == "stop")
+        drain(self.stream(range(len(items)), lambda i: self.open_image(items[i])), sink)
+        return sink.features
 
     def inputs(self, image: Any) -> list[NDArray[np.uint8]]:
         """Return what the network sees of an image, but for mirror images that `flip` asks for.
@@ -208,10 +194,10 @@ class FeatureExtractor(Settings):
         ImageError
             The image cannot be decoded.
         """
-        with self.held(image) as whole:
+        with self.open_image(image) as whole:
             return self.resolved_view.inputs(whole, self.resolved_weights.preprocessing)
 
-    def over(
+    def iter_features(
         self, source: str | os.PathLike[str] | Source
     ) -> Iterator[Batch[Entry] | Failure[Entry]]:
         """Compute features of all images of a source, batch by batch, keeping none.
@@ -232,10 +218,12 @@ class FeatureExtractor(Settings):
             The source cannot be read, or has no images.
         """
         images = source if isinstance(source, Source) else open_source(source)
-        yield from self.stream(images.entries, lambda entry: self.read(images, entry))
+        yield from self.stream(
+            images.entries, lambda entry: open_entry(images, entry, self.reading)
+        )
 
     @contextmanager
-    def held(self, value: Any) -> Iterator[Image.Image]:
+    def open_image(self, value: Any) -> Iterator[Image.Image]:
         """Give an image in any of the forms that :meth:`__call__` takes."""
         if isinstance(value, str | os.PathLike):
             with decoded(value, **self.reading) as image:
@@ -243,35 +231,8 @@ class FeatureExtractor(Settings):
         else:
             yield as_image(value, **self.reading)
 
-    @contextmanager
-    def read(
-        self,
-        images: Source,
-        entry: Entry,
-        tally: Tally | None = None,
-        note: Callable[[Entry], object] | None = None,
-    ) -> Iterator[Image.Image]:
-        """Decode one image of a source; huge ones wait for their turn, and keep it meanwhile.
-
-        Parameters
-        ----------
-        images : Source
-            Where it is.
-        entry : Entry
-            One of its entries.
-        tally : Tally, optional
-            Counts what was remarkable.
-        note : callable, optional
-            Told what the file is now, with the digest of its bytes, once they were read.
-        """
-        with opened(images, entry) as (file, seen):
-            if note is not None:
-                note(seen)
-            with decoded(file, **self.reading, tally=tally) as image:
-                yield image
-
     def stream(
-        self, items: Sequence[Item], load: Callable[[Item], AbstractContextManager[Image.Image]]
+        self, items: Sequence[Item], load: Load[Item]
     ) -> Generator[Batch[Item] | Failure[Item], None, None]:
         """Lead items through decoding, in threads ahead of the network, and through the network.
 
@@ -290,7 +251,7 @@ class FeatureExtractor(Settings):
         """
         if not items:
             return
-        self.expect(len(items))
+        self.hint_workload(len(items))
         yield from stream(
             items,
             load,
@@ -353,12 +314,14 @@ class FeatureExtractor(Settings):
         ImageError
             With ``on_error="stop"``.
         """
-        from vggfeat.extract import filling
-
-        return filling.extract(
-            self,
+        with open_run(
             source,
             store,
+            shapes=self.shapes,
+            deciding=self.deciding,
+            happened=self._happened,
+            reading=self.reading,
+            workers=self.workers or usable_cores(),
             labels=labels,
             on_error=on_error,
             overwrite=overwrite,
@@ -366,6 +329,25 @@ class FeatureExtractor(Settings):
             prune=prune,
             partial=partial,
             progress=progress,
+        ) as run:
+            if run.rows:
+                with run.sink() as sink:
+                    drain(self.stream(run.rows, run.load), sink)
+            return run.summary()
+
+    def _happened(self, source: str, pending: int) -> Happened:
+        """Tell of a run, once it is certain that it can be: called before a store changes."""
+        network = self.network  # loads it, with all that can go wrong
+        self.hint_workload(pending)
+        return Happened(
+            source=source,
+            weights=self.resolved_weights.spec,
+            device=str(network.device),
+            precision=self.precision,
+            engine=network.engine.name,
+            start=now(),
+            versions=versions(),
+            preprocessing=self.resolved_weights.why,
         )
 
     @property

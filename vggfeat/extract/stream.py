@@ -1,11 +1,11 @@
-"""Images through decoding, in threads ahead of the network, and through the network."""
+"""The path of every image: decoded in threads ahead of the network, run, and put into a sink."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ _WINDOW_BYTES = 1 << 28
 """Network inputs that wait for others to run with; large ones do not wait for many."""
 
 Inputs = list[NDArray[np.uint8]]
+
+Load = Callable[[Item], AbstractContextManager[Image.Image]]
+"""Opens the RGB image that an item stands for; whatever it raises is that item's failure alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,29 @@ class Failure(Generic[Item]):
     reason: str
 
 
+class Sink(Protocol[Item]):
+    """Where results go: memory, or the rows of a store."""
+
+    def write(self, batch: Batch[Item], /) -> None:
+        """Take a batch's features."""
+
+    def fail(self, failure: Failure[Item], /) -> None:
+        """Take note of an item without features, or raise to end the run."""
+
+
+def drain(results: Generator[Batch[Item] | Failure[Item], None, None], sink: Sink[Item]) -> None:
+    """Put all results of a stream into a sink; where that raises, the stream is closed."""
+    with closing(results):
+        for result in results:
+            if isinstance(result, Failure):
+                sink.fail(result)
+            else:
+                sink.write(result)
+
+
 def stream(
     items: Sequence[Item],
-    load: Callable[[Item], AbstractContextManager[Image.Image]],
+    load: Load[Item],
     network: Network,
     *,
     view: View,

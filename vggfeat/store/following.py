@@ -61,7 +61,7 @@ def follow(
     deciding: Deciding,
     given: Sequence[SourcePlace],
     labels: RawLabels | Wanted | None,
-    ready: Callable[[], object],
+    ready: Callable[[int], object],
     **options: Any,
 ) -> Plan:
     """Compare a store with what is asked for, and make its rows follow the source.
@@ -75,7 +75,8 @@ def follow(
     given : sequence of SourcePlace
         Sources of the entries; empty where nobody told, for those that the store has.
     ready : callable
-        Called before anything changes, where rows are going to be computed; may raise.
+        Called before anything changes with the number of rows to compute, where there are any;
+        may raise.
     **options
         As in :func:`~vggfeat.store.resuming.resume`.
 
@@ -95,8 +96,8 @@ def follow(
     _compare(lock.path, stored, shapes, deciding)
     given = given or (stored.sources if stored.sources[0].name else stored.sources[:1])
     plan = resume(stored, entries, given, labels, name=str(lock.path), **options)
-    if (plan.contents.status[plan.wanted] == PENDING).any():
-        ready()
+    if pending := int((plan.contents.status[plan.wanted] == PENDING).sum()):
+        ready(pending)
     if plan.rewrite or locate(lock.path, stored) is None:
         return replace(plan, contents=_rebuild(lock, plan.contents, plan.carried))
     stale = np.flatnonzero((stored.errors != b"") & (stored.status == PENDING))

@@ -73,7 +73,7 @@ class StoreWriter:
         shapes: Mapping[str, tuple[int, ...]],
         provenance: Provenance | None = None,
         deciding: Deciding | None = None,
-        happened: Happened | Callable[[], Happened] | None = None,
+        happened: Happened | Callable[[int], Happened] | None = None,
         sources: Sequence[SourcePlace] = (),
         labels: RawLabels | Wanted | None = None,
         overwrite: bool = False,
@@ -97,8 +97,9 @@ class StoreWriter:
             Deciding values, which must equal those of an existing store, and this run's
             circumstances.
         deciding, happened : Deciding, Happened or function
-            The two halves instead of `provenance`. A function is called only when there is
-            something to do, so that a finished store need not wait for its answer.
+            The two halves instead of `provenance`. A function is given the number of rows to
+            compute, and called only when there are some, before the store changes, so that a
+            finished store need not wait for its answer.
         sources : sequence of SourcePlace
             Where the images come from; several have names, which are the first parts of their
             images' paths. By default where the store says, or the run.
@@ -132,7 +133,7 @@ class StoreWriter:
             deciding, happened = provenance.deciding, provenance.happened
         if deciding is None or happened is None:
             raise TypeError("give provenance, or deciding and happened")
-        run = cache(happened if callable(happened) else lambda: happened)
+        run = cache(happened if callable(happened) else lambda _pending: happened)
         check(entries, shapes, deciding)
         lock = WriterLock(destination(path)).acquire()
         changes = None
@@ -155,14 +156,15 @@ class StoreWriter:
             else:
                 if lock.path.exists():
                     open_hdf5(lock.path, newer=True).close()  # raises over anything but a store
-                given = sources or [SourcePlace("", run().source, run().source)]
-                plan = begin(entries, shapes, Provenance(deciding, run()), labels, given)
+                told = run(len(entries))
+                given = sources or [SourcePlace("", told.source, told.source)]
+                plan = begin(entries, shapes, Provenance(deciding, told), labels, given)
                 build(lock.path, plan.contents, lock)
             changes = Changes(lock.path, plan.contents)
             writer = cls(lock, changes, plan)
-            if len(writer.pending()):
-                _warn_of_changes(lock, run())
-                changes.begin_run(run())
+            if pending := len(writer.pending()):
+                _warn_of_changes(lock, run(pending))
+                changes.begin_run(run(pending))
                 writer._complete = False
         except BaseException:
             if changes is not None:

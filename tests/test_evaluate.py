@@ -20,7 +20,8 @@ from vggfeat.cli import run
 from vggfeat.datasets import Dataset, SplitRule, open_dataset
 from vggfeat.datasets.voc import CLASSES
 from vggfeat.datasets.voc_action import ACTIONS
-from vggfeat.evaluation import evaluate_dataset, protocol, rules_of
+from vggfeat.evaluation import evaluate_dataset, rules_of
+from vggfeat.evaluation.paper import protocol
 from vggfeat.provenance import Deciding, Happened, now
 from vggfeat.store import FeatureStore, StoreWriter
 

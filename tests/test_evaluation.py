@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
+from vggfeat import memory
 from vggfeat.errors import LayerError, ProbeError
-from vggfeat.evaluation import Comparison, LayerScore, compare, knn_accuracy, memory, nearest, sweep
+from vggfeat.evaluation import Comparison, LayerScore, compare, knn_accuracy, sweep
+from vggfeat.evaluation.layers import nearest, requested
 from vggfeat.metrics import compare_answers
 from vggfeat.probe import LinearProbe, evaluate
 from vggfeat.report import ordered_layers, sweep_figure
@@ -250,9 +252,9 @@ def test_a_constant_layer_is_scored_as_the_guess_it_is_with_a_warning(tmp_path, 
 def test_a_layer_larger_than_memory_is_refused_before_the_work(tmp_path, layers, monkeypatch):
     needed = 12 * (12 * 45 + 4 * 15)  # of pool5
     with FeatureStore(make_store(tmp_path / "s.h5", layers)) as store:
-        monkeypatch.setattr(memory, "available_memory", lambda: needed)
+        monkeypatch.setattr(requested, "available_memory", lambda: needed)
         assert len(sweep(store)) == 3
-        monkeypatch.setattr(memory, "available_memory", lambda: needed - 1)
+        monkeypatch.setattr(requested, "available_memory", lambda: needed - 1)
         seen: list[LayerScore] = []
         with pytest.raises(ProbeError, match=r"pool5 .*60 images of 3 x 2 x 2.*--layers pool5:avg"):
             sweep(store, on_layer=seen.append)
@@ -339,7 +341,7 @@ def test_layers_are_told_apart_only_where_more_than_chance_differs(tmp_path):
 
 
 def test_a_probe_that_does_not_settle_says_in_which_layer(tmp_path, caplog, monkeypatch):
-    module = "vggfeat.evaluation.sweep"
+    module = "vggfeat.evaluation.layers.sweep"
     monkeypatch.setattr(sys.modules[module], "LinearProbe", partial(LinearProbe, max_iter=1))
     store = FeatureStore(make_store(tmp_path / "s.h5", {"relu7": clusters(60, 2.0)}))
     with store, caplog.at_level(logging.WARNING, "vggfeat"):

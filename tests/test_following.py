@@ -19,7 +19,7 @@ from store_rows import check_with_plain_h5py, features, fill, finished, images, 
 
 from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
 from vggfeat.errors import SearchError, SourceError, StoreError
-from vggfeat.evaluation.knn import knn_answers
+from vggfeat.evaluation.layers.knn import knn_answers
 from vggfeat.extract import ExtractSummary
 from vggfeat.report import originals_of
 from vggfeat.sources import open_source, open_stored

@@ -25,10 +25,9 @@ from vggfeat.evaluation import (
     compare,
     knn_answers,
     low_shot,
-    nearest,
-    neighbours,
     score_neighbours,
 )
+from vggfeat.evaluation.layers import nearest, neighbours
 from vggfeat.probe import evaluate
 from vggfeat.store import FeatureStore
 

@@ -23,8 +23,9 @@ from test_evaluation import CLASSES, clusters, make_store
 
 from vggfeat.cli import main
 from vggfeat.errors import LayerError, ProbeError
-from vggfeat.evaluation import LowShotScore, low_shot, memory
-from vggfeat.evaluation.lowshot import Draw
+from vggfeat.evaluation import LowShotScore, low_shot
+from vggfeat.evaluation.layers import requested
+from vggfeat.evaluation.layers.lowshot import Draw
 from vggfeat.probe import LinearProbe
 from vggfeat.report import lowshot_figure
 from vggfeat.report.score_axes import COLOURS
@@ -129,7 +130,7 @@ def test_shots_that_the_smallest_class_cannot_give_are_left_out(tmp_path, layers
 def test_nothing_is_said_of_how_c_is_chosen_from_one_image_and_warnings_name_the_layer(
     tmp_path, layers, caplog
 ):
-    from vggfeat.evaluation.naming import naming
+    from vggfeat.evaluation.layers.naming import naming
 
     with caplog.at_level(logging.INFO, "vggfeat"):
         with FeatureStore(make_store(tmp_path / "s.h5", layers)) as store:
@@ -162,7 +163,7 @@ def test_parameters_out_of_range_are_refused(tmp_path, layers, options, error, m
 
 
 def test_a_layer_larger_than_memory_is_refused_before_the_work(tmp_path, layers, monkeypatch):
-    monkeypatch.setattr(memory, "available_memory", lambda: 100)
+    monkeypatch.setattr(requested, "available_memory", lambda: 100)
     store = FeatureStore(make_store(tmp_path / "s.h5", layers))
     with store, pytest.raises(ProbeError, match="does not fit into memory"):
         low_shot([store])

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vggfeat import FeatureExtractor, FeatureStore
+from vggfeat.analysis import image_map, project, unit_responses
 from vggfeat.cli import run
 from vggfeat.errors import LayerError, PlotError, VggfeatError
-from vggfeat.evaluation import image_map, project, unit_responses
 from vggfeat.layers import architecture
 from vggfeat.report import originals, plot_feature_maps, plot_map, plot_units
 from vggfeat.report.colour_scale import ColourScale
@@ -148,7 +148,7 @@ def test_umap_keeps_classes_apart_and_repeats_itself():
     pytest.importorskip("umap")
     code = (
         "import sys, numpy as np\nsys.path.insert(0, 'tests')\n"
-        "from test_plot import clusters\nfrom vggfeat.evaluation import project\n"
+        "from test_plot import clusters\nfrom vggfeat.analysis import project\n"
         "X = clusters(5)\na, b = (project(X, method='umap', seed=1).coordinates for _ in 'ab')\n"
         "assert np.array_equal(a, b)\n"
         "assert a[:5, 0].max() < a[5:, 0].min() or a[5:, 0].max() < a[:5, 0].min()\n"
@@ -376,8 +376,8 @@ def test_thumbnails_never_overlap_and_none_that_fits_is_refused(points, most):
 
 
 def test_a_map_of_20_000_images_is_drawn_quickly(tmp_path):
-    from vggfeat.evaluation.image_map import ImageMap, NotDrawn
-    from vggfeat.evaluation.projection import Projection
+    from vggfeat.analysis.image_map import ImageMap, NotDrawn
+    from vggfeat.analysis.projection import Projection
 
     rng = np.random.default_rng(0)
     points = rng.normal(size=(20_000, 2))

@@ -62,8 +62,7 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
       vggfeat knn photos.h5 --layer relu7
       vggfeat knn photos.h5 --leave-one-out -k 20 --temperature 0.07
     """
-    from vggfeat.evaluation import score_neighbours
-    from vggfeat.evaluation.asked import asked_layers
+    from vggfeat.evaluation import requested_layers, score_neighbours
     from vggfeat.store import FeatureStore
 
     if len(set(stores)) < len(stores):
@@ -73,7 +72,7 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     layers = options.pop("layers")
     with ExitStack() as stack:
         opened = [stack.enter_context(FeatureStore(path)) for path in stores]
-        names = [asked_layers(store, layers) for store in opened]
+        names = [requested_layers(store, layers) for store in opened]
         bar = stack.enter_context(progress_bar("knn", "img"))
 
         def on_rows(layer: str, count: int, of: int) -> None:

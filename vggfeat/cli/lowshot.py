@@ -69,8 +69,7 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     Example:
       vggfeat lowshot photos.h5 --layer pool5,relu7 --png photos-lowshot.png
     """
-    from vggfeat.evaluation import low_shot
-    from vggfeat.evaluation.asked import asked_layers
+    from vggfeat.evaluation import low_shot, requested_layers
     from vggfeat.report import destination
     from vggfeat.store import FeatureStore
 
@@ -83,7 +82,7 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     options["judges"] = tuple(dict.fromkeys(options["judges"]))
     with ExitStack() as stack:
         opened = [stack.enter_context(FeatureStore(path)) for path in stores]
-        count = sum(len(asked_layers(store, layers)) for store in opened) * options["repeats"]
+        count = sum(len(requested_layers(store, layers)) for store in opened) * options["repeats"]
         bar = stack.enter_context(progress_bar("lowshot", "draw", count))
 
         def on_repeat(layer: str) -> None:

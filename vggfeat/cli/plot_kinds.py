@@ -13,7 +13,7 @@ from vggfeat.cli.output import print_json, printable, progress_bar, table
 from vggfeat.tables import csv_line
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation import ImageMap, UnitsReport
+    from vggfeat.analysis import ImageMap, UnitsReport
     from vggfeat.report import DrawnChannel, DrawnMap
 
 
@@ -21,7 +21,7 @@ def draw_map(
     path: str, layer: str | None, options: dict[str, Any], *, out: str, dark: bool, as_json: bool
 ) -> None:
     """Draw and describe a map of a store's images."""
-    from vggfeat.evaluation import image_map
+    from vggfeat.analysis import image_map
     from vggfeat.report import originals_of, plot_map
     from vggfeat.report.image_map import NAMES
     from vggfeat.store import FeatureStore
@@ -103,7 +103,7 @@ def draw_units(
     path: str, layer: str | None, options: dict[str, Any], *, out: str, dark: bool, as_json: bool
 ) -> None:
     """Draw and describe what units of a store's layer respond to."""
-    from vggfeat.evaluation import unit_responses
+    from vggfeat.analysis import unit_responses
     from vggfeat.report import originals_of, plot_units
     from vggfeat.store import FeatureStore
 

@@ -77,8 +77,7 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
       vggfeat sweep photos.h5 --png photos-sweep.png
       vggfeat sweep trained.h5 random.h5 --layers pool3,pool5,relu7
     """
-    from vggfeat.evaluation import compare
-    from vggfeat.evaluation.asked import asked_layers
+    from vggfeat.evaluation import compare, requested_layers
     from vggfeat.report import destination
     from vggfeat.store import FeatureStore
 
@@ -90,7 +89,7 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     asked = options.pop("layers")
     with ExitStack() as stack:
         opened = [stack.enter_context(FeatureStore(path)) for path in stores]
-        names = [asked_layers(store, asked) for store in opened]
+        names = [requested_layers(store, asked) for store in opened]
         bar = stack.enter_context(progress_bar("sweep", "layer", sum(map(len, names))))
 
         def on_layer(score: LayerScore) -> None:

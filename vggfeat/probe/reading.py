@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
+from vggfeat.memory import available_memory
 from vggfeat.solver.rows import Positions
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore
-
-_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
-_FREE = Path("/proc/meminfo")
 
 
 class StoreRows:
@@ -73,17 +68,3 @@ class StoreRows:
             free = available_memory()
             memory = None if free is None else free // 2
         return memory is None or 2 * 4 * math.prod(self.shape) <= memory
-
-
-def available_memory() -> int | None:
-    """Return how many bytes of memory a program can still take; None where that is unknown."""
-    known = []
-    with suppress(OSError, ValueError, KeyError):
-        lines = dict(line.split(":") for line in _FREE.read_text().splitlines())
-        known.append(int(lines["MemAvailable"].split()[0]) * 1024)
-    with suppress(OSError, ValueError):  # "max" where there is none
-        known.append(int(_LIMIT.read_text()))
-    if not known:
-        with suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
-            known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return min(known, default=None)

@@ -21,7 +21,7 @@ from vggfeat.report.text import percent
 from vggfeat.report.thumbnails import ImageSource, shrunk
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation import ImageMap
+    from vggfeat.analysis import ImageMap
 
 NAMES = {"pca": "principal components", "tsne": "t-SNE", "umap": "UMAP"}
 """What a person calls the methods."""
@@ -84,7 +84,7 @@ def plot_map(
     path : path
         The file to make or replace; ``.png``, ``.svg`` or ``.pdf``.
     image_map : ImageMap
-        From :func:`vggfeat.evaluation.image_map`.
+        From :func:`vggfeat.analysis.image_map`.
     images : callable
         Gives the original of a stored path, see :func:`~vggfeat.report.originals`.
     title : str

@@ -18,8 +18,8 @@ from vggfeat.report.text import percent
 from vggfeat.report.thumbnails import ImageSource, missing_tile, shrunk
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation import UnitsReport
-    from vggfeat.evaluation.units import Excitement, Unit
+    from vggfeat.analysis import UnitsReport
+    from vggfeat.analysis.units import Excitement, Unit
 
 # In pixels of the page.
 _EDGE, _HEAD, _NAMES, _TILE, _STEP, _BETWEEN, _ROW = 28, 112, 190, 84, 92, 26, 116
@@ -52,7 +52,7 @@ def plot_units(
     path : path
         The file to make or replace; ``.png``, ``.svg`` or ``.pdf``.
     report : UnitsReport
-        From :func:`vggfeat.evaluation.unit_responses`.
+        From :func:`vggfeat.analysis.unit_responses`.
     images : callable
         Gives the original of a stored path, see :func:`~vggfeat.report.originals`.
     title : str

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.evaluation.outcome import Outcome, Paired
+from vggfeat.evaluation.paper.outcome import Outcome, Paired
 from vggfeat.metrics import compare_answers, compare_rankings, mean_interval
 
 if TYPE_CHECKING:

@@ -17,19 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
-from vggfeat.evaluation.comparing import Answers, compared
-from vggfeat.evaluation.departures import departures_of
-from vggfeat.evaluation.descriptors import Descriptors, Part, Positions, Selection
-from vggfeat.evaluation.memory import available_memory
-from vggfeat.evaluation.outcome import Evaluation, Mistake, Outcome, SplitScore, row_name
-from vggfeat.evaluation.rules import Rules, metric_name, rules_of
-from vggfeat.evaluation.scoring import (
+from vggfeat.evaluation.paper.comparing import Answers, compared
+from vggfeat.evaluation.paper.departures import departures_of
+from vggfeat.evaluation.paper.descriptors import Descriptors, Part, Positions, Selection
+from vggfeat.evaluation.paper.outcome import Evaluation, Mistake, Outcome, SplitScore, row_name
+from vggfeat.evaluation.paper.rules import Rules, metric_name, rules_of
+from vggfeat.evaluation.paper.scoring import (
     confusion,
     mistakes,
     most_confident,
     score_many,
     score_one,
 )
+from vggfeat.memory import available_memory
 from vggfeat.probe import LinearProbe, indicator
 
 if TYPE_CHECKING:

@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
-from vggfeat.evaluation.asked import asked_layers
-from vggfeat.evaluation.differences import JUDGES, Answers, Versus, between, from_best
-from vggfeat.evaluation.images import Images, shared_images
-from vggfeat.evaluation.knn import knn_answers
-from vggfeat.evaluation.memory import check_memory
-from vggfeat.evaluation.naming import naming
+from vggfeat.evaluation.layers.differences import JUDGES, Answers, Versus, between, from_best
+from vggfeat.evaluation.layers.images import Images, shared_images
+from vggfeat.evaluation.layers.knn import knn_answers
+from vggfeat.evaluation.layers.naming import naming
+from vggfeat.evaluation.layers.requested import check_memory, requested_layers
 from vggfeat.metrics import accuracy, mean_class_recall
 from vggfeat.probe import LinearProbe, stratified_split
 from vggfeat.probe.targets import Classifier
@@ -191,7 +190,7 @@ def compare(
     """
     if k < 1:
         raise ProbeError(f"{k} neighbours; give at least 1, such as 10.")
-    asked = [asked_layers(store, layers) for store in stores]
+    asked = [requested_layers(store, layers) for store in stores]
     images = shared_images(stores)
     train, test = stratified_split(
         images[0].y, test_size=test_size, train_per_class=train_per_class, seed=seed

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
-from vggfeat.evaluation.asked import asked_layers
-from vggfeat.evaluation.images import Images, shared_images
-from vggfeat.evaluation.knn import check_vote, knn_answers
-from vggfeat.evaluation.memory import available_memory
-from vggfeat.evaluation.nearest import Metric
+from vggfeat.evaluation.layers.images import Images, shared_images
+from vggfeat.evaluation.layers.knn import check_vote, knn_answers
+from vggfeat.evaluation.layers.nearest import Metric
+from vggfeat.evaluation.layers.requested import requested_layers
+from vggfeat.memory import available_memory
 from vggfeat.metrics import Share, accuracy_interval, recall_interval
 from vggfeat.probe import stratified_split
 from vggfeat.solver.rows import Reader
@@ -121,7 +121,7 @@ def score_neighbours(
     layers : iterable of str, optional
         Names or aliases; all layers of each store by default.
     k, metric, temperature :
-        See :func:`~vggfeat.evaluation.knn.knn_answers`; a k beyond the training images counts as
+        See :func:`~vggfeat.evaluation.knn_answers`; a k beyond the training images counts as
         their number, and is scored under it.
     leave_one_out : bool
         Name every image by all the others, instead of those of a test part by those of a
@@ -148,7 +148,7 @@ def score_neighbours(
     """
     began = perf_counter()
     check_vote(k, metric, temperature)
-    asked = [asked_layers(store, layers) for store in stores]
+    asked = [requested_layers(store, layers) for store in stores]
     images = shared_images(stores)
     y = images[0].y
     train, test = stratified_split(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.evaluation.descriptors import Descriptors, Positions
-from vggfeat.evaluation.outcome import Mistake, SplitScore
-from vggfeat.evaluation.rules import AP_KINDS, Rules
+from vggfeat.evaluation.paper.descriptors import Descriptors, Positions
+from vggfeat.evaluation.paper.outcome import Mistake, SplitScore
+from vggfeat.evaluation.paper.rules import AP_KINDS, Rules
 from vggfeat.metrics import average_precisions
 from vggfeat.probe import LinearProbe
 

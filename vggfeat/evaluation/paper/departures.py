@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vggfeat.evaluation.descriptors import Part
-from vggfeat.evaluation.rules import Rules
+from vggfeat.evaluation.paper.descriptors import Part
+from vggfeat.evaluation.paper.rules import Rules
 from vggfeat.layers import ARCHITECTURES
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.analysis.projection import METHODS, Method, Projection, project
 from vggfeat.errors import PlotError
-from vggfeat.evaluation.projection import METHODS, Method, Projection, project
 from vggfeat.solver.rows import unit_length
 from vggfeat.store.targets import Targets
 
@@ -104,7 +104,7 @@ def image_map(
     layer : str
         Name or alias; maps (C, H, W) are taken as vectors.
     method : {"pca", "tsne", "umap"}
-        See :func:`~vggfeat.evaluation.projection.project`.
+        See :func:`~vggfeat.analysis.projection.project`.
     seed : int
         Decides the sample and every random choice of the method.
     max_images : int, optional

@@ -68,7 +68,7 @@ def project(X: npt.ArrayLike, *, method: Method = "tsne", seed: int = 0) -> Proj
     ----------
     X : array_like of shape (n, d)
         Finite rows; those of a map of images have length 1, see
-        :func:`~vggfeat.evaluation.image_map`. They are not changed.
+        :func:`~vggfeat.analysis.image_map`. They are not changed.
     method : {"pca", "tsne", "umap"}
         t-SNE and UMAP start from the first 50 principal components, with a perplexity of 30 or
         15 neighbours, less where there are few rows.

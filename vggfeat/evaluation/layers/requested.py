@@ -1,20 +1,44 @@
-"""Whether a layer fits into memory, asked before hours of work instead of found out after."""
+"""Which layers of a store are judged, and whether their images fit into memory."""
 
 from __future__ import annotations
 
 import math
-import os
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from vggfeat.errors import ProbeError
+from vggfeat.errors import LayerError, ProbeError
+from vggfeat.layers import ARCHITECTURES
+from vggfeat.memory import available_memory
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore
 
-_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
-_FREE = Path("/proc/meminfo")
+
+def requested_layers(store: FeatureStore, layers: Iterable[str] | None) -> list[str]:
+    """Return the canonical names of the requested layers, in the order they run.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        That must have them.
+    layers : iterable of str, optional
+        Names or aliases, also in one text with commas between; all of the store by default.
+
+    Raises
+    ------
+    LayerError
+        The store has no such layer, or none is named.
+    """
+    network = ARCHITECTURES.get(store.provenance.deciding.model)
+    depth = {name: at for at, name in enumerate(network.names if network else store.layers)}
+    held = sorted(store.layers, key=lambda name: depth.get(name, len(depth)))
+    if layers is None:
+        return held
+    texts = layers.split(",") if isinstance(layers, str) else layers
+    wanted = {store.layer(name) for name in texts if name.strip()}
+    if not wanted:
+        raise LayerError(f"No layer was requested. {store.path} has {', '.join(held)}.")
+    return [name for name in held if name in wanted]
 
 
 def check_memory(store: FeatureStore, layer: str, n_train: int, n_test: int) -> None:
@@ -54,17 +78,3 @@ def check_memory(store: FeatureStore, layer: str, n_train: int, n_test: int) -> 
         f"numbers take at least {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free. "
         f"{remedy} or leave it out with --layers."
     )
-
-
-def available_memory() -> int | None:
-    """Return how many bytes of memory a program can still take; None where that is unknown."""
-    known = []
-    with suppress(OSError, ValueError, KeyError):
-        lines = dict(line.split(":") for line in _FREE.read_text().splitlines())
-        known.append(int(lines["MemAvailable"].split()[0]) * 1024)
-    with suppress(OSError, ValueError):  # "max" where there is none
-        known.append(int(_LIMIT.read_text()))
-    if not known:
-        with suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
-            known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return min(known, default=None)

@@ -31,11 +31,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
-from vggfeat.evaluation.asked import asked_layers
-from vggfeat.evaluation.images import Images, shared_images
-from vggfeat.evaluation.knn import knn_answers
-from vggfeat.evaluation.memory import check_memory
-from vggfeat.evaluation.naming import naming
+from vggfeat.evaluation.layers.images import Images, shared_images
+from vggfeat.evaluation.layers.knn import knn_answers
+from vggfeat.evaluation.layers.naming import naming
+from vggfeat.evaluation.layers.requested import check_memory, requested_layers
 from vggfeat.metrics import Interval, accuracy, mean_class_recall, mean_interval
 from vggfeat.probe import LinearProbe
 from vggfeat.solver.rows import unit_length
@@ -174,7 +173,7 @@ def low_shot(
         A store has no such layer.
     """
     _check(shots, judges, repeats)
-    asked = [asked_layers(store, layers) for store in stores]
+    asked = [requested_layers(store, layers) for store in stores]
     images = shared_images(stores)
     y, classes = images[0].y, images[0].classes
     sizes = np.bincount(y)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import SearchError
-from vggfeat.evaluation.ranked import RetrievalEvaluation, RetrievalScore
+from vggfeat.evaluation.retrieval.results import RetrievalEvaluation, RetrievalScore
 from vggfeat.index import SimilarityIndex
 from vggfeat.index.comparing import comparable
 from vggfeat.metrics.retrieval import (

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
-from vggfeat.evaluation.nearest import METRICS, STEPS, Metric, nearest
+from vggfeat.evaluation.layers.nearest import METRICS, STEPS, Metric, nearest
 from vggfeat.solver.rows import Reader
 
 Integers = npt.NDArray[np.int64]
@@ -68,7 +68,7 @@ def knn_answers(
 
     The k training rows most similar to a row vote for their classes, each with one voice; of
     equal classes the one whose voters are more similar in sum wins, then the lower class. Of
-    equally near rows the first ones vote; see :func:`~vggfeat.evaluation.nearest.nearest`.
+    equally near rows the first ones vote; see :func:`~vggfeat.evaluation.layers.nearest.nearest`.
 
     Parameters
     ----------

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.analysis.image_map import label_names
 from vggfeat.errors import PlotError
-from vggfeat.evaluation.image_map import label_names
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore

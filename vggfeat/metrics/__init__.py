@@ -2,9 +2,10 @@
 
 Average precision ranks the images of one class (``ranking``), recall and accuracy count right
 answers (``answers``), and intervals and paired comparisons say what a number (``shares``) or a
-difference (``certainty``) is worth. NumPy alone is needed. All scores are shares in 0..1; where
-entries have equal scores, results never depend on their order. Ranked lists, as searches give
-them, have scores of their own (``retrieval``).
+difference (``certainty``) is worth. SciPy, which knows the distributions, is imported where an
+interval is asked for. All scores are shares in 0..1; where entries have equal scores, results never
+depend on their order. Ranked lists, as searches give them, have scores of their own
+(``retrieval``).
 """
 
 from __future__ import annotations

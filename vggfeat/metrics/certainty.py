@@ -134,8 +134,11 @@ def mean_interval(
     _check_level(level)
     if not (math.isfinite(test_to_train) and test_to_train >= 0):
         raise ProbeError(f"test_to_train is {test_to_train}; give a number from 0 on.")
+    from scipy.stats import t
+
     n, mean, sd = len(scores), float(scores.mean()), float(scores.std(ddof=1))
-    reach = t_quantile(level, n - 1) * sd * math.sqrt(1 / n + test_to_train)
+    quantile = float(t.ppf((1 + level) / 2, n - 1))
+    reach = quantile * sd * math.sqrt(1 / n + test_to_train)
     return Interval(mean, sd, mean - reach, mean + reach, level, n)
 
 
@@ -161,10 +164,13 @@ def compare_answers(y: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLik
     ProbeError
         The shapes differ, or there is no answer.
     """
+    from scipy.stats import binomtest
+
     ours, theirs = right_answers(y, first), right_answers(y, second)
     one, other = int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
     difference = (one - other) / len(ours)
-    return Disagreement(one, other, difference, _even_odds(one, other))
+    p = float(binomtest(one, one + other).pvalue) if one + other else 1.0
+    return Disagreement(one, other, difference, p)
 
 
 def compare_rankings(
@@ -237,48 +243,6 @@ def compare_rankings(
         samples=len(differences),
         seed=seed,
     )
-
-
-def t_quantile(level: float, freedom: int) -> float:
-    """Return the t that Student's variable exceeds in size with a probability of 1 - `level`.
-
-    Solves the closed form of the distribution for whole degrees of freedom (Abramowitz and
-    Stegun, "Handbook of Mathematical Functions", 26.7.3 and 26.7.4) by bisection.
-
-    Parameters
-    ----------
-    level : float
-        Above 0 and below 1.
-    freedom : int
-        Degrees of freedom, at least 1.
-    """
-    low, high = 0.0, math.pi / 2
-    while low < (middle := (low + high) / 2) < high:
-        if _within(middle, freedom) < level:
-            low = middle
-        else:
-            high = middle
-    return math.sqrt(freedom) * math.tan(low)
-
-
-def _within(angle: float, freedom: int) -> float:
-    """Return the probability that ``abs(t) < sqrt(freedom) * tan(angle)``."""
-    odd = freedom % 2
-    term, total = (math.cos(angle), 0.0) if odd else (1.0, 0.0)
-    for i in range(2 + odd, freedom + 1, 2):
-        total += term
-        term *= math.cos(angle) ** 2 * (i - 1) / i
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total
-
-
-def _even_odds(one: int, other: int) -> float:
-    """Return the two-sided p-value of a division of fair coin tosses."""
-    n = one + other
-    fewer = range(min(one, other) + 1)
-    whole = math.lgamma(n + 1) - n * math.log(2)
-    tail = math.fsum(math.exp(whole - math.lgamma(k + 1) - math.lgamma(n - k + 1)) for k in fewer)
-    return min(1.0, 2 * tail)
 
 
 def _mean_of_classes(

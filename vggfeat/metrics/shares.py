@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -109,11 +107,10 @@ def wilson(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
         raise ProbeError(f"{right} of {n} answers are right; give 0 to n of 1 or more.")
     if not 0 < level < 1:
         raise ProbeError(f"The level is {level}; give a number above 0 and below 1, such as 0.95.")
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    middle = (right + z * z / 2) / (n + z * z)
-    reach = z * math.sqrt(right * (n - right) / n + z * z / 4) / (n + z * z)
-    low = 0.0 if right == 0 else middle - reach
-    return low, 1.0 if right == n else middle + reach
+    from scipy.stats import binomtest
+
+    limits = binomtest(right, n).proportion_ci(level, method="wilson")
+    return float(limits.low), float(limits.high)
 
 
 def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:

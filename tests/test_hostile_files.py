@@ -33,7 +33,7 @@ from vggfeat.errors import (
 )
 from vggfeat.index import SimilarityIndex, changing, faiss_layout, folder, making, structures
 from vggfeat.probe import LinearProbe, SavedProbe
-from vggfeat.store import FeatureStore
+from vggfeat.store import FeatureStore, merge
 from vggfeat.weights.formats import open_file
 from vggfeat.whitening import Whitening, learn
 
@@ -217,6 +217,105 @@ def test_a_text_that_a_file_says_many_times_over_is_refused(tmp_path: Path) -> N
         raw.write(pointer * 2048)
     with hdf5.opened(path, StoreError) as file, pytest.raises(ValueError, match="longer than"):
         hdf5.texts(file["texts"])
+
+
+STORE_LIES: dict[str, Callable[[h5py.File], object]] = {
+    "a class that there is not": lambda file: file["labels/targets"].__setitem__(0, 99),
+    "a class below unknown": lambda file: file["labels/targets"].__setitem__(0, -(1 << 31)),
+    "a source that there is not": lambda file: file["images/source"].__setitem__(1, 7),
+    "a source before the first": lambda file: file["images/source"].__setitem__(1, -1),
+    "a status that there is not": lambda file: file["images/status"].__setitem__(2, 3),
+    "digests of another length": lambda file: changed(
+        file, "images/digest", np.zeros((4, 8), "u1")
+    ),
+    "floats for classes": lambda file: changed(file, "labels/targets", np.zeros(4, "f4")),
+    "a table of classes": lambda file: changed(file, "labels/targets", np.zeros((4, 9), "i1")),
+    "one path": lambda file: changed(file, "images/path", "a.jpg"),
+    "numbers for paths": lambda file: changed(file, "images/path", np.zeros(4)),
+    "an endless version": lambda file: file.attrs.__setitem__("format_version", np.inf),
+    "a version of text": lambda file: file.attrs.__setitem__("format_version", "2"),
+    "a text many times": lambda file: file.attrs.create(
+        "provenance", ["a"] * 2000, dtype=h5py.string_dtype()
+    ),
+}
+
+
+def changed(file: h5py.File, name: str, data: Any) -> None:
+    del file[name]
+    file[name] = data
+
+
+@pytest.mark.parametrize("lie", STORE_LIES)
+def test_stores_that_lie_are_refused_as_they_are_opened(
+    lie: str, tmp_path: Path, honest: Any
+) -> None:
+    path = tmp_path / "photos.h5"
+    path.write_bytes(honest("store").read_bytes())
+    with h5py.File(path, "r+", libver="latest") as file:
+        STORE_LIES[lie](file)
+    with pytest.raises(StoreError, match="damaged"), FeatureStore(path):
+        pass
+
+
+PROBE_LIES: dict[str, Callable[[SavedProbe], object]] = {
+    "no numbers": lambda one: replaced(one, coef_=np.zeros((3, 0))),
+    "one row too few": lambda one: replaced(one, coef_=one.probe.coef_[:2]),
+    "NaN": lambda one: replaced(one, coef_=one.probe.coef_ * np.nan),
+    "an intercept too many": lambda one: replaced(one, intercept_=np.zeros(4)),
+    "no C": lambda one: replaced(one, C_=-1.0, C=-1.0),
+    "an unknown classifier": lambda one: replaced(one, classifier="tree"),
+}
+
+
+def replaced(saved: SavedProbe, **values: Any) -> None:
+    for name, value in values.items():
+        setattr(saved.probe, name, value)
+
+
+@pytest.mark.parametrize("lie", PROBE_LIES)
+def test_probes_that_lie_are_refused_whatever_their_checksum(
+    lie: str, tmp_path: Path, honest: Any
+) -> None:
+    saved = SavedProbe.load(honest("probe"))
+    PROBE_LIES[lie](saved)
+    saved.save(tmp_path / "probe.h5")  # with the checksum that belongs to it
+    with pytest.raises(ProbeError, match=r"damaged|Unknown classifier|give a number"):
+        SavedProbe.load(tmp_path / "probe.h5")
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", ["store", "probe"])
+def test_a_heap_of_texts_that_leads_nowhere_ends_at_once(
+    kind: str, tmp_path: Path, honest: Any
+) -> None:
+    _, read, _, error = KINDS[kind]
+    path = tmp_path / honest(kind).name
+    data = bytearray(honest(kind).read_bytes())
+    start = data.index(b"GCOL")
+    assert data[start + 16 : start + 18] == b"\1\0"  # its first entry
+    data[start + 16 : start + 32] = bytes(16)  # room of no bytes, over which HDF5 2.0 loops
+    path.write_bytes(data)
+    with pytest.raises(error, match="damaged"):
+        read(path)
+
+
+def test_merging_stores_with_hostile_names_writes_the_one_file(tmp_path: Path) -> None:
+    names = ["../../up.jpg", "/etc/passwd", "..", "c:\\x.jpg", "a\x1b[2J.jpg", "\\x00.jpg"]
+    (tmp_path / "in").mkdir()
+    for number, part in enumerate((names[:3], names[3:])):
+        path = finished(tmp_path / "in" / f"{number}.h5", len(part))
+        with h5py.File(path, "r+") as file:
+            file["images/path"][...] = part
+            file["labels/classes"][...] = ["../../class"] + ["/x"] * (
+                len(file["labels/classes"]) - 1
+            )
+    before = set(tmp_path.rglob("*"))
+    merge(tmp_path / "in" / "all.h5", [tmp_path / "in" / "0.h5", tmp_path / "in" / "1.h5"])
+    made = {path.name for path in set(tmp_path.rglob("*")) - before if path.suffix != ".lock"}
+    assert made == {"all.h5"}
+    with FeatureStore(tmp_path / "in" / "all.h5") as store:
+        assert store.paths.tolist() == names
+        assert store.verify().ok
 
 
 def test_stores_that_other_programs_compressed_are_read(tmp_path: Path) -> None:
@@ -403,7 +502,9 @@ def test_no_byte_of_a_faiss_file_that_is_cut_away_goes_unnoticed() -> None:
             faiss_layout.check(io.BytesIO(data))
 
 
-@pytest.mark.parametrize("shape", ["(2147483648, 4)", "(1073741824,)"])
+@pytest.mark.parametrize(
+    "shape", ["(2147483648, 4)", "(1073741824,)", "(-4, 4)", "(65536, 1099511627775, -32768)"]
+)
 def test_a_whitening_takes_no_memory_that_it_does_not_hold(shape: str, tmp_path: Path) -> None:
     path = tmp_path / "w.npz"
     learn([np.random.default_rng(0).normal(size=(20, 4))], 2).save(path)

@@ -28,6 +28,10 @@ IMAGE_EXTENSIONS = RAW_EXTENSIONS | {
 }  # fmt: skip
 """File extensions taken as images without a look inside, compared in lower case."""
 
+LARGEST_RATIO = 1100
+"""Most bytes that one byte of a file may become, where a file says how large it will be: deflate
+makes 1,032 of it at most. What is not compressed is never more than the bytes of the file."""
+
 _ESCAPED = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
 _TO_ESCAPE = re.compile("[\\\\\0\ud800-\udfff]")
 

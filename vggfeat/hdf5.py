@@ -9,22 +9,29 @@ says it holds more than can be in it.
 from __future__ import annotations
 
 import math
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
+import numpy as np
 
 from vggfeat.errors import ImageError, VggfeatError
-from vggfeat.files import open_regular
+from vggfeat.files import LARGEST_RATIO, open_regular
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Iterable, Iterator
 
-LARGEST_RATIO = 1100
-"""Most bytes that one stored byte may become: deflate makes 1,032 of it at most. Values that are
-not compressed are never more than the bytes of the file."""
+DAMAGED = (
+    *(OSError, RuntimeError, LookupError, ArithmeticError),
+    *(ValueError, TypeError, AttributeError),
+)
+"""What h5py, and whoever believes what it reads, raises over files that are damaged."""
 
+_HEAP = b"GCOL\1\0\0\0"
+_SEARCHED = 16 << 20  # bytes at the beginning of a file, and at its end, in which heaps are checked
 _ALLOWANCE = 1 << 20  # bytes that a dataset may take whatever is stored of it
 _DEEPEST = 64  # groups within groups
 _BLOCK = 1024  # strings of any length that are read at a time
@@ -63,11 +70,13 @@ def opened(
     """
     if member is None:
         try:
-            open_regular(path).close()
+            with open_regular(path) as file:
+                _check_heaps(file)
         except ImageError as reason:
             raise error(f"{path} cannot be read: {reason}. Give a plain HDF5 file.") from reason
         held = h5py.File(path, "r", locking=False)
     else:
+        _check_heaps(member)
         held = h5py.File(member, "r")
     try:
         check(held, path, error, _all(held, path, error) if names is None else names)
@@ -96,7 +105,8 @@ def check(held: h5py.File, path: Path, error: type[VggfeatError], names: Iterabl
     VggfeatError
         Of type `error`: on the way to a dataset is a soft or an external link; its values lie in
         another file, or are another dataset's; it has a filter that is not HDF5's own or LZF; it
-        takes more memory than :data:`LARGEST_RATIO` times what is stored of it.
+        takes more memory than :data:`~vggfeat.files.LARGEST_RATIO` times what is stored of it, or
+        than the bytes of the file where it is not compressed.
     """
     size = held.id.get_filesize()
     for name in names:
@@ -125,6 +135,14 @@ def texts(dataset: h5py.Dataset) -> list[str]:
     return [value.decode() for value in raw_texts(dataset)]
 
 
+def one_text(dataset: h5py.Dataset) -> str:
+    """Read a dataset that is one UTF-8 string; ValueError where it is anything else."""
+    if h5py.check_string_dtype(dataset.dtype) is None or dataset.shape != ():
+        raise ValueError(f"{dataset.name} is no text")
+    found: bytes = dataset[()]
+    return found.decode()
+
+
 def raw_texts(dataset: h5py.Dataset) -> list[bytes]:
     """Read a dataset of strings as bytes; ValueError where they are longer than the file."""
     if h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1:
@@ -140,6 +158,109 @@ def raw_texts(dataset: h5py.Dataset) -> list[bytes]:
             raise ValueError(f"the strings of {dataset.name} are longer than the whole file")
         found.extend(block)
     return found
+
+
+def attribute(held: h5py.File | h5py.Group | h5py.Dataset, name: str, default: Any = None) -> Any:
+    """Read an attribute: numbers, a text, or texts, no more than the file can hold.
+
+    Parameters
+    ----------
+    held : h5py.File, Group or Dataset
+    name : str
+    default : optional
+        What is returned where there is none of that name.
+
+    Raises
+    ------
+    KeyError
+        There is none, and no default.
+    ValueError
+        It is of another type, or larger.
+    """
+    key = name.encode()
+    if not h5py.h5a.exists(held.id, key):
+        if default is None:
+            raise KeyError(f"there is no attribute {name!r}")
+        return default
+    found = h5py.h5a.open(held.id, key)
+    kind, count = found.get_type(), math.prod(found.shape)
+    if (
+        kind.get_class() not in _TYPES
+        or found.get_space().get_simple_extent_type() == h5py.h5s.NULL
+    ):
+        raise ValueError(f"its attribute {name!r} is neither numbers nor text")
+    # Texts of any length may all be the same one, which is no longer than the file.
+    any_length = kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
+    most = LARGEST_RATIO if any_length else held.file.id.get_filesize() // kind.get_size()
+    if count > most:
+        raise ValueError(f"its attribute {name!r} has {count:,} values, and may have {most:,}")
+    return held.attrs[name]
+
+
+def integer(held: h5py.File | h5py.Group, name: str) -> int:
+    """Read an attribute that is a whole number; ValueError where it is anything else."""
+    value = attribute(held, name)
+    if not isinstance(value, np.integer):
+        raise ValueError(f"its attribute {name!r} is {value!r}, no whole number")
+    return int(value)
+
+
+def text(held: h5py.File | h5py.Group, name: str, default: str | None = None) -> str:
+    """Read an attribute that is a text, of a fixed length or not; ValueError where it is none."""
+    value = attribute(held, name, default)
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, str):
+        return value
+    raise ValueError(f"its attribute {name!r} is {value!r}, no text")
+
+
+def _check_heaps(file: io.IOBase) -> None:
+    """Refuse heaps of texts whose entries do not fill them, over which HDF5 2.0 loops for ever.
+
+    Raises
+    ------
+    OSError
+        A heap is damaged.
+    """
+    size = file.seek(0, os.SEEK_END)
+    parts = [(0, min(size, _SEARCHED)), (max(_SEARCHED, size - _SEARCHED), size)]
+    for start, end in parts:
+        file.seek(start)
+        data = file.read(max(0, end - start))
+        found = [match.start() for match in re.finditer(re.escape(_HEAP), data)]
+        for at in _damaged_heaps(data, np.array(found, np.int64), last=end == size):
+            raise OSError(f"its heap of texts at byte {start + at:,} is damaged")
+
+
+def _damaged_heaps(data: bytes, starts: Any, *, last: bool) -> Any:
+    """Return which heaps are damaged; those that end behind `data` only where it is the `last`.
+
+    A heap has a head of 16 bytes with its size, and then entries: a number, a count, a size, and
+    the text up to a multiple of 8 bytes. Entry 0 is the room at the end; its size counts its head.
+    """
+    whole = np.frombuffer(data, np.uint8)
+
+    def number(places: Any, length: int) -> Any:
+        taken = whole[places[:, None] + np.arange(length)]
+        return taken.view(f"<u{length}").reshape(-1).astype(np.uint64)
+
+    starts = starts[starts + 16 <= len(whole)]
+    left = len(whole) - starts
+    sizes = number(starts + 8, 8)
+    outside = sizes > left
+    bad = [starts[(outside & last) | (sizes < 16)]]
+    starts, sizes = starts[~outside & (sizes >= 16)], sizes[~outside & (sizes >= 16)]
+    at, ends = starts + 16, starts + sizes.astype(np.int64)
+    while len(at := at[more := at + 16 <= ends]):  # all heaps at a time, an entry of each
+        starts, ends = starts[more], ends[more]
+        length, room = number(at + 8, 8), (ends - at).astype(np.uint64)
+        padded = np.where(number(at, 2) > 0, ((length + 7) & ~np.uint64(7)) + 16, length)
+        wrong = (length > room) | (padded > room) | (padded == 0)
+        bad.append(starts[wrong])
+        at = at[~wrong] + padded[~wrong].astype(np.int64)
+        starts, ends = starts[~wrong], ends[~wrong]
+    return np.concatenate(bad).tolist()
 
 
 def _all(held: h5py.File, path: Path, error: type[VggfeatError]) -> Iterator[str]:

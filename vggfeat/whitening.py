@@ -12,7 +12,9 @@ import hashlib
 import json
 import math
 import os
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ImageError, WhiteningError
-from vggfeat.files import open_regular
+from vggfeat.files import LARGEST_RATIO, open_regular
 
 FORMAT = "vggfeat-whitening"
 FORMAT_VERSION = 1
@@ -32,7 +34,11 @@ SHRINKAGE = 1e-6
 """Share of the mean eigenvalue that is added to each: a direction that hardly varies is not blown
 up into noise."""
 
-_LARGEST_RATIO = 1100  # bytes that deflate makes of one, at most 1,032
+_DAMAGED = (
+    *(OSError, RuntimeError, LookupError, ArithmeticError, ValueError, TypeError, AttributeError),
+    *(EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+"""What is raised over archives and arrays that are damaged; NumPy reads headers as Python."""
 
 Array = npt.NDArray[np.float64]
 
@@ -208,10 +214,7 @@ class Whitening:
             raise WhiteningError(
                 f"There is no {path}. `vggfeat whiten STORE {path}` makes it."
             ) from None
-        except (
-            *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError),
-            zipfile.BadZipFile,
-        ) as error:
+        except _DAMAGED as error:
             raise WhiteningError(
                 f"{path} is no whitening, or damaged ({' '.join(str(error).split())}). "
                 "Make it with `vggfeat whiten STORE OUT`."
@@ -293,8 +296,10 @@ def _check_sizes(path: Path) -> None:
     with opened, zipfile.ZipFile(opened) as archive:
         total = os.fstat(opened.fileno()).st_size
         for member in archive.infolist():
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{member.filename} is compressed in another way than deflate")
             stored = min(member.compress_size, total)
-            if member.file_size > _LARGEST_RATIO * stored + (1 << 20):
+            if member.file_size > LARGEST_RATIO * stored + (1 << 20):
                 raise ValueError(f"{member.filename} would take {member.file_size:,} bytes")
             with archive.open(member) as array:
                 version = np.lib.format.read_magic(array)
@@ -302,7 +307,8 @@ def _check_sizes(path: Path) -> None:
                 if version != (1, 0):
                     read = np.lib.format.read_array_header_2_0
                 shape, _, dtype = read(array)
-            if math.prod(shape) * dtype.itemsize > member.file_size:
+            # Of negative lengths, NumPy's product may be anything.
+            if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > member.file_size:
                 raise ValueError(f"{member.filename} says it is of shape {shape}")
 
 

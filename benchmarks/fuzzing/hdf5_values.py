@@ -27,6 +27,8 @@ _TYPES: tuple[Any, ...] = (
 )  # fmt: skip
 _LENGTHS = (0, 1, 2, 3, 1000, 70_000, 1 << 20, 1 << 24, 1 << 31, 1 << 40, 1 << 61)
 
+_LARGEST = 1 << 26  # bytes of a dataset that is read here
+
 
 def valid(name: str, repair: Repair | None = None) -> Mutation:
     """Return the mutation of what an HDF5 file below the folder holds.
@@ -44,7 +46,9 @@ def valid(name: str, repair: Repair | None = None) -> Mutation:
             for _ in range(random.choice((1, 1, 1, 2))):
                 with suppress(Exception):  # h5py cannot write all that is thought of
                     _change(file, random)
-        if repair is not None and random.random() < 0.8:
+            sizes: list[int] = []
+            file.visititems(lambda _, held: sizes.append(getattr(held, "nbytes", 0)))
+        if repair is not None and max(sizes) <= _LARGEST and random.random() < 0.8:
             with suppress(Exception):
                 repair(path)
 
@@ -108,6 +112,8 @@ def _again(file: h5py.File, name: str, data: Any = None, **options: Any) -> None
 def _values(file: h5py.File, name: str, random: Random) -> None:
     """Change some of the values."""
     dataset = file[name]
+    if dataset.nbytes > _LARGEST:
+        return
     data = dataset[()]
     if dataset.ndim == 0 or not dataset.size:
         with suppress(ValueError):

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fuzzing import stores
+from fuzzing import probes, stores
 
-KINDS = {kind.name: kind for kind in (*stores.KINDS,)}
+KINDS = {kind.name: kind for kind in (*stores.KINDS, *probes.KINDS)}

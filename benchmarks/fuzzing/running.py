@@ -116,7 +116,10 @@ def tried(kind: Kind, folder: Path, case: int, seed: int) -> Outcome:
     place = folder / f"case-{os.getpid()}"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(folder / "genuine", place)
-    steps = prepared(kind, place, case, seed) if case >= 0 else kind.steps
+    try:
+        steps = prepared(kind, place, case, seed) if case >= 0 else kind.steps
+    except Exception as error:  # of the fuzzer itself
+        return Outcome(case, FAULT, f"not mutated: {error!r}"[:300], _place(error))
     size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
     before = _memory_before()
     start = time.perf_counter()

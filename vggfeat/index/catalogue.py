@@ -110,19 +110,16 @@ class Catalogue:
             raise SearchError(f"{path} is not the catalogue of an index, or damaged. {_BUILD}")
         try:
             with hdf5.opened(path, SearchError, ("about", *_ARRAYS)) as file:
-                check_version(path, int(file.attrs["format_version"]))
+                check_version(path, hdf5.integer(file, "format_version"))
                 head = json.loads(file["about"][:].tobytes())
                 names = [name for name in _ARRAYS if name in file]
                 arrays = {name: file[name][:] for name in names}
-                if file.attrs["sha256"] != _digest(head, arrays):
+                if hdf5.text(file, "sha256") != _digest(head, arrays):
                     raise ValueError("its content does not have its checksum")
             return cls._of(head, arrays)
         except SearchError:
             raise
-        except (
-            *(OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError),
-            StopIteration,
-        ) as error:
+        except (*hdf5.DAMAGED, StopIteration) as error:
             raise SearchError(
                 f"{path} is damaged ({' '.join(str(error).split())}). Copy the index again from "
                 "where it came, or build it anew."
@@ -217,8 +214,8 @@ def format_of(path: Path) -> str | None:
     """Return the ``format`` of an HDF5 file; None where it has none or is no such file."""
     try:
         with hdf5.opened(path, SearchError, ()) as file:
-            return str(file.attrs["format"])
-    except (OSError, KeyError, RuntimeError, SearchError):
+            return hdf5.text(file, "format")
+    except (*hdf5.DAMAGED, SearchError):
         return None
 
 

@@ -177,35 +177,39 @@ class SavedProbe:
             )
         try:
             with hdf5.opened(where, ProbeError, _DATASETS) as file:
-                if (version := int(file.attrs["format_version"])) > SEVERAL:
+                if (version := hdf5.integer(file, "format_version")) > SEVERAL:
                     raise ProbeError(
                         f"{path} was made by a newer vggfeat (format {version}; this one reads "
                         f"up to {SEVERAL}). Upgrade vggfeat."
                     )
-                several, C = version == SEVERAL, file.attrs["C"]
-                held_out = file["held_out"].asstr()[()] if "held_out" in file else None
+                several, C = version == SEVERAL, hdf5.attribute(file, "C")
+                held_out = hdf5.one_text(file["held_out"]) if "held_out" in file else None
+                coef = file["coef"]
+                if coef.ndim != 2:
+                    raise ValueError(f"coef is of shape {coef.shape}")
                 names = tuple(hdf5.texts(file["classes"]))
                 saved = cls(
                     LinearProbe.fitted(
-                        str(file.attrs["classifier"]),  # type: ignore[arg-type]
+                        hdf5.text(file, "classifier"),  # type: ignore[arg-type]
                         C=np.asarray(C, np.float64) if several else float(C),
-                        normalize=bool(file.attrs["normalize"]),
+                        normalize=bool(hdf5.attribute(file, "normalize")),
                         classes=np.arange(len(names)),
-                        coef=file["coef"][:],
+                        coef=coef[:],
                         intercept=file["intercept"][:],
                         multilabel=several,
                     ),
                     names,
-                    str(file.attrs["layer"]),
-                    Provenance.loads(file.attrs["provenance"]),
-                    int(file.attrs["n_train"]),
+                    hdf5.text(file, "layer"),
+                    Provenance.loads(hdf5.text(file, "provenance")),
+                    hdf5.integer(file, "n_train"),
                     held_out if held_out is None else json.loads(held_out),
                 )
-                if file.attrs["sha256"] != saved._content():
+                saved._check()
+                if hdf5.text(file, "sha256") != saved._content():
                     raise ValueError("its content does not have its checksum")
         except ProbeError:
             raise
-        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        except hdf5.DAMAGED as error:
             raise ProbeError(
                 f"{path} is damaged ({' '.join(str(error).split())}). "
                 "Copy it again from where it came, or train it anew."
@@ -229,6 +233,29 @@ class SavedProbe:
             file.create_dataset("classes", data=classes.astype(text))
             if self.held_out is not None:
                 file["held_out"] = json.dumps(self.held_out)
+
+    def _check(self) -> None:
+        """Refuse parts that do not fit one another; ValueError.
+
+        Whoever changes a probe can compute its checksum anew.
+        """
+        probe, count = self.probe, len(self.classes)
+        rows = 1 if count == 2 and not self.several else count
+        arrays = {"coef": (probe.coef_, (rows, probe.n_features_in_)),
+                  "intercept": (probe.intercept_, (rows,)),
+                  "C": (np.asarray(probe.C_), (count,) if self.several else ())}  # fmt: skip
+        for name, (array, shape) in arrays.items():
+            if array.dtype != np.float64 or array.shape != shape or not array.size:
+                raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, not {shape}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} has NaN or infinite values")
+        if count < 2 or len(set(self.classes)) < count:
+            raise ValueError(f"it has {count} classes, or two of one name")
+        probe._check_parameters()
+        if self.layer not in self.provenance.deciding.layers:
+            raise ValueError(f"it is of {self.layer!r}, and its provenance is not")
+        if self.n_train < 0 or not isinstance(self.held_out, dict | None):
+            raise ValueError("it does not say how it was trained")
 
     def _content(self) -> str:
         C = np.asarray(self.probe.C_, np.float64).tolist()
@@ -315,6 +342,6 @@ def _format(path: Path) -> str | None:
     """Return the ``format`` of an HDF5 file; None where it has none or is no such file."""
     try:
         with hdf5.opened(path, ProbeError, ()) as file:
-            return str(file.attrs["format"])
-    except (OSError, KeyError, RuntimeError, ProbeError):
+            return hdf5.text(file, "format")
+    except (*hdf5.DAMAGED, ProbeError):
         return None

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vggfeat.errors import StoreError, VggfeatError
+from vggfeat.hdf5 import DAMAGED
 
 _FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
 _ERRNO = re.compile(r"errno = (\d+)")
@@ -61,7 +62,7 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except PermissionError as error:
         raise StoreError(f"{path} may not be read: {error.strerror}.") from error
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except DAMAGED as error:
         reason = " ".join(str(error).split())
         raise StoreError(
             f"{path} is damaged or was cut short ({reason}). Copy it again from where it came, "

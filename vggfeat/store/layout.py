@@ -13,10 +13,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from vggfeat import hdf5
 from vggfeat.provenance import NEVER, Happened
 from vggfeat.store.contents import FORMAT, FORMAT_VERSION, IMAGES, SINCE_2, Contents, SourcePlace
 from vggfeat.store.failures import reading
-from vggfeat.store.opening import open_hdf5, text_of
+from vggfeat.store.opening import open_hdf5
 from vggfeat.store.rows import Region, RowFile
 from vggfeat.store.sparse import SparseFile
 
@@ -95,7 +96,7 @@ def locate(path: Path, contents: Contents) -> dict[str, Region] | None:
                 return None
             row_bytes = dataset.dtype.itemsize * math.prod(dataset.shape[1:])
             regions[name] = Region(offset, dataset.shape[0], row_bytes)
-        text = text_of(file.attrs["provenance"]).encode()
+        text = hdf5.text(file, "provenance").encode()
     with path.open("rb") as raw:
         head = raw.read(_HEAD_BYTES)
     # Superblocks of version 2 and later come with checksummed headers, which must not be touched.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from vggfeat.store.contents import (
     FORMAT_VERSION,
     IMAGES,
     SINCE_2,
+    STATUSES,
     Contents,
     SourcePlace,
 )
@@ -85,7 +85,12 @@ def open_hdf5(path: Path, newer: bool = False) -> h5py.File:
 def read_provenance(file: h5py.File, path: Path) -> Provenance:
     """Read the root attribute ``provenance``."""
     with reading(path):
-        return Provenance.loads(text_of(file.attrs["provenance"]))
+        return Provenance.loads(hdf5.text(file, "provenance"))
+
+
+def read_version(file: h5py.File) -> int:
+    """Read which version of the format a store is of."""
+    return hdf5.integer(file, "format_version")
 
 
 def read_runs(file: h5py.File) -> list[Happened]:
@@ -96,7 +101,7 @@ def read_runs(file: h5py.File) -> list[Happened]:
     for slot in hdf5.raw_texts(file["runs"]):
         try:
             found.append(Happened.from_json(json.loads(slot)))
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             continue
     return found
 
@@ -128,7 +133,7 @@ def read_contents(file: h5py.File, path: Path) -> Contents:
             targets=read_targets(file),
             runs=runs,
             sources=read_sources(file),
-            version=int(file.attrs["format_version"]),
+            version=read_version(file),
         )
 
 
@@ -139,7 +144,7 @@ def read_sources(file: h5py.File) -> list[SourcePlace]:
         if found := [SourcePlace(*texts) for texts in zip(*columns, strict=True)]:
             return found
     runs = read_runs(file)
-    happened = runs[-1] if runs else Provenance.loads(text_of(file.attrs["provenance"])).happened
+    happened = runs[-1] if runs else Provenance.loads(hdf5.text(file, "provenance")).happened
     return [SourcePlace("", happened.source, happened.source)]
 
 
@@ -159,26 +164,16 @@ def read_targets(file: h5py.File) -> Targets | None:
 
 def read_origin(file: h5py.File) -> Origin:
     """Read where a store's labels came from, as far as it says."""
-    return Origin.parse(text_of(file["labels"].attrs.get("origin", "")))
-
-
-def text_of(value: Any) -> str:
-    """Return a string attribute, whether its length is fixed or not."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bytes):
-        return value.decode()
-    raise ValueError(f"{value!r} is not text")
+    return Origin.parse(hdf5.text(file["labels"], "origin", ""))
 
 
 def _check(file: h5py.File, path: Path, newer: bool) -> None:
-    attributes: Mapping[str, Any] = file.attrs
-    if "format" not in attributes or text_of(attributes["format"]) != FORMAT:
+    if hdf5.text(file, "format", "") != FORMAT:
         raise StoreError(
             f"{path} is an HDF5 file, but not a store of vggfeat: its attribute 'format' is not "
             f"{FORMAT!r}. Give the .h5 file that `vggfeat extract` made."
         )
-    version = int(attributes["format_version"])
+    version = read_version(file)
     if version > FORMAT_VERSION:
         if newer:
             return
@@ -192,19 +187,57 @@ def _check(file: h5py.File, path: Path, newer: bool) -> None:
         *_DATASETS,
         *(f"{group}/{layer}" for group in ("features", "checksums") for layer in layers),
     ])  # fmt: skip
-    count = file["images/path"].shape
+    count = _texts(file, "images/path")
+    if not count:
+        raise ValueError("it has no rows")
     columns = IMAGES if version < 2 else IMAGES | SINCE_2
-    lengths = {f"images/{name}": file[f"images/{name}"].shape[:1] for name in columns}
+    for name, (kind, row) in columns.items():
+        if name == "error":
+            if _texts(file, "images/error") != count:
+                raise ValueError("images/error has not a text for each row")
+        else:
+            _numbers(file, f"images/{name}", (count, *row), kind.kind)
     dtype = np.dtype(provenance.deciding.dtype)
     for layer in layers:
-        features, sums = file[f"features/{layer}"], file[f"checksums/{layer}"]
-        if features.dtype != dtype or sums.dtype.kind != "u":
+        features = file[f"features/{layer}"]
+        if features.dtype != dtype:
             raise ValueError(f"features/{layer} are {features.dtype}, not {dtype}")
-        if features.ndim < 2 or 0 in features.shape[1:]:
-            raise ValueError(f"features/{layer} are of shape {features.shape}")
-        lengths[f"features/{layer}"] = features.shape[:1]
-        lengths[f"checksums/{layer}"] = sums.shape
+        if features.ndim < 2 or 0 in features.shape[1:] or len(features) != count:
+            raise ValueError(f"features/{layer} are of shape {features.shape}, for {count} rows")
+        _numbers(file, f"checksums/{layer}", (count,), "u")
+    _check_values(file, count)
+
+
+def _check_values(file: h5py.File, count: int) -> None:
+    """Refuse numbers of statuses, sources and classes that there are not; ValueError."""
+    _within(file, "images/status", 0, len(STATUSES))
+    if "images/source" in file:
+        _within(file, "images/source", 0, len(read_sources(file)))
     if "labels/targets" in file:
-        lengths["labels/targets"] = file["labels/targets"].shape[:1]
-    if wrong := [name for name, length in lengths.items() if length != count]:
-        raise ValueError(f"{wrong[0]} has {lengths[wrong[0]]} rows, not {count}")
+        classes, targets = _texts(file, "labels/classes"), file["labels/targets"]
+        several = targets.ndim == 2
+        _numbers(file, targets.name, (count, classes) if several else (count,), "i")
+        if not several:
+            _within(file, targets.name, -1, classes)
+
+
+def _texts(file: h5py.File, name: str) -> int:
+    """Return how many texts are in a row; ValueError where a dataset is anything else."""
+    texts = file[name]
+    if texts.ndim != 1 or h5py.check_string_dtype(texts.dtype) is None:
+        raise ValueError(f"{name} is {texts.dtype} of shape {texts.shape}")
+    return len(texts)
+
+
+def _numbers(file: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> None:
+    """Refuse a dataset of another shape, or of another kind of NumPy's types; ValueError."""
+    found = file[name]
+    if found.shape != shape or found.dtype.kind != kind:
+        raise ValueError(f"{name} is {found.dtype} of shape {found.shape}, not {shape}")
+
+
+def _within(file: h5py.File, name: str, low: int, end: int) -> None:
+    values = file[name][:]
+    if values.min(initial=low) < low or values.max(initial=low) >= end:
+        wrong = values[(values < low) | (values >= end)][0]
+        raise ValueError(f"{name} has {wrong}, and may have {low} to {end - 1}")

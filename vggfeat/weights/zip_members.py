@@ -6,8 +6,9 @@ import io
 import zipfile
 from typing import BinaryIO
 
+from vggfeat.files import LARGEST_RATIO
+
 _HEADER = 30  # bytes of a local header before the name
-_LARGEST_RATIO = 1100  # bytes that deflate makes of one, at most 1,032
 _LARGEST = 1 << 33  # bytes of a compressed member that is unpacked into memory
 
 
@@ -74,7 +75,7 @@ def opened(archive: zipfile.ZipFile, file: BinaryIO, name: str) -> Section | io.
     """
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED:
-        if info.file_size > min(_LARGEST, _LARGEST_RATIO * info.compress_size + (1 << 20)):
+        if info.file_size > min(_LARGEST, LARGEST_RATIO * info.compress_size + (1 << 20)):
             raise ValueError(f"its member {name} is compressed, and too large for that.")
         return io.BytesIO(archive.read(info))
     file.seek(info.header_offset)

@@ -21,12 +21,14 @@ def sections(command: click.Command, name: str) -> list[str]:
     text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
     found = [f"## {name}\n\n```text\n{text}\n```\n"]
     if isinstance(command, click.Group):
+        alike: dict[int, list[click.Command]] = {}  # with the same options: told once
         for sub in command.list_commands(context):
             child = command.get_command(context, sub)
             assert child is not None
-            found += sections(child, f"{name} {sub}")
-    for sub, child in getattr(command, "beside", {}).items():
-        found += sections(child, f"{name} {sub}")
+            alike.setdefault(id(child.params), []).append(child)
+        for child, *others in alike.values():
+            names = "|".join(str(one.name) for one in (child, *others))
+            found += sections(child, f"{name} {names}")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, balanced_accuracy_score
 from sklearn.svm import LinearSVC
 
+import vggfeat
 from vggfeat.cli import run
-from vggfeat.datasets import Dataset, SplitRule, open_dataset
+from vggfeat.datasets import DATASETS, Dataset, Published, SplitRule, open_dataset
+from vggfeat.datasets.folders import FOLDER
 from vggfeat.datasets.voc import CLASSES
 from vggfeat.datasets.voc_action import ACTIONS
 from vggfeat.evaluation import evaluate_dataset, rules_of
@@ -386,6 +389,38 @@ def test_features_are_reused_and_other_settings_have_a_store_of_their_own(tmp_pa
     assert evaluate("folder", root)["rows"][0]["score"] == first["rows"][0]["score"]
 
 
+def test_python_gives_what_the_command_gives(tmp_path, evaluate):
+    root = make("folder", tmp_path)
+    told = evaluate("folder", root, "--classifier", "logreg", "--splits", "2", "--quick")
+    [store] = Path("vggfeat-stores").glob("*.h5")
+    before = store.stat().st_mtime_ns
+    result = vggfeat.evaluate(
+        "folder", root, networks=["vgg16-tiny"], scales=[64], device="cpu", classifier="logreg",
+        splits=2, quick=True,
+    )  # fmt: skip
+    assert store.stat().st_mtime_ns == before, "its features are used again"
+    found = json.loads(json.dumps(result.to_json()))
+    for rows in (told["rows"], found["rows"]):
+        assert rows[0].pop("seconds") > 0
+    assert found == told
+    with pytest.raises(FrozenInstanceError):
+        result.metric = "another"  # type: ignore[misc]
+
+
+def test_one_record_is_all_that_a_dataset_takes(tmp_path, monkeypatch, caplog):
+    root = make("folder", tmp_path)
+    protocol = replace(FOLDER.protocol, published=(Published(("vgg16-tiny",), 12.5),))
+    record = replace(FOLDER, name="mine", protocol=protocol, counts={"images": 20})
+    monkeypatch.setitem(DATASETS, "mine", record)
+    found = vggfeat.evaluate(
+        "mine", root, networks="vgg16-tiny", scales="64", device="cpu", stores=tmp_path / "s"
+    )
+    assert found.rows[0].published.percent == 12.5
+    assert found.dataset["name"] == "mine"
+    assert any("14 images instead of 20" in phrase for phrase in found.departures)
+    assert [store.name[:16] for store in (tmp_path / "s").iterdir()] == ["mine-vgg16-tiny-"]
+
+
 def test_two_networks_are_evaluated_alone_and_stacked(tmp_path, evaluate, capsys):
     root = make("folder", tmp_path)
     more = ["--networks", "vgg16-tiny,vgg11", "--weights", "vgg11=random:1", "--scales", "224"]
@@ -396,7 +431,7 @@ def test_two_networks_are_evaluated_alone_and_stacked(tmp_path, evaluate, capsys
     assert [row["dimension"] for row in found["rows"]] == [1024, 4096, 5120]
     weights = {store["model"]: store["weights"] for store in found["settings"]["stores"]}
     assert weights == {"vgg16-tiny": "builtin", "vgg11": "random:1"}
-    alone = evaluate("folder", root, *more, "--combine", "none")
+    alone = evaluate("folder", root, *more, "--no-stack")
     assert len(alone["rows"]) == 2
     with pytest.raises(SystemExit) as stop:
         run(["evaluate", "folder", "--root", str(root), *QUICK, *more])
@@ -412,7 +447,7 @@ def test_two_networks_are_evaluated_alone_and_stacked(tmp_path, evaluate, capsys
         ("voc2007", [], 1, "VOCtrainval_06-Nov-2007.tar"),
         ("caltech101", [], 1, "101_ObjectCategories"),
         ("caltech1", [], 2, "caltech101"),
-        ("folder", ["--networks", "vgg17"], 1, "vgg16"),
+        ("folder", ["--networks", "vgg17"], 2, "vgg16"),
         ("folder", ["--networks", "vgg16,vgg16"], 2, "twice"),
         ("folder", ["--scales", "20"], 1, "from 64"),
         ("folder", ["--layer", "relu9"], 1, "relu7"),

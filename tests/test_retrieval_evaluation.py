@@ -15,6 +15,7 @@ from index_rows import make_store
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+import vggfeat
 from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
 from vggfeat.cli import run
 from vggfeat.datasets import RetrievalBenchmark, open_benchmark
@@ -264,6 +265,10 @@ def test_each_image_of_a_folder_of_classes_searches_for_its_class(classes, tmp_p
     assert len(score["queries"]) == 9  # the only image of c has nothing to find
     assert score["score"] == pytest.approx(np.mean(expected), abs=1e-9)
     assert score["precision"]["1"] == pytest.approx(np.mean(first))
+    again = vggfeat.evaluate_retrieval(
+        "folders", classes, model="vgg16-tiny", scales=[64], device="cpu", stores=tmp_path / "s"
+    )
+    assert json.loads(json.dumps(again.to_json())) == told, "the command, as Python has it"
 
 
 def test_everything_that_decides_the_number_is_printed(classes, tmp_path, capsys):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vggfeat.extract import FeatureExtractor
     from vggfeat.index import SimilarityIndex
     from vggfeat.probe import LinearProbe
+    from vggfeat.protocols import evaluate, evaluate_retrieval
     from vggfeat.store import FeatureStore
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "SimilarityIndex",
     "VggfeatError",
     "__version__",
+    "evaluate",
+    "evaluate_retrieval",
 ]
 
 _HOMES = {
@@ -33,6 +36,8 @@ _HOMES = {
     "FeatureStore": "vggfeat.store",
     "LinearProbe": "vggfeat.probe",
     "SimilarityIndex": "vggfeat.index",
+    "evaluate": "vggfeat.protocols",
+    "evaluate_retrieval": "vggfeat.protocols",
 }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -34,3 +36,36 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
+
+
+@contextmanager
+def stages(unit: str, shown: bool | None = None) -> Iterator[Callable[[str, int, int], None]]:
+    """Give a function that shows how far each stage of some work has come, a bar a stage.
+
+    Parameters
+    ----------
+    unit : str
+        What is counted, as ``"image"``.
+    shown : bool, optional
+        As :func:`progress_bar` takes it.
+
+    Yields
+    ------
+    callable
+        Takes the stage, how many more of it are done, and how many there are.
+    """
+    bars: dict[str, Any] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars.clear()
+            bars[stage] = progress_bar(shown, desc=stage, unit=unit, total=total, leave=False)
+        bars[stage].update(done)
+
+    try:
+        yield show
+    finally:
+        for bar in bars.values():
+            bar.close()

@@ -140,10 +140,6 @@ def run_options(command: Function) -> Function:
     return command
 
 
-RUN = ("batch_size", "workers", "device", "precision", "engine")
-"""Names of the options of `run_options` that the extractor takes."""
-
-
 def whole_numbers(_ctx: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, ...]:
     """Read whole numbers from 1 on with commas between, as an option's callback.
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vggfeat.cli.choices import layer_option, only_layer, root_option
-from vggfeat.cli.output import json_option, print_json, printable, progress_bar, table
-from vggfeat.cli.stages import stages
+from vggfeat.cli.output import json_option, print_json, printable, progress_bar, stages, table
 
 if TYPE_CHECKING:
     from vggfeat.duplicates import Duplicates, Moved

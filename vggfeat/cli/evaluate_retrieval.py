@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import ExitStack
 from typing import Any
 
 import click
 
-from vggfeat.cli.choices import RUN, WEIGHTS, run_options
+from vggfeat.cli.choices import WEIGHTS, run_options
 from vggfeat.cli.evaluate_retrieval_text import describe
-from vggfeat.cli.kept import kept_store
-from vggfeat.cli.output import json_option, print_json
+from vggfeat.cli.output import json_option, print_json, show_progress
 from vggfeat.cli.pixels import pixels_of, pixels_options
-from vggfeat.cli.stages import stages
 from vggfeat.cli.whiten import whitening_of
 from vggfeat.datasets import BENCHMARKS
-from vggfeat.extract import FeatureExtractor
 from vggfeat.layers import ARCHITECTURES
 from vggfeat.metrics.retrieval import AREAS
 from vggfeat.views import COMBINATIONS, VIEWS
@@ -75,12 +70,11 @@ from vggfeat.views import COMBINATIONS, VIEWS
     help="For --view dense: lengths of the image's smaller side in pixels.",
 )
 @click.option(
-    "--scale-combine",
-    "combine",
+    "--combine",
     type=click.Choice(COMBINATIONS),
     default="mean",
     show_default=True,
-    help="What becomes of several scales.",
+    help="How scales are combined.",
 )
 @click.option("--flip", is_flag=True, help="Average mirror images in.")
 @click.option(
@@ -122,54 +116,17 @@ def retrieval(root: str, ground_truth: str, as_json: bool, **options: Any) -> No
       vggfeat evaluate retrieval --root photos
       vggfeat evaluate retrieval --root oxford --ground-truth roxford5k --scales 768 --whiten p.npz
     """
-    from vggfeat.datasets import open_benchmark
-    from vggfeat.evaluation import evaluate_retrieval
+    import vggfeat
     from vggfeat.index import Expansion
-    from vggfeat.store import FeatureStore
 
-    expand, augment = (
-        None if options[name] is None else Expansion.parse(options[name])
-        for name in ("expand", "augment")
-    )
-    whitening = whitening_of(options["whiten"])
+    for name in ("expand", "augment"):
+        options[name] = None if options[name] is None else Expansion.parse(options[name])
+    whitening = whitening_of(options.pop("whiten"))
     options["preprocessing"] = pixels_of(options)
-    extractor = _extractor(options)  # bad options end here, before anything is extracted
-    benchmark = open_benchmark(ground_truth, root, options["files"])
-    # Paths are relative to the root, so that another root needs another store.
-    digest = hashlib.sha256(benchmark.root.encode()).hexdigest()[:6]
-    what, folder = f"{ground_truth}-{digest}-{options['model']}", options["stores"]
-    with ExitStack() as stack:
-        path = kept_store(benchmark.source(), extractor, folder, what)
-        store = stack.enter_context(FeatureStore(path))
-        whole, queries = options["whole_queries"], None
-        if (source := benchmark.query_source(whole=whole)) is not None:
-            kind = "queries" if whole or not benchmark.boxed else "crops"
-            boxes = repr([one.box for one in benchmark.queries])
-            marked = f"{kind}-{hashlib.sha256(boxes.encode()).hexdigest()[:6]}"
-            path = kept_store(source, extractor, folder, f"{what}-{marked}")
-            queries = stack.enter_context(FeatureStore(path))
-        result = evaluate_retrieval(
-            benchmark,
-            store,
-            queries,
-            metric=options["metric"],
-            whitening=whitening,
-            augment=augment,
-            expand=expand,
-            area=options["ap"],
-            progress=stack.enter_context(stages("image")),
-        )
+    result = vggfeat.evaluate_retrieval(
+        ground_truth, root, whitening=whitening, progress=show_progress(), **options
+    )
     if as_json:
         print_json(result.to_json())
     else:
         click.echo(describe(result))
-
-
-def _extractor(options: dict[str, Any]) -> FeatureExtractor:
-    names = ("model", "weights", "preprocessing", "view", "scales", "combine", "flip", *RUN)
-    extractor = FeatureExtractor(
-        layers=[options["layer"]], **{name: options[name] for name in names}
-    )
-    if len(extractor.poolings) > 1:
-        raise click.UsageError(f"--layer {options['layer']} names several; choose one.")
-    return extractor

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vggfeat.cli.output import printable, table
+from vggfeat.cli.output import table
+from vggfeat.report.evaluation import evaluation_facts, pair_text
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation import Evaluation, Outcome, Paired
-
-_HOW = {"mean": "averaged", "stack": "stacked"}
+    from vggfeat.evaluation import Evaluation, Outcome
 
 
 def describe(result: Evaluation) -> str:
@@ -32,7 +31,7 @@ def describe(result: Evaluation) -> str:
         *_pairs(result),
         "",
         "What decides these numbers:",
-        *(f"  {name}: {value}" for name, value in facts(result).items()),
+        *(f"  {name}: {value}" for name, value in evaluation_facts(result).items()),
     ]
     if result.departures:
         lines += ["", "How this differs from the paper:"]
@@ -60,61 +59,3 @@ def _pairs(result: Evaluation) -> list[str]:
     return ["", "On the same test images:"] * bool(result.paired) + [
         f"  {pair_text(result, pair)}" for pair in result.paired
     ]
-
-
-def pair_text(result: Evaluation, pair: Paired) -> str:
-    """Say how two rows compare."""
-    first, second = result.rows[pair.first].name, result.rows[pair.second].name
-    found = f"{first} against {second}: {100 * pair.difference:+.1f}"
-    if pair.low is not None and pair.high is not None:
-        found += f" (95 % interval {100 * pair.low:+.1f} to {100 * pair.high:+.1f})"
-    if pair.p is not None:
-        found += f", p = {pair.p:.2g}"
-    return f"{found}; {pair.method}"
-
-
-def facts(result: Evaluation) -> dict[str, str]:
-    """Name everything that decides the numbers."""
-    settings, dataset = result.settings, result.dataset
-    rule, protocol = dataset["rule"], dataset["protocol"]
-    found = {}
-    for store in settings["stores"]:
-        scales = ", ".join(map(str, store["scales"]))
-        how = f" {_HOW[store['combine']]}" if len(store["scales"]) > 1 else ""
-        pooling = store["layers"][store["layer"]]
-        spec = store["preprocessing"]
-        found[f"{store['model']}{', box' if store['boxes'] else ''}"] = (
-            f"{store['layer']}{f' ({pooling})' if pooling else ''}, {store['view']} at scales "
-            f"{scales}{how}{', with mirror images' if store['flip'] else ''}; weights "
-            f"{printable(store['weights'])}, SHA-256 {store['weights_sha256'][:16]}; "
-            f"{spec['channels']} x {spec['scale']:.4g}, mean {spec['mean']}, std {spec['std']}, "
-            f"{spec['interpolation']}; {printable(store['path'])}"
-        )
-    held_out = settings["validation"]
-    chosen = f"{held_out:.0%} of the training images" if held_out < 1 else f"{held_out:g} folds"
-    classifier = {"svm": "linear SVMs, one against the rest", "logreg": "logistic regression"}
-    found["classifier"] = (
-        f"{classifier[settings['classifier']]}, on L2-normalised descriptors; C chosen on "
-        f"{chosen}, then all train"
-    )
-    found["C"] = "; ".join(f"{row.name}: {_values(row)}" for row in result.rows)
-    if rule is None:
-        found["splits"] = f"the official sets, {protocol['train']} and {protocol['test']}"
-    else:
-        most = rule["max_test_per_class"]
-        found["splits"] = (
-            f"{settings['splits']} random ones of {rule['train_per_class']} training images a "
-            f"class, {'all others' if most is None else f'at most {most}'} for the test; seed "
-            f"{settings['seed']}"
-        )
-    if protocol["unscored"]:
-        found["not scored"] = ", ".join(protocol["unscored"])
-    found["dataset's SHA-256"] = dataset["sha256"]
-    return found
-
-
-def _values(row: Outcome) -> str:
-    values = [value for split in row.splits for value in split.C]
-    if len(values) <= 3:
-        return ", ".join(f"{value:.3g}" for value in values)
-    return f"{min(values):.3g} to {max(values):.3g}, one a class"

@@ -8,8 +8,7 @@ import click
 
 from vggfeat.cli.choices import layer_option, only_layer
 from vggfeat.cli.index_info import tell
-from vggfeat.cli.output import json_option, print_json, printable
-from vggfeat.cli.stages import stages
+from vggfeat.cli.output import json_option, print_json, printable, stages
 from vggfeat.cli.whiten import whitening_of
 
 index_argument = click.argument("index_path", metavar="INDEX", type=click.Path())

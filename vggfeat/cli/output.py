@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import click
@@ -24,6 +25,13 @@ def progress_bar(title: str, unit: str, total: int | None = None) -> Any:
     from vggfeat.progress import progress_bar as bar
 
     return bar(show_progress(), desc=title, total=total, unit=unit, leave=False)
+
+
+def stages(unit: str) -> AbstractContextManager[Callable[[str, int, int], None]]:
+    """Give what shows how far each stage of some work has come."""
+    from vggfeat.progress import stages as bars
+
+    return bars(unit, show_progress())
 
 
 def print_json(value: Any) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vggfeat.cli.choices import layer_option, only_layer
-from vggfeat.cli.output import json_option, print_json, printable
-from vggfeat.cli.stages import stages
+from vggfeat.cli.output import json_option, print_json, printable, stages
 
 if TYPE_CHECKING:
     from vggfeat.whitening import Whitening

@@ -10,7 +10,7 @@ from __future__ import annotations
 from vggfeat.datasets.dataset import ABSENT, IGNORED, PRESENT, Dataset
 from vggfeat.datasets.protocols import Protocol, Published
 from vggfeat.datasets.record import Archive, DatasetRecord
-from vggfeat.datasets.registry import DATASETS, DOWNLOADABLE, download, open_dataset
+from vggfeat.datasets.registry import DATASETS, DOWNLOADABLE, dataset_record, download, open_dataset
 from vggfeat.datasets.retrieval import (
     BENCHMARKS,
     BenchmarkRecord,
@@ -35,6 +35,7 @@ __all__ = [
     "RetrievalBenchmark",
     "Split",
     "SplitRule",
+    "dataset_record",
     "download",
     "open_benchmark",
     "open_dataset",

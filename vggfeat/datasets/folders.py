@@ -104,7 +104,7 @@ def read_folder(record: DatasetRecord, root: str | os.PathLike[str]) -> Dataset:
 
 FOLDER = DatasetRecord(
     name="folder",
-    title="a folder of one's own, with a sub-folder for each class",
+    title="images of your own, in a folder for each class",
     read=read_folder,
     protocol=Protocol(MEAN_RECALL, THREE_SCALES, "stack", validation=0.2),  # as of Caltech-101
 )

@@ -134,7 +134,7 @@ def _box(thing: ElementTree.Element, file: Path, number: int) -> tuple[int, int,
 
 VOC2012_ACTION = DatasetRecord(
     name="voc2012-action",
-    title="PASCAL VOC 2012",
+    title="PASCAL VOC 2012 actions",
     read=read_actions,
     protocol=Protocol(
         MEAN_AP,

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vggfeat.report.confusion import confusion_view
-from vggfeat.report.facts import Facts
 from vggfeat.report.page import write_page
 from vggfeat.report.text import shown
 from vggfeat.report.thumbnails import ImageSource, picture
+from vggfeat.sources.base import file_path
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation import Evaluation, Outcome
+    from vggfeat.evaluation import Evaluation, Outcome, Paired
+
+_HOW = {"mean": "averaged", "stack": "stacked"}
 
 
 def evaluation_page(
     path: str | os.PathLike[str],
     result: Evaluation,
     *,
-    images: Callable[[str], ImageSource] = lambda _path: None,
-    facts: Facts | None = None,
-    paired: Sequence[str] = (),
+    images: Callable[[str], ImageSource] | None = None,
     mistakes: int = 24,
 ) -> Path:
     """Write the page of an evaluation.
@@ -35,13 +36,10 @@ def evaluation_page(
     path : path
         The HTML file to make or replace.
     result : Evaluation
-        From :func:`vggfeat.evaluation.evaluate_dataset`.
-    images : callable
-        Gives the original of a path in the dataset, see :func:`~vggfeat.report.originals`.
-    facts : mapping of str to str, optional
-        What decides the numbers.
-    paired : sequence of str
-        How rows compare on the same test images, a sentence each.
+        From :func:`vggfeat.evaluate` or :func:`vggfeat.evaluation.evaluate_dataset`.
+    images : callable, optional
+        Gives the original of a path in the dataset, see :func:`~vggfeat.report.originals`; by
+        default the file below the dataset's root, which the user named: links may lead anywhere.
     mistakes : int
         At most so many of the most confident mistakes of each row are shown.
 
@@ -50,14 +48,15 @@ def evaluation_page(
     Path
         The file.
     """
+    originals = images or partial(file_path, result.root)
     return write_page(
         path,
         "evaluation.html",
         result=result,
-        rows=[_view(result, row, images, mistakes) for row in result.rows],
+        rows=[_view(result, row, originals, mistakes) for row in result.rows],
         several=len(result.rows[0].splits),
-        facts=dict(facts or {}),
-        paired=paired,
+        facts=evaluation_facts(result),
+        paired=[pair_text(result, pair) for pair in result.paired],
     )
 
 
@@ -94,3 +93,61 @@ def _view(
             for mistake in row.mistakes[:mistakes]
         ],
     }
+
+
+def pair_text(result: Evaluation, pair: Paired) -> str:
+    """Say how two rows compare."""
+    first, second = result.rows[pair.first].name, result.rows[pair.second].name
+    found = f"{first} against {second}: {100 * pair.difference:+.1f}"
+    if pair.low is not None and pair.high is not None:
+        found += f" (95 % interval {100 * pair.low:+.1f} to {100 * pair.high:+.1f})"
+    if pair.p is not None:
+        found += f", p = {pair.p:.2g}"
+    return f"{found}; {pair.method}"
+
+
+def evaluation_facts(result: Evaluation) -> dict[str, str]:
+    """Name everything that decides the numbers."""
+    settings, dataset = result.settings, result.dataset
+    rule, protocol = dataset["rule"], dataset["protocol"]
+    found = {}
+    for store in settings["stores"]:
+        scales = ", ".join(map(str, store["scales"]))
+        how = f" {_HOW[store['combine']]}" if len(store["scales"]) > 1 else ""
+        pooling = store["layers"][store["layer"]]
+        spec = store["preprocessing"]
+        found[f"{store['model']}{', box' if store['boxes'] else ''}"] = (
+            f"{store['layer']}{f' ({pooling})' if pooling else ''}, {store['view']} at scales "
+            f"{scales}{how}{', with mirror images' if store['flip'] else ''}; weights "
+            f"{shown(store['weights'])}, SHA-256 {store['weights_sha256'][:16]}; "
+            f"{spec['channels']} x {spec['scale']:.4g}, mean {spec['mean']}, std {spec['std']}, "
+            f"{spec['interpolation']}; {shown(store['path'])}"
+        )
+    held_out = settings["validation"]
+    chosen = f"{held_out:.0%} of the training images" if held_out < 1 else f"{held_out:g} folds"
+    classifier = {"svm": "linear SVMs, one against the rest", "logreg": "logistic regression"}
+    found["classifier"] = (
+        f"{classifier[settings['classifier']]}, on L2-normalised descriptors; C chosen on "
+        f"{chosen}, then all train"
+    )
+    found["C"] = "; ".join(f"{row.name}: {_values(row)}" for row in result.rows)
+    if rule is None:
+        found["splits"] = f"the official sets, {protocol['train']} and {protocol['test']}"
+    else:
+        most = rule["max_test_per_class"]
+        found["splits"] = (
+            f"{settings['splits']} random ones of {rule['train_per_class']} training images a "
+            f"class, {'all others' if most is None else f'at most {most}'} for the test; seed "
+            f"{settings['seed']}"
+        )
+    if protocol["unscored"]:
+        found["not scored"] = ", ".join(protocol["unscored"])
+    found["dataset's SHA-256"] = dataset["sha256"]
+    return found
+
+
+def _values(row: Outcome) -> str:
+    values = [value for split in row.splits for value in split.C]
+    if len(values) <= 3:
+        return ", ".join(f"{value:.3g}" for value in values)
+    return f"{min(values):.3g} to {max(values):.3g}, one a class"

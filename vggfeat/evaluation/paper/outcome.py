@@ -207,6 +207,8 @@ class Evaluation:
         Everything else that decides the numbers, JSON-ready.
     departures : tuple of str
         In what this run differs from the paper, one phrase each.
+    root : str
+        Absolute path of the folder that mistakes are named from; no part of the JSON.
     """
 
     dataset: dict[str, Any]
@@ -216,6 +218,7 @@ class Evaluation:
     paired: tuple[Paired, ...]
     settings: dict[str, Any]
     departures: tuple[str, ...]
+    root: str
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""

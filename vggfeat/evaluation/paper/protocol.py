@@ -114,6 +114,7 @@ def evaluate_dataset(
         paired=tuple(compared(rows, answers)),
         settings=_settings(dataset, every, rules, splits, failed),
         departures=departures_of(dataset, every, rules, failed),
+        root=dataset.root,
     )
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import struct
+import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import weight_writers
 from conftest import peak_bytes
 from scipy.io import loadmat, savemat
 
 from vggfeat.errors import WeightsError
-from vggfeat.weights import mat_file
+from vggfeat.weights import mat_file, zip_members
 from vggfeat.weights.formats import open_file
 
 ALLOWANCE = 4 << 20  # bytes: blocks that are read, and modules imported at their first use
@@ -26,6 +33,236 @@ def refused(path: Path, match: str, most: int = ALLOWANCE) -> None:
             pass
 
     assert peak_bytes(refuse)[1] < most
+
+
+def put(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+# PyTorch
+
+
+def checkpoint(pickled: bytes, compress: bool = False, count: int = 4) -> bytes:
+    """Return a file of torch's, of a pickle and one storage."""
+    out = io.BytesIO()
+    kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with zipfile.ZipFile(out, "w", kind) as archive:
+        archive.writestr("w/data.pkl", pickled)
+        archive.writestr("w/data/0", bytes(4 * count))
+    return out.getvalue()
+
+
+def op(text: str) -> bytes:
+    """Return a short text as pickles have it."""
+    return b"X" + struct.pack("<I", len(text)) + text.encode()
+
+
+def number(value: int) -> bytes:
+    return b"\x8a\x08" + struct.pack("<q", value)
+
+
+def tuple_of(*values: bytes) -> bytes:
+    return b"(" + b"".join(values) + b"t"
+
+
+def tensor(*shape: int, stride: tuple[int, ...] = (), count: int = 4, offset: int = 0) -> bytes:
+    """Return the operations that make a tensor of floats."""
+    storage = (op("storage"), b"ctorch\nFloatStorage\n", op("0"), op("cpu"), number(count))
+    stride = stride or (0,) * len(shape)
+    view = (tuple_of(*map(number, shape)), tuple_of(*map(number, stride)), b"\x89N")
+    inner = tuple_of(tuple_of(*storage) + b"Q", number(offset), *view)
+    return b"ctorch._utils\n_rebuild_tensor_v2\n" + inner + b"R"
+
+
+def state(*items: tuple[bytes, bytes]) -> bytes:
+    return b"\x80\x02}(" + b"".join(key + value for key, value in items) + b"u."
+
+
+NESTED = b"(" + b"\x8a\x01\x01" * 1000 + b"t" + b"q\0" + b"(" + b"h\0" * 1000 + b"tq\0" * 1
+WIDE = NESTED + (b"(" + b"h\0" * 1000 + b"tq\0") * 7
+SETS = b"(K\x01\x91q\0" + b"(h\0h\0\x86\x91q\0" * 60
+PICKLES: dict[str, tuple[bytes, str]] = {
+    "a text of 2^62 bytes": (b"\x80\x04\x8d" + struct.pack("<Q", 1 << 62), "truncated"),
+    "an array of 2^40 bytes": (b"\x80\x05\x96" + struct.pack("<Q", 1 << 40), "truncated"),
+    "a frame of 2^40 bytes": (
+        b"\x80\x04\x95" + struct.pack("<Q", 1 << 40) + b"}.", "no dictionary",
+    ),
+    "a number of a million digits": (
+        b"\x80\x02\x8b" + struct.pack("<I", 1 << 19) + b"\x7f" * (1 << 19) + b".", "many digits",
+    ),
+    "wide tuples within tuples for a key": (state((WIDE, b"K\x01")), "no dictionary"),
+    "two sets of sets that are alike": (
+        b"\x80\x04}(" + SETS + b"K\x01" + SETS + b"K\x01u.", "no dictionary",
+    ),
+    "a million lists": (b"\x80\x02" + b"]" * (1 << 20) + b".", "operations"),
+    "a long name for many tensors": (
+        state((op("a" * 100_000), b"}(" + b"".join(
+            number(n) + (tensor(2) + b"q\7" if not n else b"h\7") for n in range(1000)) + b"u")),
+        "name of 100,0",
+    ),
+    "a class of a long name": (
+        b"\x80\x04" + op("a" * 100_000) + op("b") + b"\x93.", "name that is too long",
+    ),
+    "a shape that is none": (state((op("a"), tensor(-1, 4))), "of shape"),
+}  # fmt: skip
+"""What a pickle does, and the refusal."""
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("lie", PICKLES)
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_a_pickle_takes_no_memory_and_no_time_that_a_number_in_it_says(
+    lie: str, legacy: bool, tmp_path: Path
+) -> None:
+    data, reason = PICKLES[lie]
+    if lie == "a million lists" and legacy:
+        pytest.skip("it is the same reader")
+    if legacy:
+        before = b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {}))
+        path = put(tmp_path / "w.pth", before + data)
+    else:
+        path = put(tmp_path / "w.pth", checkpoint(data, compress=True))
+    with pytest.raises(WeightsError, match=reason), open_file(path):
+        pass
+
+
+VIEWS: dict[str, tuple[bytes, str]] = {
+    "values said again and again": (tensor(1 << 20, 3, 3, 3), "more values than its storage"),
+    "behind its storage": (tensor(4, stride=(1,), offset=1), "larger than its storage"),
+    "before its storage": (tensor(2, stride=(1,), offset=-1), "begins before its storage"),
+    "a storage that is not there": (tensor(9, stride=(1,), count=9), "truncated"),
+    "a storage of 2^60": (tensor(1 << 60, stride=(1,), count=1 << 60), "truncated"),
+}
+
+
+@pytest.mark.parametrize("lie", VIEWS)
+def test_a_tensor_of_a_checkpoint_is_no_larger_than_its_storage(lie: str, tmp_path: Path) -> None:
+    held, reason = VIEWS[lie]
+    path = put(tmp_path / "w.pth", checkpoint(state((op("features.0.weight"), held))))
+
+    def refuse() -> None:
+        with pytest.raises(WeightsError, match=reason), open_file(path) as file:
+            file.read("features.0.weight")
+
+    assert peak_bytes(refuse)[1] < ALLOWANCE
+
+
+def test_no_pickle_changes_what_later_files_are_read_with(tmp_path: Path) -> None:
+    """A state may be given to whatever a pickle names, functions of the reader among them."""
+    hostile = b"ctorch._utils\n_rebuild_parameter\n(N}(" + op("__defaults__")
+    hostile += tuple_of(op("hostile")) + b"utb0"
+    data = b"\x80\x02" + hostile + state((op("features.0.weight"), tensor(2)))[2:]
+    with open_file(put(tmp_path / "w.pth", checkpoint(data))) as file:
+        assert file.shapes == {"features.0.weight": (2,)}
+    from vggfeat.weights import pickles
+
+    assert pickles._first.__defaults__ == (None,)
+
+
+def test_complex_numbers_are_no_weights(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save({"features.0.weight": torch.ones(2, 3, dtype=torch.complex64)}, path)
+    with pytest.raises(WeightsError, match="no dictionary of tensors"), open_file(path):
+        pass
+
+
+def test_storages_of_another_size_than_their_tensors_say_are_refused(tmp_path: Path) -> None:
+    path, made = tmp_path / "w.pt", {"features.0.weight": torch.arange(10.0)}
+    torch.save(made, path, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    with open_file(path) as file:
+        assert torch.equal(torch.as_tensor(file.read("features.0.weight")), torch.arange(10.0))
+    path.write_bytes(data[:-48] + struct.pack("<q", 9) + data[-40:])
+    with pytest.raises(WeightsError, match="not as large as its tensors say"), open_file(path):
+        pass
+
+
+def test_python_2_pickled_dictionaries_as_lists_of_pairs(tmp_path: Path) -> None:
+    pairs = b"](](" + op("features.0.weight") + tensor(2) + b"ee"
+    data = b"\x80\x02ccollections\nOrderedDict\n" + pairs + b"\x85R."
+    with open_file(put(tmp_path / "w.pth", checkpoint(data))) as file:
+        assert file.shapes == {"features.0.weight": (2,)}
+
+
+# Archives
+
+
+def test_a_member_of_an_archive_is_no_larger_than_it_says(tmp_path: Path) -> None:
+    """Neither the directory's sizes nor what unpacks is believed beyond what is stored."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("stored", b"0123456789")
+        out.writestr("packed", b"x" * 5000, zipfile.ZIP_DEFLATED)
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        member = zip_members.opened(archive, file, "stored")
+        assert member.read() == b"0123456789"
+        assert member.seek(-3, io.SEEK_END) == 7
+        assert member.read(9) == b"789"
+        assert zip_members.opened(archive, file, "packed").read() == b"x" * 5000
+        with pytest.raises(ValueError, match="more than 4,999 bytes"):
+            zip_members.read(archive, "packed", 4999)
+        lies: list[tuple[str, dict[str, Any], str]] = [
+            ("stored", {"file_size": 1 << 40}, "truncated"),
+            ("stored", {"header_offset": 1 << 40}, "truncated"),
+            ("stored", {"header_offset": 3}, "truncated"),
+            ("packed", {"file_size": 1 << 32}, "too large"),
+            ("packed", {"file_size": 5001}, "damaged"),
+        ]
+        for name, told, reason in lies:
+            info = archive.getinfo(name)
+            before = {key: getattr(info, key) for key in told}
+            for key, value in told.items():
+                setattr(info, key, value)
+            with pytest.raises(ValueError, match=reason):
+                zip_members.opened(archive, file, name)
+            for key, value in before.items():
+                setattr(info, key, value)
+
+
+def test_a_checkpoint_whose_pickle_unpacks_without_end_is_refused(tmp_path: Path) -> None:
+    path = put(tmp_path / "w.pth", checkpoint(b" " * ((1 << 26) + 1), compress=True))
+    with pytest.raises(WeightsError, match="more than 67,108,864 bytes"), open_file(path):
+        pass
+
+
+# Caffe
+
+
+def net(change: Callable[[Any], object]) -> bytes:
+    """Return a Caffe model of one layer, changed."""
+    made = weight_writers.net_parameter()()
+    blob = made.layer.add(name="conv1_1", type="Convolution").blobs.add()
+    blob.shape.dim.extend([1, 3, 1, 1])
+    blob.data.extend([1.0, 2.0, 3.0])
+    change(made)
+    return bytes(made.SerializeToString())
+
+
+CAFFE_LIES: dict[str, tuple[Callable[[Any], object], str]] = {
+    "a shape of 2^62": (lambda n: n.layer[0].blobs[0].shape.dim.append(1 << 62), "12 bytes"),
+    "a negative shape": (lambda n: n.layer[0].blobs[0].shape.dim.extend([-1, -1]), "12 bytes"),
+    "a million dimensions": (
+        lambda n: n.layer[0].blobs[0].shape.dim.extend([127] * 100_000), "list of more than 16",
+    ),
+    "a long name": (lambda n: setattr(n.layer[0], "name", "a" * 100_000), "name of 100,000"),
+    "a hundred thousand layers": (
+        lambda n: n.MergeFromString(b"\xa2\x06\0" * 20_000), "10,000 layers",
+    ),
+    "a hundred thousand blobs": (
+        lambda n: n.layer[0].MergeFromString(b"\x3a\0" * 20_000), "has 20,001 blobs",
+    ),
+    "strides without end": (
+        lambda n: n.layer[0].convolution_param.MergeFromString(
+            b"\x32" + b"\xc0\x9a\x0c" + b"\1" * 200_000), "list of more than 64",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", CAFFE_LIES)
+def test_a_caffe_model_costs_no_more_than_it_holds(lie: str, tmp_path: Path) -> None:
+    change, reason = CAFFE_LIES[lie]
+    refused(put(tmp_path / "w.caffemodel", net(change)), reason, 16 << 20)
 
 
 # MATLAB

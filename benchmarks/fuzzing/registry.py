@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fuzzing import probes, stores
+from fuzzing import probes, stores, weights
 
-KINDS = {kind.name: kind for kind in (*stores.KINDS, *probes.KINDS)}
+KINDS = {kind.name: kind for kind in (*stores.KINDS, *probes.KINDS, *weights.KINDS)}

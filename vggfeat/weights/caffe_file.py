@@ -41,6 +41,8 @@ from vggfeat.weights.wire import Buffer, Field, fields, varints
 
 _KINDS = ("weight", "bias")
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
+_MOST_LAYERS = 10_000
+_MOST_BLOBS, _MOST_DIMENSIONS = 64, 16
 
 
 @contextmanager
@@ -104,6 +106,8 @@ class CaffeFile:
         self.layers: list[Message] = []
         for layer in fields(data, 0, len(data)):
             if layer.number in GENERATIONS and layer.value is None:
+                if len(self.layers) == _MOST_LAYERS:
+                    raise ValueError(f"it has more than {_MOST_LAYERS:,} layers.")
                 self._add(layer, GENERATIONS[layer.number])
         if not self._blobs:
             raise ValueError("it holds no layer with weights.")
@@ -121,6 +125,8 @@ class CaffeFile:
 
     def _add(self, layer: Field, numbers: Generation) -> None:
         found, blobs = message(self._data, layer, numbers)
+        if len(blobs) > _MOST_BLOBS:
+            raise ValueError(f"{found.name} has {len(blobs):,} blobs.")
         for number, blob in enumerate(blobs):
             kind = _KINDS[number] if number < len(_KINDS) else f"blob{number}"
             name = f"{found.name}.{kind}"
@@ -141,10 +147,16 @@ class CaffeFile:
             elif field.value is None and field.number == _SHAPE:
                 dims = fields(self._data, field.start, field.stop)
                 shape = [
-                    size for dim in dims if dim.number == 1 for size in varints(self._data, dim)
+                    size
+                    for dim in dims
+                    if dim.number == 1
+                    for size in varints(self._data, dim, _MOST_DIMENSIONS)
                 ]
         dtype, at = ("<f8", _DOUBLE_DATA) if places[_DOUBLE_DATA] else ("<f4", _DATA)
-        found = _as_torch(legacy if shape is None else shape, name, kind)
+        shape = legacy if shape is None else shape
+        if len(shape) > _MOST_DIMENSIONS:
+            raise ValueError(f"{name} has {len(shape):,} dimensions.")
+        found = _as_torch(shape, name, kind)
         size = sum(stop - start for start, stop in places[at])
         if size != math.prod(found) * np.dtype(dtype).itemsize:
             raise ValueError(f"{name} of shape {found} has {size:,} bytes of values.")

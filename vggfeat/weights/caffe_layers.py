@@ -46,6 +46,8 @@ _ROLES: Mapping[str, Sequence[str]] = {
     "Scale": ("gamma", "beta"),
 }
 _EPS = 1e-5  # Caffe's default
+_LONGEST_NAME = 1024  # bytes
+_MOST_NUMBERS = 64  # of an option, such as a convolution's strides
 
 
 @dataclass(slots=True)
@@ -128,10 +130,12 @@ def message(data: Buffer, at: Field, numbers: Generation) -> tuple[Message, list
 def graph(data: Buffer, layers: Sequence[Message]) -> list[Node]:
     """Return the nodes of a model."""
     made: dict[str, str] = {}
+    taken: set[str] = set()
     nodes: list[Node] = []
     bare = not any(layer.bottoms for layer in layers)
     for number, layer in enumerate(layers):
-        name = layer.name if layer.name not in {n.name for n in nodes} else f"{layer.name}@{number}"
+        name = f"{layer.name}@{number}" if layer.name in taken else layer.name
+        taken.add(name)
         inputs = [made.get(bottom, bottom) for bottom in layer.bottoms]
         if bare and nodes:
             inputs = [nodes[-1].name]
@@ -198,7 +202,9 @@ def _numbers(data: Buffer, at: Field) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     for each in fields(data, at.start, at.stop):
         if each.value is not None or each.number in (3, 4, 6, 18):  # the latter may be packed
-            found.setdefault(each.number, []).extend(varints(data, each))
+            found.setdefault(each.number, []).extend(varints(data, each, _MOST_NUMBERS))
+            if len(found[each.number]) > _MOST_NUMBERS:
+                raise ValueError(f"it has more than {_MOST_NUMBERS} numbers for an option.")
     return found
 
 
@@ -211,4 +217,6 @@ def _float(data: Buffer, at: Field | None, number: int, default: float) -> float
 
 
 def _text(data: Buffer, at: Field) -> str:
+    if at.stop - at.start > _LONGEST_NAME:
+        raise ValueError(f"it has a name of {at.stop - at.start:,} bytes.")
     return bytes(data[at.start : at.stop]).decode("utf-8", "replace")

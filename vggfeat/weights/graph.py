@@ -23,6 +23,7 @@ Kind = Literal[
 ]  # fmt: skip
 
 _STEPS = 20_000  # nodes looked at before a graph is called too tangled
+_MOST_STARTS = 100  # convolutions of colours
 _SHOWN = 4  # names in a message
 _BODY = 50  # depth of a walk that went through all convolutions
 _COLOURS = 3
@@ -132,7 +133,7 @@ class _State:
     padded: bool = False
 
 
-def followed(nodes: Sequence[Node], start: str = "") -> list[Walk]:
+def followed(nodes: Sequence[Node], start: str = "", budget: list[int] | None = None) -> list[Walk]:
     """Walk along a graph from its inputs.
 
     Parameters
@@ -142,6 +143,8 @@ def followed(nodes: Sequence[Node], start: str = "") -> list[Walk]:
     start : str
         Name of the node that is the first convolution, where there are several; what stands
         before it is not looked at.
+    budget : list of one int, optional
+        How many nodes may be looked at; it is counted down.
 
     Returns
     -------
@@ -157,14 +160,22 @@ def followed(nodes: Sequence[Node], start: str = "") -> list[Walk]:
     for node in nodes:
         for name in dict.fromkeys(node.inputs):
             consumers.setdefault(name, []).append(node)
-    budget = [_STEPS]
+    budget = budget or [_STEPS]
+    try:
+        return _longest(_walks(nodes, start, consumers, budget))
+    except RecursionError:
+        raise ValueError("its graph is too deep to be followed.") from None
+
+
+def _walks(
+    nodes: Sequence[Node], start: str, consumers: Mapping[str, list[Node]], budget: list[int]
+) -> list[Walk]:
     if start:
         first = next((n for n in nodes if n.name == start and n.kind == "conv"), None)
-        found = _onward(_State(), first, consumers, budget) if first else []
-        return _longest(found)
+        return _onward(_State(), first, consumers, budget) if first else []
     known = {node.name for node in nodes}
     roots = [node for node in nodes if not set(node.inputs) & known]
-    walks = [
+    return [
         walk
         for root in roots
         for walk in (
@@ -173,7 +184,6 @@ def followed(nodes: Sequence[Node], start: str = "") -> list[Walk]:
             else _onward(_State(), root, consumers, budget)
         )
     ]
-    return _longest(walks)
 
 
 def _longest(walks: Iterable[Walk]) -> list[Walk]:
@@ -192,6 +202,7 @@ def _beyond(
     after = consumers.get(name, [])
     if not after:
         return [state.walk]
+    budget[0] -= len(after)
     if not state.walk.start:  # several networks may begin at one input
         return [w for node in after for w in _onward(state, node, consumers, budget)]
     refused = [node for node in after if _next(state, node) is None]
@@ -377,16 +388,20 @@ def selected(nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]], part:
     """
     if not part and (walk := _listed(nodes)):
         return Selection(walk, ())
-    walks = followed(nodes)
+    budget = [_STEPS]
+    walks = followed(nodes, budget=budget)
     whole = [walk for walk in walks if _depth(walk) >= _BODY]
     known = {walk.steps[0].source for walk in whole}
-    inner = []
+    inner, starts = [], 0
     for node in nodes:
         source = tuple(sorted(node.tensors.values()))
         shape = shapes.get(node.tensors.get("weight", ""), ())
         if node.kind != "conv" or source in known or shape[1:2] != (_COLOURS,):
             continue
-        found = followed(nodes, node.name)
+        starts += 1
+        if starts > _MOST_STARTS:
+            raise ValueError(f"it has more than {_MOST_STARTS} convolutions of colours.")
+        found = followed(nodes, node.name, budget)
         if found and _depth(found[0]) >= _BODY:
             inner.append(found[0])
             known.add(source)

@@ -35,7 +35,9 @@ def tensors(held: h5py.File, config: Mapping[str, Any] | None) -> tuple[dict[str
     places: dict[Path, dict[str, str]] = {}
     if config is not None:
         for path, layer, group in _placed(config, (), held):
-            names = sorted((n for n in group if n.isdigit()), key=int) if group is not None else []
+            names = (
+                sorted((n for n in group if n.isdecimal()), key=int) if group is not None else []
+            )
             paths = [f"{group.name.strip('/')}/{name}" for name in names]
             places[path] = _roles(layer, paths)
     return sets, lambda path: places.get(path, {})
@@ -54,7 +56,7 @@ def named(held: h5py.File) -> list[tuple[Path, dict[str, str]]]:
         if isinstance(own, h5py.Group):
             told = own.attrs.get("name")
             path = (*path[:-1], str(told)) if told and path else path
-            names = sorted((n for n in own if n.isdigit()), key=int)
+            names = sorted((n for n in own if n.isdecimal()), key=int)
             roles = _by_rank([own[name].ndim for name in names])
             places = [f"{own.name.strip('/')}/{name}" for name in names]
             if names or (path and not any(root in group for root in _ROOTS)):
@@ -138,4 +140,4 @@ def _snake(name: str) -> str:
 
 def _counted(name: str) -> tuple[str, int]:
     stem, _, number = name.rpartition("_")
-    return (stem, int(number)) if number.isdigit() else (name, 0)
+    return (stem, int(number)) if number.isdecimal() else (name, 0)

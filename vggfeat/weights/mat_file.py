@@ -23,8 +23,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST_RATIO = 1100
-"""Most bytes that one compressed byte may become: deflate makes 1,032 of it at most."""
+from vggfeat.files import LARGEST_RATIO
 
 _HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15

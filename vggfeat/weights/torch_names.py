@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 _KINDS = ("weight", "bias", "running_mean", "running_var")
 _FIRST = ("features.0.weight", "conv1_1.weight", "0.weight")
 _FEWEST = 8  # convolutions of a Sequential that is taken for VGG's
+_MOST_TENSORS, _MOST_NETWORKS = 20_000, 100
 _COLOURS = 3
 _EPS = 1e-5  # torch's default of batch normalisation
 _SHOWN = 6
@@ -128,11 +130,15 @@ def translated(file: TensorFile, part: str = "") -> Translated:
     Raises
     ------
     ValueError
-        There is no network of that name.
+        There is no network of that name, or there are more than anybody has.
     """
+    if len(file.shapes) > _MOST_TENSORS:
+        raise ValueError(f"it holds more than {_MOST_TENSORS:,} tensors.")
     plain = {_plain(name): name for name in file.shapes if not name.endswith(_COUNTERS)}
     shapes = {name: file.shapes[place] for name, place in plain.items()}
     roots = _roots(shapes)
+    if len(roots) > _MOST_NETWORKS:
+        raise ValueError(f"it holds more than {_MOST_NETWORKS:,} networks.")
     labels = _labels(roots)
     if part:
         root = _chosen(part, roots, labels, shapes)
@@ -171,6 +177,7 @@ def _plain(name: str) -> str:
 def _roots(shapes: Shapes) -> list[str]:
     """Return what stands before the names of each network: empty, or ending in a full stop."""
     found: dict[str, None] = {}
+    convolutions = _convolutions(shapes)
     for first in _FIRST:
         for name, shape in shapes.items():
             root = name.removesuffix(first)
@@ -179,16 +186,18 @@ def _roots(shapes: Shapes) -> list[str]:
             if len(shape) != 4 or shape[1] != _COLOURS:
                 continue
             if first == "0.weight" and (
-                root.removesuffix("features.") in found or _convolutions(shapes, root) < _FEWEST
+                root.removesuffix("features.") in found or convolutions[root] < _FEWEST
             ):
                 continue
             found[root] = None
     return list(found)
 
 
-def _convolutions(shapes: Shapes, root: str) -> int:
-    own = re.compile(rf"{re.escape(root)}\d+\.weight$")
-    return sum(len(shape) == 4 and bool(own.match(name)) for name, shape in shapes.items())
+def _convolutions(shapes: Shapes) -> Counter[str]:
+    """Count the convolutions of Sequentials, by what stands before their numbers."""
+    own = re.compile(r"(|.*\.)\d+\.weight")
+    found = (own.fullmatch(name) for name, shape in shapes.items() if len(shape) == 4)
+    return Counter(match[1] for match in found if match)
 
 
 def _labels(roots: Sequence[str]) -> tuple[str, ...]:
@@ -252,7 +261,7 @@ class _Reading:
             first = short.partition(".")[0]
             if re.match(r"(features\.|conv\d|bn\d|\d+\.)", short) and kind not in _KINDS:
                 within.append(name)
-            elif bare and first.isdigit():
+            elif bare and first.isdecimal():
                 self.own[f"features.{short}"] = name
             elif module in _TIMM:
                 self.own[f"{_TIMM[module]}.{kind}"] = name
@@ -288,7 +297,7 @@ class _Reading:
         modules: dict[int, dict[str, str]] = {}
         for name in names:
             parts = name.removeprefix(f"{self._root}classifier.").split(".")
-            if len(parts) == 2 and parts[0].isdigit():
+            if len(parts) == 2 and parts[0].isdecimal():
                 modules.setdefault(int(parts[0]), {})[parts[1]] = name
             else:
                 rest.append(name)
@@ -313,11 +322,11 @@ class _Reading:
             if other == one + 1 and other in named:
                 both = [modules[at]["weight"] for at in (one, other)]
                 self._stop(named[other], both, "")
-        numbered = [name for name in rest if self._place(name) is not None]
         last = max(named, default=-1)
-        early = [name for name in numbered if (self._place(name) or 0) < last]
-        self.elsewhere += [name for name in rest if name not in early and name in numbered]
-        strange = early + [name for name in rest if name not in numbered]
+        places = {name: self._place(name) for name in rest}
+        early = [name for name, at in places.items() if at is not None and at < last]
+        self.elsewhere += [name for name, at in places.items() if at is not None and at >= last]
+        strange = early + [name for name, at in places.items() if at is None]
         if strange and named:
             self._stop("fc6", strange, "")
         elif strange:
@@ -325,7 +334,7 @@ class _Reading:
 
     def _place(self, name: str) -> int | None:
         part = name.removeprefix(f"{self._root}classifier.").partition(".")[0]
-        return int(part) if part.isdigit() else None
+        return int(part) if part.isdecimal() else None
 
     def _beside(self, at: int, own: Mapping[str, str], named: Mapping[int, str]) -> None:
         """Say what a module of ``classifier`` is that is none of the three matrices."""
@@ -364,7 +373,7 @@ class _Reading:
         ours, theirs = self._root.split("."), name.split(".")
         at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), 0)
         mine, its = ours[at], theirs[at]
-        if mine.isdigit() and its.isdigit():
+        if mine.isdecimal() and its.isdigit():
             return int(its) > int(mine)
         return bool(_BESIDE.match(its) or _HEADS.match(its))
 

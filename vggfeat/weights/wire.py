@@ -7,6 +7,7 @@ walked without its values being touched.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from mmap import mmap
 from typing import NamedTuple
@@ -15,6 +16,7 @@ Buffer = bytes | mmap
 
 _VARINT = 0
 _LONGEST = 10  # bytes of a variable-length integer
+_MOST = 100_000  # fields of one message; a VGG's graph has some 200
 
 
 class Field(NamedTuple):
@@ -49,10 +51,14 @@ def fields(data: Buffer, start: int, stop: int) -> Iterator[Field]:
     Raises
     ------
     ValueError
-        The bytes there are no message.
+        The bytes there are no message, or one of more fields than anybody writes.
     """
     at = start
-    while at < stop:
+    for count in itertools.count():
+        if at >= stop:
+            return
+        if count == _MOST:
+            raise ValueError(f"it has more than {_MOST:,} fields near byte {at}.")
         key, at = _varint(data, at, stop)
         number, kind = key >> 3, key & 7
         if not number:
@@ -69,13 +75,13 @@ def fields(data: Buffer, start: int, stop: int) -> Iterator[Field]:
         yield Field(number, value, begin, at)
 
 
-def varints(data: Buffer, field: Field) -> list[int]:
+def varints(data: Buffer, field: Field, most: int) -> list[int]:
     """Return the integers of a repeated field's part, packed or not.
 
     Raises
     ------
     ValueError
-        The bytes there are none.
+        The bytes there are none, or more than `most`.
     """
     if field.value is not None:
         return [field.value]
@@ -83,6 +89,8 @@ def varints(data: Buffer, field: Field) -> list[int]:
     while at < field.stop:
         value, at = _varint(data, at, field.stop)
         found.append(value)
+        if len(found) > most:
+            raise ValueError(f"it has a list of more than {most:,} numbers at byte {at}.")
     return found
 
 

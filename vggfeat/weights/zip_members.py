@@ -54,6 +54,35 @@ class Section(io.RawIOBase):
         return count
 
 
+def read(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """Return a small member.
+
+    Parameters
+    ----------
+    archive : zipfile.ZipFile
+        The archive.
+    name : str
+        Of the member.
+    most : int
+        Bytes that it may have.
+
+    Raises
+    ------
+    KeyError
+        There is no such member.
+    ValueError
+        It is larger, or of another size than the archive says.
+    """
+    info = archive.getinfo(name)
+    with archive.open(info) as member:  # by no means more than it says: that may be a lie
+        data = member.read(min(most, info.file_size) + 1)
+    if len(data) > most:
+        raise ValueError(f"its member {name} has more than {most:,} bytes.")
+    if len(data) != info.file_size:
+        raise ValueError(f"its member {name} is damaged.")
+    return data
+
+
 def opened(archive: zipfile.ZipFile, file: BinaryIO, name: str) -> Section | io.BytesIO:
     """Return a member as a file that can be read in any order.
 
@@ -77,7 +106,7 @@ def opened(archive: zipfile.ZipFile, file: BinaryIO, name: str) -> Section | io.
     if info.compress_type != zipfile.ZIP_STORED:
         if info.file_size > min(_LARGEST, LARGEST_RATIO * info.compress_size + (1 << 20)):
             raise ValueError(f"its member {name} is compressed, and too large for that.")
-        return io.BytesIO(archive.read(info))
+        return io.BytesIO(read(archive, name, _LARGEST))
     file.seek(info.header_offset)
     header = file.read(_HEADER)
     if len(header) < _HEADER or not header.startswith(b"PK\x03\x04"):

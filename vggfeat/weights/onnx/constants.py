@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from vggfeat.weights.onnx.messages import BFLOAT16, DTYPES, FLOATING, Model, Node, Tensor
 from vggfeat.weights.onnx.values import Values
 
-_MOST_COMPUTED = 1 << 28  # values of a constant that the graph computes
-_DEEPEST = 64  # operations between a stored tensor and what is made of it
+_MOST_COMPUTED = 1 << 20  # values of a vector that the graph puts together
+_DEEPEST = 16  # operations between a stored tensor and what is made of it
 _MOST_READS = 1 << 12  # of stored tensors, to compute one constant
 
 QUANTISED = ("QLinear", "Quantize", "Dequantize", "DynamicQuantize")

@@ -20,13 +20,12 @@ counts is bounded, so that a damaged or hostile one costs an error and no more.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from vggfeat.weights.wire import Buffer, Field, fields, varints
 
-_MOST_FIELDS = 100_000  # of one message; a VGG's graph has some 200
 _MOST_BYTES = 1 << 16  # of a name, or a list of numbers
 _MOST_DIMENSIONS = 16
 _LARGEST = 1 << 40  # values in one tensor
@@ -167,7 +166,7 @@ def model(data: Buffer) -> Model:
         It is no ONNX model, or is damaged.
     """
     read, graphs = Model(), []
-    for one in _walk(data, 0, len(data)):
+    for one in fields(data, 0, len(data)):
         if one.number == 2:
             read.producer = _text(data, one)
         elif one.number == 7 and one.value is None:
@@ -176,7 +175,7 @@ def model(data: Buffer) -> Model:
             read.functions = True
     if len(graphs) != 1:
         raise ValueError(f"it holds {len(graphs) or 'no'} graphs, where ONNX has one.")
-    for one in _walk(data, graphs[0].start, graphs[0].stop):
+    for one in fields(data, graphs[0].start, graphs[0].stop):
         if one.value is not None:
             continue
         if one.number == 1:
@@ -196,13 +195,6 @@ def model(data: Buffer) -> Model:
     return read
 
 
-def _walk(data: Buffer, start: int, stop: int) -> Iterator[Field]:
-    for count, one in enumerate(fields(data, start, stop)):
-        if count == _MOST_FIELDS:
-            raise ValueError(f"it has more than {_MOST_FIELDS:,} fields near byte {one.start}.")
-        yield one
-
-
 def _text(data: Buffer, one: Field) -> str:
     if one.value is not None:
         raise ValueError(f"there is a number in place of text at byte {one.start}.")
@@ -214,7 +206,7 @@ def _text(data: Buffer, one: Field) -> str:
 def _integers(data: Buffer, one: Field) -> list[int]:
     if one.stop - one.start > _MOST_BYTES:
         raise ValueError(f"it has a list of {one.stop - one.start:,} bytes.")
-    return [signed(value) for value in varints(data, one)]
+    return [signed(value) for value in varints(data, one, _MOST_BYTES)]
 
 
 def signed(value: int) -> int:
@@ -234,7 +226,7 @@ def _node(data: Buffer, place: Field) -> Node:
     inputs, outputs = [], []
     attributes: dict[str, Any] = {}
     op, name, domain = "", "", ""
-    for one in _walk(data, place.start, place.stop):
+    for one in fields(data, place.start, place.stop):
         match one.number:
             case 1:
                 inputs.append(_text(data, one))
@@ -258,7 +250,7 @@ def _attribute(data: Buffer, place: Field) -> tuple[str, Any]:
     name = ""
     value: Any = None
     numbers: list[Any] = []
-    for one in _walk(data, place.start, place.stop):
+    for one in fields(data, place.start, place.stop):
         match one.number:
             case 1:
                 name = _text(data, one)
@@ -281,7 +273,7 @@ def _tensor(data: Buffer, place: Field) -> Tensor:
     name, shape, kind, external = "", [], 0, False
     places: dict[int, list[tuple[int, int]]] = {}
     told: dict[str, str] = {}
-    for one in _walk(data, place.start, place.stop):
+    for one in fields(data, place.start, place.stop):
         match one.number:
             case 1:
                 shape += _integers(data, one)
@@ -290,7 +282,7 @@ def _tensor(data: Buffer, place: Field) -> Tensor:
             case 8:
                 name = _text(data, one)
             case 13 if one.value is None:
-                pair = {f.number: _text(data, f) for f in _walk(data, one.start, one.stop)}
+                pair = {f.number: _text(data, f) for f in fields(data, one.start, one.stop)}
                 told[pair.get(1, "")] = pair.get(2, "")
             case 14:
                 external = one.value == _EXTERNAL
@@ -317,7 +309,7 @@ def _tensor(data: Buffer, place: Field) -> Tensor:
 
 def _value_info(data: Buffer, place: Field) -> tuple[str, tuple[int, ...] | None]:
     name, shape = "", None
-    for one in _walk(data, place.start, place.stop):
+    for one in fields(data, place.start, place.stop):
         if one.number == 1:
             name = _text(data, one)
         elif one.number == 2:
@@ -335,7 +327,7 @@ def _nested(data: Buffer, place: Field, *path: int) -> list[Field]:
             one
             for outer in found
             if outer.value is None
-            for one in _walk(data, outer.start, outer.stop)
+            for one in fields(data, outer.start, outer.stop)
             if one.number == number
         ]
     return found

@@ -21,6 +21,7 @@ from vggfeat.weights.onnx.constants import Constants
 from vggfeat.weights.onnx.messages import FLOATING, Node
 
 _AXES = 4  # of a batch of images
+_MOST = 64  # operations on pixels
 _DARKEST, _BRIGHTEST = 5.0, 250.0  # mean colours in 0..255 that are believed
 _ALIKE = 0.02  # relative difference of mean colours that are written in different ways
 
@@ -60,6 +61,8 @@ class Pixels:
         constants : Constants
             Of the graph.
         """
+        if len(self.nodes) == _MOST:
+            raise ValueError(f"more than {_MOST} operations stand before its first convolution.")
         match node.op:
             case "Identity" | "Dropout":
                 return self
@@ -145,7 +148,7 @@ class Pixels:
                 f"{what} turns the channels round, but what else the pixels go through is not in "
                 "the graph"
             )
-        if gain.min() <= 0:
+        if gain.min() <= 0 or not (np.isfinite(gain).all() and np.isfinite(offset).all()):
             raise ValueError(f"{what} multiply pixels by {gain.tolist()}")
         unit = 255.0 if gain.max() > 1.5 else 1.0  # 255: the graph's input is in 0..1
         mean = -offset / gain * unit  # in 0..255

@@ -11,6 +11,7 @@ from vggfeat.weights.onnx.messages import FLOATING, Node
 from vggfeat.weights.onnx.steps import BLOCKS, DENSE, Flow, Step
 
 _ZEROS = [0, 0, 0, 0]
+_MOST_BEHIND = 64  # operations between a layer and its ReLU
 
 
 def stepped(flow: Flow, node: Node, name: str, constants: Constants) -> Flow | None:
@@ -227,6 +228,8 @@ def _channelwise(flow: Flow, node: Node, name: str, constants: Constants) -> Flo
 
 
 def _changed(flow: Flow, what: tuple[str, tuple[Constant, ...], float]) -> Flow:
+    if len(flow.steps[-1].after) == _MOST_BEHIND:
+        raise ValueError(f"more than {_MOST_BEHIND} operations stand behind {flow.at}.")
     last = flow.steps[-1]
     return replace(flow, steps=(*flow.steps[:-1], replace(last, after=(*last.after, what))))
 

@@ -21,6 +21,7 @@ from vggfeat.weights.onnx.messages import BFLOAT16, DTYPES, FLOAT16, Model, Tens
 
 _SLAB = 1 << 22  # bytes read at a time where values change their places
 _LONGEST_INTEGER = 10  # bytes
+_MOST_READS = 1 << 16  # of tensors, while a file is open; a VGG has some 100
 
 
 class Values:
@@ -36,6 +37,7 @@ class Values:
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path, self._file = path, file
+        self._reads = 0
 
     def check(self, tensor: Tensor) -> None:
         """See that a tensor's values are there, without reading them.
@@ -82,6 +84,9 @@ class Values:
             In memory of its own; bfloat16 becomes float32.
         """
         self.check(tensor)
+        self._reads += 1
+        if self._reads > _MOST_READS:
+            raise ValueError("its graph computes too many constants.")
         if tensor.integers:
             raw = self._integers(tensor)
             return np.ascontiguousarray(_floats(raw, tensor).reshape(dims).transpose(order))

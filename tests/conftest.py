@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import shutil
 import signal
 import time
 import tracemalloc
@@ -89,10 +90,13 @@ def draw(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.uint8(np.clip((waves + noise) * 50 + 128, 0, 255)))
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Make a folder of twelve real JPEGs in two classes, of differing sizes and modes."""
-    folder = tmp_path / "photos"
+@pytest.fixture(scope="session")
+def twelve_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder of twelve real JPEGs in two classes, of differing sizes and modes.
+
+    Read it only; a test that changes some takes `photos`.
+    """
+    folder = tmp_path_factory.mktemp("twelve") / "photos"
     for number in range(12):
         kind = ("cat", "dog")[number % 2]
         (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -100,6 +104,12 @@ def photos(tmp_path: Path) -> Path:
         mode = ("RGB", "L", "CMYK")[number % 3]
         image.convert(mode).save(folder / kind / f"{number:02d}.jpg", quality=90)
     return folder
+
+
+@pytest.fixture
+def photos(twelve_photos: Path, tmp_path: Path) -> Path:
+    """Copy `twelve_photos` for one test."""
+    return shutil.copytree(twelve_photos, tmp_path / "photos", copy_function=shutil.copyfile)
 
 
 @pytest.fixture(scope="session")

@@ -11,21 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import cli
 from PIL import Image
 
-from vggfeat.cli import main
-
 EXTRACT = ["--model", "vgg16-tiny", "--layers", "pool2", "--device", "cpu"]
-
-
-def cli(*args: object) -> subprocess.CompletedProcess[str]:
-    """Run a command in this process."""
-    result = CliRunner().invoke(main, list(map(str, args)))
-    failure = result.exception
-    if failure is not None and not isinstance(failure, SystemExit):
-        return subprocess.CompletedProcess(args, 1, result.stdout, f"{result.stderr}{failure}")
-    return subprocess.CompletedProcess(args, result.exit_code, result.stdout, result.stderr)
 
 
 def ok(*args: object) -> str:

@@ -10,12 +10,8 @@ from pathlib import Path
 
 import pytest
 import store_rows
+from commands import cli
 from PIL import Image
-
-
-def cli(*args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vggfeat", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +85,7 @@ def test_what_cannot_be_compared_is_refused_in_a_line(work):
         ([one, work / "other.h5"], "cannot be compared, their labelled images differ: 6 only in"),
         ([work / "none.h5"], "There is no store"),
         ([one, "--png", work / "nowhere" / "a.png"], "does not exist"),
-        ([one, "--layers", " , "], "No layer was asked for"),
+        ([one, "--layers", " , "], "No layer was requested"),
     ):
         done = cli("sweep", *arguments)
         assert done.returncode == 1, arguments

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import commands
 import h5py
 import numpy as np
 import pytest
@@ -107,11 +107,11 @@ def slow_implementation(
 @pytest.mark.parametrize(
     ("model", "scales", "sizes"),
     [
-        ("vgg16", [224, 257, 301], [(333, 221)]),
+        ("vgg16", [224, 257], [(333, 221)]),
         ("vgg16-tiny", [64, 97, 130], [(333, 221), (190, 271), (333, 221), (61, 67), (401, 100)]),
     ],
 )
-def test_three_scales_with_flips_equal_a_convolutional_head_built_by_hand(model, scales, sizes):
+def test_scales_with_flips_equal_a_convolutional_head_built_by_hand(model, scales, sizes):
     images = [draw(*size, seed) for seed, size in enumerate(sizes)]
     slow = slow_implementation(model, scales)
     with torch.inference_mode():
@@ -302,10 +302,8 @@ def test_stores_made_before_there_was_combine_are_read_and_resumed(photos, tmp_p
 
 def test_the_command_makes_what_the_extractor_makes(photos, tmp_path):
     def cli(*args: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "vggfeat", "extract", photos, *args]
         fast = ["--model", "vgg16-tiny", "--weights", "random:0", "--device", "cpu"]
-        run = [*map(str, command), *fast]
-        return subprocess.run(run, capture_output=True, text=True, check=False)
+        return commands.cli("extract", photos, *args, *fast)
 
     for path in sorted(photos.rglob("*.jpg"))[3:]:
         path.unlink()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import cli
 from conftest import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,13 +32,6 @@ from vggfeat.report import duplicates_page, size_text
 COPIED = ["00.jpg", "01.jpg", "02.jpg"]
 CROP = "05.jpg"
 """Cut from the same photograph as 00.jpg: both share 90 % of the pixels that either shows."""
-
-
-def cli(*args: object, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vggfeat", *map(str, args)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, stdin=stdin, timeout=100
-    )
 
 
 @pytest.fixture(scope="module")
@@ -391,7 +385,8 @@ def test_on_a_terminal_the_answer_decides(own, answer, moves):
     with os.fdopen(terminal, "wb", buffering=0) as keyboard:
         keyboard.write(f"{answer}\n".encode())
         command = ["duplicates", own / "photos.h5", "--move-to", own / "aside"]
-        done = cli(*command, stdin=end)
+        program = [sys.executable, "-m", "vggfeat", *map(str, command)]
+        done = subprocess.run(program, capture_output=True, text=True, check=False, stdin=end)
         os.close(end)
     assert "Move 6 images" in done.stderr
     assert (done.returncode == 0) == moves

@@ -12,6 +12,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from commands import cli
 from conftest import draw
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -277,9 +278,7 @@ def test_queries_and_evaluations_run_on_the_engine_that_is_asked_for(
         ["search", str(tmp_path / "i"), photo],
         ["evaluate", "retrieval", *stores, *scales],
     ):
-        words = [*command, "--device", "cpu", "--engine", "winograd"]
-        program = [sys.executable, "-m", "vggfeat", "--debug", *words]
-        done = subprocess.run(program, capture_output=True, text=True)
+        done = cli("--debug", *command, "--device", "cpu", "--engine", "winograd")
         assert done.returncode == 0, done.stderr
         assert "engine: winograd" in done.stderr
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import click
+import commands
 import h5py
 import numpy as np
 import pytest
@@ -222,8 +222,7 @@ def test_a_store_of_several_labels_an_image_is_refused_by_name(tmp_path):
 
 
 def cli(*args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vggfeat", "knn", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return commands.cli("knn", *args)
 
 
 def test_the_command_prints_a_line_a_layer_and_the_same_as_json(tmp_path):

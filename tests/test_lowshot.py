@@ -7,9 +7,9 @@ import json
 import logging
 import re
 import subprocess
-import sys
 
 import click
+import commands
 import numpy as np
 import pytest
 import store_rows
@@ -205,8 +205,7 @@ def test_many_layers_are_thinned_to_the_best_and_none_is_refused():
 
 
 def cli(*args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vggfeat", "lowshot", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return commands.cli("lowshot", *args)
 
 
 def test_the_command_prints_curves_draws_them_and_gives_the_same_as_json(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from contextlib import closing
 from itertools import count
 
@@ -24,12 +23,12 @@ def test_results_come_in_order_whatever_the_workers(items, workers, ahead):
 
 
 def test_no_more_results_than_allowed_are_made_in_advance():
-    made: list[int] = []
-    with closing(prefetch(lambda i: made.append(i), range(100), workers=3, ahead=5)) as results:
+    read: list[int] = []  # what is made was read before
+    items = (read.append(number) for number in range(100))
+    with closing(prefetch(lambda item: item, items, workers=3, ahead=5)) as results:
         for taken in range(1, 11):
             next(results)
-            time.sleep(0.01)
-            assert len(made) <= taken + 5
+            assert len(read) == taken + 5
 
 
 def test_workers_work_at_the_same_time():
@@ -91,15 +90,22 @@ def test_background_calls_run_in_order_and_are_all_done_at_the_end():
 
 def test_background_work_handed_over_is_done_even_when_the_caller_fails():
     done: list[int] = []
+    failing = threading.Event()
+    before = threading.active_count()
 
     def run():
         with Background() as background:
-            background.put(lambda: (time.sleep(0.05), done.append(1)))
-            raise KeyboardInterrupt
+            background.put(failing.wait)
+            background.put(lambda: done.append(1))
+            try:
+                raise KeyboardInterrupt
+            finally:
+                failing.set()
 
     with pytest.raises(KeyboardInterrupt):
         run()
     assert done == [1]
+    assert threading.active_count() == before
 
 
 def test_a_background_error_reaches_the_caller_and_ends_the_work():
@@ -113,7 +119,6 @@ def test_a_background_error_reaches_the_caller_and_ends_the_work():
             background.put(fail)
             for _ in range(100):
                 background.put(lambda: done.append(1))
-                time.sleep(0.001)
 
     with pytest.raises(OSError, match="disk full"):
         run()

@@ -12,10 +12,11 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -45,6 +46,8 @@ except ImportError:  # Windows
     resource = None
 
 MIB = 1 << 20
+WAIT = 300
+"""Seconds for an answer, so that a server that hangs fails one test and not all of them."""
 LIMITS = Limits(upload=2 * MIB, pixels=4_000_000)
 """Those of the server that most tests ask."""
 
@@ -84,26 +87,30 @@ def serving(index: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str],
         if server.poll() is None:
             server.send_signal(signal.SIGTERM)
         try:
-            server.communicate(timeout=30)
+            server.communicate(timeout=WAIT)
         except subprocess.TimeoutExpired:
             server.kill()
             server.communicate()
 
 
-@contextmanager
-def within_this_process(
-    index: Path, limits: Limits | None = None, patience: Patience | None = None, **guarded
-) -> Iterator[httpx.Client]:
-    """Run a server in a thread, which starts far faster than a process; give its client."""
+def app_of(index: Path, limits: Limits | None = None, roots: Sequence[str] = (), **guarded) -> Any:
+    """Return what a server of an index runs."""
 
     def search(opened: SimilarityIndex) -> ImageSearch:
         return ImageSearch(opened, device="cpu")
 
     def desk(opened: SimilarityIndex) -> Desk:
-        return Desk(search(opened), Pictures(opened), limits or Limits())
+        return Desk(search(opened), Pictures(opened, roots), limits or Limits())
 
-    app = create_app(Current(index, desk, search), **guarded)
-    with running(server_of(app, patience)) as client:
+    return create_app(Current(index, desk, search), **guarded)
+
+
+@contextmanager
+def within_this_process(
+    index: Path, limits: Limits | None = None, patience: Patience | None = None, **given
+) -> Iterator[httpx.Client]:
+    """Run a server in a thread, which starts far faster than a process; give its client."""
+    with running(server_of(app_of(index, limits, **given), patience)) as client:
         yield client
 
 
@@ -115,7 +122,7 @@ def running(server: uvicorn.Server) -> Iterator[httpx.Client]:
     thread.start()
     address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
     try:
-        with httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
+        with httpx.Client(base_url=address, trust_env=False, timeout=WAIT) as client:
             yield client
     finally:
         server.should_exit = True
@@ -135,7 +142,7 @@ def address(server) -> str:
 
 @pytest.fixture(scope="module")
 def client(address: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=address, timeout=60, trust_env=False) as made:
+    with httpx.Client(base_url=address, timeout=WAIT, trust_env=False) as made:
         yield made
 
 
@@ -283,7 +290,7 @@ def test_a_stop_lets_the_request_under_way_end(index, scenes, number, status):
     )
     with serving(index) as (server, address):
         port = int(address.rstrip("/").rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT) as client:
             client.sendall(head.encode())
             assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"  # it has taken it up
             client.sendall(body[:2000])
@@ -294,7 +301,7 @@ def test_a_stop_lets_the_request_under_way_end(index, scenes, number, status):
             answer = b"".join(iter(lambda: client.recv(65536), b""))
         assert answer.startswith(b"HTTP/1.1 200 OK")
         assert b"flower/07.jpg" in answer
-        _, errors = server.communicate(timeout=30)
+        _, errors = server.communicate(timeout=WAIT)
         assert server.returncode == status
         assert "Traceback" not in errors
 
@@ -304,7 +311,7 @@ def test_a_changed_index_is_taken_up_by_the_running_server(index, scenes_store, 
     shutil.copytree(index, own)
     with (
         serving(own, "--quiet") as (server, address),
-        httpx.Client(base_url=address, timeout=60, trust_env=False) as client,
+        httpx.Client(base_url=address, timeout=WAIT, trust_env=False) as client,
     ):
         before = client.get("/api/info").json()
         gone = ask(client, place=3, k=2)
@@ -572,7 +579,7 @@ def test_1150_half_sent_requests_shut_nobody_out(server, client, address):
                 if number % 50 == 0:
                     assert client.get("/api/info").status_code == 200
             for _ in range(5):
-                with httpx.Client(base_url=address, trust_env=False, timeout=60) as other:
+                with httpx.Client(base_url=address, trust_env=False, timeout=WAIT) as other:
                     assert other.get("/api/info").status_code == 200
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -613,11 +620,8 @@ def test_originals_that_lie_outside_the_source_are_not_shown(tmp_path):
     (photos / "b.jpg").symlink_to("/etc/passwd")
     (photos / "c.jpg").unlink()
     (photos / "c.jpg").symlink_to("a.jpg")
-    for options, shown in (((), "ac"), (("--root", str(tmp_path)), "acd")):
-        with (
-            serving(tmp_path / "x.index", *options) as (_, address),
-            httpx.Client(base_url=address, trust_env=False, timeout=60) as client,
-        ):
+    for roots, shown in (((), "ac"), ([str(tmp_path)], "acd")):
+        with within_this_process(tmp_path / "x.index", roots=roots) as client:
             for place, name in enumerate("abcd"):
                 for kind in ("original", "thumbnail"):
                     answer = client.get(f"/api/{kind}/{place}")
@@ -668,7 +672,7 @@ def test_a_stranger_s_index_gives_out_no_file_of_this_machine(index, tmp_path, s
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT)
 
 
 def test_a_missing_extra_and_a_taken_port_are_told_with_the_remedy(index, address):

@@ -15,6 +15,8 @@ import httpx
 import pytest
 from conftest import draw
 from test_serve import (
+    WAIT,
+    app_of,
     handed_over,
     index,  # noqa: F401 (a fixture)
     running,
@@ -28,6 +30,7 @@ from vggfeat.web.serving import server_of
 QUICK = Patience(
     head=1.5, body=1.5, rate=1 << 20, taking=0.4, closing=0.4, stopping=1, look=0.05, connections=20
 )
+NEVER = 1e6
 HEAD = b"GET /api/info HTTP/1.1\r\nHost: localhost\r\n"
 FORM = (
     b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
@@ -46,7 +49,7 @@ def connected(client: httpx.Client, sent: bytes = b"") -> Iterator[socket.socket
     url = client.base_url
     with socket.socket() as made:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        made.settimeout(30)
+        made.settimeout(WAIT)
         made.connect((url.host, url.port))
         made.sendall(sent)
         yield made
@@ -60,32 +63,35 @@ def rest(made: socket.socket) -> bytes:
 @pytest.mark.parametrize("sent", [b"", b"G", HEAD, FORM], ids=["nothing", "byte", "head", "body"])
 def test_a_request_that_does_not_end_is_given_up(quick, sent):
     with connected(quick, sent) as made:
-        start = time.monotonic()
         answer = rest(made)
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"in time" in answer
-        assert time.monotonic() - start < 20
     assert quick.get("/api/info").status_code == 200
 
 
-def test_a_body_that_drips_is_given_up_and_one_that_flows_is_not(quick, scenes):
+def test_a_body_that_drips_is_given_up(quick):
     with connected(quick, FORM) as made:
         sent = 0
         with suppress(ConnectionError):  # 20 KiB a second, never quiet
             while sent < 1_000_000:
                 sent += made.send(b"x" * 200)
                 time.sleep(0.01)
-        assert sent < 500_000
+        assert sent < 1_000_000
+
+
+def test_a_body_that_pauses_for_a_moment_is_taken(index, scenes):  # noqa: F811
     photo = (scenes / "flower" / "07.jpg").read_bytes()
-    request = quick.build_request("POST", "/api/search", files={"image": ("a.jpg", photo)})
-    whole = request.read()
-    head = FORM.split(b"\r\n\r\n")[0].replace(b"1000000", str(len(whole)).encode())
-    kind = request.headers["content-type"].encode()
-    head = head.replace(b"multipart/form-data; boundary=x", kind)
-    with connected(quick, head + b"\r\n\r\n" + whole[:1000]) as made:
-        time.sleep(0.3)  # a moment's silence is no reason
-        made.sendall(whole[1000:])
-        assert made.recv(20).startswith(b"HTTP/1.1 200")
+    # As patient as it is by default, but looking more often.
+    with within_this_process(index, patience=Patience(look=0.05)) as client:
+        request = client.build_request("POST", "/api/search", files={"image": ("a.jpg", photo)})
+        whole = request.read()
+        head = FORM.split(b"\r\n\r\n")[0].replace(b"1000000", str(len(whole)).encode())
+        kind = request.headers["content-type"].encode()
+        head = head.replace(b"multipart/form-data; boundary=x", kind)
+        with connected(client, head + b"\r\n\r\n" + whole[:1000]) as made:
+            time.sleep(0.3)  # the pause: six looks at least
+            made.sendall(whole[1000:])
+            assert made.recv(20).startswith(b"HTTP/1.1 200")
 
 
 def test_a_client_that_does_not_read_its_answer_is_given_up(index, tmp_path):  # noqa: F811
@@ -95,15 +101,18 @@ def test_a_client_that_does_not_read_its_answer_is_given_up(index, tmp_path):  #
     draw(90, 90).save(photos / "a.jpg")
     with (photos / "a.jpg").open("ab") as file:
         file.write(bytes(20 << 20))  # what follows the image's end is no part of it
-    with within_this_process(named, patience=QUICK) as client:
+    server = server_of(app_of(named), QUICK)
+    with running(server) as client:
         ask = b"GET /api/original/0 HTTP/1.1\r\nHost: localhost\r\n\r\n"
         with connected(client, ask) as made:
-            time.sleep(1.5)
+            assert made.recv(1) == b"H"  # the answer has begun
+            while server.server_state.connections:
+                time.sleep(0.01)
             try:
                 taken = len(rest(made))
             except ConnectionResetError:
                 taken = 0
-            assert taken < 10 << 20
+            assert taken < 20 << 20
         assert len(client.get("/api/original/0").content) > 20 << 20
 
 
@@ -132,7 +141,7 @@ def test_more_clients_than_there_is_room_for_are_told_so():
         running(server_of(app, replace(QUICK, connections=1))) as client,
         connected(client, HEAD + b"\r\n") as first,
     ):
-        assert begun.wait(30)
+        assert begun.wait(WAIT)
         with connected(client) as second:
             assert rest(second).startswith(b"HTTP/1.1 503 ")
         end.set()
@@ -147,16 +156,14 @@ def test_connections_stay_below_the_limit_of_open_files():
 
 
 def test_a_client_that_stalls_does_not_keep_the_server_from_stopping(index):  # noqa: F811
-    patient = Patience(stopping=1)
+    patient = Patience(head=NEVER, body=NEVER, taking=NEVER, closing=NEVER, stopping=1)
     with ExitStack() as stack:
         client = stack.enter_context(within_this_process(index, patience=patient))
         hold = ExitStack()
         for sent in (b"", HEAD, FORM):
             hold.enter_context(connected(client, sent))
         assert client.get("/api/info").status_code == 200
-        start = time.monotonic()
-        stack.close()
-        assert time.monotonic() - start < 20
+        stack.close()  # comes to an end, although none of these does
         hold.close()
 
 

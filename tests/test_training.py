@@ -218,7 +218,7 @@ def test_ctrl_c_says_how_to_go_on_and_keeps_the_epochs_that_are_done(tmp_path, d
     while not (run / CHECKPOINT).exists() and program.poll() is None:
         time.sleep(0.05)
     program.send_signal(signal.SIGINT)
-    _, told = program.communicate(timeout=150)
+    _, told = program.communicate(timeout=600)
     assert program.returncode == 130, told
     assert told.splitlines()[-1].startswith("Stopped. The same command goes on")
     assert "Traceback" not in told

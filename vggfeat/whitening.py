@@ -23,6 +23,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.atomic import atomic_file
 from vggfeat.errors import ImageError, WhiteningError
 from vggfeat.files import LARGEST_RATIO, open_regular
 
@@ -165,24 +166,16 @@ class Whitening:
         OSError
             The file cannot be written.
         """
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         header = {"format": FORMAT, "format_version": FORMAT_VERSION, "made": self.made}
-        try:
-            with temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    mean=self.mean,
-                    projection=self.projection,
-                    eigenvalues=self.eigenvalues,
-                    count=np.int64(self.count),
-                    header=np.frombuffer(json.dumps(header).encode(), np.uint8),
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_file(Path(path)) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                mean=self.mean,
+                projection=self.projection,
+                eigenvalues=self.eigenvalues,
+                count=np.int64(self.count),
+                header=np.frombuffer(json.dumps(header).encode(), np.uint8),
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from vggfeat._version import __version__
+from vggfeat.atomic import atomic_file
 from vggfeat.errors import VggfeatError
 
 NAME = "demo.json"
@@ -153,6 +154,5 @@ class Diary:
 
     def _write(self) -> None:
         told = {"format": _FORMAT} | {k: v for k, v in asdict(self).items() if k != "path"}
-        temporary = self.path.with_name(f".{NAME}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(told, indent=1), encoding="utf-8")
-        temporary.replace(self.path)
+        with atomic_file(self.path) as temporary:
+            temporary.write_text(json.dumps(told, indent=1), encoding="utf-8")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vggfeat.atomic import atomic_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -174,6 +175,5 @@ def put(path: Path, image: Image.Image) -> None:
     if path.is_file() and path.read_bytes() == file.getvalue():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(file.getvalue())
-    temporary.replace(path)
+    with atomic_file(path, durable=False) as temporary:  # made again where a power cut takes it
+        temporary.write_bytes(file.getvalue())

@@ -18,11 +18,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from vggfeat.atomic import atomic_file, leftovers, temporary_of, to_disk
 from vggfeat.errors import SearchError, StoreError
 from vggfeat.index.catalogue import Catalogue, check_version, format_of
 from vggfeat.index.named_files import FAISS, VECTORS, open_plain
 from vggfeat.store.failures import writing
-from vggfeat.store.locking import WriterLock, beside
+from vggfeat.store.locking import WriterLock
 
 CATALOGUE = "index.h5"
 _OURS = re.compile(rf"{VECTORS.pattern}|{FAISS.pattern}|index-[0-9a-f]{{8}}\.tmp")
@@ -99,8 +100,9 @@ def creating(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise StoreError(f"{path}: the folder {target.parent} does not exist. Make it first.")
     check_free(target)
     with writing(target), WriterLock(target):
-        _sweep_beside(target)
-        temporary = target.with_name(f"{beside(target, secrets.token_hex(4))}.tmp")
+        for folder in leftovers(target):
+            shutil.rmtree(folder, ignore_errors=True)
+        temporary = temporary_of(target)
         temporary.mkdir()
         try:
             yield temporary
@@ -121,15 +123,8 @@ def changing(folder: Path) -> Iterator[Catalogue]:
 
 def commit(folder: Path, catalogue: Catalogue) -> None:
     """Make a new catalogue that of the folder, in one step; its files are on the disk by now."""
-    temporary = fresh(folder, "index")
-    try:
+    with atomic_file(folder / CATALOGUE, fresh(folder, "index")) as temporary:
         catalogue.write(temporary)
-        _to_disk(temporary)
-        temporary.replace(folder / CATALOGUE)
-    finally:
-        temporary.unlink(missing_ok=True)
-    with suppress(OSError):  # folders cannot be opened on Windows
-        _to_disk(folder)
 
 
 def write_faiss(folder: Path, index: Any) -> tuple[str, int, int]:
@@ -138,7 +133,7 @@ def write_faiss(folder: Path, index: Any) -> tuple[str, int, int]:
 
     path = fresh(folder, "faiss")
     faiss.write_index(index, os.fspath(path))
-    _to_disk(path)
+    to_disk(path)
     return (path.name, *checksum(path))
 
 
@@ -169,14 +164,14 @@ def _publish(temporary: Path, target: Path) -> None:
         _remove_old(target)
         temporary.rename(target)
         with suppress(OSError):
-            _to_disk(target.parent)
+            to_disk(target.parent)
         return
     for file in temporary.iterdir():
         if file.name != CATALOGUE:
             file.rename(target / file.name)
     (temporary / CATALOGUE).replace(target / CATALOGUE)
     with suppress(OSError):
-        _to_disk(target)
+        to_disk(target)
     _sweep(target, read(target)[1])
 
 
@@ -220,19 +215,3 @@ def _sweep(folder: Path, catalogue: Catalogue) -> None:
         if _OURS.fullmatch(file.name) and file.name not in named:
             with suppress(OSError):
                 file.unlink()
-
-
-def _sweep_beside(target: Path) -> None:
-    """Remove the folders of killed runs that were making this index."""
-    pattern = re.escape(beside(target, "")) + r"[0-9a-f]{8}\.tmp"
-    for folder in target.parent.iterdir():
-        if re.fullmatch(pattern, folder.name):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

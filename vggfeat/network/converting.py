@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from vggfeat._version import __version__
+from vggfeat.atomic import atomic_file
 from vggfeat.errors import WeightsError
 from vggfeat.network.checking import FIGURES_KEY, figures
 from vggfeat.preprocessing import ByHand, Preprocessing
@@ -139,14 +138,10 @@ def _own(path: Path) -> dict[str, str]:
 
 
 def _write(tensors: dict[str, torch.Tensor], metadata: dict[str, str], target: Path) -> None:
-    temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name[-100:]}.tmp")
     try:
-        save_file(tensors, temporary, metadata=metadata)
-        temporary.replace(target)
+        with atomic_file(target) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"{target} cannot be written: {error}. Check the folder's permissions and the disk."
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -13,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vggfeat._version import __version__
+from vggfeat.atomic import atomic_file
 from vggfeat.errors import VggfeatError
 from vggfeat.provenance import now
 from vggfeat.report import text
@@ -59,15 +58,11 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> Path:
         The file cannot be written; what was there stays.
     """
     target = destination(path)
-    temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name[-100:]}.tmp")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(target)
+        with atomic_file(target) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
         raise _unwritable(target, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
     return target
 
 

@@ -8,7 +8,6 @@ to take no locks of its own (``locking=False``), since it would fail on the same
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import filelock
 
+from vggfeat.atomic import beside
 from vggfeat.errors import StoreError, StoreLockedError
 
 try:
@@ -32,15 +32,6 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.
 _HELD = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
 _told: set[Path] = set()
 _telling = threading.Lock()
-_LONGEST = 200  # bytes of a file name, leaving room for what is put around it
-
-
-def beside(path: Path, ending: str) -> str:
-    """Return the hidden name of a file in the same folder that belongs to `path`."""
-    name = path.name
-    if len(os.fsencode(name)) > _LONGEST:
-        name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    return f".{name}.{ending}"
 
 
 def share(file: int) -> bool:

@@ -1,18 +1,16 @@
-"""New files appear whole or not at all: written beside their place, then renamed into it."""
+"""New stores appear whole or not at all, each under its writer's lock."""
 
 from __future__ import annotations
 
 import os
-import re
-import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vggfeat.atomic import atomic_file, leftovers
 from vggfeat.errors import StoreError
-from vggfeat.store.locking import WriterLock, beside
+from vggfeat.store.locking import WriterLock
 
 
 def destination(path: str | os.PathLike[str]) -> Path:
@@ -52,33 +50,12 @@ def replacing(path: Path, lock: WriterLock) -> Iterator[Path]:
     """
     assert lock.path == path
     sweep(path)
-    temporary = path.with_name(f"{beside(path, secrets.token_hex(4))}.tmp")
-    try:
+    with atomic_file(path) as temporary:
         yield temporary
-        if path.exists():
-            shutil.copymode(path, temporary)
-        _to_disk(temporary)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    with suppress(OSError):  # folders cannot be opened on Windows
-        _to_disk(path.parent)
 
 
 def sweep(path: Path) -> None:
     """Remove temporary files of `path` that a killed run left; call it under the lock."""
-    pattern = re.escape(beside(path, "")) + r"[0-9a-f]{8}\.tmp"
-    for file in path.parent.iterdir():
-        if re.fullmatch(pattern, file.name):
-            with suppress(OSError):
-                file.unlink()
-
-
-def _to_disk(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    for file in leftovers(path):
+        with suppress(OSError):
+            file.unlink()

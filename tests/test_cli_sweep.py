@@ -13,6 +13,10 @@ import store_rows
 from commands import cli
 from PIL import Image
 
+from vggfeat.cli import run
+from vggfeat.evaluation import compare, low_shot, score_neighbours
+from vggfeat.store import FeatureStore
+
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Path:
@@ -125,3 +129,31 @@ def test_a_sweep_runs_where_no_network_does(work):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("command", "judge", "options"),
+    [
+        ("sweep", compare, {"seed": 3, "k": 2}),
+        ("knn", score_neighbours, {"k": (1, 3), "leave_one_out": True}),
+        ("lowshot", low_shot, {"shots": (1, 2), "repeats": 2, "judges": ("mean", "mean")}),
+    ],
+)
+def test_results_in_python_give_the_json_of_the_command(work, capsys, command, judge, options):
+    with FeatureStore(work / "one.h5") as one, FeatureStore(work / "two.h5") as two:
+        result = judge([one, two], ["relu7"], **options)
+    given = {
+        "sweep": ["--layers", "relu7", "--seed", "3", "-k", "2"],
+        "knn": ["--layer", "relu7", "-k", "1,3", "--leave-one-out"],
+        "lowshot": ["--layer", "relu7", "--shots", "1,2", "--repeats", "2", "--classifier", "mean"],
+    }[command]
+    with pytest.raises(SystemExit) as stop:
+        run([command, str(work / "one.h5"), str(work / "two.h5"), *given, "--json"])
+    assert stop.value.code == 0
+    told, found = json.loads(capsys.readouterr().out), json.loads(json.dumps(result.to_json()))
+    for timed in (told, found):
+        timed.pop("seconds", None)
+        for layer in [layer for store in timed["stores"] for layer in store.get("layers", ())]:
+            layer.pop("seconds", None)
+    assert told == found
+    assert [store["model"] for store in told["stores"]] == ["vgg16", "vgg16"]

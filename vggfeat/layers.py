@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from vggfeat.errors import LayerError
 
@@ -210,6 +210,29 @@ class Architecture:
         """Return the layers that must run to reach the deepest of the named ones."""
         deepest = max(self.names.index(self.layer(name).name) for name in names)
         return self.layers[: deepest + 1]
+
+    def to_json(self, side: int = 0) -> dict[str, Any]:
+        """Return the table as JSON-ready values.
+
+        Parameters
+        ----------
+        side : int
+            Of a square input in pixels; :attr:`input_size` by default.
+        """
+        side = side or self.input_size
+        return {
+            "model": self.name,
+            "input": [3, side, side],
+            "parameters": self.parameters,
+            "layers": [
+                asdict(layer)
+                | {
+                    "parameters": layer.parameters,
+                    "output": list(self.output_shape(layer.name, side)),
+                }
+                for layer in self.layers
+            ],
+        }
 
     def output_shape(self, name: str, height: int = 0, width: int = 0) -> Shape:
         """Return the shape of a layer's activation for one image.

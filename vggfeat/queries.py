@@ -49,6 +49,10 @@ class Answer:
         """The images' names, separated by commas."""
         return ", ".join(map(str, self.images))
 
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {"query": self.name, "neighbours": [one.to_json() for one in self.neighbours]}
+
 
 class ImageSearch:
     """Searches an index for images.

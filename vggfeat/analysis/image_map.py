@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +80,17 @@ class ImageMap:
     def coordinates(self) -> npt.NDArray[np.float64]:
         """Points of the n images, (n, 2)."""
         return self.projection.coordinates
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what decided the map, JSON-ready, without the points themselves."""
+        return {
+            "layer": self.layer,
+            "method": self.projection.method,
+            "settings": self.projection.settings,
+            "seed": self.projection.seed,
+            "explained_variance": list(self.projection.explained) or None,
+            "left_out": asdict(self.left_out),
+        }
 
 
 def image_map(

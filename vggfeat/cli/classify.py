@@ -87,7 +87,7 @@ def classify(images: tuple[str, ...], as_json: bool, **options: Any) -> None:
             answers[result.image] = result
     if as_json:
         told = [
-            {"image": image, "classes": [one.to_json() for one in answers[image].guesses]}
+            answers[image].to_json()
             if image in answers
             else {"image": image, "error": failed[image]}
             for image in images

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vggfeat.cli.choices import layers_option, refuse_given, split_options, whole_numbers
-from vggfeat.cli.output import json_option, print_json, printable, progress_bar, table
+from vggfeat.cli.output import json_option, print_json, progress_bar, store_lines, table
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import Neighbourhoods, NeighbourScore
-    from vggfeat.store import FeatureStore
 
 
 @click.command()
@@ -81,27 +79,17 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
             bar.update(count)
 
         scored = score_neighbours(opened, layers, on_rows=on_rows, **options)
-        found = zip(opened, names, scored.scores, strict=True)
-        told = [_store(store, asked, scores) for store, asked, scores in found]
     if as_json:
-        protocol = _used(options) | {
-            "k": list(_voters(scored)),
-            "classes": list(scored.classes),
-            "n_train": scored.n_train,
-            "n_test": scored.n_test,
-            "chance": scored.chance,
-            "majority": scored.majority,
-            "seconds": scored.seconds,
-        }
-        print_json(protocol | {"stores": told})
+        print_json(scored.to_json())
         return
-    click.echo(_protocol(scored, options))
-    for number, one in enumerate(told, start=1):
-        prefix = f"({number}) " if len(told) > 1 else ""
-        click.echo(f"{prefix}{printable(one['store'])}: {one['model']}, weights {one['weights']}")
-        if one["left_out"]:
-            click.echo(f"left out: {', '.join(one['left_out'])}")
-    click.echo("\n" + _table(scored.scores, _voters(scored)))
+    click.echo(_protocol(scored))
+    for line, store, scores in zip(
+        store_lines(scored.stores), scored.stores, scored.scores, strict=True
+    ):
+        click.echo(line)
+        if left_out := store.left_out([score.layer for score in scores]):
+            click.echo(f"left out: {', '.join(left_out)}")
+    click.echo("\n" + _table(scored.scores, scored.k))
     if max(options["k"]) > scored.n_train:
         click.echo(f"k={scored.n_train} is all there are: {max(options['k']):,} were requested.")
     click.echo(
@@ -110,49 +98,21 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     )
 
 
-def _used(options: dict[str, Any]) -> dict[str, Any]:
-    split = ("test_size", "train_per_class", "seed")
-    return {
-        name: value
-        for name, value in options.items()
-        if not (options["leave_one_out"] and name in split)
-    }
-
-
-def _store(
-    store: FeatureStore, asked: list[str], scores: tuple[NeighbourScore, ...]
-) -> dict[str, Any]:
-    """Return a store's scores as JSON-ready values; layers that could not be scored are named."""
-    pools = store.provenance.deciding.layers
-    scored = {score.layer for score in scores}
-    return {
-        "store": str(store.path),
-        "model": store.provenance.deciding.model,
-        "weights": store.latest.weights,
-        "layers": [{**asdict(score), "pooling": pools[score.layer]} for score in scores],
-        "left_out": [layer for layer in asked if layer not in scored],
-    }
-
-
-def _protocol(scored: Neighbourhoods, options: dict[str, Any]) -> str:
+def _protocol(scored: Neighbourhoods) -> str:
+    used = scored.settings
     images = (
         f"{scored.n_test:,} images, each named by the {scored.n_train:,} others"
-        if options["leave_one_out"]
+        if used["leave_one_out"]
         else f"{scored.n_train:,} images vote, {scored.n_test:,} are named"
     )
-    vote = options["metric"]
-    if options["temperature"] is not None:
-        vote += f", votes of exp(cosine / {options['temperature']:g})"
-    seed = "" if options["leave_one_out"] else f", seed {options['seed']}"
+    vote = used["metric"]
+    if used["temperature"] is not None:
+        vote += f", votes of exp(cosine / {used['temperature']:g})"
+    seed = "" if used["leave_one_out"] else f", seed {used['seed']}"
     return (
         f"{images}, {len(scored.classes)} classes; {vote}{seed}\n"
         f"guessing: {scored.chance:.2%}, always the commonest class: {scored.majority:.2%}"
     )
-
-
-def _voters(scored: Neighbourhoods) -> tuple[int, ...]:
-    """Return the numbers of neighbours that voted, in the order requested."""
-    return tuple(dict.fromkeys(score.k for own in scored.scores for score in own))
 
 
 def _table(stores: tuple[tuple[NeighbourScore, ...], ...], k: tuple[int, ...]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
 from vggfeat.cli.output import json_option, print_json, table
@@ -48,24 +46,12 @@ def layers(model: str, size: int | None, as_json: bool) -> None:
     network = architecture(model)
     side = size or network.input_size
     if as_json:
-        print_json(
-            {
-                "model": network.name,
-                "input": [3, side, side],
-                "parameters": network.parameters,
-                "layers": [_as_json(network, layer, side) for layer in network.layers],
-            }
-        )
+        print_json(network.to_json(side))
         return
     rows = [["input", "", "", "", "", "", f"3 x {side} x {side}", "", ""]]
     rows += [_cells(network, layer, side) for layer in network.layers if layer.kind != "relu"]
     rows.append(["all", "", "", "", "", "", "", "", f"{network.parameters:,}"])
     click.echo(table(rows, _HEADER, right="filters kernel stride padding parameters"))
-
-
-def _as_json(network: Architecture, layer: Layer, side: int) -> dict[str, object]:
-    shape = network.output_shape(layer.name, side)
-    return asdict(layer) | {"parameters": layer.parameters, "output": list(shape)}
 
 
 def _cells(network: Architecture, layer: Layer, side: int) -> list[str]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vggfeat.cli.choices import layers_option, whole_numbers
-from vggfeat.cli.output import json_option, print_json, printable, progress_bar, table
+from vggfeat.cli.output import json_option, print_json, printable, progress_bar, store_lines, table
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation import LowShot, LowShotScore
-    from vggfeat.store import FeatureStore
+    from vggfeat.evaluation import LowShot
 
 _JUDGES = ("svm", "logreg", "mean", "nearest")
 
@@ -79,7 +77,6 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     if picture:
         destination(picture)  # refused now rather than after the work
     layers = options.pop("layers")
-    options["judges"] = tuple(dict.fromkeys(options["judges"]))
     with ExitStack() as stack:
         opened = [stack.enter_context(FeatureStore(path)) for path in stores]
         count = sum(len(requested_layers(store, layers)) for store in opened) * options["repeats"]
@@ -90,7 +87,6 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
             bar.update()
 
         result = low_shot(opened, layers, on_repeat=on_repeat, **options)
-        told = [_store(store, scores) for store, scores in zip(opened, result.scores, strict=True)]
     if picture:
         _draw(result, stores, picture)
     if result.too_many:
@@ -101,51 +97,17 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
             err=True,
         )
     if as_json:
-        protocol = {
-            "classes": list(result.classes),
-            "shots": list(result.shots),
-            "left_out_shots": list(result.too_many),
-            "classifiers": list(options["judges"]),
-            "repeats": result.repeats,
-            "seed": result.seed,
-            "n_test": result.n_test,
-            "chance": result.chance,
-        }
-        print_json(protocol | {"stores": told} | ({"png": picture} if picture else {}))
+        print_json(result.to_json() | ({"png": picture} if picture else {}))
         return
     click.echo(
         f"{result.n_test:,} images to test, {len(result.classes)} classes; {result.repeats} "
         f"repetitions, seed {result.seed}; guessing: {result.chance:.2%}"
     )
-    for number, one in enumerate(told, start=1):
-        prefix = f"({number}) " if len(told) > 1 else ""
-        click.echo(f"{prefix}{printable(one['store'])}: {one['model']}, weights {one['weights']}")
+    click.echo("\n".join(store_lines(result.stores)))
     click.echo("\n" + _table(result))
     click.echo("mean class recall in %, mean ± standard deviation; * the best of its column")
     if picture:
         click.echo(f"Picture: {printable(picture)}")
-
-
-def _store(store: FeatureStore, scores: tuple[LowShotScore, ...]) -> dict[str, Any]:
-    pools = store.provenance.deciding.layers
-    return {
-        "store": str(store.path),
-        "model": store.provenance.deciding.model,
-        "weights": store.latest.weights,
-        "scores": [
-            {
-                "layer": score.layer,
-                "pooling": pools[score.layer],
-                "classifier": score.judge,
-                "shots": score.shots,
-                "mean_class_recall": asdict(score.mean_class_recall),
-                "accuracy": asdict(score.accuracy),
-                "recalls": list(score.recalls),
-                "accuracies": list(score.accuracies),
-            }
-            for score in scores
-        ],
-    }
 
 
 def _table(result: LowShot) -> str:

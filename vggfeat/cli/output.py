@@ -6,9 +6,12 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from vggfeat.evaluation.layers.judged import JudgedStore
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,6 +28,15 @@ def progress_bar(title: str, unit: str, total: int | None = None) -> Any:
     from vggfeat.progress import progress_bar as bar
 
     return bar(show_progress(), desc=title, total=total, unit=unit, leave=False)
+
+
+def store_lines(stores: Sequence[JudgedStore]) -> list[str]:
+    """Return a line on each store that was judged, numbered where there are several."""
+    return [
+        f"{f'({number}) ' if len(stores) > 1 else ''}{printable(one.path)}: {one.model}, weights "
+        f"{one.weights}"
+        for number, one in enumerate(stores, start=1)
+    ]
 
 
 def stages(unit: str) -> AbstractContextManager[Callable[[str, int, int], None]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from vggfeat.tables import csv_line
 
 if TYPE_CHECKING:
     from vggfeat.analysis import ImageMap, UnitsReport
-    from vggfeat.report import DrawnChannel, DrawnMap
+    from vggfeat.report import DrawnChannel
 
 
 def draw_map(
@@ -49,7 +48,8 @@ def draw_map(
         model, source = store.provenance.deciding.model, store.latest.source
     if options["csv"]:
         _write_csv(options["csv"], found)
-    told = _map_json(path, model, found, drawn) | {"picture": out, "csv": options["csv"]}
+    files = {"picture": out, "csv": options["csv"]}
+    told = {"store": path, "model": model} | found.to_json() | drawn.to_json() | files
     if as_json:
         print_json(told)
         return
@@ -69,23 +69,6 @@ def draw_map(
     click.echo(f"Picture: {printable(out)} ({drawn.thumbnails:,} thumbnails)")
     if options["csv"]:
         click.echo(f"Coordinates: {printable(options['csv'])}")
-
-
-def _map_json(path: str, model: str, found: ImageMap, drawn: DrawnMap) -> dict[str, Any]:
-    return {
-        "store": path,
-        "model": model,
-        "layer": found.layer,
-        "method": found.projection.method,
-        "settings": found.projection.settings,
-        "seed": found.projection.seed,
-        "explained_variance": list(found.projection.explained) or None,
-        "images": drawn.images,
-        "thumbnails": drawn.thumbnails,
-        "unreadable": drawn.unreadable,
-        "left_out": asdict(found.left_out),
-        "groups": drawn.groups,
-    }
 
 
 def _write_csv(path: str, found: ImageMap) -> None:
@@ -128,7 +111,7 @@ def draw_units(
         )
         model = store.provenance.deciding.model
     if as_json:
-        print_json({"store": path, "model": model} | asdict(found) | {"picture": out})
+        print_json({"store": path, "model": model} | found.to_json() | {"picture": out})
         return
     click.echo(
         f"{printable(path)}: {found.layer} of {model}, {len(found.units):,} of {found.total:,} "
@@ -191,7 +174,7 @@ def draw_feature_maps(
         "shape": list(values.shape),
     }
     if as_json:
-        print_json(told | {"channels": [asdict(one) for one in drawn], "picture": out})
+        print_json(told | {"channels": [one.to_json() for one in drawn], "picture": out})
         return
     shape = " x ".join(map(str, values.shape))
     click.echo(

@@ -121,7 +121,10 @@ def search(
     if html:
         _write_page(opened, index_path, results, html, options["roots"])
     if as_json:
-        told = [_json(one) for one in results]
+        told = [
+            {"query": one.item, "error": one.reason} if isinstance(one, Failure) else one.to_json()
+            for one in results
+        ]
         print_json({"index": index_path, "metric": opened.metric, "results": told})
     else:
         for one in results:
@@ -144,15 +147,6 @@ def _in_order(results: list[Answer | Failure[str]], queries: list[str]) -> list[
         return place[result.images[0] if hasattr(result, "images") else result.item]
 
     return sorted(results, key=first)
-
-
-def _json(result: Any) -> dict[str, Any]:
-    if hasattr(result, "reason"):
-        return {"query": result.item, "error": result.reason}
-    return {
-        "query": result.name,
-        "neighbours": [one.to_json() for one in result.neighbours],
-    }
 
 
 def _table(neighbours: list[Neighbour]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -74,9 +73,8 @@ def verify(store: str, redo: bool, as_json: bool) -> None:
             report = opened.verify(progress)
     if redo and len(report.damaged):
         reopen(store, report.damaged)
-    problems = [problem._asdict() for problem in report.problems]
     if as_json:
-        print_json({"ok": report.ok, **counts, "checked": report.checked, "problems": problems})
+        print_json(counts | report.to_json())
     elif report.ok:
         layers = ", ".join(report.checked)
         click.echo(f"{printable(store)}: {counts['done']:,} images are as written ({layers}).")
@@ -88,8 +86,8 @@ def verify(store: str, redo: bool, as_json: bool) -> None:
         if redo:
             remedy = f"The {len(report.damaged)} damaged images are pending now"
         raise StoreError(
-            f"{len(problems)} problems in {printable(store)}. {remedy}, and `vggfeat extract` "
-            "then does them again."
+            f"{len(report.problems)} problems in {printable(store)}. {remedy}, and "
+            "`vggfeat extract` then does them again."
         )
 
 
@@ -113,7 +111,7 @@ def merge(out: str, stores: tuple[str, ...], overwrite: bool, as_json: bool) -> 
     with _bar("merge") as progress:
         report = merge_stores(out, stores, overwrite, progress)
     if as_json:
-        print_json({"store": out, **asdict(report)})
+        print_json({"store": out, **report.to_json()})
     else:
         click.echo(
             f"{printable(out)}: {report.rows:,} images, {report.done:,} done, "

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.output import json_option, print_json, printable, progress_bar, table
+from vggfeat.cli.output import json_option, print_json, printable, progress_bar, store_lines, table
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import Comparison, LayerScore, Versus
-    from vggfeat.store import FeatureStore
 
 Alike = dict[str, set[str]]
 
@@ -97,33 +95,14 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
             bar.update()
 
         compared = compare(opened, asked, on_layer=on_layer, **options)
-        found = zip(opened, names, compared.scores, strict=True)
-        told = [_store(store, layers, scores) for store, layers, scores in found]
-    for one, versus in zip(told, compared.from_best, strict=True):
-        one["from_best"] = [asdict(pair) for pair in versus]
-    for one, versus in zip(told[1:], compared.from_first, strict=True):
-        one["from_first"] = [asdict(pair) for pair in versus]
     if picture:
         _draw(compared, stores, picture)
     if as_json:
-        protocol = options | {
-            "classes": list(compared.classes),
-            "n_train": compared.n_train,
-            "n_test": compared.n_test,
-            "chance": compared.chance,
-            "majority": compared.majority,
-        }
-        print_json(protocol | {"stores": told} | ({"png": picture} if picture else {}))
+        print_json(compared.to_json() | ({"png": picture} if picture else {}))
         return
-    click.echo(_protocol(compared, options))
-    for number, one in enumerate(told, start=1):
-        prefix = f"({number}) " if len(told) > 1 else ""
-        click.echo(f"{prefix}{printable(one['store'])}: {one['model']}, weights {one['weights']}")
-    single = len(told) == 1
-    alike = _alike(compared.from_best[0])
-    click.echo(
-        "\n" + (_single(told[0], names[0], alike) if single else _beside(compared, told, names))
-    )
+    click.echo("\n".join([_protocol(compared), *store_lines(compared.stores)]))
+    single = len(compared.stores) == 1
+    click.echo("\n" + (_single(compared) if single else _beside(compared)))
     click.echo(
         f"* the best of its column; ~ not told apart from it by {compared.n_test:,} test images "
         "(exact McNemar test, Holm over layers, p >= 0.05)"
@@ -136,52 +115,44 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
         click.echo(f"Picture: {printable(picture)}")
 
 
-def _store(store: FeatureStore, asked: list[str], scores: Sequence[LayerScore]) -> dict[str, Any]:
-    """Return a store's scores as JSON-ready values; layers that could not be scored are named."""
-    pools = store.provenance.deciding.layers
-    scored = {score.layer for score in scores}
-    return {
-        "store": str(store.path),
-        "model": store.provenance.deciding.model,
-        "weights": store.latest.weights,
-        "layers": [{**asdict(score), "pooling": pools[score.layer]} for score in scores],
-        "left_out": [layer for layer in asked if layer not in scored],
-    }
-
-
-def _protocol(compared: Comparison, options: dict[str, Any]) -> str:
+def _protocol(compared: Comparison) -> str:
+    used = compared.settings
     return (
         f"{compared.n_train:,} images to train, {compared.n_test:,} to test, "
-        f"{len(compared.classes)} classes; {options['classifier']}, k = {options['k']}, "
-        f"seed {options['seed']}\n"
+        f"{len(compared.classes)} classes; {used['classifier']}, k = {used['k']}, "
+        f"seed {used['seed']}\n"
         f"guessing: {compared.chance:.2%}, always the commonest class: {compared.majority:.2%}"
     )
 
 
-def _single(told: dict[str, Any], layers: list[str], alike: Alike) -> str:
-    scores = {score["layer"]: score for score in told["layers"]}
+def _single(compared: Comparison) -> str:
+    [store], [given] = compared.stores, compared.scores
+    alike = _alike(compared.from_best[0])
+    scores = {score.layer: score for score in given}
     columns = [
-        _column(layers, scores, "accuracy", alike["probe"]),
-        _column(layers, scores, "mean_class_recall", set()),
-        _column(layers, scores, "knn_accuracy", alike["kNN"]),
+        _column(store.layers, scores, "accuracy", alike["probe"]),
+        _column(store.layers, scores, "mean_class_recall", set()),
+        _column(store.layers, scores, "knn_accuracy", alike["kNN"]),
     ]
     rows = []
-    for layer, *marked in zip(layers, *columns, strict=True):
+    for (layer, pooling), *marked in zip(store.layers.items(), *columns, strict=True):
         score = scores.get(layer)
-        rest = [f"{score['C']:.3g}", f"{score['seconds']:.1f}"] if score else ["-", "-"]
-        made = [score["pooling"] or "-", f"{score['dimension']:,}"] if score else ["-", "-"]
+        rest = [f"{score.C:.3g}", f"{score.seconds:.1f}"] if score else ["-", "-"]
+        made = [pooling or "-", f"{score.dimension:,}"] if score else ["-", "-"]
         rows.append([layer, *made, *marked, *rest])
     header = ["layer", "pooling", "dimension", "accuracy", "recall", "kNN", "C", "seconds"]
     return table(rows, header, right=" ".join(header[2:]))
 
 
-def _beside(compared: Comparison, told: list[dict[str, Any]], asked: list[list[str]]) -> str:
+def _beside(compared: Comparison) -> str:
     from vggfeat.report import ordered_layers
 
-    layers = ordered_layers(asked)
+    layers = ordered_layers([list(store.layers) for store in compared.stores])
     columns: dict[str, list[str]] = {}
-    for number, (one, versus) in enumerate(zip(told, compared.from_best, strict=True), start=1):
-        scores, alike = {score["layer"]: score for score in one["layers"]}, _alike(versus)
+    for number, (given, versus) in enumerate(
+        zip(compared.scores, compared.from_best, strict=True), start=1
+    ):
+        scores, alike = {score.layer: score for score in given}, _alike(versus)
         columns[f"accuracy({number})"] = _column(layers, scores, "accuracy", alike["probe"])
         columns[f"kNN({number})"] = _column(layers, scores, "knn_accuracy", alike["kNN"])
     for number, versus in enumerate(compared.from_first, start=2):
@@ -201,17 +172,16 @@ def _alike(versus: Sequence[Versus]) -> Alike:
 
 
 def _column(
-    layers: list[str], scores: dict[str, dict[str, Any]], name: str, alike: set[str]
+    layers: Iterable[str], scores: dict[str, LayerScore], name: str, alike: set[str]
 ) -> list[str]:
     """Write shares as percent with their marks; a dash where there is none."""
-    best = max(score[name] for score in scores.values())
+    shares = {layer: getattr(score, name) for layer, score in scores.items()}
+    best = max(shares.values())
 
     def mark(layer: str) -> str:
-        return "*" if scores[layer][name] == best else "~" if layer in alike else " "
+        return "*" if shares[layer] == best else "~" if layer in alike else " "
 
-    return [
-        f"{scores[layer][name]:.2%}{mark(layer)}" if layer in scores else "- " for layer in layers
-    ]
+    return [f"{shares[layer]:.2%}{mark(layer)}" if layer in scores else "- " for layer in layers]
 
 
 def _draw(compared: Comparison, stores: Sequence[str], picture: str) -> None:

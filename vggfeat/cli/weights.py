@@ -165,7 +165,7 @@ def convert(file: str, out: str, as_json: bool, **options: Any) -> None:
     options["preprocessing"] = pixels_of(options)
     made = converted(file, out, **options)
     if as_json:
-        print_json(asdict(made) | {"path": str(made.path)})
+        print_json(made.to_json())
         return
     click.echo(
         f"{printable(str(made.path))}: {made.model} as far as {made.deepest}, {made.size:,} bytes\n"

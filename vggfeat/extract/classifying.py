@@ -56,6 +56,10 @@ class Answer:
     image: str
     guesses: tuple[Guess, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {"image": self.image, "classes": [one.to_json() for one in self.guesses]}
+
 
 def classify(
     images: Sequence[Any], *, top: int = 5, **settings: Any

@@ -60,6 +60,15 @@ class DrawnMap:
     unreadable: int
     groups: dict[str, int]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values, without the file."""
+        return {
+            "images": self.images,
+            "thumbnails": self.thumbnails,
+            "unreadable": self.unreadable,
+            "groups": self.groups,
+        }
+
 
 def plot_map(
     path: str | os.PathLike[str],

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,10 @@ class MergeReport:
     rows: int
     done: int
     duplicates: int
+
+    def to_json(self) -> dict[str, int]:
+        """Return JSON-ready values."""
+        return asdict(self)
 
 
 def merge(

@@ -64,6 +64,14 @@ class VerifyReport:
         """Whether nothing is wrong."""
         return not self.problems
 
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            "ok": self.ok,
+            "checked": self.checked,
+            "problems": [problem._asdict() for problem in self.problems],
+        }
+
 
 def checksums(features: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
     """Return the CRC-32 (that of zlib and PNG) of each row's little-endian bytes.

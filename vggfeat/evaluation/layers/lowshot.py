@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.evaluation.layers.images import Images, shared_images
+from vggfeat.evaluation.layers.judged import JudgedStore
 from vggfeat.evaluation.layers.knn import knn_answers
 from vggfeat.evaluation.layers.naming import naming
 from vggfeat.evaluation.layers.requested import check_memory, requested_layers
@@ -92,6 +93,18 @@ class LowShotScore:
         """Over the repetitions, with a 95 % interval."""
         return mean_interval(self.accuracies)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            "layer": self.layer,
+            "classifier": self.judge,
+            "shots": self.shots,
+            "mean_class_recall": asdict(self.mean_class_recall),
+            "accuracy": asdict(self.accuracy),
+            "recalls": list(self.recalls),
+            "accuracies": list(self.accuracies),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class LowShot:
@@ -111,6 +124,10 @@ class LowShot:
         How often training images were drawn, and from which seed.
     scores : tuple of tuple of LowShotScore
         Those of each store: by layer in the order they run, judge and shots.
+    stores : tuple of JudgedStore
+        The stores, as `scores` has them.
+    judges : tuple of str
+        What learnt, of :data:`JUDGES`.
     """
 
     classes: tuple[str, ...]
@@ -121,11 +138,35 @@ class LowShot:
     repeats: int
     seed: int
     scores: tuple[tuple[LowShotScore, ...], ...]
+    stores: tuple[JudgedStore, ...]
+    judges: tuple[Judge, ...]
 
     @property
     def chance(self) -> float:
         """Mean class recall of guessing: 1 / K."""
         return 1 / len(self.classes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            "classes": list(self.classes),
+            "shots": list(self.shots),
+            "left_out_shots": list(self.too_many),
+            "classifiers": list(self.judges),
+            "repeats": self.repeats,
+            "seed": self.seed,
+            "n_test": self.n_test,
+            "chance": self.chance,
+            "stores": [
+                {
+                    **store.to_json(),
+                    "scores": [
+                        {**one.to_json(), "pooling": store.layers[one.layer]} for one in scores
+                    ],
+                }
+                for store, scores in zip(self.stores, self.scores, strict=True)
+            ],
+        }
 
 
 def low_shot(
@@ -172,6 +213,7 @@ def low_shot(
     LayerError
         A store has no such layer.
     """
+    judges = tuple(dict.fromkeys(judges))
     _check(shots, judges, repeats)
     asked = [requested_layers(store, layers) for store in stores]
     images = shared_images(stores)
@@ -199,6 +241,8 @@ def low_shot(
         repeats=repeats,
         seed=seed,
         scores=found,
+        stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, asked, strict=True)),
+        judges=judges,
     )
 
 

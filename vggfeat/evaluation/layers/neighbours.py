@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.evaluation.layers.images import Images, shared_images
+from vggfeat.evaluation.layers.judged import JudgedStore
 from vggfeat.evaluation.layers.knn import check_vote, knn_answers
 from vggfeat.evaluation.layers.nearest import Metric
 from vggfeat.evaluation.layers.requested import requested_layers
@@ -78,6 +79,10 @@ class Neighbourhoods:
         order given.
     seconds : float
         Reading and searching took so long.
+    stores : tuple of JudgedStore
+        The stores, as `scores` has them.
+    settings : dict
+        What else decided the scores, JSON-ready.
     """
 
     classes: tuple[str, ...]
@@ -86,11 +91,41 @@ class Neighbourhoods:
     majority: float
     scores: tuple[tuple[NeighbourScore, ...], ...]
     seconds: float
+    stores: tuple[JudgedStore, ...]
+    settings: Mapping[str, Any]
 
     @property
     def chance(self) -> float:
         """Accuracy, and mean class recall, of guessing: 1 / K."""
         return 1 / len(self.classes)
+
+    @property
+    def k(self) -> tuple[int, ...]:
+        """How many neighbours voted, in the order given."""
+        return tuple(dict.fromkeys(score.k for scores in self.scores for score in scores))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values; layers that could not be scored are named."""
+        return {
+            **self.settings,
+            "k": list(self.k),
+            "classes": list(self.classes),
+            "n_train": self.n_train,
+            "n_test": self.n_test,
+            "chance": self.chance,
+            "majority": self.majority,
+            "seconds": self.seconds,
+            "stores": [
+                {
+                    **store.to_json(),
+                    "layers": [
+                        {**asdict(one), "pooling": store.layers[one.layer]} for one in scores
+                    ],
+                    "left_out": store.left_out([one.layer for one in scores]),
+                }
+                for store, scores in zip(self.stores, self.scores, strict=True)
+            ],
+        }
 
 
 def score_neighbours(
@@ -151,9 +186,12 @@ def score_neighbours(
     asked = [requested_layers(store, layers) for store in stores]
     images = shared_images(stores)
     y = images[0].y
-    train, test = stratified_split(
-        y, test_size=test_size, train_per_class=train_per_class, seed=seed
-    )
+    split: dict[str, Any] = {
+        "test_size": test_size,
+        "train_per_class": train_per_class,
+        "seed": seed,
+    }
+    train, test = stratified_split(y, **split)
     if leave_one_out:
         train = test = np.arange(len(y))
     most = len(train) - leave_one_out
@@ -186,6 +224,13 @@ def score_neighbours(
         majority=float(np.mean(y[test] == np.bincount(y[train]).argmax())),
         scores=tuple(found),
         seconds=perf_counter() - began,
+        stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, asked, strict=True)),
+        settings={
+            "metric": metric,
+            "temperature": temperature,
+            "leave_one_out": leave_one_out,
+            **({} if leave_one_out else split),
+        },
     )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from vggfeat.errors import ProbeError
 from vggfeat.evaluation.layers.differences import JUDGES, Answers, Versus, between, from_best
 from vggfeat.evaluation.layers.images import Images, shared_images
+from vggfeat.evaluation.layers.judged import JudgedStore
 from vggfeat.evaluation.layers.knn import knn_answers
 from vggfeat.evaluation.layers.naming import naming
 from vggfeat.evaluation.layers.requested import check_memory, requested_layers
@@ -80,6 +81,10 @@ class Comparison:
         For each store, how its layers differ from its best one.
     from_first : tuple of tuple of Versus
         For each store but the first, how the first's layers differ from the same ones of it.
+    stores : tuple of JudgedStore
+        The stores, as `scores` has them.
+    settings : dict
+        What else decided the scores, JSON-ready.
     """
 
     classes: tuple[str, ...]
@@ -89,11 +94,36 @@ class Comparison:
     scores: tuple[tuple[LayerScore, ...], ...]
     from_best: tuple[tuple[Versus, ...], ...] = ()
     from_first: tuple[tuple[Versus, ...], ...] = ()
+    stores: tuple[JudgedStore, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def chance(self) -> float:
         """Accuracy, and mean class recall, of guessing: 1 / K."""
         return 1 / len(self.classes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values; layers that could not be scored are named."""
+        told = [
+            {
+                **store.to_json(),
+                "layers": [{**asdict(one), "pooling": store.layers[one.layer]} for one in scores],
+                "left_out": store.left_out([one.layer for one in scores]),
+                "from_best": [asdict(pair) for pair in versus],
+            }
+            for store, scores, versus in zip(self.stores, self.scores, self.from_best, strict=True)
+        ]
+        for one, versus in zip(told[1:], self.from_first, strict=True):
+            one["from_first"] = [asdict(pair) for pair in versus]
+        return {
+            **self.settings,
+            "classes": list(self.classes),
+            "n_train": self.n_train,
+            "n_test": self.n_test,
+            "chance": self.chance,
+            "majority": self.majority,
+            "stores": told,
+        }
 
 
 def sweep(
@@ -227,6 +257,14 @@ def compare(
         scores=tuple(found),
         from_best=tuple(from_best(y[test], named) for named in answers),
         from_first=tuple(between(y[test], answers[0], named) for named in answers[1:]),
+        stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, asked, strict=True)),
+        settings={
+            "classifier": classifier,
+            "test_size": test_size,
+            "train_per_class": train_per_class,
+            "seed": seed,
+            "k": k,
+        },
     )
 
 

@@ -1,0 +1,45 @@
+"""Which stores were judged, as results tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vggfeat.store import FeatureStore
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedStore:
+    """A store whose layers were judged.
+
+    Attributes
+    ----------
+    path : str
+        Of its file.
+    model, weights : str
+        What made its features.
+    layers : dict of str to str
+        The requested layers in the order they run, each with its pooling.
+    """
+
+    path: str
+    model: str
+    weights: str
+    layers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, store: FeatureStore, layers: Sequence[str]) -> JudgedStore:
+        """Describe an open store, of which these layers are requested."""
+        deciding = store.provenance.deciding
+        pools = {layer: deciding.layers[layer] for layer in layers}
+        return cls(str(store.path), deciding.model, store.latest.weights, pools)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values, without the layers, which scores name."""
+        return {"store": self.path, "model": self.model, "weights": self.weights}
+
+    def left_out(self, scored: Sequence[str]) -> list[str]:
+        """Return the requested layers that are not among those scored."""
+        return [layer for layer in self.layers if layer not in scored]

@@ -62,7 +62,7 @@ class ImageMap:
         Of the n images.
     labels : tuple of tuple of str
         Class names of the n images; empty where none is known.
-    multi : bool
+    multi_label : bool
         Whether an image may have several classes.
     left_out : NotDrawn
         Images that are not on the map.
@@ -73,7 +73,7 @@ class ImageMap:
     rows: npt.NDArray[np.int64]
     paths: tuple[str, ...]
     labels: tuple[tuple[str, ...], ...]
-    multi: bool
+    multi_label: bool
     left_out: NotDrawn
 
     @property
@@ -162,9 +162,9 @@ def image_map(
         )  # fmt: skip
     tell(method)
     projection = project(X, method=method, seed=seed)
-    labels, multi = label_names(store, kept)
+    labels, multi_label = label_names(store, kept)
     left_out = NotDrawn(len(store) - len(done), len(rows) - len(kept), len(done) - len(rows))
-    return ImageMap(name, projection, kept, tuple(store.paths[kept]), labels, multi, left_out)
+    return ImageMap(name, projection, kept, tuple(store.paths[kept]), labels, multi_label, left_out)
 
 
 def _sample(
@@ -208,5 +208,5 @@ def label_names(
     """Return the class names of each of `rows`, and whether an image may have several."""
     if not store.has_labels:
         return ((),) * len(rows), False
-    targets = Targets(tuple(store.classes), store.labels[:][rows])
-    return tuple(targets.names(row) for row in range(len(rows))), targets.multi
+    targets = Targets(tuple(store.classes), store.labels[rows])
+    return tuple(targets.names(row) for row in range(len(rows))), targets.multi_label

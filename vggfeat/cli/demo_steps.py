@@ -154,7 +154,7 @@ def labelled(store: FeatureStore) -> int:
     """Return the number of classes that a store's images can be judged by; 0 if they cannot."""
     if not store.has_labels or store.labels.ndim != 1:  # several classes an image
         return 0
-    targets = store.labels[:][store.done]
+    targets = store.labels[store.done]
     counts = np.unique(targets[targets >= 0], return_counts=True)[1]
     return len(counts) if len(counts) > 1 and counts.min() >= _LEAST else 0
 

@@ -313,7 +313,7 @@ def describe_labels(labels: LabelReport) -> list[str]:
         lines = ["Labels: none. Folders that differ are classes, or give --labels FILE."]
     else:
         classes = f"{labels.classes:,} class" + ("es" if labels.classes > 1 else "")
-        several = ", several an image" if labels.multi else ""
+        several = ", several an image" if labels.multi_label else ""
         lines = [
             f"Labels: {labels.images:,} of {labels.images + labels.unlabelled:,} images, "
             f"{classes}{several}, from {printable(where)}."

@@ -57,7 +57,7 @@ def predict(probe: str, source: str, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json({"probe": probe, "layer": saved.layer, "images": found, "failed": failed})
     elif found:
-        click.echo(_several(found) if saved.several else _single(found))
+        click.echo(_several(found) if saved.multi_label else _single(found))
     if not as_json:
         for one in failed:
             click.echo(f"failed: {printable(one['path'])}: {one['reason']}", err=True)
@@ -67,7 +67,7 @@ def predict(probe: str, source: str, as_json: bool, **options: Any) -> None:
 
 def _answers(saved: SavedProbe, X: npt.NDArray[np.floating[Any]]) -> list[dict[str, Any]]:
     names, scores = saved.predict(X)
-    if saved.several:
+    if saved.multi_label:
         return [
             {"labels": list(shown), "scores": dict(zip(saved.classes, row.tolist(), strict=True))}
             for shown, row in zip(names, scores, strict=True)

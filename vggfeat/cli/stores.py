@@ -171,9 +171,9 @@ def _facts(store: FeatureStore) -> dict[str, Any]:
     ]
     labels = None
     if store.has_labels:
-        multi = len(store.labels.shape) == 2
+        multi_label = len(store.labels.shape) == 2
         labels = {
-            "kind": "multi-label" if multi else "single-label",
+            "kind": "multi-label" if multi_label else "single-label",
             "origin": str(store.label_origin),
             "classes": store.classes,
         }

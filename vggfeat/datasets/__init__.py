@@ -7,7 +7,7 @@ download.
 
 from __future__ import annotations
 
-from vggfeat.datasets.dataset import ABSENT, IGNORED, PRESENT, Dataset
+from vggfeat.datasets.dataset import Dataset
 from vggfeat.datasets.protocols import Protocol, Published
 from vggfeat.datasets.record import Archive, DatasetRecord
 from vggfeat.datasets.registry import DATASETS, DOWNLOADABLE, dataset_record, download, open_dataset
@@ -20,12 +20,9 @@ from vggfeat.datasets.retrieval import (
 from vggfeat.datasets.splits import Split, SplitRule
 
 __all__ = [
-    "ABSENT",
     "BENCHMARKS",
     "DATASETS",
     "DOWNLOADABLE",
-    "IGNORED",
-    "PRESENT",
     "Archive",
     "BenchmarkRecord",
     "Dataset",

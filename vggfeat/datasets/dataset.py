@@ -14,11 +14,9 @@ from vggfeat.datasets.protocols import Protocol
 from vggfeat.datasets.splits import Positions, Split, SplitRule
 from vggfeat.errors import SourceError
 from vggfeat.files import decode_path
-from vggfeat.labels import FixedLabels, RawLabels
+from vggfeat.labels import PRESENT, UNKNOWN, FixedLabels, RawLabels, as_floats
 from vggfeat.sources import CropSource, FileSource, Source
 from vggfeat.sources.base import entry_of
-
-PRESENT, ABSENT, IGNORED = 1, 0, -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +37,8 @@ class Dataset:
         Class names.
     targets : ndarray
         One label an example: (N,) int64, positions in `classes`. Several: (N, K) int8,
-        :data:`PRESENT` (1), :data:`ABSENT` (0), or :data:`IGNORED` (-1), which takes part neither
-        in training nor in scoring. VOC's files say this with 1, -1 and 0, and stores do too.
+        1 present, 0 absent, or -1 left out, which takes part neither in training nor in scoring
+        (:mod:`vggfeat.labels.codes`).
     protocol : Protocol
         What to measure, and how the paper did.
     sets : dict of str to ndarray of int64
@@ -82,13 +80,11 @@ class Dataset:
         return self.targets.ndim == 2
 
     @property
-    def signs(self) -> npt.NDArray[np.int8]:
-        """Labels as metrics take them: (N, K), 1 present, -1 absent, 0 left out."""
+    def presence(self) -> npt.NDArray[np.float64]:
+        """Labels as probes and metrics take them: (N, K), 1 present, 0 absent, NaN left out."""
         if not self.multi_label:
-            present = self.targets[:, None] == np.arange(len(self.classes))
-            return np.where(present, np.int8(1), np.int8(-1))
-        by_target = np.array([-1, 1, 0], np.int8)  # absent, present; ignored is the last one
-        return np.asarray(by_target[self.targets])
+            return np.asarray(self.targets[:, None] == np.arange(len(self.classes)), np.float64)
+        return as_floats(self.targets)
 
     @property
     def scored(self) -> Positions:
@@ -213,6 +209,6 @@ class Dataset:
                 name: tuple(self.classes[k] for k in np.flatnonzero(row == meaning))
                 for name, row in zip(names, self.targets, strict=True)
             }
-            for meaning in (PRESENT, IGNORED)
+            for meaning in (PRESENT, UNKNOWN)
         )
-        return FixedLabels(present, self.classes, multi=True, unsure=ignored)
+        return FixedLabels(present, self.classes, multi_label=True, unsure=ignored)

@@ -17,12 +17,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.datasets.dataset import ABSENT, IGNORED, PRESENT, Dataset
+from vggfeat.datasets.dataset import Dataset
 from vggfeat.datasets.layout import compare, first
 from vggfeat.datasets.protocols import D_AND_E, FIVE_SCALES, MEAN_AP, D, E, Protocol, Published
 from vggfeat.datasets.record import Archive, DatasetRecord
 from vggfeat.datasets.splits import Positions
 from vggfeat.errors import SourceError
+from vggfeat.labels import ABSENT, PRESENT, UNKNOWN
 from vggfeat.sources.base import as_text
 from vggfeat.tables import read_text
 
@@ -36,7 +37,7 @@ CLASSES = (
 NAMES_2012 = re.compile(r"\d{4}_\d{6}")
 """What images of 2012 are called; other years have other names."""
 
-_MEANING = {"1": PRESENT, "-1": ABSENT, "0": IGNORED}
+_MEANING = {"1": PRESENT, "-1": ABSENT, "0": UNKNOWN}
 
 Key = tuple[str, ...]
 """What a line of an image set names: an image, or an image and an object's number."""

@@ -16,11 +16,12 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.datasets.dataset import ABSENT, IGNORED, PRESENT, Dataset
+from vggfeat.datasets.dataset import Dataset
 from vggfeat.datasets.protocols import D_AND_E, FIVE_SCALES, MEAN_AP, Protocol, Published
 from vggfeat.datasets.record import DatasetRecord
 from vggfeat.datasets.voc import NAMES_2012, VOC2012, check_names, read_sets
 from vggfeat.errors import SourceError
+from vggfeat.labels import ABSENT, PRESENT, UNKNOWN
 from vggfeat.sources.base import as_text
 
 ACTIONS = (
@@ -97,7 +98,7 @@ def _annotations(
             )
         boxes[row] = _box(thing, file, number)
         # Unknown where the annotation is silent.
-        others[row] = _OTHER_MEANING.get((thing.findtext("actions/other") or "").strip(), IGNORED)
+        others[row] = _OTHER_MEANING.get((thing.findtext("actions/other") or "").strip(), UNKNOWN)
     return boxes, others
 
 

@@ -136,7 +136,7 @@ def _labels(store: FeatureStore, rows: Integers) -> tuple[npt.NDArray[np.int32],
     """Return a number for the labels of each row, and the labels that the numbers stand for."""
     if not store.has_labels:
         return np.full(len(rows), -1, np.int32), ()
-    targets, classes = store.labels[:][rows], store.classes
+    targets, classes = store.labels[rows], store.classes
     if targets.ndim == 1:
         return targets.astype(np.int32), tuple(classes)
     if not len(rows):

@@ -1,5 +1,6 @@
 """What images show: class names from folders, tables and lists, and how a run asks for them."""
 
+from vggfeat.labels.codes import ABSENT, PRESENT, UNKNOWN, as_floats, from_signs, to_signs
 from vggfeat.labels.files import LabelFile, read_label_file
 from vggfeat.labels.matching import Matching, match
 from vggfeat.labels.names import (
@@ -13,16 +14,22 @@ from vggfeat.labels.names import (
 from vggfeat.labels.wanted import Origin, Wanted
 
 __all__ = [
+    "ABSENT",
+    "PRESENT",
+    "UNKNOWN",
     "FixedLabels",
     "LabelFile",
     "Matching",
     "Origin",
     "RawLabels",
     "Wanted",
+    "as_floats",
     "class_name",
     "folder_level",
     "from_folders",
+    "from_signs",
     "in_order",
     "match",
     "read_label_file",
+    "to_signs",
 ]

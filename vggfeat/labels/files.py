@@ -130,7 +130,7 @@ class LabelFile:
         if not self.classes and all(len(names) == 1 for names in labels.values()):
             return labels
         classes = self.classes or in_order(name for own in labels.values() for name in own)
-        return FixedLabels(labels, classes, multi=True, unsure=unsure)
+        return FixedLabels(labels, classes, multi_label=True, unsure=unsure)
 
     def _refuse(self, first: int, second: int) -> None:
         told = [

@@ -24,7 +24,7 @@ class FixedLabels(RawLabels):
         Entry path to the classes that the image shows.
     classes : tuple of str
         All class names; the position is the class's number.
-    multi : bool
+    multi_label : bool
         Whether images may have several.
     unsure : dict of str to tuple of str
         Entry path to classes of which it is not known, or not to be asked, whether the image
@@ -36,11 +36,11 @@ class FixedLabels(RawLabels):
         names: RawLabels,
         classes: tuple[str, ...],
         *,
-        multi: bool = False,
+        multi_label: bool = False,
         unsure: RawLabels | None = None,
     ) -> None:
         super().__init__(names)
-        self.classes, self.multi, self.unsure = classes, multi, unsure or {}
+        self.classes, self.multi_label, self.unsure = classes, multi_label, unsure or {}
 
 
 def class_name(text: str) -> str:

@@ -29,8 +29,8 @@ def average_precision(y: npt.ArrayLike, scores: npt.ArrayLike, kind: Kind = "all
     Parameters
     ----------
     y : array_like of shape (n,)
-        True and False, or VOC's labels: 1 present, -1 absent, 0 difficult (or unknown), which is
-        left out as if the entry were not there.
+        True and False; or 1 present, 0 absent, and NaN (-1 among whole numbers) difficult or
+        unknown, which is left out as if the entry were not there.
     scores : array_like of shape (n,)
         Higher is more confident; no NaN.
     kind : str
@@ -57,7 +57,7 @@ def average_precision(y: npt.ArrayLike, scores: npt.ArrayLike, kind: Kind = "all
 
     Examples
     --------
-    >>> average_precision([1, -1, 1, 0], [0.9, 0.8, 0.7, 0.6])
+    >>> average_precision([1, 0, 1, float("nan")], [0.9, 0.8, 0.7, 0.6])
     0.8333333333333333
     """
     ranking = Ranking.of(y, scores)
@@ -205,14 +205,17 @@ def _told(labels: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.bool_], npt.N
     """Return which entries count, and which of them are present."""
     if labels.dtype == bool:
         return np.ones(labels.shape, bool), labels.astype(bool)
-    present, absent, unknown = (labels == value for value in (1, -1, 0))
+    present, absent = labels == 1, labels == 0
+    unknown = np.isnan(labels) if labels.dtype.kind == "f" else labels == -1
     if strange := labels[~(present | absent | unknown)].tolist():
         raise ProbeError(
-            f"{strange[0]!r} is no label: give 1 present, -1 absent, 0 left out, or booleans."
+            f"{strange[0]!r} is no label: give 1 present, 0 absent, NaN left out, or booleans. "
+            "vggfeat.labels.from_signs() reads VOC's, in which -1 is absent."
         )
-    if present.any() and unknown.any() and not absent.any():
+    if labels.dtype.kind != "f" and unknown.sum() > absent.sum():
         raise ProbeError(
-            "All labels are 1 or 0, and 0 means left out here. Give booleans where it means "
-            "absent: y == 1."
+            f"Labels are -1 {unknown.sum():,} times and 0 {absent.sum():,} times. Here 0 is absent "
+            "and -1 left out; in VOC's files it is the other way round, and "
+            "vggfeat.labels.from_signs() reads those. Give NaN for what is left out if so many are."
         )
     return ~unknown, present

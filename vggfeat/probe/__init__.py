@@ -16,7 +16,6 @@ from vggfeat.probe.results import MultiLabelResult, Prediction, ProbeResult, ove
 from vggfeat.probe.saved import SavedProbe, train
 from vggfeat.probe.scoring import evaluate
 from vggfeat.probe.split import stratified_folds, stratified_split
-from vggfeat.probe.targets import indicator
 
 __all__ = [
     "CLASSIFIERS",
@@ -26,7 +25,6 @@ __all__ = [
     "ProbeResult",
     "SavedProbe",
     "evaluate",
-    "indicator",
     "over_splits",
     "stratified_folds",
     "stratified_split",

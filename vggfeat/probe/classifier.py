@@ -81,7 +81,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         Classes seen in :meth:`fit`, sorted; 0..K-1 for several labels.
     coef_ : ndarray of shape (K, d), or (1, d) for two classes
     intercept_ : ndarray of shape (K,), or (1,) for two classes
-    multilabel_ : bool
+    multi_label_ : bool
         Whether `y` was a matrix.
     n_features_in_ : int
         d, the length of a row.
@@ -123,13 +123,13 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         classes: npt.NDArray[Any],
         coef: Array,
         intercept: Array,
-        multilabel: bool = False,
+        multi_label: bool = False,
     ) -> Self:
         """Return a probe with given coefficients, as a file keeps them."""
         probe = cls(classifier, C=C, normalize=normalize)
         probe.C_, probe.classes_ = C, classes
         probe.coef_, probe.intercept_ = coef, intercept
-        probe.n_features_in_, probe.multilabel_ = coef.shape[1], multilabel
+        probe.n_features_in_, probe.multi_label_ = coef.shape[1], multi_label
         return probe
 
     def fit(
@@ -224,7 +224,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         With several labels, the classes present: an array (n, K) of 0 and 1.
         """
         scores = self.decision_function(X)
-        if self.multilabel_:
+        if self.multi_label_:
             return (scores > 0).astype(np.int64)
         best = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
         return cast("npt.NDArray[Any]", self.classes_[best])
@@ -258,7 +258,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             scores = np.column_stack([-scores if svm else np.zeros_like(scores), scores])
         if svm:
             return scores
-        return np.asarray(sigmoid(scores) if self.multilabel_ else softmax(scores))
+        return np.asarray(sigmoid(scores) if self.multi_label_ else softmax(scores))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -281,8 +281,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         name: str | None,
         progress: Progress | None,
     ) -> Self:
-        self.multilabel_ = y.ndim == 2 and y.shape[1] > 1
-        if self.multilabel_:
+        self.multi_label_ = y.ndim == 2 and y.shape[1] > 1
+        if self.multi_label_:
             targets = multi_label(y, self.class_weight)
             self.classes_ = np.arange(y.shape[1])
             score: Score = by_precision(targets)
@@ -306,14 +306,14 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             C = chosen(training, parts, score, part_of(progress, CHOOSING))
         else:
             C = np.asarray(self.C, np.float64) * rows.unit**2
-            if C.shape not in ((), (len(self.classes_),) if self.multilabel_ else ()):
+            if C.shape not in ((), (len(self.classes_),) if self.multi_label_ else ()):
                 raise ProbeError(f"C has shape {C.shape}; give one number, or one a label.")
         every = np.broadcast_to(C, targets.groups(self.classifier))
         rest = 1 - CHOOSING if self.C is None else 1
         coef, self.intercept_, solution = training.fit(every, part_of(progress, rest))
         self.coef_ = coef / rows.unit
         C_ = C / rows.unit**2
-        self.C_ = np.broadcast_to(C_, len(self.classes_)).copy() if self.multilabel_ else float(C_)
+        self.C_ = np.broadcast_to(C_, len(self.classes_)).copy() if self.multi_label_ else float(C_)
         self.n_iter_ = solution.steps
         if solution.change > FINAL:
             _log.warning(

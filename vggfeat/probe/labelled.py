@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
+from vggfeat.labels import ABSENT, PRESENT, as_floats
 from vggfeat.probe.reading import StoreRows
 from vggfeat.probe.split import rarest
-from vggfeat.probe.targets import indicator
 from vggfeat.solver.rows import Positions
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Labelled:
         with at least two such rows.
     y : ndarray
         One label a row: (n,) int64, positions in `classes`. Several: (n, K) int8, 1 present,
-        -1 absent, 0 left out.
+        0 absent, -1 left out (:mod:`vggfeat.labels.codes`).
     classes : tuple of str
         Names of the K classes that occur, in the store's order.
     left_out : LeftOut
@@ -72,7 +72,7 @@ class Labelled:
     left_out: LeftOut
 
     @classmethod
-    def of(cls, store: FeatureStore, layer: str, *, several: bool = False) -> Labelled:
+    def of(cls, store: FeatureStore, layer: str, *, multi_label: bool = False) -> Labelled:
         """Find a store's rows for one of its layers.
 
         Parameters
@@ -81,7 +81,7 @@ class Labelled:
             With labels.
         layer : str
             Name or alias.
-        several : bool
+        multi_label : bool
             Whether images may have several labels.
 
         Raises
@@ -99,14 +99,14 @@ class Labelled:
                 "sub-folder a class, or run `vggfeat extract` again with --labels FILE; what is "
                 "done is not done again."
             )
-        targets = store.labels[:]
-        if targets.ndim != 1 and not several:
+        targets = store.labels
+        if targets.ndim != 1 and not multi_label:
             raise ProbeError(
                 f"Images in {store.path} have several labels each, and one is wanted here. "
                 "`vggfeat probe` scores such stores."
             )
         done = np.asarray(store.done)
-        known = done & (targets >= 0 if targets.ndim == 1 else (targets != 0).any(axis=1))
+        known = done & (targets >= 0 if targets.ndim == 1 else (targets >= 0).any(axis=1))
         without = int((~done).sum()), int((done & ~known).sum())
         if without[1]:
             _log.info("Left out: %d images without a label.", without[1])
@@ -132,14 +132,14 @@ class Labelled:
         return cls(name, rows, y.astype(np.int64), tuple(names[k] for k in used), left_out)
 
     @property
-    def several(self) -> bool:
+    def multi_label(self) -> bool:
         """Whether a row may have several labels."""
         return self.y.ndim == 2
 
     @property
     def keys(self) -> npt.NDArray[np.int64]:
         """What rows are divided by, (n,): their class, or the rarest of their classes."""
-        return rarest(self.y == 1) if self.several else self.y
+        return rarest(self.y == PRESENT) if self.multi_label else self.y
 
     def learnable(self, *parts: Positions) -> Labelled:
         """Return it without classes that are not both present and absent in each part.
@@ -151,9 +151,11 @@ class Labelled:
         ProbeError
             Fewer than two classes are left.
         """
-        if not self.several:
+        if not self.multi_label:
             return self
-        both = [(self.y[part] == value).any(axis=0) for part in parts for value in (1, -1)]
+        both = [
+            (self.y[part] == value).any(axis=0) for part in parts for value in (PRESENT, ABSENT)
+        ]
         kept = np.logical_and.reduce(both)
         if kept.sum() < 2:
             raise ProbeError(
@@ -174,7 +176,7 @@ class Labelled:
 
     def target(self, positions: Positions) -> npt.NDArray[Any]:
         """Return the labels of some rows as :meth:`LinearProbe.fit` takes them."""
-        return indicator(self.y[positions]) if self.several else self.y[positions]
+        return as_floats(self.y[positions]) if self.multi_label else self.y[positions]
 
     def reader(self, store: FeatureStore, positions: Positions) -> StoreRows:
         """Return the features of some rows, which are read when they are sliced."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
+from vggfeat.labels import PRESENT, UNKNOWN, as_floats, to_signs
 from vggfeat.metrics import (
     Difference,
     Disagreement,
@@ -240,7 +241,7 @@ class MultiLabelResult(HeldOut):
     paths : tuple of str
         The test images, as the store names them.
     y : ndarray of int8, shape (n_test, K)
-        Their labels: 1 present, -1 absent, 0 left out.
+        Their labels: 1 present, 0 absent, -1 left out.
     scores : ndarray of float64, shape (n_test, K)
         See :meth:`LinearProbe.class_scores`.
     kind : str
@@ -261,7 +262,7 @@ class MultiLabelResult(HeldOut):
     @cached_property
     def average_precision(self) -> npt.NDArray[np.float64]:
         """Average precision of each class; (K,), in 0..1."""
-        return average_precisions(self.y, self.scores, self.kind)
+        return average_precisions(as_floats(self.y), self.scores, self.kind)
 
     @property
     def mean_average_precision(self) -> float:
@@ -276,19 +277,22 @@ class MultiLabelResult(HeldOut):
     @property
     def present(self) -> npt.NDArray[np.int64]:
         """Number of test images that show each class; (K,)."""
-        return np.asarray((self.y == 1).sum(axis=0))
+        return np.asarray((self.y == PRESENT).sum(axis=0))
 
     @property
     def chance(self) -> float:
         """Mean average precision of scores that tell nothing: the share of images that show it."""
-        return float(np.mean(self.present / (self.y != 0).sum(axis=0)))
+        return float(np.mean(self.present / (self.y != UNKNOWN).sum(axis=0)))
 
     @cached_property
     def mistakes(self) -> tuple[Mistake, ...]:
         """Test images on the wrong side of a class, the most confident mistake first."""
-        beyond = (boundary(self.classifier) - self.scores) * self.y  # above 0: the wrong side
+        below = boundary(self.classifier) - self.scores
+        beyond = below * to_signs(self.y)  # above 0: the wrong side
         found = [
-            Mistake(self.paths[i], self.classes[k], bool(self.y[i, k] > 0), float(beyond[i, k]))
+            Mistake(
+                self.paths[i], self.classes[k], bool(self.y[i, k] == PRESENT), float(beyond[i, k])
+            )
             for i, k in zip(*np.nonzero(beyond > 0), strict=True)
         ]
         return tuple(sorted(found, key=lambda one: (-one.margin, one.path, one.label)))
@@ -341,7 +345,9 @@ class MultiLabelResult(HeldOut):
             (self.paths, self.classes) == (other.paths, other.classes)
             and np.array_equal(self.y, other.y)
         )
-        return compare_rankings(self.y, self.scores, other.scores, self.kind, seed=self.seed)
+        return compare_rankings(
+            as_floats(self.y), self.scores, other.scores, self.kind, seed=self.seed
+        )
 
 
 def over_splits(

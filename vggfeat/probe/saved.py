@@ -82,9 +82,9 @@ class SavedProbe:
         return int(self.probe.coef_.shape[1])
 
     @property
-    def several(self) -> bool:
+    def multi_label(self) -> bool:
         """Whether an image may have several classes."""
-        return self.probe.multilabel_
+        return self.probe.multi_label_
 
     def check(self, deciding: Deciding) -> None:
         """Refuse features that were made in another way than those it was trained on.
@@ -133,7 +133,7 @@ class SavedProbe:
         if not len(X):
             return names[:0], np.empty((0, len(names)))
         scores = self.probe.class_scores(X)
-        if not self.several:
+        if not self.multi_label:
             return names[scores.argmax(axis=1)], scores
         found = np.empty(len(X), dtype=object)
         least = boundary(self.probe.classifier)
@@ -182,7 +182,7 @@ class SavedProbe:
                         f"{path} was made by a newer vggfeat (format {version}; this one reads "
                         f"up to {SEVERAL}). Upgrade vggfeat."
                     )
-                several, C = version == SEVERAL, hdf5.attribute(file, "C")
+                multi_label, C = version == SEVERAL, hdf5.attribute(file, "C")
                 held_out = hdf5.one_text(file["held_out"]) if "held_out" in file else None
                 coef = file["coef"]
                 if coef.ndim != 2:
@@ -191,12 +191,12 @@ class SavedProbe:
                 saved = cls(
                     LinearProbe.fitted(
                         hdf5.text(file, "classifier"),  # type: ignore[arg-type]
-                        C=np.asarray(C, np.float64) if several else float(C),
+                        C=np.asarray(C, np.float64) if multi_label else float(C),
                         normalize=bool(hdf5.attribute(file, "normalize")),
                         classes=np.arange(len(names)),
                         coef=coef[:],
                         intercept=file["intercept"][:],
-                        multilabel=several,
+                        multi_label=multi_label,
                     ),
                     names,
                     hdf5.text(file, "layer"),
@@ -221,7 +221,7 @@ class SavedProbe:
         text = h5py.string_dtype("utf-8", classes.dtype.itemsize)
         with h5py.File(path, "x", libver=("earliest", "v110"), locking=False) as file:
             file.attrs["format"] = FORMAT
-            file.attrs["format_version"] = SEVERAL if self.several else ONE
+            file.attrs["format_version"] = SEVERAL if self.multi_label else ONE
             file.attrs["provenance"] = self.provenance.dumps()
             file.attrs["layer"] = self.layer
             file.attrs["classifier"] = self.probe.classifier
@@ -302,7 +302,7 @@ def train(
         As :func:`evaluate`; or `held_out` is the score of another layer, classifier,
         normalisation or class weight.
     """
-    data = Labelled.of(store, layer, several=True)
+    data = Labelled.of(store, layer, multi_label=True)
     chosen: npt.ArrayLike | None = C
     if held_out is not None:
         asked = data.layer, classifier, normalize, class_weight
@@ -315,7 +315,7 @@ def train(
         if asked != scored:
             raise ProbeError(f"The score is of {scored}, and a probe of {asked} is to be trained.")
         chosen = held_out.C if C is None else C
-        if data.several:
+        if data.multi_label:
             data = data.only(held_out.classes)
     probe = LinearProbe(
         classifier,

@@ -89,7 +89,7 @@ def evaluate(
     LayerError
         The store has no such layer.
     """
-    data = Labelled.of(store, layer, several=True)
+    data = Labelled.of(store, layer, multi_label=True)
     train, test = stratified_split(
         data.keys, test_size=test_size, train_per_class=train_per_class, seed=seed
     )
@@ -118,7 +118,7 @@ def evaluate(
         "n_train": len(train),
         "left_out": data.left_out,
     }
-    if data.several:
+    if data.multi_label:
         each = tuple(np.asarray(probe.C_).tolist())
         return MultiLabelResult(**told, C=each, paths=paths, y=data.y[test], scores=scores, kind=ap)
     return ProbeResult(**told, C=float(probe.C_), **_answers(data, train, test, paths, scores))

@@ -98,7 +98,7 @@ def multi_label(y: npt.ArrayLike, given: ClassWeight) -> Targets:
     ----------
     y : array_like of shape (n, K)
         1 where the class is present, 0 where it is absent, NaN where the row is left out of this
-        class; :func:`indicator` makes it from a store's labels.
+        class; :func:`vggfeat.labels.as_floats` makes it from a store's labels.
     given : "balanced" or None
         "balanced" weighs the n+ present and n- absent rows of each class by (n+ + n-) / (2 n+)
         and (n+ + n-) / (2 n-).
@@ -114,7 +114,8 @@ def multi_label(y: npt.ArrayLike, given: ClassWeight) -> Targets:
     if odd.any():
         raise ProbeError(
             f"A label is {values[odd][0]:g}; give 1 for present, 0 for absent, NaN for left out. "
-            "vggfeat.probe.indicator() makes these from 1, -1 and 0 of VOC or of a store."
+            "vggfeat.labels.as_floats() makes these of a store's labels, 1, 0 and -1; of VOC's, 1, "
+            "-1 and 0, first vggfeat.labels.from_signs()."
         )
     present, absent = (values == 1).sum(axis=0), (values == 0).sum(axis=0)
     for k in np.flatnonzero((present == 0) | (absent == 0)):
@@ -128,27 +129,3 @@ def multi_label(y: npt.ArrayLike, given: ClassWeight) -> Targets:
     elif given is not None:
         raise ProbeError(f'class_weight is {given!r}; several labels take "balanced" or None.')
     return Targets(np.where(values == 1, 1.0, -1.0), weight, False)
-
-
-def indicator(labels: npt.ArrayLike) -> Array:
-    """Turn labels as a store or VOC's files have them into those that a probe takes.
-
-    Parameters
-    ----------
-    labels : array_like of shape (n, K)
-        1 present, -1 absent, 0 difficult or unknown.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, K)
-        1 present, 0 absent, NaN where the row is left out of this class.
-
-    Raises
-    ------
-    ProbeError
-        There is another value.
-    """
-    labels = np.asarray(labels)
-    if not np.isin(labels, (-1, 0, 1)).all():
-        raise ProbeError("Labels hold other values than 1 (present), -1 (absent), 0 (left out).")
-    return np.where(labels == 0, np.nan, labels > 0)

@@ -46,7 +46,7 @@ class Group:
 
 
 def groups(
-    labels: Sequence[Sequence[str]], *, multi: bool = False, dark: bool = False
+    labels: Sequence[Sequence[str]], *, multi_label: bool = False, dark: bool = False
 ) -> list[Group]:
     """Share images out among colours.
 
@@ -57,7 +57,7 @@ def groups(
     ----------
     labels : sequence of sequence of str
         Class names of each image.
-    multi : bool
+    multi_label : bool
         Whether images may have several: then one without is known, or not, to show none.
     dark : bool
         For a dark ground, which changes the grey alone.
@@ -81,7 +81,7 @@ def groups(
         for name, colour, shape in zip(coloured, _COLOURS, _SHAPES, strict=False)
     ]
     found.append(Group(rest, _GREY[dark], "o", tuple(members[1]), False))
-    none = "no class" if multi else "no label" if sizes else "images"
+    none = "no class" if multi_label else "no label" if sizes else "images"
     # Without any labels all images are of one kind, and deserve a colour.
     colour = _GREY[dark] if sizes else _COLOURS[0]
     found.append(Group(none, colour, "o", tuple(members[0]), False))

@@ -125,7 +125,7 @@ def plot_map(
             f"{LARGEST:,} x {LARGEST:,}, such as 2400 x 1800."
         )
     canvas = Canvas(size[0] // DENSITY, size[1] // DENSITY, dark=dark)
-    shared = groups(image_map.labels, multi=image_map.multi, dark=dark)
+    shared = groups(image_map.labels, multi_label=image_map.multi_label, dark=dark)
     points = _heading(canvas, image_map, title)
     order = np.random.default_rng(image_map.projection.seed).permutation(len(points))
     small, unreadable = _thumbnails(
@@ -134,7 +134,7 @@ def plot_map(
     )  # fmt: skip
     _dots(canvas, points, shared, set(small))
     _frames(canvas, points, shared, small)
-    _legend(canvas, shared, image_map.multi)
+    _legend(canvas, shared, image_map.multi_label)
     shown = f"{len(small):,} as thumbnails, none hiding another" if small else "no thumbnails"
     said = [f"{len(points):,} images", shown]
     said += _left_out(image_map, unreadable)
@@ -266,13 +266,13 @@ def _frames(
         canvas.image(image, x, y, width, height, zorder=4)
 
 
-def _legend(canvas: Canvas, shared: Sequence[Group], multi: bool) -> None:
+def _legend(canvas: Canvas, shared: Sequence[Group], multi_label: bool) -> None:
     left = canvas.width - _EDGE - _LEGEND + 22
     right = canvas.width - _EDGE
     faint = canvas.tones.faint
     y = _HEAD + 12.0
     labelled = any(group.is_class for group in shared)
-    heads = ["class", "(of several, the rarest here)"] if multi else ["class"]
+    heads = ["class", "(of several, the rarest here)"] if multi_label else ["class"]
     for head in heads if labelled else ["colour"]:
         canvas.text(left, y, head, size=12, color=faint)
         y += 17

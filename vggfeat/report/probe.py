@@ -105,7 +105,7 @@ def probe_view(
 def _several_view(
     result: MultiLabelResult, images: Callable[[str], ImageSource], mistakes: int
 ) -> dict[str, Any]:
-    known = (result.y != 0).sum(axis=0)
+    known = (result.y >= 0).sum(axis=0)
     bars: list[dict[str, Any]] = [
         {"name": name, "share": float(share), "total": int(total), "chance": float(total / of)}
         for name, share, total, of in zip(

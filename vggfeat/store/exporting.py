@@ -156,7 +156,7 @@ def _job(store: FeatureStore, layer: str, progress: Progress | None, spreadsheet
     targets = None
     if store.has_labels:
         with reading(store.path):
-            targets = Targets(tuple(store.classes), store.labels[:])
+            targets = Targets(tuple(store.classes), store.labels)
     return _Job(store, name, rows, targets, progress, spreadsheet)
 
 
@@ -209,11 +209,11 @@ def _csv(job: _Job, path: Path) -> None:
 def _parquet(job: _Job, path: Path) -> None:
     arrow, parquet = _pyarrow()
     width = math.prod(job.shape)
-    multi = job.targets is not None and job.targets.multi
+    multi_label = job.targets is not None and job.targets.multi_label
     schema = arrow.schema(
         [
             ("path", arrow.string()),
-            ("label", arrow.list_(arrow.string()) if multi else arrow.string()),
+            ("label", arrow.list_(arrow.string()) if multi_label else arrow.string()),
             ("features", arrow.list_(arrow.float32(), width)),
         ],
         metadata={"layer": job.layer, "shape": " ".join(map(str, job.shape))},
@@ -222,7 +222,7 @@ def _parquet(job: _Job, path: Path) -> None:
         for rows, features in job.blocks():
             names = [job.names(row) for row in rows.tolist()]
             labels: list[Any] = [n[0] if n else None for n in names]
-            if multi and job.targets is not None:
+            if multi_label and job.targets is not None:
                 known = job.targets.known[rows]  # an empty list says that it shows none of them
                 labels = [list(n) if at else None for n, at in zip(names, known, strict=True)]
             flat = arrow.array(features.reshape(-1))

@@ -30,7 +30,7 @@ class LabelReport:
         Images of the source with a label, and without.
     classes : int
         Classes of the store.
-    multi : bool
+    multi_label : bool
         Whether an image may have several.
     matched, unmatched : int
         Of a table given now: its paths that are images of the source, and those that are not.
@@ -50,7 +50,7 @@ class LabelReport:
     images: int = 0
     unlabelled: int = 0
     classes: int = 0
-    multi: bool = False
+    multi_label: bool = False
     matched: int = 0
     unmatched: int = 0
     unmatched_paths: tuple[str, ...] = ()
@@ -122,7 +122,7 @@ def label(
         images=int(known.sum()),
         unlabelled=int((~known).sum()),
         classes=len(targets.classes) if targets is not None else 0,
-        multi=targets is not None and targets.multi,
+        multi_label=targets is not None and targets.multi_label,
         changed=_changed(before, targets),
     )
     if isinstance(wanted, Wanted):
@@ -216,7 +216,7 @@ def _inferred(stored: Targets, paths: Sequence[str], wanted: Wanted) -> Origin:
     """Tell where labels came from that were made before stores remembered it."""
     shown = [stored.names(row) for row in range(len(paths))]
     deepest = max(path.count("/") for path in paths)
-    if not stored.multi:
+    if not stored.multi_label:
         for level in dict.fromkeys((folder_level(paths), *range(1, deepest + 1))):
             names = from_folders(paths, level)
             if all(names.get(path, ()) == own for path, own in zip(paths, shown, strict=True)):
@@ -266,9 +266,9 @@ def _changed(before: Targets | None, after: Targets | None) -> int:
     if before == after:
         return 0
     classes = tuple(dict.fromkeys((*before.classes, *after.classes)))
-    multi = before.multi or after.multi
-    old, new = (each.for_classes(classes, multi=multi) for each in (before, after))
-    differ = ((old == 1) != (new == 1)).any(axis=1) if multi else old != new
+    multi_label = before.multi_label or after.multi_label
+    old, new = (each.for_classes(classes, multi_label=multi_label) for each in (before, after))
+    differ = ((old == 1) != (new == 1)).any(axis=1) if multi_label else old != new
     return int((differ & before.known).sum())
 
 

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from vggfeat import hdf5
+from vggfeat.labels import to_signs
 from vggfeat.provenance import NEVER, Happened
 from vggfeat.store.contents import FORMAT, FORMAT_VERSION, IMAGES, SINCE_2, Contents, SourcePlace
 from vggfeat.store.failures import reading
@@ -53,6 +54,8 @@ def create(path: Path, contents: Contents) -> None:
             names = np.array(contents.targets.classes, object)
             file.create_dataset("labels/classes", data=names, dtype=_TEXT)
             values = contents.targets.values
+            if contents.targets.multi_label:
+                values = to_signs(values)
             _allocate(file, "labels/targets", values.shape, values.dtype)[...] = values
             if origin := str(contents.targets.origin):
                 file["labels"].attrs["origin"] = np.bytes_(origin.encode())

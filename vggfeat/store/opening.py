@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vggfeat import hdf5
 from vggfeat._version import __version__
 from vggfeat.errors import StoreError
-from vggfeat.labels import Origin
+from vggfeat.labels import Origin, from_signs
 from vggfeat.provenance import Happened, Provenance
 from vggfeat.store.contents import (
     ERROR_BYTES,
@@ -159,7 +159,8 @@ def read_targets(file: h5py.File) -> Targets | None:
     if "labels/targets" not in file:
         return None
     classes = tuple(hdf5.texts(file["labels/classes"]))
-    return Targets(classes, file["labels/targets"][:], read_origin(file))
+    values = file["labels/targets"][:]
+    return Targets(classes, from_signs(values) if values.ndim == 2 else values, read_origin(file))
 
 
 def read_origin(file: h5py.File) -> Origin:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import h5py
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vggfeat import hdf5
 from vggfeat.errors import LayerError, StoreError
-from vggfeat.labels import Origin
+from vggfeat.labels import Origin, from_signs
 from vggfeat.layers import ARCHITECTURES
 from vggfeat.provenance import Happened, Provenance
 from vggfeat.store.contents import DIGEST_BYTES, DONE, FAILED, SourcePlace, count
@@ -149,8 +149,11 @@ class FeatureStore:
         return "labels/targets" in self._file and len(self._dataset("labels/classes")) > 0
 
     @property
-    def labels(self) -> h5py.Dataset:
-        """Targets: (N,) int32 class numbers, -1 unknown; or (N, K) int8 of 1, -1 and 0.
+    def labels(self) -> npt.NDArray[Any]:
+        """Targets, read anew at each access.
+
+        (N,) int32 class numbers, -1 unknown; or (N, K) int8, 1 present, 0 absent, -1 left out or
+        unknown.
 
         Raises
         ------
@@ -162,7 +165,14 @@ class FeatureStore:
                 f"{self.path} has no labels. Run `vggfeat extract` again with --labels FILE.csv, "
                 "or on a folder with one sub-folder a class; what is done is not done again."
             )
-        return self._dataset("labels/targets")
+        with reading(self.path):
+            values = self._dataset("labels/targets")[:]
+            return from_signs(values) if values.ndim == 2 else np.asarray(values)
+
+    def stored_labels(self) -> npt.NDArray[Any]:
+        """Return the targets as the file has them, right or wrong: of several labels, 1, -1, 0."""
+        with reading(self.path):
+            return np.asarray(self._dataset("labels/targets")[:])
 
     @property
     def classes(self) -> list[str]:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.labels import FixedLabels, Origin, in_order
+from vggfeat.labels import (
+    ABSENT,
+    PRESENT,
+    UNKNOWN,
+    FixedLabels,
+    Origin,
+    from_signs,
+    in_order,
+    to_signs,
+)
 
 if TYPE_CHECKING:
     from vggfeat.labels import RawLabels
@@ -28,7 +37,7 @@ class Targets:
         Class names; the position is the class's number.
     values : ndarray
         Single-label: (N,) int32, a class's number, -1 where unknown. Multi-label: (N, K) int8,
-        1 present, -1 absent, 0 unknown or difficult.
+        1 present, 0 absent, -1 unknown or difficult (:mod:`vggfeat.labels.codes`).
     origin : Origin
         Where they came from. Targets that differ in nothing else are equal.
     """
@@ -38,15 +47,15 @@ class Targets:
     origin: Origin = field(default_factory=Origin)
 
     @property
-    def multi(self) -> bool:
+    def multi_label(self) -> bool:
         """Whether an image may have several classes."""
         return self.values.ndim == 2
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
         """Whether anything is known of each image, (N,)."""
-        known: npt.NDArray[np.bool_] = self.values >= 0
-        return (self.values != 0).any(axis=1) if self.multi else known
+        known: npt.NDArray[np.bool_] = self.values != UNKNOWN
+        return np.asarray(known.any(axis=1)) if self.multi_label else known
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -59,8 +68,8 @@ class Targets:
 
     def names(self, row: int) -> tuple[str, ...]:
         """Return the class names of one image; none where they are unknown."""
-        if self.multi:
-            return tuple(self.classes[i] for i in np.flatnonzero(self.values[row] == 1))
+        if self.multi_label:
+            return tuple(self.classes[i] for i in np.flatnonzero(self.values[row] == PRESENT))
         number = int(self.values[row])
         return (self.classes[number],) if number >= 0 else ()
 
@@ -74,12 +83,13 @@ class Targets:
             return self
         classes = tuple(dict.fromkeys(names))
         number = np.array([classes.index(name) for name in names], np.int32)
-        if not self.multi:
+        if not self.multi_label:
             values: npt.NDArray[Any] = np.append(number, np.int32(-1))[self.values]
         else:
-            values = np.full((len(self.values), len(classes)), -1, np.int8)
+            signs = np.full((len(self.values), len(classes)), -1, np.int8)
             for column, at in enumerate(number):  # present, else unknown, else absent
-                values[:, at] = np.maximum(values[:, at], self.values[:, column])
+                signs[:, at] = np.maximum(signs[:, at], to_signs(self.values[:, column]))
+            values = from_signs(signs)
         return replace(self, classes=classes, values=values)
 
     def cell(self, row: int) -> str:
@@ -89,19 +99,19 @@ class Targets:
         nothing one of which that is not known.
         """
         names = self.names(row)
-        if self.multi and not names and (self.values[row] != 0).any():
+        if self.multi_label and not names and (self.values[row] != UNKNOWN).any():
             return "|"
         return "|".join(names)
 
-    def for_classes(self, classes: Sequence[str], *, multi: bool) -> npt.NDArray[Any]:
+    def for_classes(self, classes: Sequence[str], *, multi_label: bool) -> npt.NDArray[Any]:
         """Return the values for a wider list of classes.
 
         Parameters
         ----------
         classes : sequence of str
             Holds all of :attr:`classes`, in any order.
-        multi : bool
-            Whether to give multi-label values; True where :attr:`multi` is.
+        multi_label : bool
+            Whether to give multi-label values; True where :attr:`multi_label` is.
 
         Returns
         -------
@@ -110,19 +120,18 @@ class Targets:
         """
         number = {name: i for i, name in enumerate(classes)}
         columns = np.array([number[name] for name in self.classes], dtype=np.int32)
-        if self.multi:
-            known = (self.values != 0).any(axis=1)
-            wide = np.where(known[:, None], np.int8(-1), np.int8(0))
+        if self.multi_label:
+            wide = np.where(self.known[:, None], np.int8(ABSENT), np.int8(UNKNOWN))
             wide = np.repeat(wide, len(classes), axis=1)
             wide[:, columns] = self.values
             return wide
         single: npt.NDArray[np.int32] = np.append(columns, np.int32(-1))[self.values]  # -1 stays
-        if not multi:
+        if not multi_label:
             return single
-        wide = np.full((len(single), len(classes)), -1, dtype=np.int8)
-        wide[single < 0] = 0
+        wide = np.full((len(single), len(classes)), UNKNOWN, dtype=np.int8)
         known_rows = np.flatnonzero(single >= 0)
-        wide[known_rows, single[known_rows]] = 1
+        wide[known_rows] = ABSENT
+        wide[known_rows, single[known_rows]] = PRESENT
         return wide
 
 
@@ -146,20 +155,20 @@ def from_names(paths: Sequence[str], labels: RawLabels) -> Targets:
     given = [labels.get(path) for path in paths]
     unsure: RawLabels = {}
     if isinstance(labels, FixedLabels):
-        classes, multi, unsure = labels.classes, labels.multi, labels.unsure
+        classes, multi_label, unsure = labels.classes, labels.multi_label, labels.unsure
     else:
         classes = in_order(name for names in given for name in names or ())
-        multi = any(len(names or ()) > 1 for names in given)
+        multi_label = any(len(names or ()) > 1 for names in given)
     number = {name: i for i, name in enumerate(classes)}
-    if not multi:
+    if not multi_label:
         single = [number[names[0]] if names else -1 for names in given]
         return Targets(classes, np.array(single, dtype=np.int32))
-    values = np.zeros((len(paths), len(classes)), dtype=np.int8)
+    values = np.full((len(paths), len(classes)), UNKNOWN, dtype=np.int8)
     for row, names in enumerate(given):
         if names is not None:
-            values[row] = -1
-            values[row, [number[name] for name in names]] = 1
-            values[row, [number[name] for name in unsure.get(paths[row], ())]] = 0
+            values[row] = ABSENT
+            values[row, [number[name] for name in names]] = PRESENT
+            values[row, [number[name] for name in unsure.get(paths[row], ())]] = UNKNOWN
     return Targets(classes, values)
 
 
@@ -184,12 +193,14 @@ def unite(count: int, parts: Sequence[tuple[Rows, Targets | None]]) -> Targets |
     if not known:
         return None
     classes = tuple(dict.fromkeys(name for _, targets in known for name in targets.classes))
-    multi = any(targets.multi and len(rows) for rows, targets in known)
+    multi_label = any(targets.multi_label and len(rows) for rows, targets in known)
     values: npt.NDArray[Any] = (
-        np.zeros((count, len(classes)), np.int8) if multi else np.full(count, -1, np.int32)
+        np.full((count, len(classes)), UNKNOWN, np.int8)
+        if multi_label
+        else np.full(count, -1, np.int32)
     )
     for rows, targets in known:
         if len(rows):
-            values[rows] = targets.for_classes(classes, multi=multi)
+            values[rows] = targets.for_classes(classes, multi_label=multi_label)
     origins = {targets.origin for rows, targets in known if len(rows)}
     return Targets(classes, values, origins.pop() if len(origins) == 1 else Origin())

@@ -154,8 +154,7 @@ def _wrong_rows(
 
 
 def _wrong_targets(store: FeatureStore) -> list[tuple[int, Problem]]:
-    with reading(store.path):
-        values, classes = store.labels[:], len(store.classes)
+    values, classes = store.stored_labels(), len(store.classes)
     if values.ndim == 2:
         wrong = (np.abs(values.astype(np.int16)) > 1).any(axis=1)
     else:

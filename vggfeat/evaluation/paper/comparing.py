@@ -79,10 +79,10 @@ def _paired(first: int, second: int, rows: Sequence[Outcome], answers: Sequence[
     dataset, test = answers[first].dataset, answers[first].examples[0]
     ours, theirs = answers[first].scores[0], answers[second].scores[0]
     if dataset.multi_label:
-        signs = dataset.signs[test][:, dataset.scored]
-        known = np.flatnonzero((signs == 1).any(axis=0))  # others have no average precision
+        present = dataset.presence[test][:, dataset.scored]
+        known = np.flatnonzero((present == 1).any(axis=0))  # others have no average precision
         kind = "11-point" if answers[first].ap == "11-point" else "all"
-        ranked = compare_rankings(signs[:, known], ours[:, known], theirs[:, known], kind)  # type: ignore[arg-type]
+        ranked = compare_rankings(present[:, known], ours[:, known], theirs[:, known], kind)  # type: ignore[arg-type]
         return Paired(
             first, second, difference, ranked.low, ranked.high, ranked.p,
             f"paired bootstrap over test images, {ranked.samples:,} samples",

@@ -30,7 +30,7 @@ from vggfeat.evaluation.paper.scoring import (
     score_one,
 )
 from vggfeat.memory import available_memory
-from vggfeat.probe import LinearProbe, indicator
+from vggfeat.probe import LinearProbe
 
 if TYPE_CHECKING:
     from vggfeat.datasets import Dataset, Split
@@ -203,7 +203,7 @@ def _trained(descriptors: Descriptors, train: Positions, rules: Rules) -> Linear
     probe = LinearProbe(rules.classifier, validation=rules.validation, seed=rules.seed)
     y = dataset.targets[train]
     if dataset.multi_label:
-        y = indicator(dataset.signs[train][:, dataset.scored])
+        y = dataset.presence[train][:, dataset.scored]
     try:
         if _fits(chosen):
             return probe.fit(chosen[:], y)

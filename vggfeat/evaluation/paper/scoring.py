@@ -61,9 +61,9 @@ def score_many(
     n_train : int
         On so many examples.
     """
-    signs = dataset.signs[test][:, dataset.scored]
+    present = dataset.presence[test][:, dataset.scored]
     by_kind = {
-        kind: average_precisions(signs, scores, _METRICS_KIND[kind])  # type: ignore[arg-type]
+        kind: average_precisions(present, scores, _METRICS_KIND[kind])  # type: ignore[arg-type]
         for kind in AP_KINDS
     }
     return SplitScore(
@@ -91,19 +91,19 @@ def mistakes(
 ) -> list[Mistake]:
     """Find the most confident mistakes of a split: absent classes above present ones."""
     dataset = descriptors.dataset
-    signs = dataset.signs[test][:, dataset.scored]
-    absent = np.where(signs == -1, scores, -np.inf)
+    present = dataset.presence[test][:, dataset.scored]
+    absent = np.where(present == 0, scores, -np.inf)
     if dataset.multi_label:
         margin = absent.max(axis=1)
     else:
-        margin = absent.max(axis=1) - np.where(signs == 1, scores, np.inf).min(axis=1)
+        margin = absent.max(axis=1) - np.where(present == 1, scores, np.inf).min(axis=1)
     worst = np.argsort(-margin, kind="stable")[:_MISTAKES]
     names = dataset.crops if boxes else dataset.images
     classes = [dataset.classes[k] for k in dataset.scored]
     return [
         Mistake(
             path=names[test[i]],
-            true=", ".join(classes[k] for k in np.flatnonzero(signs[i] == 1)) or "none of them",
+            true=", ".join(classes[k] for k in np.flatnonzero(present[i] == 1)) or "none of them",
             predicted=classes[int(absent[i].argmax())],
             margin=float(margin[i]),
             split=split,

@@ -44,7 +44,9 @@ addEventListener("scroll", () => {
 // Photos that were chosen lately, kept in this browser under keys that begin with the time.
 const KEPT = 40;
 const here = new Map(); // for browsers that keep nothing
+const SLOW = 10_000; // milliseconds after which the page goes on: there are browsers that never answer
 const base = new Promise((resolve) => {
+  setTimeout(() => resolve(null), SLOW);
   try {
     const request = indexedDB.open("vggfeat", 1);
     request.onupgradeneeded = () => request.result.createObjectStore("photos");
@@ -59,6 +61,7 @@ async function stored(mode, ask) {
   const opened = await base;
   if (!opened) return null;
   return new Promise((resolve) => {
+    setTimeout(() => resolve(null), SLOW);
     const request = ask(opened.transaction("photos", mode).objectStore("photos"));
     request.onsuccess = () => resolve(request.result ?? null);
     request.onerror = () => resolve(null);

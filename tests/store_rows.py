@@ -85,9 +85,11 @@ def fill(store: StoreWriter, batch: int = 64, pause: float = 0.0, dtype: str = "
             time.sleep(pause)
 
 
-def finished(path: Path, count: int = 10, failed: Mapping[int, str] | None = None) -> Path:
+def finished(
+    path: Path, count: int = 10, failed: Mapping[int, str] | None = None, **options: Any
+) -> Path:
     """Make a finished store."""
-    with writer(path, count) as store:
+    with writer(path, count, **options) as store:
         for row, reason in (failed or {}).items():
             store.fail(row, reason)
         fill(store)

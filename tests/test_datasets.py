@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -40,11 +41,8 @@ from miniatures import (
 from PIL import Image
 
 from vggfeat.datasets import (
-    ABSENT,
     DATASETS,
     DOWNLOADABLE,
-    IGNORED,
-    PRESENT,
     Dataset,
     SplitRule,
     download,
@@ -54,6 +52,7 @@ from vggfeat.datasets.voc import CLASSES
 from vggfeat.datasets.voc_action import ACTIONS
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.images import decode
+from vggfeat.labels import ABSENT, PRESENT, UNKNOWN
 from vggfeat.preprocessing import TORCHVISION
 from vggfeat.provenance import Deciding, Happened, now
 from vggfeat.sources import CropSource, FileSource, Source, open_source, open_stored
@@ -106,11 +105,11 @@ def test_voc2007_is_trained_on_trainval_and_tested_on_test(tmp_path: Path) -> No
 def test_vocs_difficult_labels_are_ignored_and_its_others_are_kept(tmp_path: Path) -> None:
     voc2007(tmp_path)
     dataset = open_dataset("voc2007", tmp_path)
-    assert targets_of(dataset, "000005") == {"chair": PRESENT, "person": IGNORED}
+    assert targets_of(dataset, "000005") == {"chair": PRESENT, "person": UNKNOWN}
     assert targets_of(dataset, "000007") == {"car": PRESENT, "dog": PRESENT}
     assert targets_of(dataset, "000001") == {"dog": PRESENT, "person": PRESENT}
-    assert targets_of(dataset, "000002") == {"train": IGNORED}
-    assert (PRESENT, ABSENT, IGNORED) == (1, 0, -1)
+    assert targets_of(dataset, "000002") == {"train": UNKNOWN}
+    assert (PRESENT, ABSENT, UNKNOWN) == (1, 0, -1)
 
 
 def test_voc2012_is_tested_on_val_and_says_so(tmp_path: Path) -> None:
@@ -121,7 +120,7 @@ def test_voc2012_is_tested_on_val_and_says_so(tmp_path: Path) -> None:
     assert named(dataset, split.test) == ["2008_000002"]
     assert dataset.sets["trainval"].tolist() == [0, 1, 2]
     assert "tested on val" in dataset.protocol.caveat
-    assert targets_of(dataset, "2008_000002") == {"tvmonitor": PRESENT, "bus": IGNORED}
+    assert targets_of(dataset, "2008_000002") == {"tvmonitor": PRESENT, "bus": UNKNOWN}
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -270,7 +269,7 @@ def test_an_annotation_that_does_not_speak_of_other_leaves_it_unknown(tmp_path: 
     text = annotation(PEOPLE["val"]["2011_000001"]).replace("<other>0</other>", "")
     write(folder / "Annotations/2011_000001.xml", text)
     dataset = open_dataset("voc2012-action", tmp_path)
-    assert dataset.targets[:, -1].tolist() == [ABSENT, ABSENT, PRESENT, IGNORED]
+    assert dataset.targets[:, -1].tolist() == [ABSENT, ABSENT, PRESENT, UNKNOWN]
 
 
 @pytest.mark.parametrize(
@@ -560,11 +559,15 @@ def test_a_store_of_voc_keeps_all_classes_and_what_is_difficult(name: str, tmp_p
     dataset = open_dataset(name, tmp_path)
     with stored(dataset.source(), tmp_path / "voc.h5", again=2) as store:
         assert tuple(store.classes) == CLASSES
-        labels = store.labels[:][dataset.rows(list(store.paths))]
+        rows = dataset.rows(list(store.paths))
+        labels = store.labels[rows]
         assert labels.dtype == np.int8
-        meant = {PRESENT: 1, ABSENT: -1, IGNORED: 0}  # a store's numbers are VOC's own
-        assert labels.tolist() == [[meant[v] for v in row] for row in dataset.targets.tolist()]
-        assert (labels == 0).any()
+        assert labels.tolist() == dataset.targets.tolist()
+        assert (labels == UNKNOWN).any()
+    meant = {PRESENT: 1, ABSENT: -1, UNKNOWN: 0}  # the file's numbers are VOC's own
+    with h5py.File(tmp_path / "voc.h5") as file:
+        signs = file["labels/targets"][:][rows]
+    assert signs.tolist() == [[meant[v] for v in row] for row in dataset.targets.tolist()]
 
 
 def test_people_that_share_an_image_give_it_no_label_and_their_boxes_have_their_own(
@@ -577,7 +580,7 @@ def test_people_that_share_an_image_give_it_no_label_and_their_boxes_have_their_
     with stored(dataset.source(boxes=True), tmp_path / "boxes.h5", again=2) as store:
         rows = dataset.rows(list(store.paths), boxes=True)
         k = list(store.classes).index("phoning")
-        assert store.labels[:][rows, k].tolist() == [-1, -1, -1, 1]
+        assert store.labels[rows, k].tolist() == [0, 0, 0, 1]
 
 
 def test_an_extractor_takes_a_datasets_images_and_boxes(tmp_path: Path) -> None:

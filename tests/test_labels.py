@@ -182,7 +182,7 @@ def test_a_column_a_class_makes_several_labels_with_unknown_ones(tmp_path: Path)
     assert (found.used, found.unused) == (("beach", "bus"), ("age", "split"))
     labels = found.by_key(found.paths)
     assert isinstance(labels, FixedLabels)
-    assert (labels.multi, labels.classes) == (True, ("beach", "bus"))
+    assert (labels.multi_label, labels.classes) == (True, ("beach", "bus"))
     assert dict(labels) == {"a.jpg": ("beach",), "b.jpg": (), "c.jpg": ("beach",)}
     assert {key: names for key, names in labels.unsure.items() if names} == {"c.jpg": ("bus",)}
     assert found.notes[0].startswith("3 cells of ")

@@ -21,11 +21,12 @@ from sklearn.metrics import (
 
 from vggfeat import metrics
 from vggfeat.errors import ProbeError
+from vggfeat.labels import as_floats, from_signs
 
-VOC = st.sampled_from([1, -1, 0])
+CODES = st.sampled_from([1.0, 0.0, np.nan])
 TIED = st.integers(-3, 3)
-ENTRIES = st.lists(st.tuples(VOC, TIED), min_size=1, max_size=40).filter(
-    lambda found: {1, -1} <= {y for y, _ in found}
+ENTRIES = st.lists(st.tuples(CODES, TIED), min_size=1, max_size=40).filter(
+    lambda found: {1, 0} <= {y for y, _ in found}
 )
 
 
@@ -36,7 +37,8 @@ def columns(entries):
 
 def by_definition(y, scores, kind):
     """Average precision in fractions, from the curve of precision and recall alone."""
-    entries = [(s, label) for label, s in zip(y.tolist(), scores.tolist(), strict=True) if label]
+    pairs = zip(y.tolist(), scores.tolist(), strict=True)
+    entries = [(s, label) for label, s in pairs if not np.isnan(label)]
     total = sum(label == 1 for _, label in entries)
     curve = []
     for threshold in sorted({s for s, _ in entries}, reverse=True):
@@ -79,7 +81,7 @@ def test_average_precision_is_its_definition(kind, entries):
     ],
 )
 def test_average_precision_by_hand(labels, every_point, eleven_points, step):
-    y = [1 if label == "+" else -1 for label in labels]
+    y = [1 if label == "+" else 0 for label in labels]
     scores = -np.arange(len(y))
     assert metrics.average_precision(y, scores) == pytest.approx(every_point)
     assert metrics.average_precision(y, scores, "11-point") == pytest.approx(eleven_points)
@@ -91,7 +93,8 @@ def test_average_precision_by_hand(labels, every_point, eleven_points, step):
 @given(entries=ENTRIES)
 def test_average_precision_by_steps_is_scikit_learns(entries):
     y, scores = columns(entries)
-    theirs = average_precision_score(y[y != 0] == 1, scores[y != 0])
+    known = ~np.isnan(y)
+    theirs = average_precision_score(y[known] == 1, scores[known])
     assert metrics.average_precision(y, scores, "step") == pytest.approx(theirs)
 
 
@@ -105,8 +108,12 @@ def test_neither_order_nor_scale_nor_what_is_left_out_matters(kind, entries, shu
     shuffle.shuffle(others)
     assert metrics.average_precision(*columns(others), kind) == expected
     assert metrics.average_precision(y, np.exp(scores / 2) - 7, kind) == expected
-    assert metrics.average_precision(y[y != 0], scores[y != 0], kind) == expected
-    assert metrics.average_precision(y[y != 0] == 1, scores[y != 0], kind) == expected
+    known = ~np.isnan(y)
+    assert metrics.average_precision(y[known], scores[known], kind) == expected
+    assert metrics.average_precision(y[known] == 1, scores[known], kind) == expected
+    if (~known).sum() <= (y == 0).sum():
+        codes = np.where(known, y, -1).astype(np.int8)
+        assert metrics.average_precision(codes, scores, kind) == expected
 
 
 @pytest.mark.parametrize("kind", metrics.KINDS)
@@ -131,7 +138,7 @@ def test_the_envelope_never_lowers_a_score(entries):
 
 
 def test_scores_of_any_type_are_ranked_and_infinite_ones_tie():
-    y = [1, -1, 1, -1]
+    y = [1, 0, 1, 0]
     assert metrics.average_precision(y, [np.inf, np.inf, -np.inf, -np.inf]) == 0.5
     assert metrics.average_precision(y, np.array([9, 5, 7, 3], np.uint8)) == 1
     assert metrics.average_precision(y, np.array([True, False, True, False])) == 1
@@ -140,7 +147,7 @@ def test_scores_of_any_type_are_ranked_and_infinite_ones_tie():
 
 def test_mean_average_precision_is_the_mean_of_the_classes():
     rng = np.random.default_rng(0)
-    y, scores = rng.choice([1, 0, -1], (50, 4)), rng.normal(size=(50, 4))
+    y, scores = rng.choice([1, 0, np.nan], (50, 4)), rng.normal(size=(50, 4))
     each = [metrics.average_precision(y[:, k], scores[:, k], "11-point") for k in range(4)]
     np.testing.assert_array_equal(metrics.average_precisions(y, scores, "11-point"), each)
     mean = metrics.mean_average_precision(y, scores, "11-point")
@@ -148,7 +155,7 @@ def test_mean_average_precision_is_the_mean_of_the_classes():
 
 
 def test_a_class_without_images_has_no_average_precision():
-    y = np.array([[1, -1, 0], [-1, -1, 0]])
+    y = np.array([[1, 0, np.nan], [0, 0, np.nan]])
     found = metrics.average_precisions(y, np.zeros((2, 3)))
     np.testing.assert_array_equal(np.isnan(found), [False, True, True])
     with pytest.raises(ProbeError, match=r"in 2 of 3 classes \(columns 1, 2\).*Leave these"):
@@ -160,14 +167,15 @@ def test_a_class_without_images_has_no_average_precision():
 @pytest.mark.parametrize(
     ("y", "scores", "kind", "message"),
     [
-        ([1, 0, 1], [1, 2, 3], "all", "0 means left out here. Give booleans"),
-        ([1, 2], [1, 2], "all", "2 is no label: give 1 present, -1 absent, 0 left out"),
+        ([1, -1, -1, 0], [1, 2, 3, 4], "all", "-1 2 times.*VOC's files.*from_signs"),
+        ([1.0, -1.0], [1, 2], "all", "-1.0 is no label.*from_signs"),
+        ([1, 2], [1, 2], "all", "2 is no label: give 1 present, 0 absent, NaN left out"),
         (["a", "b"], [1, 2], "all", "'a' is no label"),
-        ([1, -1], [1, np.nan], "all", "NaN"),
-        ([1, -1], ["1", "2"], "all", "no numbers"),
-        ([1, -1], [1, 2, 3], "all", r"shape \(2,\) and scores \(3,\)"),
-        ([[1, -1]], [[1, 2]], "all", r"shape \(1, 2\)"),
-        ([1, -1], [1, 2], "10-point", "Unknown kind of AP '10-point'. Known kinds: all, 11-point"),
+        ([1, 0], [1, np.nan], "all", "NaN"),
+        ([1, 0], ["1", "2"], "all", "no numbers"),
+        ([1, 0], [1, 2, 3], "all", r"shape \(2,\) and scores \(3,\)"),
+        ([[1, 0]], [[1, 2]], "all", r"shape \(1, 2\)"),
+        ([1, 0], [1, 2], "10-point", "Unknown kind of AP '10-point'. Known kinds: all, 11-point"),
         ([], [], "all", "None of 0 entries is present"),
     ],
 )
@@ -325,9 +333,9 @@ def test_many_disagreements_are_no_trouble():
 def multi_label(n=120, classes=3, seed=0):
     """Labels, scores that know a little, scores that know more, and others that know as much."""
     rng = np.random.default_rng(seed)
-    y = rng.choice([1, -1, -1, 0], (n, classes))
-    weak, strong, alike = (y * help_ + rng.normal(size=y.shape) for help_ in (0.3, 2, 2))
-    return y, weak, strong, alike
+    signs = rng.choice([1, -1, -1, 0], (n, classes))
+    weak, strong, alike = (signs * help_ + rng.normal(size=signs.shape) for help_ in (0.3, 2, 2))
+    return as_floats(from_signs(signs)), weak, strong, alike
 
 
 @pytest.mark.parametrize("kind", metrics.KINDS)
@@ -372,7 +380,7 @@ def test_a_bootstrap_is_repeatable_and_turns_with_its_methods():
 
 
 def test_samples_without_any_image_of_a_class_are_left_out():
-    y = np.full((8, 1), -1)
+    y = np.full((8, 1), 0)
     y[3] = 1
     rng = np.random.default_rng(0)
     found = metrics.compare_rankings(y, rng.normal(size=y.shape), rng.normal(size=y.shape))

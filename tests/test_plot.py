@@ -283,8 +283,8 @@ def test_several_labels_have_the_colour_of_the_rarest_and_the_legend_counts_all(
     store = made(tmp_path, clusters(4), names)
     with FeatureStore(store) as opened:
         found = image_map(opened, "relu7", method="pca")
-    assert found.multi
-    shared = {group.name: group.members for group in groups(found.labels, multi=True)}
+    assert found.multi_label
+    shared = {group.name: group.members for group in groups(found.labels, multi_label=True)}
     assert shared == {"person": (1, 3), "horse": (0,), "dog": (2,), "no class": (4, 5, 6, 7)}
     assert plot_map(tmp_path / "a.png", found).groups == {k: len(v) for k, v in shared.items()}
 
@@ -346,7 +346,7 @@ names_of_images = st.lists(st.lists(st.sampled_from([f"c{k}" for k in range(15)]
 
 @given(labels=names_of_images, dark=st.booleans())
 def test_every_image_is_in_one_group_and_colours_and_shapes_differ(labels, dark):
-    shared = groups(labels, multi=True, dark=dark)
+    shared = groups(labels, multi_label=True, dark=dark)
     members = [number for group in shared for number in group.members]
     assert sorted(members) == list(range(len(labels)))
     named = [group for group in shared if group.is_class]

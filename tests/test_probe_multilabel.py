@@ -19,7 +19,7 @@ from test_probe import PROVENANCE, blobs, make_store
 
 from vggfeat.cli import run
 from vggfeat.errors import ProbeError
-from vggfeat.labels import FixedLabels
+from vggfeat.labels import FixedLabels, as_floats
 from vggfeat.metrics import average_precision, mean_interval
 from vggfeat.probe import (
     LinearProbe,
@@ -40,12 +40,12 @@ CLASSES = ("bus", "car", "dog", "person")
 
 
 def scenes(n: int = 160, seed: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
-    """Draw features (n, 8) and VOC's labels (n, 4): the last class is common, some difficult."""
+    """Draw features (n, 8) and labels (n, 4): the last class is common, some are left out."""
     rng = np.random.default_rng(seed)
-    y = np.where(rng.random((n, 4)) < (0.15, 0.2, 0.25, 0.6), 1, -1)
+    y = np.where(rng.random((n, 4)) < (0.15, 0.2, 0.25, 0.6), 1, 0)
     X = (y > 0) @ rng.normal(size=(4, 8)) + 0.7 * rng.normal(size=(n, 8))
-    y[rng.random((n, 4)) < 0.05] = 0
-    y[0], y[1] = 0, -1  # of unknown classes, and of none
+    y[rng.random((n, 4)) < 0.05] = -1
+    y[0], y[1] = -1, 0  # of unknown classes, and of none
     return np.float32(X), y.astype(np.int8)
 
 
@@ -63,16 +63,16 @@ def several_store(
         {
             entry.path: tuple(classes[k] for k in np.flatnonzero(row == value))
             for entry, row in zip(entries, y, strict=True)
-            if row.any()
+            if (row >= 0).any()
         }
-        for value in (1, 0)
+        for value in (1, -1)
     )
     with StoreWriter.open(
         path,
         entries=entries,
         shapes={"relu7": X.shape[1:], "pool5": maps.shape[1:]},
         provenance=PROVENANCE,
-        labels=FixedLabels(names, classes, multi=True, unsure=unsure),
+        labels=FixedLabels(names, classes, multi_label=True, unsure=unsure),
     ) as writer:
         writer.write(np.arange(len(X)), {"relu7": X, "pool5": maps})
     return path
@@ -97,9 +97,9 @@ def test_a_score_is_the_average_precision_of_separate_svms(store_path):
     test = np.array([int(path[:4]) for path in result.paths])
     train_rows = np.setdiff1d(np.arange(1, len(y)), test)  # the first is of unknown classes
     for k in range(4):
-        known = train_rows[y[train_rows, k] != 0]
+        known = train_rows[y[train_rows, k] >= 0]
         svm = LinearSVC(C=2.0, dual=False, tol=1e-10).fit(unit[known], y[known, k])
-        expected = average_precision(y[test, k], svm.decision_function(unit[test]))
+        expected = average_precision(as_floats(y[test, k]), svm.decision_function(unit[test]))
         assert result.average_precision[k] == pytest.approx(expected, abs=1e-9)
     assert result.mean_average_precision == pytest.approx(result.average_precision.mean())
     assert result.chance < result.mean_average_precision <= 1
@@ -110,13 +110,16 @@ def test_both_kinds_of_average_precision_are_offered(store_path):
     one, other = scored(store_path, "pool5"), scored(store_path, "pool5", ap="11-point")
     assert one.C == other.C
     assert one.mean_average_precision != other.mean_average_precision
-    expected = [average_precision(other.y[:, k], other.scores[:, k], "11-point") for k in range(4)]
+    expected = [
+        average_precision(as_floats(other.y[:, k]), other.scores[:, k], "11-point")
+        for k in range(4)
+    ]
     np.testing.assert_allclose(other.average_precision, expected)
 
 
 def test_each_class_is_in_both_parts_with_its_share(store_path):
     with FeatureStore(store_path) as store:
-        data = Labelled.of(store, "relu7", several=True)
+        data = Labelled.of(store, "relu7", multi_label=True)
     present = data.y == 1
     np.testing.assert_array_equal(
         rarest(np.array([[1, 1, 0], [0, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 0]], bool)),
@@ -132,7 +135,7 @@ def test_entries_that_are_left_out_decide_nothing(tmp_path):
     X, y = scenes()
     before = scored(several_store(tmp_path / "a.h5", X, y), C=1.0)
     test = [int(path[:4]) for path in before.paths]
-    open_entries = [(i, k) for i in test for k in range(4) if y[i, k] == 0]
+    open_entries = [(i, k) for i in test for k in range(4) if y[i, k] == -1]
     assert open_entries
     place = {i: at for at, i in enumerate(test)}
     changed = before.scores.copy()
@@ -149,7 +152,7 @@ def test_mistakes_are_on_the_wrong_side_the_most_confident_first(store_path):
         assert len(result.mistakes) > 5
         for one in result.mistakes:
             i, k = place[one.path], result.classes.index(one.label)
-            assert result.y[i, k] == (1 if one.present else -1)
+            assert result.y[i, k] == (1 if one.present else 0)
             assert (result.scores[i, k] > middle) != one.present
             assert one.margin == pytest.approx(abs(result.scores[i, k] - middle))
         margins = [one.margin for one in result.mistakes]
@@ -161,7 +164,7 @@ def test_mistakes_are_on_the_wrong_side_the_most_confident_first(store_path):
 def test_a_class_that_cannot_be_scored_is_left_out_and_named(tmp_path, caplog):
     X, y = scenes()
     everywhere = np.ones((len(y), 1), np.int8)
-    nowhere = np.where(np.arange(len(y))[:, None] == 5, 1, -1)
+    nowhere = np.where(np.arange(len(y))[:, None] == 5, 1, 0)
     wide = np.hstack([y, everywhere, nowhere]).astype(np.int8)
     path = several_store(tmp_path / "s.h5", X, wide, (*CLASSES, "sky", "yeti"))
     result = scored(path)

@@ -16,8 +16,9 @@ from test_probe import make_store
 from threadpoolctl import threadpool_info
 
 from vggfeat.errors import ProbeError
+from vggfeat.labels import as_floats, from_signs, to_signs
 from vggfeat.metrics import average_precision
-from vggfeat.probe import LinearProbe, evaluate, indicator, stratified_folds
+from vggfeat.probe import LinearProbe, evaluate, stratified_folds
 from vggfeat.probe import train as train_probe
 from vggfeat.probe.choosing import GRID, by_precision, by_recall, chosen, parts_of
 from vggfeat.probe.split import rarest
@@ -343,11 +344,15 @@ def test_each_label_has_the_c_of_the_best_average_precision():
 
 def test_labels_of_voc_are_translated_and_never_taken_as_they_are():
     voc = np.array([[1, -1], [-1, 0], [0, 1], [-1, -1]])
-    np.testing.assert_array_equal(indicator(voc), [[1, 0], [0, np.nan], [np.nan, 1], [0, 0]])
-    with pytest.raises(ProbeError, match=r"is -1.*indicator"):
-        LinearProbe().fit(np.eye(4), voc)
-    with pytest.raises(ProbeError, match="other values"):
-        indicator([[2, 0]])
+    codes = from_signs(voc)
+    assert codes.tolist() == [[1, 0], [0, -1], [-1, 1], [0, 0]]
+    assert to_signs(codes).tolist() == voc.tolist()
+    np.testing.assert_array_equal(as_floats(codes), [[1, 0], [0, np.nan], [np.nan, 1], [0, 0]])
+    for wrong in (voc, codes):
+        with pytest.raises(ProbeError, match=r"is -1.*as_floats.*from_signs"):
+            LinearProbe().fit(np.eye(4), wrong)
+    with pytest.raises(ValueError, match="other values"):
+        from_signs([[2, 0]])
 
 
 def test_a_label_that_cannot_be_learnt_is_named():

@@ -56,6 +56,25 @@ def test_the_contract_s_example_reads_features_and_labels_lazily(tmp_path: Path)
         assert store.layers == ("relu7", "pool5")
 
 
+def test_xy_gives_finished_and_labelled_rows_alone(tmp_path: Path) -> None:
+    named = {image.path: (image.path[:2],) for image in images(10)[:8]}
+    path = finished(tmp_path / "photos.h5", failed={4: "truncated"}, labels=named)
+    with FeatureStore(path) as store:
+        X, y = store.xy("relu7")
+        paths = store.paths.tolist()
+        rows = [i for i, image in enumerate(paths) if i != 4 and image in named]
+        assert len(rows) == 7
+        assert np.array_equal(X, store["relu7"][:][rows])
+        assert [store.classes[k] for k in y] == [paths[row][:2] for row in rows]
+        maps, _ = store.xy("pool5")
+        assert maps.shape == (7, np.prod(store["pool5"].shape[1:]))
+    several = {path: ("a", "b")[: i % 3] for i, path in enumerate(paths[:9])}
+    with FeatureStore(finished(tmp_path / "several.h5", labels=several)) as store:
+        X, y = store.xy("relu7")
+        assert (len(X), y.dtype) == (9, np.float64)
+        assert y[:3].tolist() == [[0, 0], [1, 0], [1, 1]]
+
+
 def test_writing_no_row_changes_nothing(tmp_path: Path) -> None:
     with writer(tmp_path / "photos.h5") as store:
         assert store.write([], features([])) == {}
@@ -452,7 +471,7 @@ def test_labels_may_be_given_later_and_none_keeps_them(tmp_path: Path) -> None:
     with FeatureStore(path) as opened:
         assert opened.labels.dtype == np.int8
         assert opened.classes == ["c0", "c1", "c2", "new"]
-        assert opened.labels[opened.row(first)].tolist() == [1, -1, -1, 1]
+        assert opened.labels[opened.row(first)].tolist() == [1, 0, 0, 1]
     assert check_with_plain_h5py(path).tolist() == [1] * 10
 
 
@@ -514,8 +533,8 @@ def test_labels_of_several_origins_unite_without_changing_any_image_s_classes(
     for rows, some, labels in parts:
         for row, path in zip(rows, some, strict=True):
             assert set(united.names(row)) == set(labels.get(path, ()))
-            if united.multi and path not in labels:
-                assert not united.values[row].any()
+            if united.multi_label and path not in labels:
+                assert (united.values[row] == -1).all()
 
 
 @given(st.lists(st.sampled_from(["add", "change", "drop", "fail", "fill", "stop"]), max_size=8))

@@ -85,11 +85,11 @@ def test_merging_unites_classes_by_name_and_single_with_multi_label(tmp_path: Pa
         assert opened.classes == ["cat", "ape"]
         shown = dict(zip(opened.paths.tolist(), opened.labels[:].tolist(), strict=True))
     assert shown == {
-        "c0/000000.jpg": [1, -1],
-        "c1/000001.jpg": [0, 0],
+        "c0/000000.jpg": [1, 0],
+        "c1/000001.jpg": [-1, -1],
         "c2/000002.jpg": [1, 1],
-        "c0/000003.jpg": [0, 0],
-        "c1/000004.jpg": [0, 0],
+        "c0/000003.jpg": [-1, -1],
+        "c1/000004.jpg": [-1, -1],
     }
 
 
@@ -208,7 +208,7 @@ def test_several_labels_of_an_image_are_exported(tmp_path: Path) -> None:
 def test_none_of_the_classes_and_unknown_are_exported_as_two_things(tmp_path: Path) -> None:
     store = tmp_path / "photos.h5"
     paths = [image.path for image in images(3)]
-    labels = FixedLabels({paths[0]: ("ape", "cat"), paths[1]: ()}, ("ape", "cat"), multi=True)
+    labels = FixedLabels({paths[0]: ("ape", "cat"), paths[1]: ()}, ("ape", "cat"), multi_label=True)
     with writer(store, 3, labels=labels) as opened:
         fill(opened)
     for ending in ("csv", "parquet"):

@@ -134,12 +134,12 @@ def test_known_to_show_none_and_unknown_are_two_things(tmp_path: Path) -> None:
     hand = table(tmp_path, "path,label\ncat/1.jpg,a|b\ncat/2.jpg,|\ndog/3.jpg,\n")
     run(tmp_path / "s.h5", PHOTOS, hand)
     with FeatureStore(tmp_path / "s.h5") as opened:
-        assert opened.labels[:].tolist() == [[1, 1], [-1, -1], [0, 0]]
+        assert opened.labels[:].tolist() == [[1, 1], [0, 0], [-1, -1]]
     hand = table(tmp_path, "path,b,a\ncat/1.jpg,1,0\ncat/2.jpg,0,-1\ndog/3.jpg,,\n")
     run(tmp_path / "t.h5", PHOTOS, hand)
     with FeatureStore(tmp_path / "t.h5") as opened:
         assert opened.classes == ["b", "a"]
-        assert opened.labels[:].tolist() == [[1, -1], [-1, 0], [0, 0]]
+        assert opened.labels[:].tolist() == [[1, 0], [0, -1], [-1, -1]]
 
 
 def old_store(path: Path, labels: Shown) -> StoreWriter:

@@ -286,4 +286,4 @@ def _labels(images: Source, labels: str | os.PathLike[str]) -> Wanted:
         own_file=images.file if isinstance(images, ListSource) else None,
         root=images.root,
     )
-    return replace(wanted, several=bool(parts))
+    return replace(wanted, several_sources=bool(parts))

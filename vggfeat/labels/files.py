@@ -69,7 +69,7 @@ class LabelFile:
         Of a table with a column a class: the classes. Otherwise empty.
     unsure : list of tuple of str
         Of such a table: the classes that a line leaves open.
-    several : bool
+    multi_label : bool
         Whether it is said that an image may have several labels, or none.
     notes : list of str
         What a person should know about how the file was read.
@@ -83,7 +83,7 @@ class LabelFile:
     columns: dict[str, list[str]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     unsure: list[tuple[str, ...]] = field(default_factory=list)
-    several: bool = False
+    multi_label: bool = False
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -113,7 +113,7 @@ class LabelFile:
         found: dict[str, dict[str, None]] = {}
         unsure: RawLabels = {}
         first: dict[str, int] = {}
-        add_up = self.several and not self.classes  # 1 in one line and 0 in another cannot
+        add_up = self.multi_label and not self.classes  # 1 in one line and 0 in another cannot
         for at, key in enumerate(keys):
             names = self.names[at]
             if key is None or names is None:
@@ -232,7 +232,7 @@ def _list(file: str, text: str, is_image: Callable[[str], bool]) -> LabelFile:
         found.lines.append(number)
     if all(names is None for names in found.names):
         return found
-    return replace(found, used=("",), several=_several(found.names))
+    return replace(found, used=("",), multi_label=_several(found.names))
 
 
 def _path_and_label(text: str, is_image: Callable[[str], bool]) -> tuple[str, str]:
@@ -281,7 +281,7 @@ def _table(records: Records, need_labels: bool) -> LabelFile:
         several = plain[at_label] in SEVERAL_COLUMNS or _several(names)
         return LabelFile(
             records.file, paths, names, lines,
-            used=(headings[at_label],), columns=rest(at_label), several=several,
+            used=(headings[at_label],), columns=rest(at_label), multi_label=several,
         )  # fmt: skip
     marks = {at: _marks([record[at] for record in full]) for at in others
              if plain[at] and plain[at] not in NO_CLASSES}  # fmt: skip
@@ -385,6 +385,6 @@ def _columns_of_classes(
     notes = [f"{counts[-1]} cells of {file!r} that are -1 or empty were read as unknown"]
     return LabelFile(
         file, paths, names, lines,
-        used=tuple(marks), columns=columns, classes=tuple(marks), unsure=unsure, several=True,
+        used=tuple(marks), columns=columns, classes=tuple(marks), unsure=unsure, multi_label=True,
         notes=notes if counts[-1] else [],
     )  # fmt: skip

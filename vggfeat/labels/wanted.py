@@ -75,7 +75,7 @@ class Wanted:
         The file that was given.
     root : str
         Absolute path that entries' paths are relative to.
-    several : bool
+    several_sources : bool
         Paths begin with the names of several sources, which are no classes; `own` says those.
     """
 
@@ -86,7 +86,7 @@ class Wanted:
     own_file: LabelFile | None = None
     table: LabelFile | None = None
     root: str = ""
-    several: bool = False
+    several_sources: bool = False
 
     @classmethod
     def of(

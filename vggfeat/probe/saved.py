@@ -240,10 +240,10 @@ class SavedProbe:
         Whoever changes a probe can compute its checksum anew.
         """
         probe, count = self.probe, len(self.classes)
-        rows = 1 if count == 2 and not self.several else count
+        rows = 1 if count == 2 and not self.multi_label else count
         arrays = {"coef": (probe.coef_, (rows, probe.n_features_in_)),
                   "intercept": (probe.intercept_, (rows,)),
-                  "C": (np.asarray(probe.C_), (count,) if self.several else ())}  # fmt: skip
+                  "C": (np.asarray(probe.C_), (count,) if self.multi_label else ())}  # fmt: skip
         for name, (array, shape) in arrays.items():
             if array.dtype != np.float64 or array.shape != shape or not array.size:
                 raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, not {shape}")

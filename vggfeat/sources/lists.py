@@ -76,7 +76,7 @@ def open_list(file: str) -> Source:
             "%s: %d of its %d images do not exist, for example %r.",
             *(file, len(lost), len(entries), lost[0]),
         )
-    if (repeated := len(keys) - len(entries)) and not found.several:
+    if (repeated := len(keys) - len(entries)) and not found.multi_label:
         _log.warning(
             "%s: %d of %d lines repeat a path; each image is taken once.",
             *(file, repeated, len(keys)),

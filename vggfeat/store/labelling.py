@@ -166,7 +166,7 @@ def _choose(
             return _Choice(wanted.own, own, "replace")
         names, level = _folders(mine, None)
         return _Choice(names, Origin("folder", str(level)), "replace")
-    if origin.kind == "folder" and wanted.several and wanted.own is not None:
+    if origin.kind == "folder" and wanted.several_sources and wanted.own is not None:
         return _Choice(wanted.own, own, "replace")
     if origin.kind == "folder":
         return _Choice(from_folders(mine, origin.level), origin, "replace")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vggfeat import hdf5
 from vggfeat.errors import LayerError, StoreError
-from vggfeat.labels import Origin, from_signs
+from vggfeat.labels import Origin, as_floats, from_signs
 from vggfeat.layers import ARCHITECTURES
 from vggfeat.provenance import Happened, Provenance
 from vggfeat.store.contents import DIGEST_BYTES, DONE, FAILED, SourcePlace, count
@@ -373,6 +373,35 @@ class FeatureStore:
             whole[first : first + len(block)] = block
             first += len(block)
         return chosen, whole
+
+    def xy(self, layer: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+        """Read what a classifier learns from: the rows that are done and labelled, in row order.
+
+        Parameters
+        ----------
+        layer : str
+            Name or alias.
+
+        Returns
+        -------
+        X : ndarray of float32, shape (n, D)
+            Features; maps (C, H, W) are vectors of length C * H * W.
+        y : ndarray
+            (n,) int64, positions in :attr:`classes`. Where images may have several labels,
+            (n, K) float64: 1 present, 0 absent, NaN left out. As
+            :class:`~vggfeat.probe.LinearProbe` takes them.
+
+        Raises
+        ------
+        StoreError
+            The store has no labels.
+        LayerError
+            The store has no such layer.
+        """
+        labels = self.labels
+        known = labels >= 0 if labels.ndim == 1 else (labels >= 0).any(axis=1)
+        rows, X = self.matrix(layer, np.flatnonzero(self.done & known))
+        return X, labels[rows].astype(np.int64) if labels.ndim == 1 else as_floats(labels[rows])
 
     def verify(self, progress: Progress | None = None) -> VerifyReport:
         """Read everything again and compare it with the checksums; see :func:`verify`."""

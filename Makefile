@@ -4,12 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint docs bench clean
+LOWEST := .venv-lowest
+AUDIT := .venv-audit
+
+.PHONY: help demo test test-lowest lint audit docs bench clean
 
 help:
 	@echo "make demo    the whole chain on embedded images, offline; ends with a report to open"
 	@echo "make test    all checks and tests"
+	@echo "make test-lowest  the tests with the lowest versions that pyproject.toml states"
 	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make audit   known holes of the installed packages; asks the network"
 	@echo "make docs    regenerate the command reference"
 	@echo "make bench   the benchmarks (about half an hour)"
 	@echo "make clean   remove the environment and everything made here"
@@ -27,6 +32,22 @@ demo: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2
+
+# Run it with the oldest Python that is supported: newer ones have no wheels of such versions.
+test-lowest: $(LOWEST)/.ready
+	$(LOWEST)/bin/python -m pytest --numprocesses 2 $(TESTS)
+
+$(LOWEST)/.ready: pyproject.toml tests/lowest_versions.py
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) tests/lowest_versions.py pyproject.toml > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[dev,formats]" --constraint $(LOWEST)/constraints.txt
+	@touch $@
+
+audit: $(READY)
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --disable-pip-version-check --quiet pip-audit
+	$(BIN)/python -m pip freeze --exclude-editable > $(AUDIT)/installed.txt
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --requirement $(AUDIT)/installed.txt
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -48,4 +69,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/transfer.py speed
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(AUDIT) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

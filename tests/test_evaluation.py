@@ -221,7 +221,7 @@ def test_layers_are_chosen_by_name_or_alias_and_come_in_the_order_they_run(tmp_p
             assert [score.layer for score in sweep(store, asked)] == ["conv1_1", "relu7"]
         with pytest.raises(LayerError, match="no layer 'fc6'"):
             sweep(store, ["fc6"])
-        with pytest.raises(LayerError, match=r"No layer was asked for.*conv1_1, pool5, relu7"):
+        with pytest.raises(LayerError, match=r"No layer was requested.*conv1_1, pool5, relu7"):
             sweep(store, [])
 
 

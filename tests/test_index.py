@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 from index_rows import PROVENANCE, Floats, index_of, make_store
 
 from vggfeat.errors import LayerError, SearchError, StoreError, StoreMismatchError
-from vggfeat.index import METRICS, LeftOut, Metric, SimilarityIndex
+from vggfeat.index import METRICS, LeftOut, Metric, SimilarityIndex, structures
 from vggfeat.provenance import Deciding
 from vggfeat.store import FeatureStore
 
@@ -249,11 +249,20 @@ def test_more_neighbours_than_there_are_images_are_all_of_them(saved, X):
     assert index.nearest(X[:2], 10**9)[0].shape == (2, len(index))
 
 
-@pytest.mark.parametrize("kind", ["ivfpq", "OPQ1,IVF2,PQ4"])
+@pytest.mark.parametrize("kind", ["ivfpq", "OPQ4,IVF2,PQ4"])
 def test_faiss_prints_nothing_where_images_are_few(store_path, tmp_path, kind, capfd):
     with FeatureStore(store_path) as store:
         SimilarityIndex.build(store, "relu7", path=tmp_path / "s.index", kind=kind)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["OPQ4,IVF2,PQ4", "HNSW8,PQ4", "PQ4"])
+def test_codes_are_not_put_in_an_order_that_no_search_uses(kind):
+    trained = faiss.index_factory(8, kind)
+    structures.train(trained, np.random.default_rng(0).normal(size=(256, 8)).astype(np.float32))
+    inner = structures.core(trained)
+    storage = faiss.downcast_index(inner.storage) if kind.startswith("HNSW") else inner
+    assert not storage.do_polysemous_training
 
 
 def test_an_index_without_a_path_is_forgotten_with_its_files(store_path):

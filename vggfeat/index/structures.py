@@ -101,6 +101,10 @@ def train(index: Any, sample: npt.NDArray[np.float32]) -> None:
     if len(sample) < needed:
         sample = np.tile(sample, (math.ceil(needed / len(sample)), 1))
     held = _without_warnings(index)
+    coder = _storage(inner)
+    if hasattr(coder, "do_polysemous_training"):
+        # Seconds for each part of a code, to order it for a search that we never ask for.
+        coder.do_polysemous_training = False
     try:
         index.train(np.ascontiguousarray(sample, np.float32))
     except RuntimeError as error:
@@ -123,9 +127,7 @@ def _without_warnings(index: Any) -> dict[Any, Any]:
     """
     import faiss
 
-    inner = core(index)
-    storage = faiss.downcast_index(inner.storage) if isinstance(inner, faiss.IndexHNSW) else inner
-    quantizers = [getattr(storage, "pq", None)]
+    quantizers = [getattr(_storage(core(index)), "pq", None)]
     lent = {}
     transformed = isinstance(index, faiss.IndexPreTransform)
     for at in range(index.chain.size() if transformed else 0):
@@ -137,6 +139,13 @@ def _without_warnings(index: Any) -> dict[Any, Any]:
         if quantizer is not None:
             quantizer.cp.min_points_per_centroid = 1
     return lent
+
+
+def _storage(inner: Any) -> Any:
+    """Return what holds the codes of a structure."""
+    import faiss
+
+    return faiss.downcast_index(inner.storage) if isinstance(inner, faiss.IndexHNSW) else inner
 
 
 def core(index: Any) -> Any:

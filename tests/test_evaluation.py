@@ -142,7 +142,7 @@ def test_of_equally_near_rows_the_first_ones_vote():
 def test_the_cosine_does_not_see_lengths_and_the_inner_product_does():
     X, y = [[10.0, 9.0], [1.0, 0.0]], [0, 1]
     assert knn_accuracy(X, y, [[1.0, 0.0]], [1], k=1) == 1
-    assert knn_accuracy(X, y, [[1.0, 0.0]], [0], k=1, metric="inner") == 1
+    assert knn_accuracy(X, y, [[1.0, 0.0]], [0], k=1, metric="ip") == 1
     assert knn_accuracy(np.array(X) * 1e200, y, [[1e-200, 0.0]], [1], k=1) == 1
 
 

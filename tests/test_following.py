@@ -191,7 +191,7 @@ def test_photos_moved_into_the_right_class_keep_their_rows_and_features(
         assert opened.verify().ok
         rows, X = opened.matrix("pool4")
         y = opened.labels[:][rows]
-        (named,) = knn_answers(X, y, k=[5], metric="euclidean")  # each by all others
+        (named,) = knn_answers(X, y, k=[5], metric="l2")  # each by all others
         assert (named == y).all()
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--metric",
-    type=click.Choice(["cosine", "euclidean", "inner"]),
+    type=click.Choice(["cosine", "l2", "ip"]),
     default="cosine",
     show_default=True,
     help="What makes images near: the cosine, Euclidean distance, or the inner product.",

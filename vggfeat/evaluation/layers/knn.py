@@ -81,7 +81,7 @@ def knn_answers(
         The rows to name. By default the training rows, each by all others: leave-one-out.
     k : sequence of int
         How many neighbours vote, each at least 1; all training rows where there are fewer.
-    metric : {"cosine", "euclidean", "inner"}
+    metric : {"cosine", "l2", "ip"}
         What makes rows near.
     temperature : float, optional
         Above 0; voters then have exp(cosine / temperature) voices instead of one, and k hardly

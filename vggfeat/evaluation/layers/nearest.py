@@ -12,7 +12,7 @@ from vggfeat.solver.rows import Reader
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Metric = Literal["cosine", "euclidean", "inner"]
+Metric = Literal["cosine", "l2", "ip"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 """What makes rows near, see :func:`nearest`."""
 
@@ -43,7 +43,7 @@ def nearest(
         Finite.
     k : int
         How many to find, at least 1.
-    metric : {"cosine", "euclidean", "inner"}
+    metric : {"cosine", "l2", "ip"}
         The cosine, where a row of zeros is as near to every other; the Euclidean distance; the
         inner product.
 
@@ -64,12 +64,12 @@ def nearest(
     ValueError
         Values are not finite or too large to compare.
     """
-    shift = _mean(train) if metric == "euclidean" else None
+    shift = _mean(train) if metric == "l2" else None
     sizes = _lengths(train, shift)
     own = sizes if queries is None else _lengths(queries, shift)
     if metric != "cosine":
         sizes = np.full_like(sizes, sizes.max())
-    if metric == "euclidean":
+    if metric == "l2":
         own = np.full_like(own, sizes[0])
     k = min(k, train.shape[0] - (queries is None))
     asked = train if queries is None else queries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import struct
 import zipfile
@@ -11,16 +12,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
 import weight_writers
 from conftest import peak_bytes
+from safetensors.torch import save_file
 from scipy.io import loadmat, savemat
 
 from vggfeat.errors import WeightsError
-from vggfeat.weights import mat_file, zip_members
+from vggfeat.layers import architecture
+from vggfeat.preprocessing import TORCHVISION
+from vggfeat.weights import PREPROCESSING_KEY, mat_file, pairing, zip_members
 from vggfeat.weights.formats import open_file
+from vggfeat.weights.keras_file import KerasTensors
 
 ALLOWANCE = 4 << 20  # bytes: blocks that are read, and modules imported at their first use
 
@@ -263,6 +269,124 @@ CAFFE_LIES: dict[str, tuple[Callable[[Any], object], str]] = {
 def test_a_caffe_model_costs_no_more_than_it_holds(lie: str, tmp_path: Path) -> None:
     change, reason = CAFFE_LIES[lie]
     refused(put(tmp_path / "w.caffemodel", net(change)), reason, 16 << 20)
+
+
+# Keras
+
+
+def inner(name: str, *layers: dict[str, Any], outputs: int = 0) -> dict[str, Any]:
+    """Return a model as a layer: a Sequential, or with `outputs` a Functional that repeats one."""
+    config: dict[str, Any] = {"name": name, "layers": list(layers)}
+    if outputs:
+        config["layers"] = [one | {"inbound_nodes": []} for one in layers]
+        config["output_layers"] = [[layers[0]["config"]["name"], 0, 9999]] * outputs
+    return {"class_name": "Functional" if outputs else "Sequential", "config": config}
+
+
+def models(width: int, depth: int, outputs: int = 0) -> dict[str, Any]:
+    made: dict[str, Any] = {"class_name": "InputLayer", "config": {"name": "input"}}
+    for level in range(depth):
+        made = inner(f"m{level}", *[made] * width, outputs=outputs)
+    return made
+
+
+def dense(**config: Any) -> dict[str, Any]:
+    own = {"class_name": "BatchNormalization", "config": {"name": "bn", **config}}
+    return inner("m", own)
+
+
+KERAS_LIES: dict[str, tuple[str, str]] = {
+    "models of models that do nothing": (json.dumps(models(10, 5)), "too many layers"),
+    "models whose outputs are many models'": (json.dumps(models(1, 9, 100)), "more than 1,000"),
+    "models as deep as it goes": ('{"config":{"layers":[' * 9999 + "]}}" * 9999, "recursion"),
+    "a long name": (json.dumps(dense(name="a" * 9999)), "name of 9,999 characters"),
+    "an epsilon of 400 digits": (json.dumps(dense(epsilon=10**400)), "too large"),
+    "no JSON": ("{", "Expecting"),
+    "lists": ("[" * 99_999, "recursion"),
+}
+
+
+def keras_archive(path: Path, config: str, change: Callable[[h5py.File], object]) -> Path:
+    held = io.BytesIO()
+    with h5py.File(held, "w") as file:
+        file["layers/conv2d/vars/0"] = np.zeros((3, 3, 3, 64), np.float32)
+        change(file)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", config)
+        archive.writestr("model.weights.h5", held.getvalue(), zipfile.ZIP_STORED)
+    return path
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("lie", KERAS_LIES)
+def test_a_keras_configuration_costs_no_more_than_it_holds(lie: str, tmp_path: Path) -> None:
+    config, reason = KERAS_LIES[lie]
+    path = keras_archive(tmp_path / "m.keras", config, lambda _: None)
+    with pytest.raises(WeightsError, match=reason), open_file(path):
+        pass
+
+
+def test_a_keras_configuration_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
+    path = keras_archive(tmp_path / "m.keras", " " * (1 << 24), lambda _: None)
+    refused(path, "more than 8,388,608 bytes", 32 << 20)
+
+
+def names_said_again(file: h5py.File) -> None:
+    names = np.array(["a" * 50] * 2000, object)
+    file.attrs.create("layer_names", names, dtype=h5py.string_dtype())
+
+
+def released(file: h5py.File, *names: str, kernel: Any = None) -> None:
+    """Write a file of Keras 2 with one layer, of the datasets `names`."""
+    file.attrs["layer_names"] = [b"block1_conv1"]
+    group = file.create_group("block1_conv1")
+    group.attrs["weight_names"] = np.array([name.encode() for name in names])
+    group[names[0][:50]] = np.zeros((3, 3, 3, 64), np.float32) if kernel is None else kernel
+
+
+H5_LIES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
+    "names of any length": (names_said_again, "values, and may have"),
+    "a long name": (lambda file: released(file, "k" * 2000), "too many, or too long"),
+    "one name many times": (lambda file: released(file, *["k:0"] * 20_000), "too many"),
+    "texts for numbers": (
+        lambda file: released(file, "k:0", kernel=np.full((3, 3, 3, 64), b"abc")), "real numbers",
+    ),
+    "a graph that is a list of numbers": (
+        lambda file: (released(file, "k:0"), file.attrs.update(model_config=[1, 2])), "no text",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", H5_LIES)
+def test_a_keras_file_costs_no_more_than_it_holds(lie: str, tmp_path: Path) -> None:
+    change, reason = H5_LIES[lie]
+    with h5py.File(tmp_path / "w.h5", "w", libver="latest") as file:
+        change(file)
+    refused(tmp_path / "w.h5", reason, 16 << 20)
+
+
+def test_a_matrix_without_columns_has_no_rows_to_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        held = KerasTensors({"kernel": file.create_dataset("kernel", (1 << 40, 0), np.float32)})
+        with pytest.raises(ValueError, match="no square map of 512 channels"):
+            held.read("kernel", 512)
+        assert held.read("kernel").shape == (0, 1 << 40)
+
+
+# What files say of pixels
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [{"mean": [float("nan")] * 3}, {"scale": 10**400}, {"std": [1, 1, "1"]}, {"resize": 1 << 31},
+     {"crop": True}, {"mean": [0.5] * 4}],
+    ids=str,
+)  # fmt: skip
+def test_a_preprocessing_that_cannot_be_is_refused(lie: dict[str, Any], tmp_path: Path) -> None:
+    told = json.dumps(TORCHVISION.to_json() | lie)
+    save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors", {PREPROCESSING_KEY: told})
+    with pytest.raises(WeightsError, match=r"is no preprocessing: .* has values that cannot be"):
+        pairing.decided(tmp_path / "w.safetensors", "", architecture("vgg16"))
 
 
 # MATLAB

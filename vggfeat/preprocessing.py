@@ -14,6 +14,9 @@ Triple = tuple[float, float, float]
 INTERPOLATIONS = ("bilinear", "bicubic")
 """Resampling filters that views know."""
 
+_LARGEST_SIDE = 1 << 14  # pixels
+_LARGEST = 1e30  # of a number; float32 ends at 3.4e38
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
@@ -85,11 +88,18 @@ class Preprocessing:
             k: tuple(v) if isinstance(v, list) else v for k, v in told.items()
         }
         found = cls(**values)
-        sizes = min(found.resize, found.crop) >= 1 and found.crop <= found.resize
-        triples = len(found.mean) == len(found.std) == 3 and min(found.std) > 0
-        named = found.channels in ("RGB", "BGR") and found.interpolation in INTERPOLATIONS
-        if not (sizes and triples and named and found.scale > 0):
-            raise ValueError(f"{told} has values that cannot be")
+        numbers = (found.scale, *found.mean, *found.std)
+        possible = (
+            all(type(side) is int for side in (found.resize, found.crop))
+            and 1 <= found.crop <= found.resize <= _LARGEST_SIDE
+            and len(found.mean) == len(found.std) == 3
+            and all(type(value) in (int, float) and abs(value) < _LARGEST for value in numbers)
+            and min(found.scale, *found.std) > 0
+            and found.channels in ("RGB", "BGR")
+            and found.interpolation in INTERPOLATIONS
+        )
+        if not possible:
+            raise ValueError(f"{str(told)[:500]} has values that cannot be")
         return found
 
 

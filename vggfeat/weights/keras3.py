@@ -14,8 +14,10 @@ from typing import Any
 
 import h5py
 
+from vggfeat import hdf5
 from vggfeat.weights.keras_config import Lookup, Path, layers_of, name_of
 
+_MOST, _LONGEST_NAME = 10_000, 4096
 _ROOTS = ("layers", "_layer_checkpoint_dependencies")
 _VARIABLES = {
     "Conv2D": ("weight", "bias"),
@@ -31,7 +33,7 @@ def tensors(held: h5py.File, config: Mapping[str, Any] | None) -> tuple[dict[str
 
     The optimiser's state is left out.
     """
-    sets = {name: data for name, data in _datasets(held) if not name.startswith("optimizer/")}
+    sets = dict(_datasets(held))
     places: dict[Path, dict[str, str]] = {}
     if config is not None:
         for path, layer, group in _placed(config, (), held):
@@ -54,8 +56,8 @@ def named(held: h5py.File) -> list[tuple[Path, dict[str, str]]]:
     def visit(group: h5py.Group, path: Path) -> None:
         own = group.get("vars")
         if isinstance(own, h5py.Group):
-            told = own.attrs.get("name")
-            path = (*path[:-1], str(told)) if told and path else path
+            told = hdf5.text(own, "name", "")
+            path = (*path[:-1], told) if told and path else path
             names = sorted((n for n in own if n.isdecimal()), key=int)
             roles = _by_rank([own[name].ndim for name in names])
             places = [f"{own.name.strip('/')}/{name}" for name in names]
@@ -101,8 +103,8 @@ def _placed(
             yield from _placed(layer, own, group)
             continue
         variables = group.get("vars")
-        told = variables.attrs.get("name") if variables is not None else None
-        if told is not None and str(told) != own[-1]:
+        told = hdf5.text(variables, "name", "") if variables is not None else ""
+        if told and told != own[-1]:
             raise ValueError(
                 f"its configuration calls a layer {own[-1]!r} whose tensors are those of {told!r}."
             )
@@ -125,8 +127,11 @@ def _datasets(held: h5py.File) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
 
     def visit(name: str, one: Any) -> None:
-        if isinstance(one, h5py.Dataset) and "/vars/" in f"/{name}":
+        own = "/vars/" in f"/{name}" and not name.startswith("optimizer/")
+        if own and isinstance(one, h5py.Dataset):
             found.append((name, one))
+            if len(found) > _MOST or len(name) > _LONGEST_NAME:
+                raise ValueError("its tensors are too many, or have too long names.")
 
     held.visititems(visit)
     return found

@@ -17,7 +17,10 @@ Path = tuple[str, ...]
 Lookup = Callable[[Path], Mapping[str, str]]
 """From the path of a layer (names of models, its own last) to its tensors' names by role."""
 
-_MOST = 50_000  # nodes, before a configuration is called damaged
+_MOST = 10_000  # layers and calls of them, before a configuration is called damaged
+_MOST_INPUTS = 1000  # of a layer, and outputs of a model
+_LONGEST_NAME = 256
+_LARGEST = 1e30  # of a factor
 _SAME = (
     "Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise", "AlphaDropout",
     "ActivityRegularization", "Identity", "Resizing", "CenterCrop", "RandomFlip", "RandomRotation",
@@ -66,6 +69,7 @@ class _Builder:
     def __init__(self, lookup: Lookup) -> None:
         self.nodes: list[Node] = []
         self._lookup = lookup
+        self._calls = 0
 
     def model(
         self, config: Mapping[str, Any], path: Path, feeds: Sequence[str], call: str
@@ -86,6 +90,7 @@ class _Builder:
     ) -> list[str]:
         made: dict[tuple[str, int], list[str]] = {}
         inputs = [one[0] for one in _histories(config["config"].get("input_layers", []))]
+        _check_count(inputs)
         for layer in layers_of(config):
             name = name_of(layer)
             calls = layer.get("inbound_nodes") or [[]]
@@ -93,18 +98,22 @@ class _Builder:
                 taken = [made_ for of in _histories(each) for made_ in _made(made, of)]
                 if name in inputs and len(inputs) == len(feeds):
                     taken = [feeds[inputs.index(name)]]
+                _check_count(taken)
                 mark = f"{call}@{number}" if number else call
                 made[name, number] = self._layer(layer, (*path, name), taken, mark)
         ends = _histories(config["config"].get("output_layers", []))
-        return [end for of in ends for end in _made(made, of)]
+        found = [end for of in ends[:_MOST_INPUTS] for end in _made(made, of)]
+        _check_count(found)
+        return found
 
     def _layer(
         self, layer: Mapping[str, Any], path: Path, taken: Sequence[str], call: str
     ) -> list[str]:
+        self._calls += 1
+        if self._calls > _MOST:
+            raise ValueError("its configuration has too many layers.")
         if layers_of(layer):
             return self.model(layer, path, taken, call)
-        if len(self.nodes) > _MOST:
-            raise ValueError("its configuration has too many layers.")
         name = "/".join(path) + call
         for node in converted(layer, name, tuple(taken), self._lookup(path)):
             self.nodes.append(node)
@@ -115,7 +124,15 @@ def name_of(layer: Mapping[str, Any]) -> str:
     """Return a layer's own name."""
     config = layer["config"]
     own = config.get("name") if isinstance(config, Mapping) else None
-    return str(own or layer.get("name") or layer["class_name"])
+    name = str(own or layer.get("name") or layer["class_name"])
+    if len(name) > _LONGEST_NAME:
+        raise ValueError(f"its configuration has a name of {len(name):,} characters.")
+    return name
+
+
+def _check_count(ends: Sequence[str]) -> None:
+    if len(ends) > _MOST_INPUTS:
+        raise ValueError(f"its configuration has a layer of more than {_MOST_INPUTS:,} inputs.")
 
 
 def _made(made: Mapping[tuple[str, int], list[str]], of: tuple[str, int, int]) -> list[str]:
@@ -237,8 +254,8 @@ def _norm(
 
 def _rescaling(name: str, inputs: tuple[str, ...], config: Mapping[str, Any]) -> Node:
     scale, offset = config.get("scale", 1), config.get("offset", 0)
-    plain = isinstance(scale, int | float) and isinstance(offset, int | float) and scale > 0
-    if not plain:
+    plain = all(type(one) in (int, float) and abs(one) < _LARGEST for one in (scale, offset))
+    if not plain or scale <= 0:
         unlike = "not one positive factor for all channels"
         return Node(name, "rescale", inputs, "Rescaling", unlike=unlike)
     return Node(name, "rescale", inputs, "Rescaling", scale=float(scale), offset=float(offset))

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import count
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,10 @@ from vggfeat.weights.graph import selected
 from vggfeat.weights.tensor_file import TensorFile
 from vggfeat.weights.understood import Understood
 
-_BROKEN = (
-    *(OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError),
-    *(zipfile.BadZipFile, EOFError, NotImplementedError, MemoryError),
-)
+_BROKEN = (*hdf5.DAMAGED, zipfile.BadZipFile, zlib.error, EOFError, MemoryError)
+_LARGEST_CONFIG = 1 << 23  # bytes; a VGG's has 20,000
+_MOST_NAMES, _LONGEST_NAME = 10_000, 1024
+_MOST_POSITIONS = 1 << 10  # of the map that fc1 sees; VGG's has 49
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _ROLES = {
     "kernel": "weight", "W": "weight", "bias": "bias", "b": "bias", "gamma": "gamma",
@@ -68,7 +68,7 @@ def open_file(path: Path, part: str = "") -> Iterator[TensorFile]:
     try:
         if path.suffix.lower() == ".keras":
             with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-                config = json.loads(archive.read(_CONFIG))
+                config = json.loads(zip_members.read(archive, _CONFIG, _LARGEST_CONFIG))
                 member = zip_members.opened(archive, file, _WEIGHTS)
                 with hdf5.opened(path, WeightsError, member=member) as held:
                     yield _keras3(held, config, part)
@@ -96,8 +96,12 @@ def _legacy(held: h5py.File, part: str) -> TensorFile:
             sets[name] = data
             own = keras_names.layer_of(group, weight), _role(weight, data.ndim), name
             found.setdefault(group, []).append(own)
+        if len(sets) > _MOST_NAMES:
+            raise ValueError(f"it holds more than {_MOST_NAMES:,} tensors.")
     raw = KerasTensors(sets)
-    if config := held.attrs.get("model_config"):
+    if config := hdf5.text(held, "model_config", ""):
+        if len(config) > _LARGEST_CONFIG:
+            raise ValueError(f"its configuration has {len(config):,} characters.")
 
         def lookup(path: keras_config.Path) -> Mapping[str, str]:
             every = found.get(path[0], [])
@@ -135,6 +139,9 @@ class KerasTensors:
 
     def __init__(self, sets: Mapping[str, Any]) -> None:
         self._sets = sets
+        for name, data in sets.items():
+            if data.dtype.kind not in "fiub":
+                raise ValueError(f"{name} holds no real numbers.")
         self.shapes = {name: _shape(data.shape) for name, data in sets.items()}
 
     def read(self, name: str, channels: int = 0) -> NDArray[Any]:
@@ -149,16 +156,19 @@ class KerasTensors:
 
 def _listed(group: Any, attribute: str) -> list[str]:
     """Return an attribute's names; long lists are split over numbered attributes."""
-    if attribute in group.attrs:
-        parts = [group.attrs[attribute]]
-    else:
-        numbered = (f"{attribute}{number}" for number in count())
-        parts = []
-        for each in numbered:
-            if each not in group.attrs:
+    found: list[str] = []
+    for name in (attribute, *(f"{attribute}{number}" for number in range(_MOST_NAMES))):
+        if name not in group.attrs:
+            if name != attribute:
                 break
-            parts.append(group.attrs[each])
-    return [n.decode() if isinstance(n, bytes) else str(n) for part in parts for n in part]
+            continue
+        part = hdf5.attribute(group, name)
+        found += [each.decode() if isinstance(each, bytes) else str(each) for each in part]
+        if len(found) > _MOST_NAMES or max(map(len, found), default=0) > _LONGEST_NAME:
+            raise ValueError(f"its {attribute} are too many, or too long.")
+        if name == attribute:
+            break
+    return found
 
 
 def _role(weight: str, dimensions: int) -> str:
@@ -184,10 +194,13 @@ def _matrix(data: Any, channels: int) -> NDArray[Any]:
     """
     inputs, outputs = data.shape
     positions = inputs // channels if channels else 0
-    if positions * channels != inputs or isqrt(positions) ** 2 != positions:
+    square = positions <= _MOST_POSITIONS and isqrt(positions) ** 2 == positions
+    if positions * channels != inputs or not square:
         raise ValueError(
             f"fc1 sees {inputs} values, which are no square map of {channels} channels."
         )
+    if not outputs:
+        return np.empty((0, inputs), data.dtype)
     made = np.empty((outputs, channels, positions), data.dtype)
     step = max(1, (1 << 20) // outputs)  # rows read at a time: 4 MiB
     for position in range(positions):

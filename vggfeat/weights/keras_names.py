@@ -32,6 +32,7 @@ _ODD = re.compile(
 
 _EPS = 1e-3  # Keras's default
 _COLOURS = 3
+_MOST_MODELS = 100
 _REMEDY = "Give the file that model.save('model.keras') writes: it has the graph."
 
 
@@ -191,9 +192,14 @@ def _model(
     raw: Raw, items: Sequence[Item], part: str
 ) -> tuple[Path, tuple[str, ...], Obstacle | None]:
     """Return the model that is VGG, the names of all where there are several, and if that stops."""
-    models = list(dict.fromkeys(item.model for item in items if item.layer == "conv1_1")) or list(
-        dict.fromkeys(item.model for item in items if _network(raw, item.model, items))
-    )
+    by_model: dict[Path, list[Item]] = {}
+    for item in items:
+        by_model.setdefault(item.model, []).append(item)
+    models = [
+        model for model, own in by_model.items() if any(i.layer == "conv1_1" for i in own)
+    ] or [model for model, own in by_model.items() if _network(raw, own)]
+    if len(models) > _MOST_MODELS:
+        raise ValueError(f"it holds more than {_MOST_MODELS} networks.")
     names = tuple("/".join(model) or "." for model in models)
     if part:
         if part not in names:
@@ -263,13 +269,9 @@ def _may(where: str, items: Sequence[Item]) -> str:
     return f"{shown}{more} may lie {where}, and nothing tells what they do. {_REMEDY}"
 
 
-def _network(raw: Raw, model: Path, items: Sequence[Item]) -> tuple[int, ...]:
+def _network(raw: Raw, own: Sequence[Item]) -> tuple[int, ...]:
     """Return the counts of convolutions of the network that a model's are; () where of none."""
-    shapes = [
-        raw.shapes[item.tensors["weight"]]
-        for item in items
-        if item.model == model and _is(raw, item, 4)
-    ]
+    shapes = [raw.shapes[item.tensors["weight"]] for item in own if _is(raw, item, 4)]
     for network in ARCHITECTURES.values():
         convolutions = [layer for layer in network.layers if layer.kind == "conv"]
         wanted = [(each.outputs, each.inputs, 3, 3) for each in convolutions]
@@ -280,7 +282,7 @@ def _network(raw: Raw, model: Path, items: Sequence[Item]) -> tuple[int, ...]:
 
 def _by_shape(raw: Raw, own: Sequence[Item], items: Sequence[Item]) -> Walk:
     """Name layers of other names by their number, order and shape, where nothing else is there."""
-    counts = _network(raw, own[0].model, items) if own else ()
+    counts = _network(raw, own)
     rest = [item for item in items if not (_is(raw, item, 4) or _is(raw, item, 2))]
     rest += [item for item in items if item.model != (own[0].model if own else ())]
     if not counts:

@@ -222,7 +222,7 @@ def _said(path: Path, network: Architecture, strange: bool) -> Pairing | None:
 def _read(text: str, path: Path) -> Preprocessing:
     try:
         return Preprocessing.from_json(json.loads(text))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise WeightsError(
             f"{path}: its metadata {PREPROCESSING_KEY!r} is no preprocessing: {error}."
         ) from error

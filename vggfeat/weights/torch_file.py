@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ from vggfeat.weights.torch_names import translated
 _BROKEN = (
     *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError),
     *(AttributeError, IndexError, MemoryError, OverflowError, ImportError, zipfile.BadZipFile),
-    *(NotImplementedError, AssertionError),
+    *(AssertionError, zlib.error),
 )
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001

@@ -74,6 +74,8 @@ def read(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
         It is larger, or of another size than the archive says.
     """
     info = archive.getinfo(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"its member {name} is compressed otherwise than by deflate.")
     with archive.open(info) as member:  # by no means more than it says: that may be a lie
         data = member.read(min(most, info.file_size) + 1)
     if len(data) > most:

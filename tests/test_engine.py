@@ -22,9 +22,11 @@ pytest.importorskip("numba", reason="the Winograd engine needs numba, the extra 
 from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
 from vggfeat.engine import processor, transforms
 from vggfeat.engine.winograd import Winograd
+from vggfeat.engines import ENGINES, EngineRecord
 from vggfeat.errors import DeviceError
 from vggfeat.layers import Architecture, architecture
 from vggfeat.network import Network, build
+from vggfeat.network.torch_engine import TorchEngine
 from vggfeat.pooling import parse_layers
 from vggfeat.weights import resolve
 
@@ -233,6 +235,28 @@ def test_auto_takes_torch_where_the_engine_cannot_run(caplog, monkeypatch):
         Network.load(TINY, weights, asked, "cpu", "float16", "winograd")
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert "aarch64" in processor.unsuited.__wrapped__()
+
+
+class Mine(TorchEngine):
+    """Another engine, as somebody would add it."""
+
+    worth = 1.0
+
+    def __str__(self) -> str:
+        return "mine"
+
+
+def test_one_record_is_all_that_an_engine_takes(monkeypatch, caplog):
+    monkeypatch.setitem(ENGINES, "mine", EngineRecord("mine", "a test's", f"{__name__}:Mine"))
+    monkeypatch.delitem(ENGINES, "winograd")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    with caplog.at_level(logging.INFO, logger="vggfeat"):
+        mine, auto = load(TINY, "pool5", "mine"), load(TINY, "pool5", "auto")
+        auto.expect(64 * 64)
+    assert (mine.engine.name, auto.engine.name) == ("mine", "mine")
+    assert "engine: mine, because it was asked for" in caplog.text
+    expected = load(TINY, "pool5", "torch").features(pixels)["pool5"]
+    assert torch.equal(mine.features(pixels)["pool5"], expected)
 
 
 def test_an_unknown_engine_is_refused():

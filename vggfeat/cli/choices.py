@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from vggfeat.engine import ENGINES
+from vggfeat.engines import AUTO, ENGINE_CHOICES, ENGINES
 from vggfeat.errors import LayerError, SourceError
 from vggfeat.extract import PRECISIONS, FeatureExtractor
 from vggfeat.provenance import Provenance
@@ -21,9 +21,30 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 WEIGHTS = "imagenet|imagenet-features|builtin|PATH[#NETWORK]|random[:SEED]"
 """What `--weights` takes; NETWORK chooses one of several in a file."""
 
-ENGINE_HELP = (
-    "What computes on a CPU in float32: winograd is faster and needs numba (vggfeat[fast]); auto "
-    "takes it where it can run and there are enough images."
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(ENGINE_CHOICES),
+    default=AUTO,
+    show_default=True,
+    help="What runs the layers; "
+    + "; ".join(f"{name}: {record.summary}" for name, record in ENGINES.items())
+    + "; auto: a faster one where it can run and there are enough images.",
+)
+
+device_option = click.option(
+    "--device",
+    default=FeatureExtractor.device,
+    show_default=True,
+    metavar="auto|cpu|cuda[:N]|mps",
+    help="Where the network runs.",
+)
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=FeatureExtractor.precision,
+    show_default=True,
+    help="Type the network runs in.",
 )
 
 layer_option = click.option(
@@ -78,18 +99,12 @@ _NETWORK = ("weights", "device", "precision", "engine")
 def query_options(command: Function) -> Function:
     """Add the options of commands that bring new images to a probe or an index."""
     for option in (
-        click.option(
-            "--engine", type=click.Choice(ENGINES), default="auto", show_default=True,
-            help=ENGINE_HELP,
-        ),
+        engine_option,
         click.option(
             "--precision", type=click.Choice(PRECISIONS),
             help="Type the network runs in.  [default: as before]",
         ),
-        click.option(
-            "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps",
-            help="Where the network runs.",
-        ),
+        device_option,
         click.option(
             "--weights", metavar=WEIGHTS,
             help="Where the weights are now.  [default: where they were]",
@@ -112,18 +127,9 @@ def network_of(options: dict[str, Any]) -> dict[str, Any]:
 def run_options(command: Function) -> Function:
     """Add the options of commands that extract features for an evaluation, and keep them."""
     for option in (
-        click.option(
-            "--engine", type=click.Choice(ENGINES), default="auto", show_default=True,
-            help=ENGINE_HELP,
-        ),
-        click.option(
-            "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True,
-            help="Type the network runs in.",
-        ),
-        click.option(
-            "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps",
-            help="Where the network runs.",
-        ),
+        engine_option,
+        precision_option,
+        device_option,
         click.option(
             "--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: auto]"
         ),

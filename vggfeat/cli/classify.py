@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import WEIGHTS
+from vggfeat.cli.choices import WEIGHTS, device_option, precision_option
 from vggfeat.cli.output import json_option, print_json, printable, table
 from vggfeat.cli.pixels import pixels_of, pixels_options
-from vggfeat.extract import PRECISIONS, Failure, FeatureExtractor
+from vggfeat.extract import Failure, FeatureExtractor
 from vggfeat.layers import ARCHITECTURES
 
 if TYPE_CHECKING:
@@ -47,20 +47,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Classes named for each image.",
 )
-@click.option(
-    "--device",
-    default=FeatureExtractor.device,
-    show_default=True,
-    metavar="auto|cpu|cuda[:N]|mps",
-    help="Where the network runs.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default=FeatureExtractor.precision,
-    show_default=True,
-    help="Type the network runs in.",
-)
+@device_option
+@precision_option
 @json_option
 def classify(images: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Name the likeliest of the network's own classes for each IMAGE.

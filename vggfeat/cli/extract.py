@@ -9,12 +9,11 @@ from typing import Any
 
 import click
 
-from vggfeat.cli.choices import ENGINE_HELP, WEIGHTS
+from vggfeat.cli.choices import WEIGHTS, device_option, engine_option, precision_option
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
 from vggfeat.cli.pixels import pixels_of, pixels_options
-from vggfeat.engine import ENGINES
 from vggfeat.errors import ImageError, LayerError
-from vggfeat.extract import DTYPES, PRECISIONS, ExtractSummary, FeatureExtractor
+from vggfeat.extract import DTYPES, ExtractSummary, FeatureExtractor
 from vggfeat.layers import ARCHITECTURES
 from vggfeat.pooling import POOLINGS, canonical
 from vggfeat.rgb import parse_range
@@ -128,27 +127,9 @@ def _value_range(_context: click.Context, _option: click.Parameter, value: str) 
     metavar="auto|N",
     help="Decoding threads; auto takes one for each processor, at most 8.",
 )
-@click.option(
-    "--device",
-    default=DEFAULTS["device"],
-    show_default=True,
-    metavar="auto|cpu|cuda[:N]|mps",
-    help="Where the network runs.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default=DEFAULTS["precision"],
-    show_default=True,
-    help="Type the network runs in.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice(ENGINES),
-    default=DEFAULTS["engine"],
-    show_default=True,
-    help=ENGINE_HELP,
-)
+@device_option
+@precision_option
+@engine_option
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),

@@ -5,8 +5,3 @@ kernels run on which memory, :mod:`~vggfeat.engine.packing` brings weights into 
 :mod:`~vggfeat.engine.kernels` read them, and :mod:`~vggfeat.engine.winograd` puts it together.
 docs/engine.md explains it all. Everything here works on NumPy arrays; nothing imports torch.
 """
-
-from __future__ import annotations
-
-ENGINES = ("auto", "torch", "winograd")
-"""What may be asked to run a network; ``auto`` takes this engine where it is faster."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
-from vggfeat.engine import ENGINES
+from vggfeat.engines import AUTO as AUTO_ENGINE
+from vggfeat.engines import check_engine
 from vggfeat.errors import DeviceError, ImageError
 from vggfeat.images import MAX_PIXELS, Reading
 from vggfeat.layers import Architecture, architecture
@@ -54,7 +55,7 @@ class Settings:
     workers: int | None = None
     device: str = "auto"
     precision: str = "float32"
-    engine: str = "auto"
+    engine: str = AUTO_ENGINE
     dtype: str = "float32"
     preprocessing: str | Preprocessing | ByHand = AUTO
     max_pixels: int = MAX_PIXELS
@@ -69,8 +70,7 @@ class Settings:
             raise DeviceError(
                 f"Unknown precision {self.precision!r}. Known are {', '.join(PRECISIONS)}."
             )
-        if self.engine not in ENGINES:
-            raise DeviceError(f"Unknown engine {self.engine!r}. Known are {', '.join(ENGINES)}.")
+        check_engine(self.engine)
         for name in ("batch_size", "workers", "max_pixels"):
             value = getattr(self, name)
             if value is not None and value < 1:

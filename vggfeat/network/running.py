@@ -171,8 +171,8 @@ class Network:
 
         def keep(name: str, activation: Tensor) -> None:
             pooled = pooling.apply(activation, self.layers[name])
-            if pooled.data_ptr() == activation.data_ptr():  # it lasts no longer than this call
-                pooled = pooled.clone() if self.engine.name == "winograd" else pooled
+            if pooled.data_ptr() == activation.data_ptr() and not self.engine.runner.lasting:
+                pooled = pooled.clone()
             found[name].append(running[-1].per_input(pooled) if name in head else pooled)
 
         asked = {name: pool for name, pool in self.layers.items() if name in self.modules}
@@ -182,7 +182,7 @@ class Network:
                 x = layers.body(part, body, result=bool(head))
                 if head:  # else it would be kept for nothing
                     maps.append(x)
-            for portion in portions(maps, self.grid, layers.least_rows):
+            for portion in portions(maps, self.grid, self.engine.runner.least_rows):
                 running[:] = [portion]
                 layers.head(portion.rows, head)
             return {name: torch.cat(parts) for name, parts in found.items()}

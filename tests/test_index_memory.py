@@ -86,7 +86,7 @@ for share in (0.0, 0.9, 1.05):
     child = os.fork()
     if not child:
         taken = int(open("/proc/self/status").read().partition("VmSize:")[2].split()[0]) << 10
-        room = taken + int(share * needed)
+        room = taken + max(int(share * needed), 4 << 20)  # Python takes some to come that far
         resource.setrlimit(resource.RLIMIT_AS, (room, room))
         try:
             with FeatureStore(store) as opened:

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_info
 from vggfeat.errors import ProbeError
 from vggfeat.labels import as_floats, from_signs, to_signs
 from vggfeat.metrics import average_precision
+from vggfeat.norms import unit_length
 from vggfeat.probe import LinearProbe, evaluate, stratified_folds
 from vggfeat.probe import train as train_probe
 from vggfeat.probe.choosing import GRID, by_precision, by_recall, chosen, parts_of
@@ -30,7 +31,7 @@ from vggfeat.solver.deflation import Deflation
 from vggfeat.solver.factors import HELD_BYTES, Factors
 from vggfeat.solver.losses import Logistic, Multinomial, SquaredHinge
 from vggfeat.solver.newton import minimise
-from vggfeat.solver.rows import Rows, unit_length
+from vggfeat.solver.rows import Rows
 from vggfeat.solver.spaces import Features, Gram, gram
 from vggfeat.store import FeatureStore
 

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from vggfeat.atomic import atomic_file
 from vggfeat.errors import ImageError, WhiteningError
 from vggfeat.files import LARGEST_RATIO, open_regular
+from vggfeat.norms import unit_length
 
 FORMAT = "vggfeat-whitening"
 FORMAT_VERSION = 1
@@ -152,7 +153,7 @@ class Whitening:
             raise WhiteningError(
                 f"Vectors of shape {X.shape} were given; this whitening takes (n, {self.width})."
             )
-        turned = (_unit(X) - self.mean) @ self.projection
+        turned = (unit_length(X) - self.mean) @ self.projection
         lengths = np.linalg.norm(turned, axis=1, keepdims=True)
         # What is left of a mean taken off itself is rounding, of any direction.
         nonzero = lengths[:, 0] > 1e-9 * np.linalg.norm(self.projection, axis=0).max(initial=0)
@@ -247,7 +248,7 @@ def learn(
         X = X[np.isfinite(X).all(axis=1) & X.any(axis=1)]
         if not count:
             total, products = np.zeros(block.shape[1]), np.zeros((block.shape[1],) * 2)
-        X = _unit(X)
+        X = unit_length(X)
         count += len(X)
         total += X.sum(axis=0)
         products += X.T @ X
@@ -303,8 +304,3 @@ def _check_sizes(path: Path) -> None:
             # Of negative lengths, NumPy's product may be anything.
             if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > member.file_size:
                 raise ValueError(f"{member.filename} says it is of shape {shape}")
-
-
-def _unit(X: Array) -> Array:
-    scaled = X / np.abs(X).max(axis=1, keepdims=True)  # squares might overflow
-    return np.asarray(scaled / np.linalg.norm(scaled, axis=1, keepdims=True))

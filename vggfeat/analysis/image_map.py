@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vggfeat.analysis.projection import METHODS, Method, Projection, project
 from vggfeat.errors import PlotError
-from vggfeat.solver.rows import unit_length
+from vggfeat.norms import unit_length
 from vggfeat.store.targets import Targets
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import SearchError
+from vggfeat.norms import unit_length
 
 if TYPE_CHECKING:
     from vggfeat.whitening import Whitening
@@ -70,16 +71,8 @@ def comparable(X: npt.NDArray[Any], metric: Metric, whitening: Whitening | None)
         good[kept[~nonzero]] = False
         vectors, kept = vectors[nonzero], kept[nonzero]
     elif metric == "cosine":
-        vectors = unit(vectors)
+        unit_length(vectors, out=vectors)
     return Comparable(vectors, kept, np.flatnonzero(~finite), np.flatnonzero(finite & ~good))
-
-
-def unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Scale rows, none of them zero, to length 1 in place, whatever their size."""
-    largest = np.maximum(vectors.max(axis=1), -vectors.min(axis=1))
-    vectors /= largest[:, None]  # squares might overflow
-    vectors /= np.sqrt(np.einsum("nd,nd->n", vectors, vectors))[:, None]
-    return vectors
 
 
 def queries(

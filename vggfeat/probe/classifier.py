@@ -15,12 +15,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from vggfeat.errors import ProbeError
+from vggfeat.norms import unit_length
 from vggfeat.probe.choosing import Score, by_precision, by_recall, chosen, parts_of
 from vggfeat.probe.split import rarest
 from vggfeat.probe.targets import Classifier, ClassWeight, multi_label, single_label
 from vggfeat.probe.training import FINAL, Progress, Training, part_of
 from vggfeat.solver.losses import sigmoid
-from vggfeat.solver.rows import Reader, Rows, moments, unit_length
+from vggfeat.solver.rows import Reader, Rows, moments
 
 CLASSIFIERS: tuple[Classifier, ...] = ("svm", "logreg")
 """Known classifiers: a linear support vector machine, and logistic regression."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from vggfeat.solver.deflation import Deflation
 from vggfeat.solver.losses import Logistic, Loss, Multinomial, SquaredHinge
 from vggfeat.solver.newton import Solution, minimise
-from vggfeat.solver.rows import Reader, Rows, moments, unit_length
+from vggfeat.solver.rows import Reader, Rows, moments
 from vggfeat.solver.spaces import Features, Gram, Space, gram
 
 __all__ = [
@@ -31,5 +31,4 @@ __all__ = [
     "gram",
     "minimise",
     "moments",
-    "unit_length",
 ]

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.norms import unit_length
+
 Floats = npt.NDArray[np.floating[Any]]
 Positions = npt.NDArray[np.int64]
 
@@ -102,15 +104,6 @@ class Rows:
             found = unit_length(found)
         found = found.astype(dtype, copy=False)
         return found if self.unit == 1 else np.asarray(found / found.dtype.type(self.unit))
-
-
-def unit_length(X: Floats) -> Floats:
-    """Scale rows (n, d) to length 1, rows of zeros excepted; the kind of float stays."""
-    largest = np.abs(X).max(axis=1, keepdims=True, initial=0)
-    X = X / np.where(largest > 0, largest, 1)  # squares of the raw values might overflow
-    lengths = np.linalg.norm(X, axis=1, keepdims=True)
-    X /= np.where(lengths > 0, lengths, 1)
-    return X
 
 
 def moments(rows: Rows) -> tuple[npt.NDArray[np.float64], float]:

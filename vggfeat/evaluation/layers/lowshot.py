@@ -37,8 +37,8 @@ from vggfeat.evaluation.layers.knn import knn_answers
 from vggfeat.evaluation.layers.naming import naming
 from vggfeat.evaluation.layers.requested import check_memory, requested_layers
 from vggfeat.metrics import Interval, accuracy, mean_class_recall, mean_interval
+from vggfeat.norms import unit_length
 from vggfeat.probe import LinearProbe
-from vggfeat.solver.rows import unit_length
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.norms import row_norms
 from vggfeat.solver.rows import Reader
 
 Array = npt.NDArray[np.float64]
@@ -140,10 +141,7 @@ def _lengths(X: Reader, shift: Array | None) -> Array:
             vectors = np.array(X[block], np.float64)
             if shift is not None:
                 vectors -= shift
-            largest = np.abs(vectors).max(axis=1, initial=0)
-            largest[largest == 0] = 1
-            vectors /= largest[:, None]  # squares of the raw values might overflow
-            lengths[block] = largest * np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+            lengths[block] = row_norms(vectors)
     lengths[lengths == 0] = 1
     if not np.isfinite(lengths).all():
         row = int(np.flatnonzero(~np.isfinite(lengths))[0])

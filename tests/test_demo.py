@@ -6,11 +6,12 @@ import json
 import re
 import shlex
 import subprocess
-import sys
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -25,10 +26,8 @@ TARGETS = load_digits().target
 
 
 def vggfeat(*arguments: str, where: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "vggfeat", *arguments],
-        cwd=where, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    with chdir(where):
+        return cli(*arguments)
 
 
 def files(folder: Path) -> dict[str, tuple[int, int]]:

@@ -11,7 +11,9 @@ from click.core import ParameterSource
 from vggfeat.engines import AUTO, ENGINE_CHOICES, ENGINES
 from vggfeat.errors import LayerError, SourceError
 from vggfeat.extract import PRECISIONS, FeatureExtractor
+from vggfeat.layers import ARCHITECTURES
 from vggfeat.provenance import Provenance
+from vggfeat.views import COMBINATIONS, VIEWS
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore
@@ -29,6 +31,48 @@ engine_option = click.option(
     help="What runs the layers; "
     + "; ".join(f"{name}: {record.summary}" for name, record in ENGINES.items())
     + "; auto: a faster one where it can run and there are enough images.",
+)
+
+model_option = click.option(
+    "--model",
+    type=click.Choice(list(ARCHITECTURES)),
+    default=FeatureExtractor.model,
+    show_default=True,
+    help="The network.",
+)
+
+scales_option = click.option(
+    "--scales",
+    default="",
+    show_default="what the weights' own resize is: 256",
+    metavar="Q,...",
+    help="For --view dense: lengths of the image's smaller side in pixels, as in 256,384,512.",
+)
+
+combine_option = click.option(
+    "--combine",
+    type=click.Choice(COMBINATIONS),
+    default=FeatureExtractor.combine,
+    show_default=True,
+    help="How scales are combined: their mean, or a stack, one behind the other.",
+)
+
+flip_option = click.option("--flip", is_flag=True, help="Average with the mirror image.")
+
+classifier_option = click.option(
+    "--classifier",
+    type=click.Choice(["svm", "logreg"]),
+    default="svm",
+    show_default=True,
+    help="A linear SVM, as in the paper, or logistic regression.",
+)
+
+metric_option = click.option(
+    "--metric",
+    type=click.Choice(["cosine", "l2", "ip"]),
+    default="cosine",
+    show_default=True,
+    help="Cosine similarity, Euclidean distance, or inner product.",
 )
 
 device_option = click.option(
@@ -146,6 +190,17 @@ def run_options(command: Function) -> Function:
     return command
 
 
+def view_option(default: str) -> Callable[[Function], Function]:
+    """Make the option that says how images are brought to the network."""
+    return click.option(
+        "--view",
+        type=click.Choice(list(VIEWS)),
+        default=default,
+        show_default=True,
+        help="; ".join(f"{name}: {kind.summary}" for name, kind in VIEWS.items()) + ".",
+    )
+
+
 def whole_numbers(_ctx: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, ...]:
     """Read whole numbers from 1 on with commas between, as an option's callback.
 
@@ -166,6 +221,7 @@ def whole_numbers(_ctx: click.Context, _parameter: click.Parameter, text: str) -
 
 
 layers_option = click.option(
+    "--layers",
     "--layer",
     "layers",
     metavar="NAME,...",

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import WEIGHTS, device_option, precision_option
+from vggfeat.cli.choices import WEIGHTS, device_option, model_option, precision_option
 from vggfeat.cli.output import json_option, print_json, printable, table
 from vggfeat.cli.pixels import pixels_of, pixels_options
 from vggfeat.extract import Failure, FeatureExtractor
-from vggfeat.layers import ARCHITECTURES
 
 if TYPE_CHECKING:
     from vggfeat.extract.classifying import Answer
@@ -18,13 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option(
-    "--model",
-    type=click.Choice(list(ARCHITECTURES)),
-    default=FeatureExtractor.model,
-    show_default=True,
-    help="The network.",
-)
+@model_option
 @click.option(
     "--weights",
     metavar=WEIGHTS,

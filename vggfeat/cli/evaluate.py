@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vggfeat.cli.choices import WEIGHTS, refuse_given, run_options
+from vggfeat.cli.choices import WEIGHTS, classifier_option, refuse_given, run_options
 from vggfeat.cli.evaluate_retrieval import retrieval
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
 from vggfeat.cli.pixels import pixels_of, pixels_options
@@ -113,13 +113,7 @@ def _network_names(_context: click.Context, _option: click.Parameter, text: str)
     show_default=True,
     help="Where objects are marked (voc2012-action): also stack the descriptor of the box.",
 )
-@click.option(
-    "--classifier",
-    type=click.Choice(["svm", "logreg"]),
-    default="svm",
-    show_default=True,
-    help="A linear SVM, as in the paper, or logistic regression.",
-)
+@classifier_option
 @click.option(
     "--ap",
     type=click.Choice(["11-point", "all-point"]),

@@ -6,15 +6,22 @@ from typing import Any
 
 import click
 
-from vggfeat.cli.choices import WEIGHTS, run_options
+from vggfeat.cli.choices import (
+    WEIGHTS,
+    combine_option,
+    flip_option,
+    metric_option,
+    model_option,
+    run_options,
+    scales_option,
+    view_option,
+)
 from vggfeat.cli.evaluate_retrieval_text import describe
 from vggfeat.cli.output import json_option, print_json, show_progress
 from vggfeat.cli.pixels import pixels_of, pixels_options
 from vggfeat.cli.whiten import whitening_of
 from vggfeat.datasets import BENCHMARKS
-from vggfeat.layers import ARCHITECTURES
 from vggfeat.metrics.retrieval import AREAS
-from vggfeat.views import COMBINATIONS, VIEWS
 
 
 @click.command()
@@ -39,13 +46,7 @@ from vggfeat.views import COMBINATIONS, VIEWS
     help="oxford5k, paris6k: the folder of NAME_query.txt; roxford5k, rparis6k: the file "
     "gnd_NAME.pkl.  [default: found below --root]",
 )
-@click.option(
-    "--model",
-    type=click.Choice(list(ARCHITECTURES)),
-    default="vgg16",
-    show_default=True,
-    help="The network.",
-)
+@model_option
 @click.option("--weights", metavar=WEIGHTS, help="[default: imagenet; builtin for vgg16-tiny]")
 @pixels_options()
 @click.option(
@@ -55,35 +56,11 @@ from vggfeat.views import COMBINATIONS, VIEWS
     metavar="NAME[:POOL]",
     help="What describes an image.",
 )
-@click.option(
-    "--view",
-    type=click.Choice(list(VIEWS)),
-    default="dense",
-    show_default=True,
-    help="How images are brought to the network.",
-)
-@click.option(
-    "--scales",
-    default="",
-    show_default="what the weights' own resize is: 256",
-    metavar="Q,...",
-    help="For --view dense: lengths of the image's smaller side in pixels.",
-)
-@click.option(
-    "--combine",
-    type=click.Choice(COMBINATIONS),
-    default="mean",
-    show_default=True,
-    help="How scales are combined.",
-)
-@click.option("--flip", is_flag=True, help="Average mirror images in.")
-@click.option(
-    "--metric",
-    type=click.Choice(["cosine", "l2", "ip"]),
-    default="cosine",
-    show_default=True,
-    help="Cosine similarity, Euclidean distance, or inner product.",
-)
+@view_option("dense")
+@scales_option
+@combine_option
+@flip_option
+@metric_option
 @click.option(
     "--whiten",
     metavar="DIMENSION|FILE",

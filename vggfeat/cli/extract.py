@@ -9,17 +9,25 @@ from typing import Any
 
 import click
 
-from vggfeat.cli.choices import WEIGHTS, device_option, engine_option, precision_option
+from vggfeat.cli.choices import (
+    WEIGHTS,
+    combine_option,
+    device_option,
+    engine_option,
+    flip_option,
+    model_option,
+    precision_option,
+    scales_option,
+    view_option,
+)
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
 from vggfeat.cli.pixels import pixels_of, pixels_options
 from vggfeat.errors import ImageError, LayerError
 from vggfeat.extract import DTYPES, ExtractSummary, FeatureExtractor
-from vggfeat.layers import ARCHITECTURES
 from vggfeat.pooling import POOLINGS, canonical
 from vggfeat.rgb import parse_range
 from vggfeat.store import LabelReport
 from vggfeat.truncation import TRUNCATED
-from vggfeat.views import COMBINATIONS, VIEWS
 
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(FeatureExtractor)}
 _NAMED = 20  # failures named in the summary
@@ -54,13 +62,7 @@ def _value_range(_context: click.Context, _option: click.Parameter, value: str) 
 @click.command()
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.argument("store", type=click.Path(dir_okay=False))
-@click.option(
-    "--model",
-    type=click.Choice(list(ARCHITECTURES)),
-    default=DEFAULTS["model"],
-    show_default=True,
-    help="The network.",
-)
+@model_option
 @click.option(
     "--weights",
     default=DEFAULTS["weights"],
@@ -79,28 +81,10 @@ def _value_range(_context: click.Context, _option: click.Parameter, value: str) 
     help="Layers to keep, as in conv5_3:max,relu7, or all; `vggfeat layers` lists them. fc7 is "
     "the linear output, relu7 what follows the ReLU (and what Caffe calls fc7).",
 )
-@click.option(
-    "--view",
-    type=click.Choice(list(VIEWS)),
-    default=DEFAULTS["view"],
-    show_default=True,
-    help="; ".join(f"{name}: {kind.summary}" for name, kind in VIEWS.items()) + ".",
-)
-@click.option(
-    "--scales",
-    default="",
-    show_default="what the weights' own resize is: 256",
-    metavar="Q,...",
-    help="For --view dense: lengths of the image's smaller side in pixels, as in 256,384,512.",
-)
-@click.option("--flip", is_flag=True, help="Average with the mirror image.")
-@click.option(
-    "--combine",
-    type=click.Choice(COMBINATIONS),
-    default=DEFAULTS["combine"],
-    show_default=True,
-    help="What becomes of several scales: their mean, or a stack, one behind the other.",
-)
+@view_option(DEFAULTS["view"])
+@scales_option
+@flip_option
+@combine_option
 @click.option(
     "--pool",
     callback=_pooling,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vggfeat.cli.choices import layer_option, only_layer
+from vggfeat.cli.choices import layer_option, metric_option, only_layer
 from vggfeat.cli.index_info import tell
 from vggfeat.cli.output import json_option, print_json, printable, stages
 from vggfeat.cli.whiten import whitening_of
@@ -28,13 +28,7 @@ def index() -> None:
 @_store_argument
 @index_argument
 @layer_option
-@click.option(
-    "--metric",
-    type=click.Choice(["cosine", "l2", "ip"]),
-    default="cosine",
-    show_default=True,
-    help="Cosine similarity, Euclidean distance, or inner product.",
-)
+@metric_option
 @click.option(
     "--kind",
     default="auto",

@@ -57,7 +57,7 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     \b
     Example:
-      vggfeat knn photos.h5 --layer relu7
+      vggfeat knn photos.h5 --layers relu7
       vggfeat knn photos.h5 --leave-one-out -k 20 --temperature 0.07
     """
     from vggfeat.evaluation import requested_layers, score_neighbours

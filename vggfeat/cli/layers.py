@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from vggfeat.cli.choices import model_option
 from vggfeat.cli.output import json_option, print_json, table
-from vggfeat.layers import ARCHITECTURES, Architecture, Layer, architecture
+from vggfeat.layers import Architecture, Layer, architecture
 
 _HEADER = (
     *("layer", "kind", "filters", "kernel", "stride", "padding"),
@@ -14,13 +15,7 @@ _HEADER = (
 
 
 @click.command()
-@click.option(
-    "--model",
-    type=click.Choice(list(ARCHITECTURES)),
-    default="vgg16",
-    show_default=True,
-    help="The network.",
-)
+@model_option
 @click.option(
     "--size",
     type=click.IntRange(min=32),

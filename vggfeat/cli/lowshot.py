@@ -65,7 +65,7 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     \b
     Example:
-      vggfeat lowshot photos.h5 --layer pool5,relu7 --png photos-lowshot.png
+      vggfeat lowshot photos.h5 --layers pool5,relu7 --png photos-lowshot.png
     """
     from vggfeat.evaluation import low_shot, requested_layers
     from vggfeat.report import destination

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import layer_option, only_layer, root_option
+from vggfeat.cli.choices import (
+    classifier_option,
+    layer_option,
+    only_layer,
+    root_option,
+    split_options,
+)
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
 from vggfeat.cli.probe_text import describe, describe_against, describe_splits
 
@@ -37,13 +43,7 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
 @click.command()
 @click.argument("store", type=click.Path(dir_okay=False))
 @layer_option
-@click.option(
-    "--classifier",
-    type=click.Choice(["svm", "logreg"]),
-    default="svm",
-    show_default=True,
-    help="A linear SVM, as in the paper, or logistic regression.",
-)
+@classifier_option
 @click.option(
     "-C",
     "--C",
@@ -65,19 +65,7 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
     type=click.Choice(["balanced"]),
     help="Let every class count the same in training, however many images it has.",
 )
-@click.option(
-    "--test-size",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.25,
-    show_default=True,
-    help="Share of each class's images to test on.",
-)
-@click.option(
-    "--train-per-class",
-    type=click.IntRange(min=1),
-    help="Train on so many images of each class and test on all others, instead.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of splits.")
+@split_options
 @click.option(
     "--splits",
     type=click.IntRange(min=1),

@@ -12,7 +12,6 @@ from vggfeat.cli.output import json_option, print_json, printable, progress_bar,
 from vggfeat.errors import StoreError
 
 if TYPE_CHECKING:
-    from vggfeat.store import FeatureStore
     from vggfeat.store.verification import Progress
 
 _existing = click.Path(dir_okay=False)
@@ -34,10 +33,9 @@ def info(store: str, failed: bool, as_json: bool) -> None:
 
     with FeatureStore(store) as opened:
         failures = opened.failures()
-        facts = _facts(opened)
+        facts = opened.to_json()
     if as_json:
-        named = [{"path": path, "reason": reason} for path, reason in failures]
-        print_json(named if failed else facts | {"failures": named})
+        print_json(facts["failures"] if failed else facts)
     elif failed:
         if failures:
             click.echo(table(failures, ["path", "reason"]))
@@ -156,39 +154,6 @@ def export(
         print_json({"file": out, "layer": layer, "images": count})
     else:
         click.echo(f"{printable(out)}: {count:,} images.")
-
-
-def _facts(store: FeatureStore) -> dict[str, Any]:
-    layers = [
-        {
-            "layer": name,
-            "pooling": store.provenance.deciding.layers[name],
-            "shape": list(store[name].shape),
-            "dtype": store[name].dtype.name,
-            "bytes": int(store[name].nbytes),
-        }
-        for name in store.layers
-    ]
-    labels = None
-    if store.has_labels:
-        multi_label = len(store.labels.shape) == 2
-        labels = {
-            "kind": "multi-label" if multi_label else "single-label",
-            "origin": str(store.label_origin),
-            "classes": store.classes,
-        }
-    return {
-        "store": str(store.path),
-        "rows": len(store),
-        **store.counts(),
-        "left": int((~store.present).sum()),
-        "layers": layers,
-        "labels": labels,
-        "deciding": store.provenance.deciding.to_json(),
-        "happened": store.provenance.happened.to_json(),
-        "sources": [source._asdict() for source in store.sources],
-        "runs": [run.to_json() for run in store.runs],
-    }
 
 
 def _page(facts: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vggfeat.cli.choices import classifier_option, layers_option, split_options
 from vggfeat.cli.output import json_option, print_json, printable, progress_bar, store_lines, table
 
 if TYPE_CHECKING:
@@ -18,31 +19,9 @@ Alike = dict[str, set[str]]
 
 @click.command()
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "--layers",
-    metavar="NAME,...",
-    help="Score these layers only.  [default: all that the store holds]",
-)
-@click.option(
-    "--classifier",
-    type=click.Choice(["svm", "logreg"]),
-    default="svm",
-    show_default=True,
-    help="A linear SVM, as in the paper, or multinomial logistic regression.",
-)
-@click.option(
-    "--test-size",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.25,
-    show_default=True,
-    help="Share of each class's images to test on.",
-)
-@click.option(
-    "--train-per-class",
-    type=click.IntRange(min=1),
-    help="Train on so many images of each class and test on all others, instead.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of splits.")
+@layers_option
+@classifier_option
+@split_options
 @click.option(
     "-k",
     type=click.IntRange(min=1),

@@ -21,6 +21,7 @@ from vggfeat.labels import Origin, as_floats, from_signs
 from vggfeat.layers import ARCHITECTURES
 from vggfeat.provenance import Happened, Provenance
 from vggfeat.store.contents import DIGEST_BYTES, DONE, FAILED, SourcePlace, count
+from vggfeat.store.describing import describe
 from vggfeat.store.failures import reading
 from vggfeat.store.opening import (
     open_hdf5,
@@ -408,6 +409,10 @@ class FeatureStore:
         from vggfeat.store.verification import verify
 
         return verify(self, progress)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the store holds and how it was made, JSON-ready, as `vggfeat info` does."""
+        return describe(self)
 
     def _done_rows(self, rows: Sequence[int] | Rows | None) -> Rows:
         done = self.done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import random
 import shutil
@@ -48,6 +49,18 @@ def peak_bytes(call: Callable[[], Any]) -> tuple[Any, int]:
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc"
 )
+
+
+@pytest.fixture(autouse=True)
+def _log_of_a_library() -> None:
+    """Let each test begin with a log that no command before it, or in its fixtures, has set up.
+
+    The program's log goes to its own handler alone, where `caplog` sees nothing of it.
+    """
+    log = logging.getLogger("vggfeat")
+    log.handlers[:] = [one for one in log.handlers if isinstance(one, logging.NullHandler)]
+    log.setLevel(logging.NOTSET)
+    log.propagate = True
 
 
 @pytest.fixture

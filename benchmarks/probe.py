@@ -19,8 +19,12 @@ again with tol=1e-8: these are the answers that ours must have.
 20 % of the training images and refits, on VOC-2007's trainval (5,011 x 4,096) and on Caltech-101's
 (102 x 30 images, three scales stacked: 3,060 x 12,288).
 
+`--factors` does so in turns with the Cholesky factors of `vggfeat.solver.factors` and without,
+where conjugate gradients make every step.
+
     python benchmarks/probe.py
     python benchmarks/probe.py --protocol
+    python benchmarks/probe.py --factors
 """
 
 from __future__ import annotations
@@ -47,6 +51,7 @@ from vggfeat.probe.choosing import GRID, by_precision, parts_of
 from vggfeat.probe.split import rarest
 from vggfeat.probe.targets import Targets, multi_label
 from vggfeat.probe.training import Training
+from vggfeat.solver.factors import Factors
 from vggfeat.solver.rows import Rows, moments
 
 FOLDS = 3
@@ -137,8 +142,10 @@ def ours(results: Any, folder: Path) -> None:
     results.put((*seconds, before, peak(), found.mean(axis=1)))
 
 
-def protocol(results: Any, folder: Path) -> None:
+def protocol(results: Any, folder: Path, factors: bool = True) -> None:
     """Choose C on 20 % and refit: seconds, CPU seconds, peak memory."""
+    if not factors:
+        Factors.preferred = lambda _, names, __: np.zeros(len(names), bool)
     X, y = np.load(folder / "X.npy"), np.load(folder / "Y.npy")
     start, cpu = time.perf_counter(), time.process_time()
     LinearProbe().fit(X, y)
@@ -269,12 +276,22 @@ def compare(folder: Path, problem: str, rounds: int, sample: int, exact: int, se
 @click.command()
 @click.option("--problem", type=click.Choice(["voc", "caltech", "both"]), default="both")
 @click.option("--protocol", "as_paper", is_flag=True, help="Time the paper's own way instead.")
+@click.option("--factors", is_flag=True, help="As --protocol, with and without factors in turns.")
 @click.option("--rounds", default=1, show_default=True, help="Of ours; the median counts.")
 @click.option("--sample", default=2, show_default=True, help="Reference fits of each C; 0: all.")
 @click.option("--exact", default=1, show_default=True, help="Fits with tol=1e-8 of each C.")
 @click.option("--seed", default=0, show_default=True)
-def main(problem: str, as_paper: bool, rounds: int, sample: int, exact: int, seed: int) -> None:
+def main(
+    problem: str,
+    as_paper: bool,
+    factors: bool,
+    rounds: int,
+    sample: int,
+    exact: int,
+    seed: int,
+) -> None:
     """Measure the choice of C."""
+    as_paper |= factors
     for name in ("voc", "caltech") if problem == "both" else (problem,):
         with tempfile.TemporaryDirectory() as scratch:
             folder, rng = Path(scratch), np.random.default_rng(seed)
@@ -286,12 +303,16 @@ def main(problem: str, as_paper: bool, rounds: int, sample: int, exact: int, see
             if not as_paper:
                 compare(folder, name, rounds, sample, exact, seed)
                 continue
-            runs = [alone(protocol, folder) for _ in range(rounds)]
-            wall, cpu, memory = (statistics.median(run[i] for run in runs) for i in range(3))
-            click.echo(
-                f"{name}: {X.shape[0]:,} x {X.shape[1]:,}, {Y.shape[1]} classes: C chosen on 20 % "
-                f"and refitted in {wall:.1f} s ({cpu:.1f} CPU s), peak {memory:.2f} GiB"
-            )
+            ways = {True: "", False: ", without factors"} if factors else {True: ""}
+            turns = [{way: alone(protocol, folder, way) for way in ways} for _ in range(rounds)]
+            for way, told in ways.items():
+                runs = [turn[way] for turn in turns]
+                wall, cpu, memory = (statistics.median(run[i] for run in runs) for i in range(3))
+                click.echo(
+                    f"{name}: {X.shape[0]:,} x {X.shape[1]:,}, {Y.shape[1]} classes: C chosen on "
+                    f"20 % and refitted in {wall:.1f} s ({cpu:.1f} CPU s), peak {memory:.2f} GiB"
+                    f"{told}"
+                )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.extmath import softmax
 from sklearn.utils.metaestimators import available_if
@@ -20,7 +21,6 @@ from vggfeat.probe.choosing import Score, by_precision, by_recall, chosen, parts
 from vggfeat.probe.split import rarest
 from vggfeat.probe.targets import Classifier, ClassWeight, multi_label, single_label
 from vggfeat.probe.training import FINAL, Progress, Training, part_of
-from vggfeat.solver.losses import sigmoid
 from vggfeat.solver.rows import Reader, Rows, moments
 
 CLASSIFIERS: tuple[Classifier, ...] = ("svm", "logreg")
@@ -259,7 +259,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             scores = np.column_stack([-scores if svm else np.zeros_like(scores), scores])
         if svm:
             return scores
-        return np.asarray(sigmoid(scores) if self.multi_label_ else softmax(scores))
+        return np.asarray(expit(scores) if self.multi_label_ else softmax(scores))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

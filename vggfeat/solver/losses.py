@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 from sklearn.utils.extmath import softmax
 
 from vggfeat.solver.rows import Floats
@@ -82,8 +83,8 @@ class Diagonal:
 
 
 @dataclass(frozen=True, slots=True)
-class SquaredHinge:
-    """The squared hinge loss, of m columns.
+class _Columns:
+    """Losses of m columns that know nothing of each other.
 
     Attributes
     ----------
@@ -106,6 +107,15 @@ class SquaredHinge:
         """Number of columns."""
         return int(self.y.shape[1])
 
+    def take(self, groups: Groups) -> Self:
+        """Return some of the columns."""
+        return type(self)(self.y[:, groups], self.C[:, groups])
+
+
+@dataclass(frozen=True, slots=True)
+class SquaredHinge(_Columns):
+    """The squared hinge loss, of m columns."""
+
     def slope(self, f: Array) -> Array:
         """Return -2 C y max(0, 1 - y f)."""
         excess = 1 - self.y * f
@@ -116,39 +126,18 @@ class SquaredHinge:
         """Return 2 C where y f < 1, else 0."""
         return Diagonal((2 * self.C * (self.y * f < 1)).astype(dtype))
 
-    def take(self, groups: Groups) -> SquaredHinge:
-        """Return some of the columns."""
-        return SquaredHinge(self.y[:, groups], self.C[:, groups])
-
 
 @dataclass(frozen=True, slots=True)
-class Logistic:
-    """The binary logistic loss, of m columns; attributes as of :class:`SquaredHinge`."""
-
-    y: Array
-    C: Array
-
-    @property
-    def width(self) -> int:
-        """1: columns know nothing of each other."""
-        return 1
-
-    @property
-    def groups(self) -> int:
-        """Number of columns."""
-        return int(self.y.shape[1])
+class Logistic(_Columns):
+    """The binary logistic loss, of m columns."""
 
     def slope(self, f: Array) -> Array:
         """Return -C y / (1 + exp(y f))."""
-        return np.asarray(-self.C * self.y * sigmoid(-self.y * f))
+        return np.asarray(-self.C * self.y * expit(-self.y * f))
 
     def curvature(self, f: Array, dtype: np.dtype[Any]) -> Curvature:
         """Return C p (1 - p), with p = 1 / (1 + exp(-f))."""
-        return Diagonal((self.C * sigmoid(f) * sigmoid(-f)).astype(dtype))
-
-    def take(self, groups: Groups) -> Logistic:
-        """Return some of the columns."""
-        return Logistic(self.y[:, groups], self.C[:, groups])
+        return Diagonal((self.C * expit(f) * expit(-f)).astype(dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +203,3 @@ class _Coupled:
 
     def take(self, groups: Groups) -> _Coupled:
         return _Coupled(self.p[:, groups], self.C[:, groups])
-
-
-def sigmoid(f: Array) -> Array:
-    """Return 1 / (1 + exp(-f))."""
-    with np.errstate(over="ignore"):  # exp may be infinite: 1 / inf is the 0 that is meant
-        return np.asarray(1 / (1 + np.exp(-f)))

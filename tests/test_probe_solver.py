@@ -25,10 +25,9 @@ from vggfeat.probe.choosing import GRID, by_precision, by_recall, chosen, parts_
 from vggfeat.probe.split import rarest
 from vggfeat.probe.targets import multi_label, single_label
 from vggfeat.probe.training import Training
-from vggfeat.solver.cholesky import Cholesky
 from vggfeat.solver.conjugate import conjugate_gradients
 from vggfeat.solver.deflation import Deflation
-from vggfeat.solver.factors import HELD_BYTES, Factors
+from vggfeat.solver.factors import HELD_BYTES, Cholesky, Factors
 from vggfeat.solver.losses import Logistic, Multinomial, SquaredHinge
 from vggfeat.solver.newton import minimise
 from vggfeat.solver.rows import Rows

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.solver.cholesky import Cholesky
 from vggfeat.solver.conjugate import FORCING
 from vggfeat.solver.deflation import Deflation
 from vggfeat.solver.losses import Diagonal
@@ -35,6 +34,7 @@ from vggfeat.thread_pools import blas_threads, one_blas_thread
 HELD_BYTES = 256 << 20
 """Factors kept for further steps take no more than this; others are made anew each time."""
 
+_BLOCK = 96  # rows of a factor's blocks
 _MOST_CHANGED = 0.2  # share of S that may come or leave until A is factorised anew
 
 Active = npt.NDArray[np.bool_]
@@ -176,3 +176,58 @@ class _Factor:
                 half -= border @ z
         x[known] = self.cholesky.backward(half)[stays]
         return x.astype(right.dtype) if np.isfinite(x).all() else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cholesky:
+    """The lower triangular factor L of L L^T, made of blocks by products of matrices alone.
+
+    SciPy has LAPACK's routines for this, but holds Python's lock meanwhile, so that threads wait
+    for one another, and brings a BLAS of its own, whose threads and NumPy's get in each other's
+    way.
+
+    Attributes
+    ----------
+    L : ndarray of shape (s, s)
+        Above the blocks of its diagonal it is not defined.
+    inverses : list of ndarray
+        Those of the blocks of its diagonal.
+    """
+
+    L: Floats
+    inverses: list[Floats]
+
+    @classmethod
+    def of(cls, A: Floats) -> Cholesky:
+        """Factorise a symmetric matrix, which is overwritten.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            It is not positive definite in the precision it has.
+        """
+        inverses = []
+        for first in range(0, len(A), _BLOCK):
+            last = min(first + _BLOCK, len(A))
+            A[first:, first:last] -= A[first:, :first] @ A[first:last, :first].T
+            A[first:last, first:last] = np.linalg.cholesky(A[first:last, first:last])
+            inverses.append(np.linalg.inv(A[first:last, first:last]))
+            A[last:, first:last] = A[last:, first:last] @ inverses[-1].T
+        return cls(A, inverses)
+
+    def forward(self, B: Floats) -> Floats:
+        """Return X of L X = B, shape (s, m)."""
+        X = np.empty_like(B)
+        for k, first in enumerate(range(0, len(B), _BLOCK)):
+            here = slice(first, first + _BLOCK)
+            X[here] = self.inverses[k] @ (B[here] - self.L[here, :first] @ X[:first])
+        return X
+
+    def backward(self, B: Floats) -> Floats:
+        """Return X of L^T X = B, shape (s, m)."""
+        X = np.empty_like(B)
+        for k, first in reversed(list(enumerate(range(0, len(B), _BLOCK)))):
+            last = first + _BLOCK
+            rest = B[first:last] - self.L[last:, first:last].T @ X[last:]
+            X[first:last] = self.inverses[k].T @ rest
+        return X

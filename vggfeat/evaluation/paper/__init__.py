@@ -1,9 +1,9 @@
 """The protocols of Simonyan & Zisserman (arXiv 1409.1556): our number beside theirs.
 
 :func:`evaluate_dataset` (:mod:`~vggfeat.evaluation.paper.protocol`) runs them over a dataset's
-splits, by :class:`Rules` that decide a score beside the :class:`Descriptors`;
-:mod:`~vggfeat.evaluation.paper.scoring` scores one split, :mod:`~vggfeat.evaluation.paper.outcome`
-holds what comes out, with :mod:`~vggfeat.evaluation.paper.departures` from the paper;
+splits, by :class:`Rules` that decide a score beside the :class:`Descriptors`, and says where a run
+departs from the paper; :mod:`~vggfeat.evaluation.paper.scoring` scores one split,
+:mod:`~vggfeat.evaluation.paper.outcome` holds what comes out, and
 :mod:`~vggfeat.evaluation.paper.comparing` says which rows differ by more than chance.
 """
 

@@ -18,10 +18,9 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.evaluation.paper.comparing import Answers, compared
-from vggfeat.evaluation.paper.departures import departures_of
 from vggfeat.evaluation.paper.descriptors import Descriptors, Part, Positions, Selection
 from vggfeat.evaluation.paper.outcome import Evaluation, Mistake, Outcome, SplitScore, row_name
-from vggfeat.evaluation.paper.rules import Rules, metric_name, rules_of
+from vggfeat.evaluation.paper.rules import Rules, departures_of, metric_name, rules_of
 from vggfeat.evaluation.paper.scoring import (
     confusion,
     mistakes,

@@ -258,14 +258,14 @@ def test_whatever_fails_an_existing_picture_stays_as_it_was(cli, tmp_path):
     out = tmp_path / "map.png"
     out.write_bytes(b"old")
 
-    def interrupted(_done: int, _of: int) -> None:
+    def interrupted(_stage: str, _done: int, _of: int) -> None:
         raise KeyboardInterrupt
 
     with FeatureStore(store) as opened:
         found = image_map(opened, "relu7", method="pca")
         images = originals(opened.latest.source)
         with pytest.raises(KeyboardInterrupt):
-            plot_map(out, found, images=images, on_thumbnail=interrupted)
+            plot_map(out, found, images=images, progress=interrupted)
         with pytest.raises(PlotError, match="give from 800 x 700"):
             plot_map(out, found, size=(100, 100))
         for wrong, message in (("map.jpg", "no kind of picture"), ("no/map.png", "does not exist")):

@@ -509,7 +509,12 @@ def test_rows_of_a_store_are_read_as_a_classifier_takes_them(tmp_path):
 def test_progress_sums_to_the_whole(classifier, C):
     X, y = draw(60, 20, 3)
     shares: list[float] = []
-    LinearProbe(classifier, C=C, validation=3).fit(X, y, progress=shares.append)
+
+    def told(_stage: str, more: float, total: float) -> None:
+        assert total == 1
+        shares.append(more)
+
+    LinearProbe(classifier, C=C, validation=3).fit(X, y, progress=told)
     assert sum(shares) == pytest.approx(1)
     assert min(shares) > 0
 

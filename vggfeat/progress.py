@@ -1,12 +1,92 @@
-"""Progress bars: on a terminal and in a notebook, where nobody said otherwise."""
+"""How long work says how far it has come, and bars that show it.
+
+All long work takes a :class:`Progress`, a function: a server passes its own, the command line and
+notebooks that of :func:`bars`.
+"""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
+
+
+class Progress(Protocol):
+    """Told how far long work has come, by the thread that asked for it."""
+
+    def __call__(self, stage: str, more: float, total: float, /) -> object:
+        """Take note.
+
+        Parameters
+        ----------
+        stage : str
+            What is being done, for people to read; stages follow one another.
+        more : float
+            How much more of the stage is done than at the last call; 0 at its start, perhaps.
+        total : float
+            How much there is in all, as far as is known by now: rows, images, or 1 where shares of
+            the work are told.
+        """
+
+
+def silent(_stage: str, _more: float, _total: float, /) -> None:
+    """Tell nobody."""
+
+
+def part_of(progress: Progress, share: float) -> Progress:
+    """Return what a part of the work is to tell, which is such a share of the whole."""
+    return lambda stage, more, total: progress(stage, more * share, total)
+
+
+@contextmanager
+def bars(
+    unit: str, shown: Progress | bool | None = None, *, leave: bool = False, **options: Any
+) -> Iterator[Progress]:
+    """Give a progress that shows a bar a stage.
+
+    Parameters
+    ----------
+    unit : str
+        What is counted, as ``"image"``.
+    shown : bool or Progress, optional
+        As :func:`progress_bar` takes it; or what is to be told instead.
+    leave : bool
+        Whether a bar stays when its stage has ended.
+    **options
+        As tqdm takes them.
+
+    Yields
+    ------
+    Progress
+
+    Examples
+    --------
+    >>> with bars("row") as progress, FeatureStore("photos.h5") as store:   # doctest: +SKIP
+    ...     store.verify(progress)
+    """
+    if callable(shown):
+        yield shown
+        return
+    opened: dict[str, Any] = {}
+
+    def show(stage: str, more: float, total: float, /) -> None:
+        if stage not in opened:
+            for bar in opened.values():
+                bar.close()
+            opened.clear()
+            opened[stage] = progress_bar(
+                shown, desc=stage or None, unit=unit, total=total, leave=leave, **options
+            )
+        opened[stage].total = total
+        opened[stage].update(more)
+
+    try:
+        yield show
+    finally:
+        for bar in opened.values():
+            bar.close()
 
 
 def progress_bar(shown: bool | None = None, **options: Any) -> Any:
@@ -36,36 +116,3 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
-
-
-@contextmanager
-def stages(unit: str, shown: bool | None = None) -> Iterator[Callable[[str, int, int], None]]:
-    """Give a function that shows how far each stage of some work has come, a bar a stage.
-
-    Parameters
-    ----------
-    unit : str
-        What is counted, as ``"image"``.
-    shown : bool, optional
-        As :func:`progress_bar` takes it.
-
-    Yields
-    ------
-    callable
-        Takes the stage, how many more of it are done, and how many there are.
-    """
-    bars: dict[str, Any] = {}
-
-    def show(stage: str, done: int, total: int) -> None:
-        if stage not in bars:
-            for bar in bars.values():
-                bar.close()
-            bars.clear()
-            bars[stage] = progress_bar(shown, desc=stage, unit=unit, total=total, leave=False)
-        bars[stage].update(done)
-
-    try:
-        yield show
-    finally:
-        for bar in bars.values():
-            bar.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from vggfeat.analysis.projection import METHODS, Method, Projection, project
 from vggfeat.errors import PlotError
 from vggfeat.norms import unit_length
+from vggfeat.progress import Progress, silent
 from vggfeat.store.targets import Targets
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def image_map(
     method: Method = "tsne",
     seed: int = 0,
     max_images: int | None = None,
-    on_step: Callable[[str], None] | None = None,
+    progress: Progress = silent,
 ) -> ImageMap:
     """Lay the images of a store out in a plane, near where their features are alike.
 
@@ -120,8 +120,8 @@ def image_map(
         Decides the sample and every random choice of the method.
     max_images : int, optional
         At most so many images; by default 50,000 for PCA, 10,000 for t-SNE and 20,000 for UMAP.
-    on_step : callable, optional
-        Called with what is being done, before it is.
+    progress : Progress
+        Told when a step begins and ends: reading, then the method.
 
     Returns
     -------
@@ -134,7 +134,6 @@ def image_map(
     LayerError
         The store has no such layer.
     """
-    tell = on_step or (lambda _step: None)
     name = store.layer(layer)
     if method not in METHODS:
         raise PlotError(f"Unknown method {method!r}. Known methods: {', '.join(METHODS)}.")
@@ -148,7 +147,7 @@ def image_map(
         )
     most = MOST_IMAGES[method] if max_images is None else max_images
     rows = _sample(store, name, done, most, seed)
-    tell("reading")
+    progress("reading", 0, 1)
     kept, X = _unit_rows(store, name, rows)
     if not len(kept):
         raise PlotError(
@@ -160,8 +159,10 @@ def image_map(
             "%d images are left out: their features in %s are not finite.",
             len(rows) - len(kept), name,
         )  # fmt: skip
-    tell(method)
+    progress("reading", 1, 1)
+    progress(method, 0, 1)
     projection = project(X, method=method, seed=seed)
+    progress(method, 1, 1)
     labels, multi_label = label_names(store, kept)
     left_out = NotDrawn(len(store) - len(done), len(rows) - len(kept), len(done) - len(rows))
     return ImageMap(name, projection, kept, tuple(store.paths[kept]), labels, multi_label, left_out)

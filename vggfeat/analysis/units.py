@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vggfeat.analysis.image_map import label_names
 from vggfeat.errors import PlotError
+from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
     from vggfeat.store import FeatureStore
@@ -111,7 +112,7 @@ def unit_responses(
     most: int = 8,
     least: int = 4,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> UnitsReport:
     """Find the images that excite units of a layer most, and least.
 
@@ -133,8 +134,8 @@ def unit_responses(
         Images of each unit, fewer where the store has fewer.
     seed : int
         Of the order of images with equal values.
-    progress : callable, optional
-        Told the number of rows read, and of how many.
+    progress : Progress
+        Told of rows that were read.
 
     Returns
     -------
@@ -156,7 +157,11 @@ def unit_responses(
         raise PlotError(f"{most} and {least} images of each unit; give 1 and 0, or more.")
     done = np.flatnonzero(store.done).astype(np.int64)
     passes = 1 if isinstance(asked, list) else 2
-    told = _Telling(progress, passes * len(done))
+    total_rows = passes * len(done)
+
+    def told(rows: int) -> None:
+        progress("reading", rows, total_rows)
+
     if isinstance(asked, list):
         numbers = np.array(asked, np.int64)
     else:
@@ -196,27 +201,13 @@ def _asked(units: int | Sequence[int], total: int, layer: str) -> int | list[int
     return numbers
 
 
-@dataclass
-class _Telling:
-    """Counts rows over several passes."""
-
-    progress: Callable[[int, int], None] | None
-    total: int
-    read: int = 0
-
-    def more(self, rows: int) -> None:
-        self.read += rows
-        if self.progress is not None:
-            self.progress(self.read, self.total)
-
-
 def _blocks(
-    store: FeatureStore, layer: str, rows: npt.NDArray[np.int64], told: _Telling
+    store: FeatureStore, layer: str, rows: npt.NDArray[np.int64], told: Callable[[int], object]
 ) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
     """Yield finite rows and each unit's value in them: (n, C), of whole maps their maxima."""
     shape = store[layer].shape[1:]
     for numbers, block in store.blocks(layer, rows):
-        told.more(len(numbers))
+        told(len(numbers))
         finite = np.isfinite(block).all(axis=1)
         # (n, C * H * W) -> (n, C)
         values = block[finite].reshape(-1, shape[0], math.prod(shape[1:])).max(axis=2)
@@ -229,7 +220,7 @@ def _interesting(
     rows: npt.NDArray[np.int64],
     interest: Interest,
     count: int,
-    told: _Telling,
+    told: Callable[[int], object],
 ) -> npt.NDArray[np.int64]:
     """Return the numbers of the most interesting units, best first."""
     width = int(store[layer].shape[1])
@@ -264,7 +255,7 @@ def _columns(
     layer: str,
     rows: npt.NDArray[np.int64],
     units: npt.NDArray[np.int64],
-    told: _Telling,
+    told: Callable[[int], object],
 ) -> tuple[npt.NDArray[np.int64], Floats]:
     """Read the values (n, u) of some units for all rows that are finite."""
     kept, parts = [np.empty(0, np.int64)], [np.empty((0, len(units)))]

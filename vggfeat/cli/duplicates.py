@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from vggfeat.cli.choices import layer_option, only_layer, root_option
-from vggfeat.cli.output import json_option, print_json, printable, progress_bar, stages, table
+from vggfeat.cli.output import bars, json_option, print_json, printable, table
 
 if TYPE_CHECKING:
     from vggfeat.duplicates import Duplicates, Moved
     from vggfeat.index import SimilarityIndex
-    from vggfeat.index.building import Progress
+    from vggfeat.progress import Progress
     from vggfeat.sources import Originals
 
 
@@ -86,7 +86,7 @@ def duplicates(
             "--move-to asks before it moves anything, which takes a terminal and no --json. "
             "Add --yes to move without being asked."
         )
-    with stages("image") as progress:
+    with bars("image") as progress:
         index, images = _opened(where, layer, roots, progress)
         if move_to is not None:
             check_target(move_to, [images.place(source) for source in images.sources])
@@ -200,8 +200,7 @@ def _write_page(
     from vggfeat.report import deciding_facts, duplicates_page, happened_facts
 
     provenance = index.provenance
-    total = sum(len(group.images) for group in found.groups)
-    with progress_bar("Drawing", "image", total) as bar:
+    with bars("image") as progress:
         duplicates_page(
             html,
             found,
@@ -210,15 +209,15 @@ def _write_page(
             facts=deciding_facts(provenance.deciding, index.layer)
             | happened_facts(provenance.happened),
             images=images,
-            progress=bar.update,
+            progress=progress,
         )
 
 
 def _moved(found: Duplicates, target: str) -> Moved:
     from vggfeat.duplicates import move_spare
 
-    with progress_bar("Moving", "image", len(found.spare)) as bar:
-        return move_spare(found.groups, target, bar.update)
+    with bars("image") as progress:
+        return move_spare(found.groups, target, progress)
 
 
 def _tell_moved(moved: Moved, target: str) -> None:

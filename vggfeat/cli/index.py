@@ -8,7 +8,7 @@ import click
 
 from vggfeat.cli.choices import layer_option, metric_option, only_layer
 from vggfeat.cli.index_info import tell
-from vggfeat.cli.output import json_option, print_json, printable, stages
+from vggfeat.cli.output import bars, json_option, print_json, printable
 from vggfeat.cli.whiten import whitening_of
 
 index_argument = click.argument("index_path", metavar="INDEX", type=click.Path())
@@ -84,7 +84,7 @@ def build(
     from vggfeat.store import FeatureStore
 
     by = None if augment is None else Expansion.parse(augment)
-    with FeatureStore(store) as opened, stages("image") as progress:
+    with FeatureStore(store) as opened, bars("image") as progress:
         built = SimilarityIndex.build(
             opened,
             only_layer(opened, layer),
@@ -123,7 +123,7 @@ def add(index_path: str, store: str, again: bool, as_json: bool) -> None:
     from vggfeat.store import FeatureStore
 
     opened = SimilarityIndex.open(index_path)
-    with FeatureStore(store) as images, stages("image") as progress:
+    with FeatureStore(store) as images, bars("image") as progress:
         report = opened.add(images, progress, again=again)
     if as_json:
         print_json({"index": index_path, "images": len(opened)} | report.to_json())
@@ -190,7 +190,7 @@ def compact(index_path: str, as_json: bool) -> None:
     from vggfeat.index import SimilarityIndex
 
     opened = SimilarityIndex.open(index_path)
-    with stages("image") as progress:
+    with bars("image") as progress:
         count = opened.compact(progress)
     if as_json:
         print_json({"index": index_path, "dropped": count, "images": len(opened)})
@@ -229,7 +229,7 @@ def merge(
     from vggfeat.index import SimilarityIndex
 
     opened = [SimilarityIndex.open(path) for path in indexes]
-    with stages("image") as progress:
+    with bars("image") as progress:
         merged = SimilarityIndex.merge(
             opened, path=out, kind=kind, recall=recall, memory=memory, progress=progress
         )

@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from vggfeat.evaluation.layers.judged import JudgedStore
+    from vggfeat.progress import Progress
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -39,11 +40,11 @@ def store_lines(stores: Sequence[JudgedStore]) -> list[str]:
     ]
 
 
-def stages(unit: str) -> AbstractContextManager[Callable[[str, int, int], None]]:
-    """Give what shows how far each stage of some work has come."""
-    from vggfeat.progress import stages as bars
+def bars(unit: str, **options: Any) -> AbstractContextManager[Progress]:
+    """Give what shows how far each stage of some work has come, where somebody looks."""
+    from vggfeat.progress import bars as shown
 
-    return bars(unit, show_progress())
+    return shown(unit, show_progress(), **options)
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggfeat.cli.choices import only_layer
-from vggfeat.cli.output import print_json, printable, progress_bar, table
+from vggfeat.cli.output import bars, print_json, printable, table
 from vggfeat.tables import csv_line
 
 if TYPE_CHECKING:
@@ -25,16 +25,15 @@ def draw_map(
     from vggfeat.report.image_map import NAMES
     from vggfeat.store import FeatureStore
 
-    with FeatureStore(path) as store, _bar() as bar:
+    with FeatureStore(path) as store, bars("it") as progress:
         found = image_map(
             store,
             only_layer(store, layer),
             method=options["method"],
             seed=options["seed"],
             max_images=options["max_images"],
-            on_step=lambda step: bar.set_description_str(NAMES.get(step, step)),
+            progress=progress,
         )
-        bar.set_description_str("thumbnails")
         drawn = plot_map(
             out,
             found,
@@ -43,7 +42,7 @@ def draw_map(
             thumbnails=options["thumbnails"],
             size=options["size"],
             dark=dark,
-            on_thumbnail=lambda done, of: _advance(bar, done, of),
+            progress=progress,
         )
         model, source = store.provenance.deciding.model, store.latest.source
     if options["csv"]:
@@ -90,24 +89,22 @@ def draw_units(
     from vggfeat.report import originals_of, plot_units
     from vggfeat.store import FeatureStore
 
-    with FeatureStore(path) as store, _bar() as bar:
-        bar.set_description_str("reading")
+    with FeatureStore(path) as store, bars("it") as progress:
         found = unit_responses(
             store,
             only_layer(store, layer),
             list(options["unit"]) or options["units"],
             interest=options["interest"],
             seed=options["seed"],
-            progress=lambda done, of: _advance(bar, done, of),
+            progress=progress,
         )
-        bar.set_description_str("thumbnails")
         plot_units(
             out,
             found,
             images=originals_of(store, options["roots"]),
             title=_title(path, store.provenance.deciding.model, store.latest.weights),
             dark=dark,
-            on_thumbnail=lambda done, of: _advance(bar, done, of),
+            progress=progress,
         )
         model = store.provenance.deciding.model
     if as_json:
@@ -201,12 +198,3 @@ def _channels_table(drawn: list[DrawnChannel], *, maps: bool) -> str:
 
 def _title(path: str, model: str, weights: str) -> str:
     return f"{Path(path).name}, {model} with {Path(weights).name} weights"
-
-
-def _bar() -> Any:
-    return progress_bar("plot", "it", 0)
-
-
-def _advance(bar: Any, done: int, of: int) -> None:
-    bar.total = of
-    bar.update(done - bar.n)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,12 @@ from vggfeat.cli.choices import (
     root_option,
     split_options,
 )
-from vggfeat.cli.output import json_option, print_json, printable, show_progress
+from vggfeat.cli.output import bars, json_option, print_json, printable
 from vggfeat.cli.probe_text import describe, describe_against, describe_splits
 
 if TYPE_CHECKING:
     from vggfeat.probe import MultiLabelResult, ProbeResult
+    from vggfeat.progress import Progress
     from vggfeat.store import FeatureStore
 
 KINDS = {"all-point": "all", "11-point": "11-point"}
@@ -146,7 +146,7 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
             told["against"], line = _against(results[0], second, path)
             lines.append(line)
         if options["save"]:
-            with _progress(f"training {layer}") as progress:
+            with _progress() as progress:
                 saved = train(opened, layer, held_out=results[0], progress=progress, **chosen)
             saved.save(options["save"])
             told["save"] = options["save"]
@@ -169,24 +169,13 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
 def _evaluate(store: FeatureStore, layer: str, **options: Any) -> ProbeResult | MultiLabelResult:
     from vggfeat.probe import evaluate
 
-    with _progress(f"choosing C for {layer}") as progress:
+    with _progress() as progress:
         return evaluate(store, layer, progress=progress, **options)
 
 
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[float], object]]:
+def _progress() -> AbstractContextManager[Progress]:
     """Show a bar of the work's share, where it takes longer than a moment."""
-    from vggfeat.progress import progress_bar
-
-    with progress_bar(
-        show_progress(),
-        desc=what,
-        total=1,
-        bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}",
-        leave=False,
-        delay=1,
-    ) as bar:
-        yield bar.update
+    return bars("", bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}", delay=1)
 
 
 def _against(first: Any, second: Any, store: str) -> tuple[dict[str, Any], str]:

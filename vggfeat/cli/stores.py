@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from vggfeat.cli.output import json_option, print_json, printable, progress_bar, table
+from vggfeat.cli.output import bars, json_option, print_json, printable, table
 from vggfeat.errors import StoreError
-
-if TYPE_CHECKING:
-    from vggfeat.store.verification import Progress
 
 _existing = click.Path(dir_okay=False)
 
@@ -67,7 +62,7 @@ def verify(store: str, redo: bool, as_json: bool) -> None:
 
     with FeatureStore(store) as opened:
         counts = opened.counts()
-        with _bar("verify") as progress:
+        with bars("row") as progress:
             report = opened.verify(progress)
     if redo and len(report.damaged):
         reopen(store, report.damaged)
@@ -106,7 +101,7 @@ def merge(out: str, stores: tuple[str, ...], overwrite: bool, as_json: bool) -> 
     """
     from vggfeat.store import merge as merge_stores
 
-    with _bar("merge") as progress:
+    with bars("row") as progress:
         report = merge_stores(out, stores, overwrite, progress)
     if as_json:
         print_json({"store": out, **report.to_json()})
@@ -148,7 +143,7 @@ def export(
     """
     from vggfeat.store import export as export_store
 
-    with _bar("export") as progress:
+    with bars("row") as progress:
         count = export_store(store, out, layer, overwrite, progress, spreadsheet=spreadsheet)
     if as_json:
         print_json({"file": out, "layer": layer, "images": count})
@@ -216,14 +211,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Progress]:
-    with progress_bar(what, "row") as bar:
-
-        def progress(through: int, total: int) -> None:
-            bar.total = total
-            bar.update(through - bar.n)
-
-        yield progress

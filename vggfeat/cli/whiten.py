@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vggfeat.cli.choices import layer_option, only_layer
-from vggfeat.cli.output import json_option, print_json, printable, stages
+from vggfeat.cli.output import bars, json_option, print_json, printable
 
 if TYPE_CHECKING:
     from vggfeat.whitening import Whitening
@@ -37,7 +37,7 @@ def whiten(store: str, out: str, layer: str | None, dimension: int | None, as_js
     from vggfeat.index import learn_whitening
     from vggfeat.store import FeatureStore
 
-    with FeatureStore(store) as opened, stages("image") as progress:
+    with FeatureStore(store) as opened, bars("image") as progress:
         name = only_layer(opened, layer)
         learnt = learn_whitening(opened, name, dimension, progress=progress)
     learnt.save(out)

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import SearchError
+from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vggfeat.index.building import Progress
     from vggfeat.index.comparing import Integers, Vectors
     from vggfeat.index.similarity import SimilarityIndex
 
@@ -35,9 +35,6 @@ _LEAST = 1e-6  # distance that the rounding of float32 alone may make of equal v
 _BLOCK = 256  # images asked at a time
 
 Floats = npt.NDArray[np.float64]
-
-
-def _silent(_stage: str, _done: int, _total: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ class Threshold:
 
 
 def calibrated(
-    index: SimilarityIndex, share: float = SHARE, progress: Progress = _silent
+    index: SimilarityIndex, share: float = SHARE, progress: Progress = silent
 ) -> Threshold:
     """Read off an index from where on its images count as near-identical.
 
@@ -123,7 +120,7 @@ def calibrated(
 
 
 def near(
-    index: SimilarityIndex, threshold: float, most: int, progress: Progress = _silent
+    index: SimilarityIndex, threshold: float, most: int, progress: Progress = silent
 ) -> tuple[dict[int, list[int]], int]:
     """Find, for each image, the others that are near-identical to it.
 

@@ -23,13 +23,13 @@ from vggfeat.duplicates.verifying import Verification, compared
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import decode_path
 from vggfeat.images import decoded
+from vggfeat.progress import Progress, silent
 from vggfeat.sources import Originals, within
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
     from vggfeat.index import SimilarityIndex
-    from vggfeat.index.building import Progress
 
 Verdict = Literal["best", "identical", "copy", "likely"]
 
@@ -174,7 +174,7 @@ class Duplicates:
 def find_duplicates(
     index: SimilarityIndex,
     threshold: float | None = None,
-    progress: Progress = lambda _stage, _done, _total: None,
+    progress: Progress = silent,
     images: Originals | None = None,
 ) -> Duplicates:
     """Find copies: near by features, and verified by pixels.

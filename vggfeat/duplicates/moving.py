@@ -29,10 +29,11 @@ from vggfeat.duplicates.beneath import (
 )
 from vggfeat.errors import SourceError
 from vggfeat.files import decode_path, encode_path, system_reason
+from vggfeat.progress import Progress, silent
 from vggfeat.sources import within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import BinaryIO
 
     from vggfeat.duplicates.finding import Copies, Copy
@@ -112,7 +113,7 @@ def check_target(target: str | os.PathLike[str], sources: Sequence[str]) -> Path
 def move_spare(
     groups: Sequence[Copies],
     target: str | os.PathLike[str],
-    progress: Callable[[int], None] = lambda _done: None,
+    progress: Progress = silent,
 ) -> Moved:
     """Move the spare images of groups into a folder, and keep the best of each where it is.
 
@@ -130,8 +131,8 @@ def move_spare(
         See :func:`~vggfeat.duplicates.finding.find_duplicates`.
     target : path
         Made if need be.
-    progress : callable
-        Told how many more images are done.
+    progress : Progress
+        Told of images.
 
     Raises
     ------
@@ -139,6 +140,7 @@ def move_spare(
         See :func:`check_target`; or the folder cannot be written.
     """
     folder = check_target(target, [one.source for group in groups for one in group.spare])
+    spare = sum(len(group.spare) for group in groups)
     moved: list[tuple[str, str]] = []
     left: list[tuple[str, str]] = []
     try:
@@ -151,7 +153,7 @@ def move_spare(
                         moved.append(move(one, group.images[0]))
                     except _Stays as reason:
                         left.append((one.path, str(reason)))
-                    progress(1)
+                    progress("moving", 1, spare)
     except OSError as error:
         raise SourceError(
             f"Moving to {target} ended after {len(moved):,} images: {system_reason(error)}. "

@@ -21,6 +21,7 @@ from vggfeat.extract.storing import open_entry, open_run
 from vggfeat.extract.stream import Batch, Failure, Item, Load, drain, stream
 from vggfeat.images import as_image, decoded
 from vggfeat.pipeline import usable_cores
+from vggfeat.progress import Progress
 from vggfeat.provenance import Happened, now, versions
 from vggfeat.sources import Entry, Source, open_source
 
@@ -272,7 +273,7 @@ class FeatureExtractor(Settings):
         retry_failed: bool = False,
         prune: bool = False,
         partial: bool = False,
-        progress: bool | None = None,
+        progress: Progress | bool | None = None,
     ) -> ExtractSummary:
         """Extract features of a source of images into a store, going on where a run stopped.
 
@@ -300,8 +301,9 @@ class FeatureExtractor(Settings):
             Remove rows whose images are no longer in the source, for good.
         partial : bool
             The source is part of what the store is made of: other rows stay as they are.
-        progress : bool, optional
-            Show a bar on stderr; by default only on a terminal.
+        progress : bool or Progress, optional
+            Show a bar on stderr or in a notebook; by default only where somebody looks. Or what is
+            told of images instead.
 
         Returns
         -------

@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial as partial_
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,7 +21,7 @@ from vggfeat.files import IMAGE_EXTENSIONS
 from vggfeat.images import Reading, Tally, decoded
 from vggfeat.labels import Wanted, class_name
 from vggfeat.pipeline import Background, prefetch
-from vggfeat.progress import progress_bar
+from vggfeat.progress import Progress, bars
 from vggfeat.provenance import Deciding, Happened
 from vggfeat.sources import (
     LISTS,
@@ -54,7 +53,7 @@ def open_run(
     retry_failed: bool,
     prune: bool,
     partial: bool,
-    progress: bool | None,
+    progress: Progress | bool | None,
 ) -> Iterator[StoreRun]:
     """Bring a store up to its source, and give what is still to be computed.
 
@@ -126,7 +125,7 @@ class StoreRun:
         reading: Reading,
         *,
         stop: bool,
-        progress: bool | None,
+        progress: Progress | bool | None,
     ) -> None:
         self.rows: list[int] = writer.pending().tolist()
         self._writer, self._images, self._reading = writer, images, reading
@@ -152,10 +151,16 @@ class StoreRun:
         """Give the rows' sink: they are written by a thread, while a bar shows how many."""
         started = time.perf_counter()
         with (
-            progress_bar(self._progress, total=len(self.rows), unit="img") as bar,
+            bars("img", self._progress, leave=True) as progress,
             Background() as background,
         ):
-            yield _RowSink(self._save, self._fail, background, bar)
+            progress("", 0, len(self.rows))
+            yield _RowSink(
+                self._save,
+                self._fail,
+                background,
+                lambda count: progress("", count, len(self.rows)),
+            )
         self._seconds = time.perf_counter() - started
 
     def summary(self) -> ExtractSummary:
@@ -207,15 +212,15 @@ class _RowSink:
     save: Callable[[Batch[int]], None]
     note: Callable[[Failure[int]], None]
     background: Background
-    bar: Any
+    done: Callable[[int], object]
 
     def write(self, batch: Batch[int]) -> None:
         self.background.put(partial_(self.save, batch))
-        self.bar.update(len(batch.items))
+        self.done(len(batch.items))
 
     def fail(self, failure: Failure[int]) -> None:
         self.background.put(partial_(self.note, failure))
-        self.bar.update()
+        self.done(1)
 
 
 @contextmanager
@@ -249,7 +254,7 @@ def open_entry(
 
 
 def _look(
-    images: Source, workers: int, progress: bool | None, entries: Sequence[Entry]
+    images: Source, workers: int, progress: Progress | bool | None, entries: Sequence[Entry]
 ) -> list[Entry | None]:
     """Read images whose size and times do not say whether they are as they were."""
     if not entries:
@@ -257,16 +262,14 @@ def _look(
     _log.info("Reading %d images to see whether they have changed.", len(entries))
     found: list[Entry | None] = []
     with (
-        progress_bar(
-            progress, total=len(entries), desc="comparing", unit="img", leave=False, delay=1
-        ) as bar,
+        bars("img", progress, delay=1) as told,
         closing(
             prefetch(partial_(look, images), entries, workers=workers, ahead=4 * workers)
         ) as results,
     ):
         for seen in results:
             found.append(seen)
-            bar.update()
+            told("comparing", 1, len(entries))
     return found
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vggfeat.index import structures
-from vggfeat.index.building import Built, Progress, construct
+from vggfeat.index.building import Built, construct
 from vggfeat.index.expansion import Expansion, expanded
 from vggfeat.index.feeds import ChangedFeed
 from vggfeat.index.searching import Searcher
 from vggfeat.index.vectors import opened
+from vggfeat.progress import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,6 +17,7 @@ from vggfeat.index.settings import Files, Settings
 from vggfeat.index.structures import FLAT
 from vggfeat.index.tuning import QUERIES, Truth, tune
 from vggfeat.index.vectors import VectorWriter, opened
+from vggfeat.progress import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from vggfeat.index.comparing import Integers, Metric, Vectors
     from vggfeat.index.feeds import Feed
     from vggfeat.index.kinds import Plan
-
-Progress = Callable[[str, int, int], None]
-"""Told the stage, how much of it is done, and how much there is."""
 
 _HELD = 20  # fewer held-out queries would measure nothing: such structures search everything
 _EVERYTHING = 1 << 20
@@ -80,7 +78,7 @@ def construct(
     recall : float
         To tune the search for.
     progress : callable
-        See :data:`Progress`.
+        See :class:`vggfeat.progress.Progress`.
     seed : int
         Of the choice of held-out vectors and of the sample to train on.
     """

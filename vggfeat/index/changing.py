@@ -13,7 +13,7 @@ import numpy as np
 from vggfeat.errors import SearchError
 from vggfeat.index import structures
 from vggfeat.index.answers import AddReport
-from vggfeat.index.building import Progress, append, fill, flat
+from vggfeat.index.building import append, fill, flat
 from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.excluded import Excluded
 from vggfeat.index.feeds import KeptFeed, StoreFeed, among
@@ -23,6 +23,7 @@ from vggfeat.index.places import taken_up
 from vggfeat.index.rows import name_of, sources_of
 from vggfeat.index.settings import LeftOut
 from vggfeat.index.vectors import check, opened
+from vggfeat.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from vggfeat import whitening as whitenings
 from vggfeat.errors import SearchError, StoreMismatchError, WhiteningError
 from vggfeat.index import augmenting
 from vggfeat.index.answers import IndexInfo
-from vggfeat.index.building import Built, Progress, construct
+from vggfeat.index.building import Built, construct
 from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.comparing import METRICS, Metric, Vectors
 from vggfeat.index.excluded import Excluded
@@ -25,6 +25,7 @@ from vggfeat.index.named_files import open_plain
 from vggfeat.index.rows import name_of, sources_of
 from vggfeat.index.settings import LeftOut
 from vggfeat.index.structures import FLAT
+from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -188,7 +189,7 @@ def learn_whitening(
     layer: str,
     dimension: int | None = None,
     *,
-    progress: Progress = lambda *_: None,
+    progress: Progress = silent,
 ) -> Whitening:
     """Learn a whitening from a layer of a store, for indexes of features made alike.
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self
 from vggfeat.index import changing, making
 from vggfeat.index.answers import AddReport
 from vggfeat.index.asking import IndexSearch
-from vggfeat.index.building import Progress
 from vggfeat.index.kinds import MEMORY, RECALL
+from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
     import os
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from vggfeat.index.expansion import Expansion
     from vggfeat.store import FeatureStore
     from vggfeat.whitening import Whitening
-
-
-def _silent(_stage: str, _done: int, _total: int) -> None: ...
 
 
 class SimilarityIndex(IndexSearch):
@@ -62,7 +59,7 @@ class SimilarityIndex(IndexSearch):
         recall: float = RECALL,
         whitening: Whitening | int | None = None,
         augment: Expansion | None = None,
-        progress: Progress = _silent,
+        progress: Progress = silent,
     ) -> Self:
         """Index the rows of a store that are done, reading them block by block.
 
@@ -125,7 +122,7 @@ class SimilarityIndex(IndexSearch):
         kind: str | None = None,
         memory: str | int = MEMORY,
         recall: float | None = None,
-        progress: Progress = _silent,
+        progress: Progress = silent,
     ) -> Self:
         """Unite indexes that were made alike into a new one.
 
@@ -175,7 +172,7 @@ class SimilarityIndex(IndexSearch):
         making.copy(self.place, self.catalogue, path)
 
     def add(
-        self, store: FeatureStore, progress: Progress = _silent, *, again: bool = False
+        self, store: FeatureStore, progress: Progress = silent, *, again: bool = False
     ) -> AddReport:
         """Add the images of a store that are not in the index, or that have changed since.
 
@@ -217,7 +214,7 @@ class SimilarityIndex(IndexSearch):
         self._use(catalogue)
         return count
 
-    def compact(self, progress: Progress = _silent) -> int:
+    def compact(self, progress: Progress = silent) -> int:
         """Drop the vectors of removed images from the files; return how many there were."""
         catalogue, count = changing.compact(self.place, progress)
         self._use(catalogue)

@@ -13,7 +13,8 @@ from vggfeat.errors import ProbeError
 from vggfeat.metrics import average_precision, mean_class_recall
 from vggfeat.probe.split import stratified_folds, stratified_split
 from vggfeat.probe.targets import Targets
-from vggfeat.probe.training import Progress, Training
+from vggfeat.probe.training import Training
+from vggfeat.progress import Progress, silent
 from vggfeat.solver.rows import Positions
 
 Array = npt.NDArray[np.float64]
@@ -28,9 +29,7 @@ equally good ones that nearest to 1 wins, the smaller of two."""
 _log = logging.getLogger(__name__)
 
 
-def chosen(
-    training: Training, parts: Parts, score: Score, progress: Progress | None = None
-) -> Array:
+def chosen(training: Training, parts: Parts, score: Score, progress: Progress = silent) -> Array:
     """Return the best value of C, or one a column.
 
     Parameters
@@ -40,7 +39,7 @@ def chosen(
         Training and held-out rows. Where none is held out that of :data:`GRID`'s 1 is taken.
     score : callable
         As for :meth:`Training.choose`; NaN where it cannot be told.
-    progress : callable, optional
+    progress : Progress
         As there.
 
     Returns
@@ -50,8 +49,7 @@ def chosen(
     order = np.argsort([round(abs(np.log10(c)), 6) for c in GRID], kind="stable")
     values = np.array(GRID) / training.spread
     if not any(len(held_out) for _, held_out in parts):
-        if progress is not None:
-            progress(1)
+        progress("training", 1, 1)
         first = values[order[0]]
         _log.info("One row a class: none can be held out to choose C; %.4g is taken.", first)
         return np.asarray(first)

@@ -20,7 +20,8 @@ from vggfeat.norms import unit_length
 from vggfeat.probe.choosing import Score, by_precision, by_recall, chosen, parts_of
 from vggfeat.probe.split import rarest
 from vggfeat.probe.targets import Classifier, ClassWeight, multi_label, single_label
-from vggfeat.probe.training import FINAL, Progress, Training, part_of
+from vggfeat.probe.training import FINAL, Training
+from vggfeat.progress import Progress, part_of, silent
 from vggfeat.solver.rows import Reader, Rows, moments
 
 CLASSIFIERS: tuple[Classifier, ...] = ("svm", "logreg")
@@ -139,7 +140,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         y: npt.ArrayLike,
         *,
         name: str | None = None,
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> Self:
         """Choose `C` where it is not given, then train on all rows.
 
@@ -153,7 +154,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             with both present and absent rows.
         name : str, optional
             What warnings call these features, such as their layer.
-        progress : callable, optional
+        progress : Progress
             Called with the share of the work that was done since the last call; the shares sum
             to 1.
 
@@ -183,7 +184,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         y: npt.ArrayLike,
         *,
         name: str | None = None,
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> Self:
         """Train as :meth:`fit` does, on rows that need not fit into memory.
 
@@ -280,7 +281,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         rows: Rows,
         y: npt.NDArray[Any],
         name: str | None,
-        progress: Progress | None,
+        progress: Progress,
     ) -> Self:
         self.multi_label_ = y.ndim == 2 and y.shape[1] > 1
         if self.multi_label_:

@@ -29,7 +29,7 @@ from vggfeat.probe.labelled import Labelled
 from vggfeat.probe.results import MultiLabelResult, ProbeResult
 from vggfeat.probe.scoring import learn
 from vggfeat.probe.targets import Classifier, boundary
-from vggfeat.probe.training import Progress
+from vggfeat.progress import Progress, silent
 from vggfeat.provenance import Deciding, Provenance
 from vggfeat.store.failures import writing
 from vggfeat.store.locking import WriterLock
@@ -281,7 +281,7 @@ def train(
     max_iter: int = 100,
     held_out: ProbeResult | MultiLabelResult | None = None,
     memory: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> SavedProbe:
     """Train a classifier on all of a store's labelled images, to be kept and applied.
 

@@ -16,7 +16,7 @@ from vggfeat.probe.reading import StoreRows
 from vggfeat.probe.results import MultiLabelResult, Prediction, ProbeResult
 from vggfeat.probe.split import stratified_split
 from vggfeat.probe.targets import Classifier
-from vggfeat.probe.training import Progress
+from vggfeat.progress import Progress, silent
 from vggfeat.solver.rows import Rows
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def evaluate(
     max_iter: int = 100,
     ap: Kind = "all",
     memory: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> ProbeResult | MultiLabelResult:
     """Train a linear classifier on part of a store's labelled images and test it on the others.
 
@@ -74,7 +74,7 @@ def evaluate(
     memory : int, optional
         Bytes that training may take for features; half of what is free by default. Where they
         are more, they are read block by block, again and again; the result is the same.
-    progress : callable, optional
+    progress : Progress
         See :meth:`LinearProbe.fit`.
 
     Returns
@@ -130,7 +130,7 @@ def learn(
     store: FeatureStore,
     positions: npt.NDArray[np.int64],
     memory: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> None:
     """Train on some rows of a store, in memory or, where they do not fit, block by block.
 

@@ -19,7 +19,7 @@ In short: rows + Gram + so many blocks, since the last three are small where n a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,13 @@ import numpy.typing as npt
 
 from vggfeat.malloc import keep_freed_blocks
 from vggfeat.probe.targets import Classifier, Targets
+from vggfeat.progress import Progress, part_of, silent
 from vggfeat.solver.deflation import Deflation
 from vggfeat.solver.newton import Solution, minimise
 from vggfeat.solver.rows import Positions, Rows, moments
 from vggfeat.solver.spaces import Features, Gram, Space, gram
 
 Array = npt.NDArray[np.float64]
-Progress = Callable[[float], object]
 """Called with the share of the work that was done since the last call."""
 
 Stage = tuple[Array, float]
@@ -86,7 +86,7 @@ class Training:
         grid: Array,
         parts: Sequence[tuple[Positions, Positions]],
         score: Any,
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> Any:
         """Score values of C on held-out rows.
 
@@ -99,8 +99,8 @@ class Training:
         score : callable
             ``score(rows, f)`` scores decision values `f` of held-out `rows`: a number, or an
             array of one a column.
-        progress : callable, optional
-            Told the share of the work that is done.
+        progress : Progress
+            Told shares of the work.
 
         Returns
         -------
@@ -116,14 +116,14 @@ class Training:
             found.append([score(held_out, self._scores(space, held_out, s.V)) for s in solutions])
         return np.mean(found, axis=0)
 
-    def fit(self, C: Array, progress: Progress | None = None) -> tuple[Array, Array, Solution]:
+    def fit(self, C: Array, progress: Progress = silent) -> tuple[Array, Array, Solution]:
         """Train on all rows.
 
         Parameters
         ----------
         C : ndarray of shape (groups,)
-        progress : callable, optional
-            Told the share of the work that is done.
+        progress : Progress
+            Told shares of the work.
 
         Returns
         -------
@@ -144,7 +144,7 @@ class Training:
         space: Space,
         rows: Positions,
         stages: Sequence[Stage],
-        progress: Progress | None,
+        progress: Progress,
     ) -> list[Solution]:
         """Return the solutions for rising values of C, each from the one before."""
         deflation = Deflation(space, self.seed)
@@ -161,8 +161,7 @@ class Training:
             )
             _log.debug("C up to %.3g: %d Newton steps", C.max(), solution.steps)
             found.append(solution)
-            if progress is not None:
-                progress(1 / len(stages))
+            progress("training", 1 / len(stages), 1)
         return found
 
     def _space(self, rows: Positions, largest_C: float) -> Space:
@@ -196,8 +195,3 @@ class Training:
         for where, block in self.rows.blocks():
             total += V[where].T @ block
         return np.asarray(total)
-
-
-def part_of(progress: Progress | None, share: float) -> Progress | None:
-    """Return what to call with shares of a part of the work, itself a share of the whole."""
-    return None if progress is None else lambda done: progress(done * share)

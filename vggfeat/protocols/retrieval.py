@@ -13,7 +13,7 @@ from vggfeat.datasets import open_benchmark
 from vggfeat.errors import LayerError
 from vggfeat.evaluation import RetrievalEvaluation
 from vggfeat.extract import FeatureExtractor
-from vggfeat.progress import stages
+from vggfeat.progress import bars
 from vggfeat.protocols.keeping import STORES, RunOptions, kept_store
 from vggfeat.store import FeatureStore
 
@@ -134,7 +134,7 @@ def evaluate_retrieval(
             augment=augment,
             expand=expand,
             area=ap,
-            progress=opening.enter_context(stages("image", progress)),
+            progress=opening.enter_context(bars("image", progress)),
         )
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vggfeat.progress import Progress, silent
 from vggfeat.report.facts import Facts
 from vggfeat.report.page import write_page
 from vggfeat.report.search import METRICS
@@ -33,7 +34,7 @@ def duplicates_page(
     explanation: str,
     facts: Facts | None = None,
     images: Originals | None = None,
-    progress: Callable[[int], None] = lambda _done: None,
+    progress: Progress = silent,
 ) -> Path:
     """Write the page of copies, each beside the image to keep.
 
@@ -51,8 +52,8 @@ def duplicates_page(
         What decides the scores, see :func:`~vggfeat.report.deciding_facts`.
     images : Originals, optional
         Opens them, as it did for `found`.
-    progress : callable
-        Told how many more images have their thumbnails.
+    progress : Progress
+        Told of thumbnails.
 
     Returns
     -------
@@ -64,7 +65,10 @@ def duplicates_page(
     return write_page(
         path,
         "duplicates.html",
-        groups=[_group_view(group, images, side, progress) for group in found.groups],
+        groups=[
+            _group_view(group, images, side, lambda: progress("drawing", 1, total))
+            for group in found.groups
+        ],
         name=name,
         images=found.images,
         copies=found.count("identical", "copy"),
@@ -90,9 +94,9 @@ def size_text(count: int) -> str:
 
 
 def _group_view(
-    group: Copies, images: Originals | None, side: int, progress: Callable[[int], None]
+    group: Copies, images: Originals | None, side: int, drawn: Callable[[], object]
 ) -> dict[str, Any]:
-    view = partial(_image_view, images=images, side=side, progress=progress)
+    view = partial(_image_view, images=images, side=side, drawn=drawn)
     best, *others = (view(one) for one in group.images)
     return {
         "best": best,
@@ -103,15 +107,15 @@ def _group_view(
 
 
 def _image_view(
-    one: Copy, images: Originals | None, side: int, progress: Callable[[int], None]
+    one: Copy, images: Originals | None, side: int, drawn: Callable[[], object]
 ) -> dict[str, Any]:
     file = one.file
     shown = original(images or Originals([one.source]), one.source, one.path)
-    drawn = None if file.problem else picture(shown, side)
-    progress(1)
+    small = None if file.problem else picture(shown, side)
+    drawn()
     return {
         "path": one.path,
-        "picture": None if drawn is None or drawn.missing else drawn,
+        "picture": None if small is None or small.missing else small,
         "score": f"{one.score:.4f}",
         "verdict": one.verdict,
         "spare": one.spare,

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from vggfeat.errors import PlotError
+from vggfeat.progress import Progress, silent
 from vggfeat.report.canvas import DENSITY, LARGEST, Canvas, picture_destination
 from vggfeat.report.colouring import Group, groups
 from vggfeat.report.placing import Places
@@ -79,7 +80,7 @@ def plot_map(
     thumbnails: int = 300,
     size: tuple[int, int] = (2400, 1800),
     dark: bool = False,
-    on_thumbnail: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> DrawnMap:
     """Draw a map of images.
 
@@ -104,8 +105,8 @@ def plot_map(
         Width and height in pixels, at least 800 x 700; more leaves room for more thumbnails.
     dark : bool
         Light on dark instead of dark on light.
-    on_thumbnail : callable, optional
-        Told how many thumbnails were read, and of how many.
+    progress : Progress
+        Told of thumbnails.
 
     Returns
     -------
@@ -130,7 +131,7 @@ def plot_map(
     order = np.random.default_rng(image_map.projection.seed).permutation(len(points))
     small, unreadable = _thumbnails(
         points, order.tolist(), [images(name) for name in image_map.paths], thumbnails,
-        on_thumbnail or (lambda _done, _of: None),
+        progress,
     )  # fmt: skip
     _dots(canvas, points, shared, set(small))
     _frames(canvas, points, shared, small)
@@ -200,7 +201,7 @@ def _thumbnails(
     order: Sequence[int],
     sources: Sequence[ImageSource],
     most: int,
-    tell: Callable[[int, int], None],
+    progress: Progress,
 ) -> tuple[dict[int, Image.Image], int]:
     """Read thumbnails of images that have room; return them, and how many could not be read."""
     places = Places(points, _THUMBNAIL + 2 * _FRAME + _GAP)
@@ -219,7 +220,7 @@ def _thumbnails(
                     places.give_back(number)
                 else:
                     small[number] = read
-                tell(len(small), total)
+                progress("thumbnails", int(read is not None), total)
             tried = set(taken)
             waiting = [number for number in waiting if number not in tried]
             if len(small) - before == len(taken):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from vggfeat.errors import PlotError
+from vggfeat.progress import Progress, silent
 from vggfeat.report.canvas import DENSITY, LARGEST, Canvas, picture_destination
 from vggfeat.report.colour_scale import written
 from vggfeat.report.text import percent
@@ -39,7 +40,7 @@ def plot_units(
     images: Callable[[str], ImageSource] = lambda _path: None,
     title: str = "",
     dark: bool = False,
-    on_thumbnail: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> Path:
     """Draw the images that excite units most beside those that excite them least.
 
@@ -59,8 +60,8 @@ def plot_units(
         The heading, such as the store's name.
     dark : bool
         Light on dark instead of dark on light.
-    on_thumbnail : callable, optional
-        Told how many thumbnails were read, and of how many.
+    progress : Progress
+        Told of thumbnails.
 
     Returns
     -------
@@ -87,7 +88,7 @@ def plot_units(
             f"{LARGEST:,} pixels to a side, fit."
         )
     canvas = Canvas(width, height, dark=dark)
-    small = _thumbnails(report, images, on_thumbnail or (lambda _done, _of: None))
+    small = _thumbnails(report, images, progress)
     left = _EDGE + _NAMES
     _heading(canvas, report, title)
     canvas.text(left, _HEAD - 14, "responds most to", size=13, weight="bold")
@@ -159,14 +160,14 @@ def _tiles(
 
 
 def _thumbnails(
-    report: UnitsReport, images: Callable[[str], ImageSource], tell: Callable[[int, int], None]
+    report: UnitsReport, images: Callable[[str], ImageSource], progress: Progress
 ) -> dict[str, Image.Image]:
     paths = {one.path: None for unit in report.units for one in (*unit.most, *unit.least)}
     small = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         for path, image in zip(paths, pool.map(_read, map(images, paths)), strict=True):
             small[path] = image
-            tell(len(small), len(paths))
+            progress("thumbnails", 1, len(paths))
     return small
 
 

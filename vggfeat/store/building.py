@@ -19,7 +19,7 @@ from vggfeat.store.replacing import replacing
 from vggfeat.store.rows import BLOCK_BYTES, RowFile, runs_of
 
 Rows = npt.NDArray[np.int64]
-Copied = Callable[[int], None]
+Copied = Callable[[int], object]
 
 
 def build(

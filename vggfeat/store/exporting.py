@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreError
+from vggfeat.progress import Progress, silent
 from vggfeat.store.failures import reading, writing
 from vggfeat.store.locking import WriterLock
 from vggfeat.store.reader import FeatureStore
 from vggfeat.store.replacing import destination, replacing
 from vggfeat.store.targets import Targets
-from vggfeat.store.verification import Progress
 from vggfeat.tables import csv_line
 
 Rows = npt.NDArray[np.int64]
@@ -35,7 +35,7 @@ class _Job:
     layer: str
     rows: Rows
     targets: Targets | None
-    progress: Progress | None
+    progress: Progress
     spreadsheet: bool = False
 
     @property
@@ -48,12 +48,9 @@ class _Job:
         return dtype
 
     def blocks(self) -> Any:
-        through = 0
         for rows, features in self.store.blocks(self.layer, self.rows):
             yield rows, features
-            through += len(rows)
-            if self.progress is not None:
-                self.progress(through, len(self.rows))
+            self.progress("exporting", len(rows), len(self.rows))
 
     def names(self, row: int) -> tuple[str, ...]:
         return self.targets.names(row) if self.targets is not None else ()
@@ -69,7 +66,7 @@ def export(
     out: str | os.PathLike[str],
     layer: str,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     *,
     spreadsheet: bool = False,
 ) -> int:
@@ -148,7 +145,7 @@ def paths_beside(out: str | os.PathLike[str]) -> Path:
     return Path(out).with_suffix(".paths.csv")
 
 
-def _job(store: FeatureStore, layer: str, progress: Progress | None, spreadsheet: bool) -> _Job:
+def _job(store: FeatureStore, layer: str, progress: Progress, spreadsheet: bool) -> _Job:
     name = store.layer(layer)
     rows = np.flatnonzero(store.done).astype(np.int64)
     if not len(rows):

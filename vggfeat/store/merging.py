@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreError, StoreMismatchError
+from vggfeat.progress import Progress, silent
 from vggfeat.provenance import NEVER
 from vggfeat.store.building import build
 from vggfeat.store.contents import DONE, PENDING, Contents
@@ -21,7 +22,6 @@ from vggfeat.store.opening import open_hdf5, read_contents
 from vggfeat.store.reader import FeatureStore
 from vggfeat.store.replacing import destination
 from vggfeat.store.targets import Targets, unite
-from vggfeat.store.verification import Progress
 
 Rows = npt.NDArray[np.int64]
 _log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def merge(
     out: str | os.PathLike[str],
     stores: Sequence[str | os.PathLike[str]],
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> MergeReport:
     """Put the rows of several stores into a new one.
 
@@ -69,8 +69,8 @@ def merge(
         Stores with equal deciding values.
     overwrite : bool
         Replace a store at `out`.
-    progress : callable, optional
-        Told the number of copied rows, times layers, and of how many.
+    progress : Progress
+        Told of copied rows, layer by layer.
 
     Raises
     ------
@@ -95,14 +95,7 @@ def merge(
         contents = _unite(read, origin, row_there)
         done = contents.status == DONE
         copies = [(origin == i) & done for i in range(len(parts))]
-        total, through = int(done.sum()) * len(contents.shapes), 0
-
-        def copied(count: int) -> None:
-            nonlocal through
-            through += count
-            if progress is not None:
-                progress(through, total)
-
+        total = int(done.sum()) * len(contents.shapes)
         build(
             lock.path,
             contents,
@@ -112,7 +105,7 @@ def merge(
                 for part, mask in zip(parts, copies, strict=True)
                 if mask.any()
             ],
-            copied,
+            lambda count: progress("merging", count, total),
         )
         duplicates = sum(len(each.paths) for each in read) - len(contents.paths)
     if duplicates:

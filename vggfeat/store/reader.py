@@ -19,6 +19,7 @@ from vggfeat import hdf5
 from vggfeat.errors import LayerError, StoreError
 from vggfeat.labels import Origin, as_floats, from_signs
 from vggfeat.layers import ARCHITECTURES
+from vggfeat.progress import Progress, silent
 from vggfeat.provenance import Happened, Provenance
 from vggfeat.store.contents import DIGEST_BYTES, DONE, FAILED, SourcePlace, count
 from vggfeat.store.describing import describe
@@ -33,7 +34,7 @@ from vggfeat.store.opening import (
 from vggfeat.store.vectors import read_rows
 
 if TYPE_CHECKING:
-    from vggfeat.store.verification import Progress, VerifyReport
+    from vggfeat.store.verification import VerifyReport
 
 Rows = npt.NDArray[np.int64]
 _BLOCK_BYTES = 64 << 20
@@ -404,7 +405,7 @@ class FeatureStore:
         rows, X = self.matrix(layer, np.flatnonzero(self.done & known))
         return X, labels[rows].astype(np.int64) if labels.ndim == 1 else as_floats(labels[rows])
 
-    def verify(self, progress: Progress | None = None) -> VerifyReport:
+    def verify(self, progress: Progress = silent) -> VerifyReport:
         """Read everything again and compare it with the checksums; see :func:`verify`."""
         from vggfeat.store.verification import verify
 

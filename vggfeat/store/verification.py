@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.progress import Progress, silent
 from vggfeat.store.contents import DONE, FAILED, STATUSES
 from vggfeat.store.failures import reading
 from vggfeat.store.rows import BLOCK_BYTES, runs_of
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from vggfeat.store.reader import FeatureStore
 
 Rows = npt.NDArray[np.int64]
-Progress = Callable[[int, int], None]
 """Called now and then with how many rows are through, and of how many."""
 
 
@@ -89,15 +89,15 @@ def checksums(features: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
     return np.array([zlib.crc32(row) for row in little], dtype="<u4")
 
 
-def verify(store: FeatureStore, progress: Progress | None = None) -> VerifyReport:
+def verify(store: FeatureStore, progress: Progress = silent) -> VerifyReport:
     """Compare every done row with its checksum, and look for what the format forbids.
 
     Parameters
     ----------
     store : FeatureStore
         Opened store; it is read in blocks of a few MiB.
-    progress : callable, optional
-        Told after each block.
+    progress : Progress
+        Told of rows, layer by layer.
     """
     paths, status = store.paths, store.status
     found: list[tuple[int, Problem]] = []
@@ -115,15 +115,13 @@ def verify(store: FeatureStore, progress: Progress | None = None) -> VerifyRepor
     if store.has_labels:
         found += _wrong_targets(store)
     done = np.flatnonzero(status == DONE).astype(np.int64)
-    total, through, damaged = len(store.layers) * len(done), 0, set()
+    total, damaged = len(store.layers) * len(done), set()
     for layer in store.layers:
         for rows, features, sums in _blocks(store, layer, done):
             for row, problem in _wrong_rows(rows, features, sums):
                 found.append((row, Problem(paths[row], layer, problem)))
                 damaged.add(row)
-            through += len(rows)
-            if progress is not None:
-                progress(through, total)
+            progress("verifying", len(rows), total)
     found.sort(key=lambda entry: entry[0])
     return VerifyReport(
         dict.fromkeys(store.layers, len(done)),

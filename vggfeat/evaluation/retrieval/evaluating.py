@@ -25,12 +25,12 @@ from vggfeat.metrics.retrieval import (
     ranked_average_precision,
     ukbench_score,
 )
+from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
     from vggfeat.datasets import RetrievalBenchmark
     from vggfeat.datasets.retrieval import Query
     from vggfeat.index import Expansion
-    from vggfeat.index.building import Progress
     from vggfeat.index.comparing import Integers, Metric
     from vggfeat.store import FeatureStore
     from vggfeat.whitening import Whitening
@@ -49,7 +49,7 @@ def evaluate_retrieval(
     augment: Expansion | None = None,
     expand: Expansion | None = None,
     area: Area | None = None,
-    progress: Progress = lambda _stage, _done, _total: None,
+    progress: Progress = silent,
 ) -> RetrievalEvaluation:
     """Score a benchmark on features that were extracted from it.
 

@@ -23,6 +23,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import takewhile
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -157,17 +158,13 @@ class KerasTensors:
 def _listed(group: Any, attribute: str) -> list[str]:
     """Return an attribute's names; long lists are split over numbered attributes."""
     found: list[str] = []
-    for name in (attribute, *(f"{attribute}{number}" for number in range(_MOST_NAMES))):
-        if name not in group.attrs:
-            if name != attribute:
-                break
-            continue
+    numbered = (f"{attribute}{number}" for number in range(_MOST_NAMES))
+    parts = [attribute] if attribute in group.attrs else numbered
+    for name in takewhile(lambda name: name in group.attrs, parts):
         part = hdf5.attribute(group, name)
         found += [each.decode() if isinstance(each, bytes) else str(each) for each in part]
         if len(found) > _MOST_NAMES or max(map(len, found), default=0) > _LONGEST_NAME:
             raise ValueError(f"its {attribute} are too many, or too long.")
-        if name == attribute:
-            break
     return found
 
 

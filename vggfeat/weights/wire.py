@@ -16,7 +16,7 @@ Buffer = bytes | mmap
 
 _VARINT = 0
 _LONGEST = 10  # bytes of a variable-length integer
-_MOST = 100_000  # fields of one message; a VGG's graph has some 200
+_MOST = 20_000  # fields of one message; a VGG's graph has some 200
 
 
 class Field(NamedTuple):

@@ -201,7 +201,7 @@ def test_every_command_with_preprocessing_takes_it_by_hand(cli, photo, transpare
     cli("plot", "--image", photo, "--layer", "conv1_1", picture, *like, *hand, "--channels", 1)
     for command in (
         ("weights", "check"),
-        ("evaluate",),
+        ("evaluate", "caltech101"),
         ("evaluate", "retrieval"),
         ("extract",),
         ("plot",),

@@ -482,6 +482,101 @@ def test_no_faiss_file_maps_or_changes_another_file(
     assert victim.read_bytes() == before
 
 
+def with_faiss(folder: Path, structure: Any, **settings: Any) -> None:
+    """Put a structure into an index, with all that the catalogue says of it."""
+    import faiss
+
+    name, data = "faiss-00000000.faiss", bytes(faiss.serialize_index(structure).tobytes())
+    (folder / name).write_bytes(data)
+
+    def put(head: dict[str, Any], _: object) -> None:
+        head["settings"].update({"factory": "any", "effort": 8, "candidates": 12} | settings)
+        head["files"].update(faiss=name, faiss_size=len(data), faiss_crc32=zlib.crc32(data))
+
+    relabelled(folder / "index.h5", put)
+
+
+def structure(factory: str) -> Any:
+    found = structures.make(factory, 8, "l2")
+    X = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
+    structures.train(found, X)
+    found.add(X)
+    return found
+
+
+def to_array(vector: Any, at: int, value: int) -> None:
+    import faiss
+
+    array = faiss.vector_to_array(vector).copy()
+    array[at] = value
+    faiss.copy_array_to_vector(array, vector)
+
+
+FAISS_LIES: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "higher than all": ("HNSW8", lambda one: setattr(one.hnsw, "max_level", 3)),
+    "entered nowhere": ("HNSW8", lambda one: setattr(one.hnsw, "entry_point", -1)),
+    "a huge effort": ("HNSW8", lambda one: setattr(one.hnsw, "efSearch", 1 << 30)),
+    "a huge effort to add": ("HNSW8", lambda one: setattr(one.hnsw, "efConstruction", 1 << 30)),
+    "links beyond": ("HNSW8", lambda one: to_array(one.hnsw.neighbors, 0, 1 << 30)),
+    "offsets beyond": ("HNSW8", lambda one: to_array(one.hnsw.offsets, 3, 1 << 40)),
+    "levels beyond": ("HNSW8", lambda one: to_array(one.hnsw.levels, 3, 40)),
+    "lists beyond": ("IVF4_HNSW4,Flat", lambda one: quantizer(one, "max_level", 2)),
+    "negative blocks": ("IVF4,PQ4x4fs", lambda one: setattr(one, "bbs", -64)),
+    "another search": ("IVF4,PQ4x4fs", lambda one: setattr(one, "qbs", 1 << 20)),
+    "untrained codes": ("SQ8", lambda one: one.sq.trained.resize(3)),
+}
+
+
+def quantizer(ivf: Any, name: str, value: int) -> None:
+    import faiss
+
+    setattr(faiss.downcast_index(ivf.quantizer).hnsw, name, value)
+
+
+@pytest.mark.parametrize("lie", FAISS_LIES)
+def test_faiss_files_that_lie_are_refused(
+    lie: str, small_index: tuple[Path, Path], tmp_path: Path
+) -> None:
+    index, store = small_index
+    factory, change = FAISS_LIES[lie]
+    found = structure(factory)
+    with_faiss(index, found)
+    SimilarityIndex.open(index)  # which is one that is read otherwise
+    change(found)
+    with_faiss(index, found)
+    for verb in ("search", "add"):
+        with pytest.raises(SearchError, match="Build the index anew"):
+            WRITERS[verb](index, store)
+
+
+def test_an_effort_beyond_all_images_takes_no_memory_and_finds_the_same(
+    small_index: tuple[Path, Path],
+) -> None:
+    X = np.random.default_rng(1).normal(size=(3, 8)).astype(np.float32)
+    expected = None
+    for effort in (20, 1 << 61):
+        with_faiss(small_index[0], structure("HNSW8"), effort=effort)
+        opened = SimilarityIndex.open(small_index[0])
+        assert opened.searcher.effort == 20
+        found = opened.nearest(X, 5)[0].tolist()
+        expected = expected or found
+        assert found == expected
+    with_faiss(small_index[0], structure("HNSW8"), effort=0)
+    with pytest.raises(SearchError, match="effort of 0"):
+        SimilarityIndex.open(small_index[0])
+
+
+def test_places_that_an_index_does_not_have_are_no_answer(small_index: tuple[Path, Path]) -> None:
+    import faiss
+
+    one = structure("IVF4,Flat")
+    lists = faiss.rev_swig_ptr(one.invlists.get_ids(0), one.invlists.list_size(0))
+    lists[:] = 1 << 40
+    with_faiss(small_index[0], one, effort=4, candidates=12)
+    with pytest.raises(SearchError, match=r"does not have\. Build it anew"):
+        SimilarityIndex.open(small_index[0]).search(np.ones(8, np.float32), 5)
+
+
 @pytest.mark.parametrize("factory", ["LSH", "NSG8", "RQ2x4", "IMI2x4,SQ8", "RaBitQ"])
 def test_structures_that_could_not_be_read_back_safely_are_not_built(factory: str) -> None:
     with pytest.raises(SearchError, match="could not read back safely"):

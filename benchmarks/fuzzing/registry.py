@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fuzzing import probes, stores, weights
+from fuzzing import indexes, probes, stores, weights
 
-KINDS = {kind.name: kind for kind in (*stores.KINDS, *probes.KINDS, *weights.KINDS)}
+KINDS = {kind.name: kind for kind in (*stores.KINDS, *probes.KINDS, *indexes.KINDS, *weights.KINDS)}

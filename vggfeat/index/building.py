@@ -214,7 +214,8 @@ class _Filling:
             return
         self.writer.write(vectors)
         if self._structure is not None:
-            self._structure.add(vectors)
+            with structures.refusing("add to"):
+                self._structure.add(vectors)
         lengths = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
         self.longest = max(self.longest, float(np.sqrt(lengths.max())))
         self._places.append(places)

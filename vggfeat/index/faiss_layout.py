@@ -11,13 +11,18 @@ from __future__ import annotations
 import io
 import os
 import struct
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
 
 KNOWN = "Flat, SQ, PQ, PQ...fs, HNSW and IVF over these, and PCA, OPQ, RR, ITQ or Pad before them"
 """What is known, for messages."""
 
 _DEEPEST = 6  # structures within structures
 _LARGEST_BITS = 16
+_MOST_LEVELS = 64  # of a graph
+_LARGEST_EFFORT = 1 << 14  # vectors that a search of a graph keeps, some 16 bytes for each
 _SQ_BITS = {0: 8, 1: 4, 2: 8, 3: 4, 4: 16, 5: 8, 6: 6, 7: 16, 8: 8}
 """Bits for a number, by FAISS's type of a scalar quantiser."""
 
@@ -75,17 +80,20 @@ class _Walk:
             width = self._scalar_quantizer(d)
             self._require(self._vector(1) == width * count, "its codes are not all there")
         elif kind == "IxPq":
-            width = self._product_quantizer(d)
+            width = _bytes(*self._product_quantizer(d))
             self._require(self._vector(1) == width * count, "its codes are not all there")
-            self._values("<i?i")
+            way, signs, _ = self._values("<i?i")
+            self._require(way == 0 and not signs, "it searches in another way than vggfeat's")
         elif kind == "IPfs":
-            width = self._product_quantizer(d)
-            _, block, _, padded, parts = self._values("<iiiqq")
+            parts, bits = self._product_quantizer(d)
+            way, block, batch, padded, even = self._values("<iiiqq")
+            self._require(not way and not batch, "it searches in another way than vggfeat's")
             self._require(
-                block > 0 and padded >= count and padded % block == 0, "its blocks do not fit"
+                block > 0 and block % 32 == 0 and padded == -(-count // block) * block,
+                "its blocks do not fit",
             )
             self._require(
-                self._vector(1) == padded * parts // 2 and parts >= 2 * width - 1,
+                bits == 4 and even == _even(parts) and self._vector(1) == padded * even // 2,
                 "its codes are not all there",
             )
         elif kind in ("IHNf", "IHNp", "IHNs"):
@@ -98,12 +106,50 @@ class _Walk:
         return d, count
 
     def _hnsw(self, count: int) -> None:
-        for width in (8, 4):
-            self._vector(width)
-        levels, offsets = self._vector(4), self._vector(8)
-        self._vector(4)
-        self._values("<iiiii")
-        self._require(levels == count and offsets == count + 1, "its graph is not all there")
+        """Walk a graph; what FAISS itself compares, numbers of vectors say, is left to it."""
+        chances = self._vector(8)
+        room = self._array("<i4")  # of all levels up to each
+        levels, offsets = self._array("<i4"), self._array("<i8")
+        links = self._vector(4)
+        start = self._file.tell() - 4 * links
+        entry, highest, *efforts, _ = self._values("<iiiii")
+        if not self._trained:
+            return
+        self._require(
+            len(levels) == count and len(offsets) == count + 1, "its graph is not all there"
+        )
+        self._require(
+            len(room) == chances + 1
+            and chances <= _MOST_LEVELS
+            and not room[0]
+            and (np.diff(room) > 0).all()
+            and (count == 0 or (levels.min() > 0 and levels.max() <= chances))
+            and offsets[0] == 0
+            and offsets[-1] == links
+            and (np.diff(offsets) == room[levels]).all(),
+            "the levels of its graph do not fit one another",
+        )
+        self._require(
+            (0 <= entry < count and highest == levels[entry] - 1 == levels.max() - 1)
+            if count
+            else (entry, highest) == (-1, -1),
+            "its graph is entered where it may not be",
+        )
+        self._require(
+            all(0 < one <= _LARGEST_EFFORT for one in efforts),
+            f"its efforts {efforts} are not 1 to {_LARGEST_EFFORT}",
+        )
+        end = self._file.tell()
+        for node in np.flatnonzero(levels > 1).tolist():
+            self._file.seek(start + 4 * int(offsets[node] + room[1]))
+            size = int(room[levels[node]] - room[1])
+            linked = np.frombuffer(self._file.read(4 * size), "<i4")
+            level = np.searchsorted(room, room[1] + np.arange(size), "right")
+            known = (linked >= 0) & (linked < count)
+            self._require(
+                (levels[linked[known]] >= level[known]).all(), "its graph links to lower levels"
+            )
+        self._file.seek(end)
 
     def _transformed(self, d: int, count: int, depth: int) -> None:
         (number,) = self._values("<i")
@@ -130,22 +176,27 @@ class _Walk:
             (biased,) = self._values("<?")
             lengths = self._vector(4), self._vector(4)
         elif kind == "RmDT":
-            mapped = self._vector(4)
-        elif kind == "Viqt" and depth < 2:
-            self._vector(4)
+            mapped = self._array("<i4")
+        elif kind == "Viqt" and not depth:
+            mean = self._vector(4)
             self._values("<?")
             self._transformation(depth + 1)
-            self._transformation(depth + 1)
+            inner = self._transformation(depth + 1)  # which is what is applied
         else:
             raise LayoutError(f"its transformation {kind!r} is not one of {KNOWN}")
         before, after, trained = self._values("<ii?")
-        if not depth:  # those within others need not be used
-            self._require(trained and before > 0 and after > 0, "a transformation is not trained")
-            if lengths is not None:
-                fits = lengths[0] == before * after and (not biased or lengths[1] == after)
-                self._require(fits, "a transformation is not all there")
-            elif kind == "RmDT":
-                self._require(mapped == after, "a transformation is not all there")
+        self._require(before > 0 and after > 0, "a transformation is of nothing")
+        if lengths is not None and (not depth or lengths[0]):  # within others, some are not used
+            fits = lengths[0] == before * after and lengths[1] == (after if biased else lengths[1])
+            self._require(fits, "a transformation is not all there")
+        if not depth:
+            self._require(trained, "a transformation is not trained")
+        if kind == "RmDT":
+            fits = len(mapped) == after and (mapped >= -1).all() and (mapped < before).all()
+            self._require(fits, "a transformation is not all there")
+        elif kind == "Viqt":
+            fits = mean == before and inner == (before, after)
+            self._require(fits, "a transformation is not all there")
         return before, after
 
     def _ivf(self, kind: str, d: int, depth: int) -> None:
@@ -164,17 +215,35 @@ class _Walk:
             self._require(given == width, "its codes are of another length")
         elif kind == "IwPQ":
             _, given = self._values("<?q")
-            width = self._product_quantizer(d)
+            width = _bytes(*self._product_quantizer(d))
             self._require(given == width, "its codes are of another length")
         else:
-            self._values("<?qiqiq")
-            width = 0
-            self._product_quantizer(d)
+            _, given, block, even, way, batch = self._values("<?qiqiq")
+            parts, bits = self._product_quantizer(d)
+            self._require(not way and not batch, "it searches in another way than vggfeat's")
+            self._require(
+                bits == 4 and even == _even(parts) and given == _bytes(parts, bits) and block > 0,
+                "its codes are of another length",
+            )
+            self._blocks(lists, block, block * even // 2)
+            return
         self._inverted_lists(lists, width)
+
+    def _blocks(self, lists: int, each: int, block: int) -> None:
+        """Walk inverted lists of blocks, of so many vectors and so many bytes each."""
+        if self._fourcc() != "ilbl":
+            raise LayoutError("its inverted lists are not of blocks, as its codes are")
+        number, _, *found = self._values("<qqqq")
+        self._require(
+            number == lists and found == [each, block] and each % 32 == 0, "its lists do not fit"
+        )
+        for _ in range(number):
+            entries, held = self._vector(8), self._vector(1)
+            self._require(held == -(-entries // each) * block, "its lists are not all there")
 
     def _inverted_lists(self, lists: int, width: int) -> None:
         kind = self._fourcc()
-        if kind == "ilar" and width:
+        if kind == "ilar":
             number, code = self._values("<qq")
             form = self._fourcc()
             self._require((number, code) == (lists, width), "its lists do not fit")
@@ -190,13 +259,6 @@ class _Walk:
             if min(sizes, default=0) < 0:
                 raise LayoutError("its lists have fewer than no vectors")
             self._skip(entries * (code + 8))
-        elif kind == "ilbl" and not width:
-            number, _, each, block = self._values("<qqqq")
-            self._require(number == lists and each > 0 and block > 0, "its lists do not fit")
-            for _ in range(number):
-                entries = self._vector(8)
-                held = self._vector(1)
-                self._require(held == -(-entries // each) * block, "its lists are not all there")
         else:
             raise LayoutError(
                 f"its inverted lists {kind!r} do not lie in it as vggfeat writes them"
@@ -204,19 +266,24 @@ class _Walk:
 
     def _scalar_quantizer(self, d: int) -> int:
         """Walk a scalar quantiser; return the bytes of a code."""
-        kind, _, _, numbers, _ = self._values("<iifqq")
-        self._vector(4)
+        kind, _, _, numbers, code = self._values("<iifqq")
+        learnt = self._vector(4)
         if kind not in _SQ_BITS or numbers != d:
             raise LayoutError(f"its scalar quantiser is of type {kind}, for {numbers} numbers")
-        return (d * _SQ_BITS[kind] + 7) // 8
+        width = (d * _SQ_BITS[kind] + 7) // 8
+        self._require(
+            code == width and learnt == (2 if kind in (2, 3) else 2 * d * (kind in (0, 1, 6))),
+            "its scalar quantiser is not all there",
+        )
+        return width
 
-    def _product_quantizer(self, d: int) -> int:
-        """Walk a product quantiser; return the bytes of a code."""
+    def _product_quantizer(self, d: int) -> tuple[int, int]:
+        """Walk a product quantiser; return the parts of a code, and the bits of each."""
         numbers, parts, bits = self._values("<qqq")
         if numbers != d or parts < 1 or d % parts or not 1 <= bits <= _LARGEST_BITS:
             raise LayoutError(f"its product quantiser is {parts} x {bits} for {numbers} numbers")
         self._require(self._vector(4) == d << bits, "its code books are not all there")
-        return (parts * bits + 7) // 8
+        return parts, bits
 
     def _require(self, right: object, reason: str) -> None:
         if self._trained and not right:
@@ -240,18 +307,29 @@ class _Walk:
 
     def _numbers(self) -> list[int]:
         """Read an array of int64."""
-        start = self._file.tell()
-        count = self._vector(8)
-        end = self._file.tell()
-        self._file.seek(start)
-        found = list(self._values(f"<8x{count}q"))
-        self._file.seek(end)
+        found: list[int] = self._array("<i8").tolist()
         return found
+
+    def _array(self, kind: str) -> npt.NDArray[np.integer[Any]]:
+        """Read an array."""
+        width = np.dtype(kind).itemsize
+        size = self._vector(width) * width
+        self._file.seek(-size, os.SEEK_CUR)
+        return np.frombuffer(self._file.read(size), kind)
 
     def _skip(self, count: int) -> None:
         if not 0 <= count <= self._size - self._file.tell():
             raise LayoutError("it is cut short")
         self._file.seek(count, os.SEEK_CUR)
+
+
+def _bytes(parts: int, bits: int) -> int:
+    """Return the bytes of a code of a product quantiser."""
+    return (parts * bits + 7) // 8
+
+
+def _even(number: int) -> int:
+    return number + number % 2
 
 
 _INDEXES = frozenset({

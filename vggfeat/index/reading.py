@@ -177,9 +177,10 @@ class IndexReader:
         size = 4 * files.count * files.dimension
         mapped = size >= _MAPPED if self._mapped is None else self._mapped
         path = self.place / files.vectors
-        structure = None
+        structure, effort = None, catalogue.settings.effort
         if files.faiss:
             structure = structures.opened(self.place / files.faiss, files)
+            effort = structures.effort_within(structure, effort, self.place)
         found = vectors.opened(path, files.count, files.dimension, mapped)
         if size < _CHECKED:
             vectors.check(path, found, files.parts)
@@ -189,7 +190,7 @@ class IndexReader:
             catalogue.longest,
             rows.order,
             structure,
-            catalogue.settings.effort,
+            effort,
             catalogue.settings.candidates,
         )
         self.catalogue = catalogue

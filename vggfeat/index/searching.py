@@ -211,7 +211,8 @@ class Searcher:
             _, most = structures.effort_limits(self.structure)
             effort = min(most, math.ceil(self.effort * len(self.vectors) / max(1, count)))
             given = structures.parameters(self.structure, effort, chosen.selector)
-        _, proposed = self.structure.search(rough, wanted, params=given)
+        with structures.refusing("search"):
+            _, proposed = self.structure.search(rough, wanted, params=given)
         if proposed.max(initial=-1) >= len(self.vectors) or proposed.min(initial=0) < -1:
             raise SearchError(
                 "FAISS's structure proposes vectors that the index does not have. Build it anew."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from vggfeat.index.folder import checksum
 from vggfeat.index.named_files import open_plain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from vggfeat.index.settings import Files
@@ -202,6 +204,37 @@ def parameters(index: Any, effort: int, selector: Any = None) -> Any:
     if isinstance(found, faiss.IndexHNSW):
         return faiss.SearchParametersHNSW(efSearch=effort, **given)
     return faiss.SearchParameters(**given) if given else None
+
+
+def effort_within(index: Any, effort: int, path: Path) -> int:
+    """Return the effort of a search that a catalogue says, as far as it may matter.
+
+    Beyond the greatest there is nothing more to find, only memory to take.
+
+    Raises
+    ------
+    SearchError
+        It is below the least.
+    """
+    least, most = effort_limits(index)
+    if effort < least:
+        raise SearchError(
+            f"{path} is searched with an effort of {effort:,} by its catalogue, and {least:,} is "
+            "the least. Build the index anew."
+        )
+    return min(effort, most)
+
+
+@contextmanager
+def refusing(step: str) -> Iterator[None]:
+    """Turn what FAISS refuses to do into a SearchError; `step` is ``"search"``, ``"add to"``."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise SearchError(
+            f"FAISS cannot {step} the structure of this index: {reason}. Build the index anew."
+        ) from error
 
 
 def opened(path: Path, files: Files, *, change: bool = False) -> Any:

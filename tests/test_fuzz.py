@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 KINDS = "store,probe,whitening,index,faiss-ivfhnsw,torch-legacy,caffe"
-"""Kinds that cost little: files of megabytes are left to test_hostile_weights.py, where each promise
-has a test of its own, and to whoever runs the fuzzer by hand."""
+"""Kinds that cost little: files of megabytes are left to test_hostile_weights.py, where each
+promise has a test of its own, and to whoever runs the fuzzer by hand."""
 
 FUZZ = Path(__file__).parent.parent / "benchmarks" / "fuzz.py"
 

@@ -192,7 +192,7 @@ class _Walk:
         if not depth:
             self._require(trained, "a transformation is not trained")
         if kind == "RmDT":
-            fits = len(mapped) == after and (mapped >= -1).all() and (mapped < before).all()
+            fits = len(mapped) == after and bool(((mapped >= -1) & (mapped < before)).all())
             self._require(fits, "a transformation is not all there")
         elif kind == "Viqt":
             fits = mean == before and inner == (before, after)

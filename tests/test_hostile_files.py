@@ -522,7 +522,7 @@ FAISS_LIES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "levels beyond": ("HNSW8", lambda one: to_array(one.hnsw.levels, 3, 40)),
     "lists beyond": ("IVF4_HNSW4,Flat", lambda one: quantizer(one, "max_level", 2)),
     "negative blocks": ("IVF4,PQ4x4fs", lambda one: setattr(one, "bbs", -64)),
-    "another search": ("IVF4,PQ4x4fs", lambda one: setattr(one, "qbs", 1 << 20)),
+    "another search": ("IVF4,PQ4x4fs", lambda one: setattr(one, "qbs2", 1 << 20)),
     "untrained codes": ("SQ8", lambda one: one.sq.trained.resize(3)),
 }
 

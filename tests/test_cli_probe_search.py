@@ -11,6 +11,8 @@ import pytest
 from commands import cli
 from PIL import Image
 
+from vggfeat.predictions import predict
+
 EXTRACT = ["--weights", "random:0", "--layers", "pool1,relu2_1", "--device", "cpu"]
 
 
@@ -39,6 +41,8 @@ def test_probe_prints_scores_beside_chance_and_saves(work):
     assert re.search(r"mean class recall +100.00% +\(guessing: 33.33%\)", done.stdout)
     assert "striped" in done.stdout
     new = json.loads(cli("predict", work / "a.probe", work / "new", "--json").stdout)
+    again = predict(work / "a.probe", work / "new")
+    assert {"probe": str(work / "a.probe"), **again.to_json()} == new, "the command, in Python"
     assert len(new["images"]) == 6
     for one in new["images"]:
         assert one["path"].startswith(one["label"] + "/")

@@ -23,7 +23,7 @@ from vggfeat.datasets import DATASETS, Dataset, Published, SplitRule, open_datas
 from vggfeat.datasets.folders import FOLDER
 from vggfeat.datasets.voc import CLASSES
 from vggfeat.datasets.voc_action import ACTIONS
-from vggfeat.evaluation import evaluate_dataset, rules_of
+from vggfeat.evaluation import rules_of, score_dataset
 from vggfeat.evaluation.paper import protocol
 from vggfeat.provenance import Deciding, Happened, now
 from vggfeat.store import FeatureStore, StoreWriter
@@ -291,8 +291,8 @@ def test_the_paper_s_numbers_stand_beside_ours_alone_and_stacked(tmp_path):
         made_up(tmp_path / "d.h5", dataset, "vgg16", 1.2) as d,
         made_up(tmp_path / "e.h5", dataset, "vgg19", 1.4) as e,
     ):
-        found = evaluate_dataset(dataset, {"vgg16": d, "vgg19": e})
-        alone = evaluate_dataset(dataset, {"vgg19": e})
+        found = score_dataset(dataset, {"vgg16": d, "vgg19": e})
+        alone = score_dataset(dataset, {"vgg19": e})
     assert [row.name for row in found.rows] == ["vgg16", "vgg19", "vgg16 + vgg19"]
     papers = [row.published for row in found.rows]
     assert [(p.percent, p.deviation) for p in papers if p] == [
@@ -315,7 +315,7 @@ def test_what_differs_from_the_paper_is_said(tmp_path, evaluate):
     root = make("caltech101", tmp_path)
     dataset = open_dataset("caltech101", root)
     with made_up(tmp_path / "d.h5", dataset, "vgg16", 2) as store:
-        told = " ".join(evaluate_dataset(dataset, {"vgg16": store}).departures)
+        told = " ".join(score_dataset(dataset, {"vgg16": store}).departures)
     assert "weights are 'imagenet'" in told
     assert "classes instead of 102" in told
     for absent in ("scales", "mirror", "layer", "logistic", "Splits:"):
@@ -336,7 +336,7 @@ def test_what_differs_from_the_paper_is_said(tmp_path, evaluate):
 def test_images_without_features_are_counted_and_take_no_part(tmp_path):
     dataset = open_dataset("caltech101", make("caltech101", tmp_path))
     with made_up(tmp_path / "d.h5", dataset, "vgg16", 2, failing=[3, 50]) as store:
-        found = evaluate_dataset(dataset, {"vgg16": store})
+        found = score_dataset(dataset, {"vgg16": store})
     assert found.settings["without_features"] == 2
     assert "2 images have no features and took no part." in found.departures
     for split, part in zip(dataset.splits(), found.rows[0].splits, strict=True):
@@ -349,10 +349,10 @@ def test_images_without_features_are_counted_and_take_no_part(tmp_path):
 def test_training_that_does_not_fit_into_memory_gives_the_same(tmp_path, monkeypatch, caplog):
     dataset = open_dataset("folder", make("folder", tmp_path))
     with made_up(tmp_path / "d.h5", dataset, "vgg16", 1, d=30) as store:
-        whole = evaluate_dataset(dataset, {"vgg16": store})
+        whole = score_dataset(dataset, {"vgg16": store})
         monkeypatch.setattr(protocol, "available_memory", lambda: 1000)
         with caplog.at_level(logging.INFO, "vggfeat"):
-            parts = evaluate_dataset(dataset, {"vgg16": store})
+            parts = score_dataset(dataset, {"vgg16": store})
     assert "block by block" in caplog.text
     for one, other in zip(whole.rows[0].splits, parts.rows[0].splits, strict=True):
         assert one.score == other.score
@@ -362,7 +362,7 @@ def test_training_that_does_not_fit_into_memory_gives_the_same(tmp_path, monkeyp
 def test_mistakes_name_each_image_once_the_most_confident_first(tmp_path):
     dataset = open_dataset("caltech101", make("caltech101", tmp_path))
     with made_up(tmp_path / "d.h5", dataset, "vgg16", 0.3) as store:
-        [row] = evaluate_dataset(dataset, {"vgg16": store}).rows
+        [row] = score_dataset(dataset, {"vgg16": store}).rows
     margins = [mistake.margin for mistake in row.mistakes]
     assert margins == sorted(margins, reverse=True)
     assert min(margins) > 0

@@ -21,6 +21,7 @@ from vggfeat.cli import run
 from vggfeat.errors import ProbeError
 from vggfeat.labels import FixedLabels, as_floats
 from vggfeat.metrics import average_precision, mean_interval
+from vggfeat.predictions import predict
 from vggfeat.probe import (
     LinearProbe,
     MultiLabelResult,
@@ -338,6 +339,8 @@ def test_probe_and_predict_several_labels(work):
     assert "mean average precision" in shown
     assert "all-point" in shown
     told = json.loads(cli("predict", work / "a.probe", work / "photos", "--json")[0])
+    again = predict(work / "a.probe", work / "photos")
+    assert {"probe": str(work / "a.probe"), **again.to_json()} == told, "the command, in Python"
     truth = dict(line.split(",") for line in (work / "labels.csv").read_text().splitlines())
     known = [one for one in told["images"] if truth[one["path"]]]  # no label: unknown
     right = [sorted(one["labels"]) == truth[one["path"]].split("|") for one in known]

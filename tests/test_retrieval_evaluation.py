@@ -22,7 +22,7 @@ from vggfeat.datasets import RetrievalBenchmark, open_benchmark
 from vggfeat.datasets.plain_pickle import load_plain, values
 from vggfeat.datasets.retrieval import BENCHMARKS, Query
 from vggfeat.errors import SearchError, SourceError
-from vggfeat.evaluation import evaluate_retrieval
+from vggfeat.evaluation import score_benchmark
 from vggfeat.queries import ImageSearch
 from vggfeat.regions import Region
 
@@ -312,7 +312,7 @@ def test_queries_of_zeros_find_nothing_and_end_nothing(tmp_path):
         "folders", "", tuple(names), {"": queries}, BENCHMARKS["folders"].protocol, ()
     )
     with FeatureStore(make_store(tmp_path / "s.h5", X)) as store:
-        told = evaluate_retrieval(benchmark, store, layer="relu7")
+        told = score_benchmark(benchmark, store, layer="relu7")
     (score,) = told.scores
     assert score.queries == {"zeros": 0, "copy": 1}
     assert score.score == 0.5
@@ -346,9 +346,9 @@ def test_removed_images_are_not_searched_and_nothing_is_learnt_from_them(classes
     (classes / "b" / "0.jpg").unlink()
     benchmark = open_benchmark("folders", classes)
     with FeatureStore(tmp_path / "s.h5") as store:
-        assert evaluate_retrieval(benchmark, store).images == 9
+        assert score_benchmark(benchmark, store).images == 9
         with pytest.raises(SearchError, match=r"b/0\.jpg"):
-            evaluate_retrieval(benchmark, store, whitening=3)
+            score_benchmark(benchmark, store, whitening=3)
 
 
 class _Calls:

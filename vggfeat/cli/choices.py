@@ -12,7 +12,6 @@ from vggfeat.engines import AUTO, ENGINE_CHOICES, ENGINES
 from vggfeat.errors import LayerError, SourceError
 from vggfeat.extract import PRECISIONS, FeatureExtractor
 from vggfeat.layers import ARCHITECTURES
-from vggfeat.provenance import Provenance
 from vggfeat.views import COMBINATIONS, VIEWS
 
 if TYPE_CHECKING:
@@ -156,11 +155,6 @@ def query_options(command: Function) -> Function:
     ):  # fmt: skip
         command = option(command)
     return command
-
-
-def extractor_like(provenance: Provenance, options: dict[str, Any]) -> FeatureExtractor:
-    """Return the extractor that a probe or index needs, by the options of `query_options`."""
-    return FeatureExtractor.like(provenance, **network_of(options))
 
 
 def network_of(options: dict[str, Any]) -> dict[str, Any]:

@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import extractor_like, query_options
+from vggfeat.cli.choices import network_of, query_options
 from vggfeat.cli.output import json_option, print_json, printable, table
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from vggfeat.probe import SavedProbe
+    from vggfeat.predictions import Predictions
 
 
 @click.command()
@@ -34,60 +31,28 @@ def predict(probe: str, source: str, as_json: bool, **options: Any) -> None:
     Example:
       vggfeat predict photos.probe new-photos/
     """
-    from vggfeat.extract import Failure
-    from vggfeat.probe import SavedProbe
-    from vggfeat.sources import open_source
+    from vggfeat.predictions import predict as predicted
 
-    saved = SavedProbe.load(probe)
-    images = open_source(source)
-    extractor = extractor_like(saved.provenance, options)
-    saved.check(extractor.deciding)
-    found: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
-    for result in extractor.iter_features(images):
-        if isinstance(result, Failure):
-            failed.append({"path": result.item.path, "reason": result.reason})
-            continue
-        features = result.arrays()[saved.layer].astype(extractor.dtype)
-        answers = _answers(saved, features.reshape(len(features), -1))
-        found += [
-            {"path": entry.path, **answer}
-            for entry, answer in zip(result.items, answers, strict=True)
-        ]
+    found = predicted(probe, source, **network_of(options))
     if as_json:
-        print_json({"probe": probe, "layer": saved.layer, "images": found, "failed": failed})
-    elif found:
-        click.echo(_several(found) if saved.multi_label else _single(found))
-    if not as_json:
-        for one in failed:
-            click.echo(f"failed: {printable(one['path'])}: {one['reason']}", err=True)
-    if not found:
+        print_json({"probe": probe} | found.to_json())
+    else:
+        if found.images:
+            click.echo(_several(found) if found.multi_label else _single(found))
+        for path, why in found.failed.items():
+            click.echo(f"failed: {printable(path)}: {why}", err=True)
+    if not found.images:
         raise click.exceptions.Exit(1)
 
 
-def _answers(saved: SavedProbe, X: npt.NDArray[np.floating[Any]]) -> list[dict[str, Any]]:
-    names, scores = saved.predict(X)
-    if saved.multi_label:
-        return [
-            {"labels": list(shown), "scores": dict(zip(saved.classes, row.tolist(), strict=True))}
-            for shown, row in zip(names, scores, strict=True)
-        ]
-    ordered = scores.copy()
-    ordered.sort(axis=1)
-    margins = (ordered[:, -1] - ordered[:, -2]).tolist()
-    return [
-        {"label": str(name), "margin": margin} for name, margin in zip(names, margins, strict=True)
-    ]
-
-
-def _single(found: list[dict[str, Any]]) -> str:
-    rows = [[one["path"], one["label"], f"{one['margin']:.3f}"] for one in found]
+def _single(found: Predictions) -> str:
+    rows = [[one.path, one.labels[0], f"{one.margin:.3f}"] for one in found.images]
     return table(rows, ["image", "label", "margin"], right="margin")
 
 
-def _several(found: list[dict[str, Any]]) -> str:
-    told = [
-        ", ".join(f"{name} {one['scores'][name]:.2f}" for name in one["labels"]) for one in found
+def _several(found: Predictions) -> str:
+    rows = [
+        [one.path, ", ".join(f"{name} {one.scores[name]:.2f}" for name in one.labels) or "-"]
+        for one in found.images
     ]
-    rows = [[one["path"], labels or "-"] for one, labels in zip(found, told, strict=True)]
     return table(rows, ["image", "labels"])

@@ -33,13 +33,13 @@ from vggfeat.evaluation.paper import (
     Part,
     Rules,
     SplitScore,
-    evaluate_dataset,
     rules_of,
+    score_dataset,
 )
 from vggfeat.evaluation.retrieval import (
     RetrievalEvaluation,
     RetrievalScore,
-    evaluate_retrieval,
+    score_benchmark,
 )
 
 __all__ = [
@@ -61,13 +61,13 @@ __all__ = [
     "SplitScore",
     "Versus",
     "compare",
-    "evaluate_dataset",
-    "evaluate_retrieval",
     "knn_accuracy",
     "knn_answers",
     "low_shot",
     "requested_layers",
     "rules_of",
+    "score_benchmark",
+    "score_dataset",
     "score_neighbours",
     "sweep",
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from vggfeat import datasets
 from vggfeat.errors import LayerError, SourceError
-from vggfeat.evaluation import Evaluation, evaluate_dataset, rules_of
+from vggfeat.evaluation import Evaluation, rules_of, score_dataset
 from vggfeat.extract import FeatureExtractor
 from vggfeat.layers import architecture
 from vggfeat.progress import progress_bar
@@ -170,7 +170,7 @@ def evaluate(
             bar.set_postfix_str(name, refresh=False)
             bar.update()
 
-        return evaluate_dataset(
+        return score_dataset(
             opened, images, boxes=crops, stack=stack, rules=rules, on_split=on_split
         )
 

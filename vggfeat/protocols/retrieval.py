@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Unpack
 
-from vggfeat import evaluation
 from vggfeat.datasets import open_benchmark
 from vggfeat.errors import LayerError
-from vggfeat.evaluation import RetrievalEvaluation
+from vggfeat.evaluation import RetrievalEvaluation, score_benchmark
 from vggfeat.extract import FeatureExtractor
 from vggfeat.progress import bars
 from vggfeat.protocols.keeping import STORES, RunOptions, kept_store
@@ -125,7 +124,7 @@ def evaluate_retrieval(
             kind = "queries" if whole_queries or not opened.boxed else "crops"
             boxes = _digest(repr([one.box for one in opened.queries]))
             queries = kept(source, f"{name}-{kind}-{boxes}")
-        return evaluation.evaluate_retrieval(
+        return score_benchmark(
             opened,
             store,
             queries,

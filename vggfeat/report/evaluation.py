@@ -36,7 +36,7 @@ def evaluation_page(
     path : path
         The HTML file to make or replace.
     result : Evaluation
-        From :func:`vggfeat.evaluate` or :func:`vggfeat.evaluation.evaluate_dataset`.
+        From :func:`vggfeat.evaluate` or :func:`vggfeat.evaluation.score_dataset`.
     images : callable, optional
         Gives the original of a path in the dataset, see :func:`~vggfeat.report.originals`; by
         default the file below the dataset's root, which the user named: links may lead anywhere.

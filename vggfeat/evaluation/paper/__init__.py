@@ -1,6 +1,6 @@
 """The protocols of Simonyan & Zisserman (arXiv 1409.1556): our number beside theirs.
 
-:func:`evaluate_dataset` (:mod:`~vggfeat.evaluation.paper.protocol`) runs them over a dataset's
+:func:`score_dataset` (:mod:`~vggfeat.evaluation.paper.protocol`) runs them over a dataset's
 splits, by :class:`Rules` that decide a score beside the :class:`Descriptors`, and says where a run
 departs from the paper; :mod:`~vggfeat.evaluation.paper.scoring` scores one split,
 :mod:`~vggfeat.evaluation.paper.outcome` holds what comes out, and
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from vggfeat.evaluation.paper.descriptors import Descriptors, Part
 from vggfeat.evaluation.paper.outcome import Evaluation, Mistake, Outcome, Paired, SplitScore
-from vggfeat.evaluation.paper.protocol import evaluate_dataset
+from vggfeat.evaluation.paper.protocol import score_dataset
 from vggfeat.evaluation.paper.rules import Rules, rules_of
 
 __all__ = [
@@ -23,6 +23,6 @@ __all__ = [
     "Part",
     "Rules",
     "SplitScore",
-    "evaluate_dataset",
     "rules_of",
+    "score_dataset",
 ]

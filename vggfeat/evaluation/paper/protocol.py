@@ -41,7 +41,7 @@ Array = npt.NDArray[np.float64]
 _log = logging.getLogger(__name__)
 
 
-def evaluate_dataset(
+def score_dataset(
     dataset: Dataset,
     stores: Mapping[str, FeatureStore],
     *,
@@ -92,7 +92,7 @@ def evaluate_dataset(
     >>> dense = dict(view="dense", scales=(256, 384, 512), flip=True, combine="stack")
     >>> FeatureExtractor("vgg16", **dense).extract(dataset.source(), "c.h5")  # doctest: +SKIP
     >>> with FeatureStore("c.h5") as store:                            # doctest: +SKIP
-    ...     evaluate_dataset(dataset, {"vgg16": store}).rows[0].score
+    ...     score_dataset(dataset, {"vgg16": store}).rows[0].score
     """
     rules = rules or rules_of(dataset)
     splits = dataset.splits(rules.seed)

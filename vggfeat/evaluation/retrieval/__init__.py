@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggfeat.evaluation.retrieval.evaluating import evaluate_retrieval
+from vggfeat.evaluation.retrieval.evaluating import score_benchmark
 from vggfeat.evaluation.retrieval.results import RetrievalEvaluation, RetrievalScore
 
-__all__ = ["RetrievalEvaluation", "RetrievalScore", "evaluate_retrieval"]
+__all__ = ["RetrievalEvaluation", "RetrievalScore", "score_benchmark"]

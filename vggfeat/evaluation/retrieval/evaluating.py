@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 64  # queries, whose rankings of all images are in memory together
 
 
-def evaluate_retrieval(
+def score_benchmark(
     benchmark: RetrievalBenchmark,
     store: FeatureStore,
     queries: FeatureStore | None = None,

@@ -121,8 +121,10 @@ def twelve_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def photos(twelve_photos: Path, tmp_path: Path) -> Path:
-    """Copy `twelve_photos` for one test."""
-    return shutil.copytree(twelve_photos, tmp_path / "photos", copy_function=shutil.copyfile)
+    """Copy `twelve_photos` for one test; a run that follows trusts their times."""
+    folder = shutil.copytree(twelve_photos, tmp_path / "photos", copy_function=shutil.copyfile)
+    settle(max(folder.rglob("*.*"), key=lambda file: file.stat().st_ctime_ns))
+    return folder
 
 
 @pytest.fixture(scope="session")

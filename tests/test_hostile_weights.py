@@ -502,3 +502,43 @@ def test_matlab_variables_are_what_scipy_reads(order: str, tmp_path: Path) -> No
     for name in held:
         assert np.array_equal(found[name], theirs[name]), name
         assert found[name].dtype == theirs[name].dtype.newbyteorder("="), name
+
+
+# safetensors
+
+
+def safetensors(header: Any, data: bytes = bytes(64), length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def said(
+    *shape: int, begin: int = 0, end: int = 64, dtype: str = "F32", **others: Any
+) -> dict[str, Any]:
+    tensor = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+    return {"features.0.weight": tensor} | others
+
+
+SAFETENSORS_LIES: dict[str, bytes] = {
+    "header without end": safetensors(said(16), length=1 << 60),
+    "header beyond the file": safetensors(said(16), length=1 << 20),
+    "negative header": safetensors(said(16), length=(1 << 64) - 1),
+    "no JSON": safetensors(b"\xff" * 40),
+    "deep JSON": safetensors(b"[" * 100_000),
+    "tensor beyond the file": safetensors(said(1 << 20, end=1 << 22)),
+    "larger shape": safetensors(said(1 << 40)),
+    "overflowing shape": safetensors(said(1 << 33, 1 << 33, 16)),
+    "negative shape": safetensors(said(-4, -4)),
+    "offsets turned round": safetensors(said(16, begin=64, end=0)),
+    "tensors over one another": safetensors(
+        said(16, **{"features.0.bias": said(8, begin=16, end=48)["features.0.weight"]})
+    ),
+    "a gap": safetensors(said(8, begin=32, end=64)),
+    "unknown type": safetensors(said(16, dtype="F33")),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("lie", SAFETENSORS_LIES)
+def test_a_safetensors_file_is_what_its_header_says_or_refused(lie: str, tmp_path: Path) -> None:
+    refused(put(tmp_path / "w.safetensors", SAFETENSORS_LIES[lie]), "cannot be read")

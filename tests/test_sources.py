@@ -70,6 +70,25 @@ def test_any_name_has_a_text_of_its_own_that_leads_back_to_it(name: str) -> None
     assert "\0" not in key
 
 
+SPARSE = {
+    "PAX 1.0": {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "1" * 15},
+    "PAX 0.1": {"GNU.sparse.map": "0,512", "GNU.sparse.size": "1" * 15},
+}
+
+
+@pytest.mark.parametrize("kind", SPARSE)
+def test_a_sparse_member_is_named_and_its_size_is_not_believed(tmp_path, kind):
+    with tarfile.open(tmp_path / "s.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, headers in (("a.jpg", SPARSE[kind]), ("b.jpg", {})):
+            member = tarfile.TarInfo(name)
+            data = b"1\n0\n512\n".ljust(512, b"\0") + JPEG if headers else JPEG
+            member.size, member.pax_headers = len(data), headers
+            tar.addfile(member, io.BytesIO(data))
+    found = contents(open_source(tmp_path / "s.tar"))
+    assert found["b.jpg"] == JPEG
+    assert found["a.jpg"] == "sparse member, which cannot be read in place"
+
+
 @given(st.binary())
 def test_any_bytes_as_a_name_lead_back_to_the_same_bytes(data: bytes) -> None:
     name = data.decode("utf-8", "surrogateescape")

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import struct
 import zipfile
@@ -215,8 +216,11 @@ def test_a_text_that_a_file_says_many_times_over_is_refused(tmp_path: Path) -> N
         pointer = raw.read(16)
         raw.seek(place)
         raw.write(pointer * 2048)
-    with hdf5.opened(path, StoreError) as file, pytest.raises(ValueError, match="longer than"):
-        hdf5.texts(file["texts"])
+    with pytest.raises(StoreError, match="texts that say they are 122,880,000 bytes long"):
+        hdf5.opened(path, StoreError)
+    with path.open("rb") as member, hdf5.opened(path, StoreError, member=member) as file:
+        with pytest.raises(ValueError, match="longer than"):  # as a part of another file
+            hdf5.texts(file["texts"])
 
 
 STORE_LIES: dict[str, Callable[[h5py.File], object]] = {
@@ -255,6 +259,53 @@ def test_stores_that_lie_are_refused_as_they_are_opened(
         STORE_LIES[lie](file)
     with pytest.raises(StoreError, match="damaged"), FeatureStore(path):
         pass
+
+
+def text_references(data: bytes) -> list[int]:
+    """Return where references to texts of any length are in an HDF5 file.
+
+    Each is a length of 4 bytes, the address of a heap, and the text's number there.
+    """
+    heaps = [found.start() for found in re.finditer(b"GCOL", data)]
+    return [
+        found.start() - 4
+        for heap in heaps
+        for found in re.finditer(re.escape(struct.pack("<Q", heap)), data)
+        if 0 < int.from_bytes(data[found.start() - 4 : found.start()], "little") < len(data)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["store", "probe", "index", "store with packed paths"])
+def test_a_text_is_no_longer_than_the_file_whatever_its_reference_says(
+    kind: str, tmp_path: Path
+) -> None:
+    """HDF5 takes the memory that a reference asks for, of up to 4 GiB, before it looks there."""
+    make, read, _, error = KINDS[kind.split()[0]]
+    path = make(tmp_path)
+    if "packed" in kind:
+        with h5py.File(path, "r+") as file:
+            names = file["images/path"][:]
+            del file["images/path"]
+            file.create_dataset("images/path", data=names, compression="gzip", chunks=(3,))
+        read(path)
+        with h5py.File(path, "r+") as file:
+            packed = file["images/path"].id
+            _, data = packed.read_direct_chunk((0,))
+            lie = struct.pack("<I", 1 << 31) + zlib.decompress(data)[4:]
+            packed.write_direct_chunk((0,), zlib.compress(lie))
+        with pytest.raises(error, match="bytes long"):
+            read(path)
+        return
+    genuine = path.read_bytes()
+    places = text_references(genuine)
+    assert places
+    refused = 0
+    for place in places:
+        path.write_bytes(genuine[:place] + struct.pack("<I", 0xFFFFFFF0) + genuine[place + 4 :])
+        with pytest.raises(error) as caught:
+            read(path)
+        refused += "bytes long" in str(caught.value)
+    assert refused >= len(places) - 1, "of one that says the format, the message is another"
 
 
 PROBE_LIES: dict[str, Callable[[SavedProbe], object]] = {

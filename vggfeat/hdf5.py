@@ -19,6 +19,7 @@ import numpy as np
 
 from vggfeat.errors import ImageError, VggfeatError
 from vggfeat.files import LARGEST_RATIO, open_regular
+from vggfeat.hdf5_texts import attribute_lengths, dataset_lengths
 
 if TYPE_CHECKING:
     import io
@@ -191,9 +192,12 @@ def attribute(held: h5py.File | h5py.Group | h5py.Dataset, name: str, default: A
         raise ValueError(f"its attribute {name!r} is neither numbers nor text")
     # Texts of any length may all be the same one, which is no longer than the file.
     any_length = kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
-    most = LARGEST_RATIO if any_length else held.file.id.get_filesize() // kind.get_size()
+    size = held.file.id.get_filesize()
+    most = LARGEST_RATIO if any_length else size // kind.get_size()
     if count > most:
         raise ValueError(f"its attribute {name!r} has {count:,} values, and may have {most:,}")
+    if any_length and (told := attribute_lengths(held, name) or 0) > size:
+        raise ValueError(f"its attribute {name!r} says it is {told:,} bytes long")
     return held.attrs[name]
 
 
@@ -305,6 +309,13 @@ def _hostile(dataset: Any, file_size: int) -> str:
     kind = dataset.get_type()
     if kind.get_class() not in _TYPES:
         return "holds neither numbers nor strings"
+    if kind.get_class() == h5py.h5t.STRING and kind.is_variable_str():
+        try:
+            told = dataset_lengths(dataset) or 0
+        except ValueError as reason:
+            return str(reason)
+        if told > file_size:
+            return f"has texts that say they are {told:,} bytes long, in a file of {file_size:,}"
     row = kind.get_size()
     needed = math.prod(dataset.shape) * row
     if layout == h5py.h5d.CHUNKED:

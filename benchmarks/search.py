@@ -34,10 +34,10 @@ import numpy.typing as npt
 from archive import LAYER, make
 
 from vggfeat.cli.output import table
-from vggfeat.cli.stages import stages
 from vggfeat.index import SimilarityIndex
 from vggfeat.index.exact import propose
 from vggfeat.index.structures import parameters
+from vggfeat.progress import bars
 from vggfeat.store import FeatureStore
 
 K = 10
@@ -102,7 +102,7 @@ def one(folder: Path, name: str, recall: float, memory: str) -> None:
     with FeatureStore(folder / "photos.h5") as store:
         if name in OURS:
             path = folder / f"{name}.index"
-            with stages("image") as progress:
+            with bars("image") as progress:
                 made = SimilarityIndex.build(
                     store,
                     LAYER,

@@ -218,9 +218,12 @@ def test_a_text_that_a_file_says_many_times_over_is_refused(tmp_path: Path) -> N
         raw.write(pointer * 2048)
     with pytest.raises(StoreError, match="texts that say they are 122,880,000 bytes long"):
         hdf5.opened(path, StoreError)
-    with path.open("rb") as member, hdf5.opened(path, StoreError, member=member) as file:
-        with pytest.raises(ValueError, match="longer than"):  # as a part of another file
-            hdf5.texts(file["texts"])
+    with (
+        path.open("rb") as member,
+        hdf5.opened(path, StoreError, member=member) as file,  # as a part of another file
+        pytest.raises(ValueError, match="longer than"),
+    ):
+        hdf5.texts(file["texts"])
 
 
 STORE_LIES: dict[str, Callable[[h5py.File], object]] = {

@@ -485,7 +485,25 @@ LIES: dict[str, Callable[[dict[str, Any], dict[str, Any]], object]] = {
     "no text": lambda head, _: head.update(layer=5),
     "a structure": lambda head, _: head["settings"].update(factory="HNSW32"),
     "effort": lambda head, _: head["settings"].update(effort="much"),
+    "time without end": lambda head, _: head["settings"].update(seconds=float("inf")),
+    "no time": lambda head, _: head["settings"].update(seconds={}),
+    "tuned to nothing": lambda head, _: head["settings"].update(tuning=tuned(tried=[])),
+    "tuned to a text": lambda head, _: head["settings"].update(tuning=tuned(asked="0.9")),
+    "measured nothing": lambda head, _: head["settings"].update(
+        tuning=tuned(tried=[dict.fromkeys(MEASURED, None)])
+    ),
+    "deep preprocessing": lambda head, _: head["deciding"].update(preprocessing=deep(50)),
 }
+MEASURED = ("recall", "error", "seconds", "effort", "candidates")
+
+
+def tuned(**values: Any) -> dict[str, Any]:
+    tried = [dict.fromkeys(MEASURED, 1)]
+    return {"asked": 0.9, "k": 10, "queries": 5, "chosen": 0, "tried": tried} | values
+
+
+def deep(levels: int) -> dict[str, Any]:
+    return {"a": deep(levels - 1)} if levels else {}
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import reprlib
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -215,10 +216,21 @@ def _check_types(held: Deciding | Happened) -> None:
             right = all(type(part) is int and 0 < part < 1 << 16 for part in value)
         elif right and inner == "str, str]":
             right = all(isinstance(part, str) for part in value.values())
+        elif right and kind == "dict":
+            right = _flat(value, _DEEPEST)
         if not right:
-            raise ValueError(f"{one.name} is {value!r}")
+            raise ValueError(f"{one.name} is {reprlib.repr(value)}")
 
 
+def _flat(value: Any, most: int) -> bool:
+    """Whether JSON holds no more levels of lists and objects than `most`."""
+    if not isinstance(value, dict | list):
+        return True
+    parts = value.values() if isinstance(value, dict) else value
+    return most > 0 and all(_flat(part, most - 1) for part in parts)
+
+
+_DEEPEST = 8  # a preprocessing has two
 _DECODERS = ("pillow-heif", "tifffile", "imagecodecs", "rawpy")
 
 

@@ -7,6 +7,7 @@ is an offset, a size or a position is compared here with what it points into.
 from __future__ import annotations
 
 import math
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from vggfeat.index.catalogue import Catalogue
     from vggfeat.index.names import Texts
-    from vggfeat.index.settings import Files
+    from vggfeat.index.settings import Files, Tuning
 
 _KINDS = {"path_bytes": "u1", "path_ends": "i8", "row": "i8", "origin": "u2", "checksum": "u4",
           "label": "i4", "removed": "u1"}  # fmt: skip
@@ -61,9 +62,25 @@ def check(catalogue: Catalogue) -> None:
         _check_count(name, number)
     if not isinstance(settings.factory, str) or not isinstance(settings.augmented, str):
         raise ValueError("its settings are no text")
+    _check_number("seconds", settings.seconds)
+    if settings.tuning is not None:
+        _check_tuning(settings.tuning)
     if (settings.factory == "Flat") == bool(catalogue.files.faiss):
         raise ValueError(f"a structure {settings.factory!r} has the file {catalogue.files.faiss!r}")
     _check_whitening(catalogue)
+
+
+def _check_tuning(tuning: Tuning) -> None:
+    _check_number("asked", tuning.asked)
+    for name, number in (("k", tuning.k), ("queries", tuning.queries), ("chosen", tuning.chosen)):
+        _check_count(name, number)
+    if tuning.chosen >= len(tuning.tried):
+        raise ValueError(f"chosen is {tuning.chosen} of {len(tuning.tried)} settings")
+    for one in tuning.tried:
+        for name in ("recall", "error", "seconds"):
+            _check_number(name, getattr(one, name))
+        for name in ("effort", "candidates"):
+            _check_count(name, getattr(one, name))
 
 
 def _check_files(files: Files) -> None:
@@ -95,7 +112,13 @@ def _check_range(name: str, array: Any, low: int, end: int) -> None:
 
 def _check_count(name: str, number: Any) -> None:
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 1 << 62:
-        raise ValueError(f"{name} is {number!r}")
+        raise ValueError(f"{name} is {reprlib.repr(number)}")
+
+
+def _check_number(name: str, number: Any) -> None:
+    right = isinstance(number, int | float) and not isinstance(number, bool)
+    if not right or not 0 <= number < 1e300:  # NaN is neither
+        raise ValueError(f"{name} is {reprlib.repr(number)}")
 
 
 def _check_whitening(catalogue: Catalogue) -> None:

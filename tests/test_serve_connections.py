@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import logging
 import socket
 import threading
@@ -124,6 +125,23 @@ def test_idle_connections_shut_nobody_out(quick):
                 assert quick.get("/api/info").status_code == 200
         with httpx.Client(base_url=quick.base_url, trust_env=False) as other:
             assert other.get("/api/info").status_code == 200
+
+
+def test_a_client_between_two_requests_stays_while_silent_ones_come_and_go(index):  # noqa: F811
+    patient = Patience(head=NEVER, body=NEVER, connections=5)
+    with within_this_process(index, patience=patient) as client, connected(client) as first:
+        for _ in range(2):
+            first.sendall(HEAD + b"\r\n")
+            answer = http.client.HTTPResponse(first)
+            answer.begin()
+            assert (answer.status, bool(answer.read())) == (200, True)
+            waiting: list[socket.socket] = []
+            with ExitStack() as idle:
+                for number in range(20):
+                    made = idle.enter_context(connected(client, HEAD if number % 2 else b""))
+                    waiting.append(made)
+                    if len(waiting) > 4:  # the oldest of these is let go
+                        assert rest(waiting.pop(0)).startswith(b"HTTP/1.1 408 ")
 
 
 def test_more_clients_than_there_is_room_for_are_told_so():

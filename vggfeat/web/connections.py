@@ -2,7 +2,8 @@
 
 uvicorn has a deadline for idle connections only: a request that never ends, or an answer that is
 never read, would be kept for ever. Here each connection knows since when the server waits for its
-client. Whoever waits too long is let go, and where there are too many, the one that waits longest.
+client. Whoever waits too long is let go, and where there are too many, the one that waits longest
+of those that have not sent a request yet, so that whoever does send some stays.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ class Connection(H11Protocol):
         self._request: Any = None  # whose body these are about:
         self._waited = self._quiet = 0.0
         self._received = 0
+        self._answered = False  # whether any request was
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, letting another go for it where there are too many."""
@@ -120,6 +122,7 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         self._since = self.loop.time()
+        self._answered = True
         super().on_response_complete()
 
     def pause_writing(self) -> None:
@@ -156,13 +159,23 @@ class Connection(H11Protocol):
         return self._waited if self.waits_for_body else 0.0
 
     def _make_room(self) -> bool:
-        """Let the client go that is waited for the longest; return whether there is one."""
-        others = [one for one in self.connections if one is not self]
-        slowest = max(others, key=lambda one: one.waited(), default=None)  # type: ignore[union-attr]
-        if not isinstance(slowest, Connection) or not slowest.waited():
+        """Let the client go that is waited for the longest; return whether there is one.
+
+        Those that have sent no request yet go first. Were it by the time alone, a thousand that
+        come again and again would drive out whoever thinks between two requests.
+        """
+        others = [one for one in self.connections if isinstance(one, Connection)]
+        waiting = [one for one in others if one is not self and one.waited()]
+        if not waiting:
             return False
+        slowest = max(waiting, key=lambda one: (one._silent, one.waited()))
         slowest._let_go(HTTPStatus.REQUEST_TIMEOUT, "Others wait for the connection.")
         return True
+
+    @property
+    def _silent(self) -> bool:
+        """Whether no whole head of a request has come yet."""
+        return self.waits_for_head and not self._answered
 
     def _look(self) -> None:
         now = self.loop.time()

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ PROVENANCE = Provenance(
     Deciding("vgg16", "ab" * 32, TORCHVISION.to_json(), "center", {"relu7": "", "pool5": "none"}),
     Happened("/photos", "random:0", "cpu", "float32", "2026-01-01T00:00:00+00:00"),
 )
+ENDED = "2026-01-01T01:00:00+00:00"
 Floats = npt.NDArray[np.float32]
 
 
@@ -44,18 +46,25 @@ def make_store(
     left_out: tuple[int, ...] = (),
     first: int = 0,
 ) -> Path:
-    """Write a store with `X` as relu7 and maps of the same numbers as pool5."""
+    """Write a store with `X` as relu7 and maps of the same numbers as pool5.
+
+    Of one run, which ends at one time: an index tells runs apart, and of equally near images puts
+    those of an earlier run first.
+    """
     maps = X.reshape(len(X), 2, 2, -1)
     numbers = range(first, first + len(X))
     entries = [SimpleNamespace(path=f"{i:05d}.jpg", size=1, mtime_ns=1) for i in numbers]
-    with StoreWriter.open(
-        path,
-        entries=entries,
-        shapes={"relu7": X.shape[1:], "pool5": maps.shape[1:]},
-        provenance=PROVENANCE,
-        labels={entries[i].path: names for i, names in (labels or {}).items()},
-        overwrite=path.exists(),
-    ) as writer:
+    with (
+        patch("vggfeat.store.changes.now", lambda: ENDED),
+        StoreWriter.open(
+            path,
+            entries=entries,
+            shapes={"relu7": X.shape[1:], "pool5": maps.shape[1:]},
+            provenance=PROVENANCE,
+            labels={entries[i].path: names for i, names in (labels or {}).items()},
+            overwrite=path.exists(),
+        ) as writer,
+    ):
         rows = np.array([i for i in range(len(X)) if i not in left_out])
         writer.write(rows, {"relu7": X[rows], "pool5": maps[rows]})
     return path

@@ -166,6 +166,28 @@ def test_after_adding_removing_and_compacting_answers_are_those_of_brute_force(
     )
 
 
+def test_equally_near_images_come_in_the_order_of_their_runs_and_rows(
+    stores: Path, tmp_path: Path
+) -> None:
+    """Taken again from a store of another run, an image comes after its twins of the first."""
+    shutil.copy(stores / "all.h5", tmp_path / "later.h5")
+    with h5py.File(tmp_path / "later.h5", "r+") as file:
+        runs = file["runs"][:]
+        file["runs"][...] = [bytes(run).replace(b"T01:00:00", b"T02:00:00") for run in runs]
+    twins = [i for i in range(BASE) if (X[i] == X[96]).all()]
+    assert twins.index(96) not in (0, len(twins) - 1)
+    for store, expected in (
+        (stores / "all.h5", twins),
+        (tmp_path / "later.h5", [i for i in twins if i != 96] + [96]),
+    ):
+        with FeatureStore(stores / "base.h5") as first, FeatureStore(store) as second:
+            index = SimilarityIndex.build(first, "relu7", metric="l2")
+            index.remove(["00096.jpg"])
+            index.add(second, again=True)
+        found = [int(one.path[:5]) for one in index.search(X[96], len(twins) + 4)[0]]
+        assert [i for i in found if i in twins] == expected
+
+
 def test_when_nearly_all_are_removed_answers_are_those_of_brute_force(
     base: Path, tmp_path: Path
 ) -> None:

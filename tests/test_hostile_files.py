@@ -638,15 +638,21 @@ def test_an_effort_beyond_all_images_takes_no_memory_and_finds_the_same(
         SimilarityIndex.open(small_index[0])
 
 
-def test_places_that_an_index_does_not_have_are_no_answer(small_index: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("factory", ["IVF4,Flat", "IVF4,PQ4x4fs"])
+@pytest.mark.parametrize("number", [1 << 40, 20, -1, 7])
+def test_lists_of_vectors_that_there_are_not_or_twice_are_refused(
+    factory: str, number: int, small_index: tuple[Path, Path]
+) -> None:
     import faiss
 
-    one = structure("IVF4,Flat")
-    lists = faiss.rev_swig_ptr(one.invlists.get_ids(0), one.invlists.list_size(0))
-    lists[:] = 1 << 40
+    one = structure(factory)
+    sizes = [one.invlists.list_size(at) for at in range(4)]
+    largest = sizes.index(max(sizes))
+    own = faiss.rev_swig_ptr(one.invlists.get_ids(largest), max(sizes))
+    own[0 if own[0] != number else 1] = number
     with_faiss(small_index[0], one, effort=4, candidates=12)
-    with pytest.raises(SearchError, match=r"does not have\. Build it anew"):
-        SimilarityIndex.open(small_index[0]).search(np.ones(8, np.float32), 5)
+    with pytest.raises(SearchError, match="its lists have"):
+        SimilarityIndex.open(small_index[0])
 
 
 @pytest.mark.parametrize("factory", ["LSH", "NSG8", "RQ2x4", "IMI2x4,SQ8", "RaBitQ"])

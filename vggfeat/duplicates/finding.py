@@ -11,6 +11,7 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -222,7 +223,7 @@ class _Finding:
         same_size = _of_equal_size(index, images)
         self._facts = {
             place: facts_of(images, index.source(place), index.path(place))
-            for place in sorted({*near, *same_size})
+            for place in sorted({*near, *chain.from_iterable(near.values()), *same_size})
         }
         self._near = near
         self._same: dict[str, list[int]] = defaultdict(list)

@@ -102,7 +102,7 @@ class _Walk:
         elif kind == "IxPT":
             self._transformed(d, count, depth)
         else:
-            self._ivf(kind, d, depth)
+            self._ivf(kind, d, count, depth)
         return d, count
 
     def _hnsw(self, count: int) -> None:
@@ -199,10 +199,11 @@ class _Walk:
             self._require(fits, "a transformation is not all there")
         return before, after
 
-    def _ivf(self, kind: str, d: int, depth: int) -> None:
+    def _ivf(self, kind: str, d: int, count: int, depth: int) -> None:
         lists, _ = self._values("<qq")
         inner = self.index(depth + 1)
         self._require(inner == (d, lists), "its lists have not all a centroid")
+        self._require(8 * count <= self._size, "its vectors are not all there")
         direct = self._values("<B")[0]
         if direct > 1:
             raise LayoutError("it maps its vectors by a table, which vggfeat never writes")
@@ -225,11 +226,11 @@ class _Walk:
                 bits == 4 and even == _even(parts) and given == _bytes(parts, bits) and block > 0,
                 "its codes are of another length",
             )
-            self._blocks(lists, block, block * even // 2)
+            self._blocks(lists, count, block, block * even // 2)
             return
-        self._inverted_lists(lists, width)
+        self._inverted_lists(lists, count, width)
 
-    def _blocks(self, lists: int, each: int, block: int) -> None:
+    def _blocks(self, lists: int, count: int, each: int, block: int) -> None:
         """Walk inverted lists of blocks, of so many vectors and so many bytes each."""
         if self._fourcc() != "ilbl":
             raise LayoutError("its inverted lists are not of blocks, as its codes are")
@@ -237,11 +238,15 @@ class _Walk:
         self._require(
             number == lists and found == [each, block] and each % 32 == 0, "its lists do not fit"
         )
+        seen = np.zeros(count if self._trained else 0, np.bool_)
         for _ in range(number):
-            entries, held = self._vector(8), self._vector(1)
-            self._require(held == -(-entries // each) * block, "its lists are not all there")
+            own = self._array("<i8")
+            self._note(own, seen)
+            self._require(
+                self._vector(1) == -(-len(own) // each) * block, "its lists are not all there"
+            )
 
-    def _inverted_lists(self, lists: int, width: int) -> None:
+    def _inverted_lists(self, lists: int, count: int, width: int) -> None:
         kind = self._fourcc()
         if kind == "ilar":
             number, code = self._values("<qq")
@@ -250,19 +255,37 @@ class _Walk:
             sizes = self._numbers()
             if form == "full":
                 self._require(len(sizes) == lists, "its lists are not all there")
-                entries = sum(sizes)
+                entries = sizes
             elif form == "sprs" and len(sizes) % 2 == 0:
                 self._require(all(0 <= one < lists for one in sizes[::2]), "its lists do not fit")
-                entries = sum(sizes[1::2])
+                entries = sizes[1::2]
             else:
                 raise LayoutError(f"its lists are of the form {form!r}")
             if min(sizes, default=0) < 0:
                 raise LayoutError("its lists have fewer than no vectors")
-            self._skip(entries * (code + 8))
+            seen = np.zeros(count if self._trained else 0, np.bool_)
+            for own in entries:
+                self._skip(own * code)
+                start = self._file.tell()
+                self._skip(8 * own)
+                self._file.seek(start)
+                self._note(np.frombuffer(self._file.read(8 * own), "<i8"), seen)
         else:
             raise LayoutError(
                 f"its inverted lists {kind!r} do not lie in it as vggfeat writes them"
             )
+
+    def _note(self, own: npt.NDArray[np.integer[Any]], seen: npt.NDArray[np.bool_]) -> None:
+        """Refuse vectors of a list that there are not, or that are in lists twice."""
+        if not self._trained or not len(own):
+            return
+        self._require(
+            own.min() >= 0 and own.max() < len(seen), "its lists have vectors that it does not have"
+        )
+        self._require(
+            not seen[own].any() and len(np.unique(own)) == len(own), "its lists have a vector twice"
+        )
+        seen[own] = True
 
     def _scalar_quantizer(self, d: int) -> int:
         """Walk a scalar quantiser; return the bytes of a code."""

@@ -9,8 +9,6 @@ says it holds more than can be in it.
 from __future__ import annotations
 
 import math
-import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,7 @@ import numpy as np
 
 from vggfeat.errors import ImageError, VggfeatError
 from vggfeat.files import LARGEST_RATIO, open_regular
-from vggfeat.hdf5_texts import attribute_lengths, dataset_lengths
+from vggfeat.hdf5_texts import check_attribute, check_dataset, check_member
 
 if TYPE_CHECKING:
     import io
@@ -31,8 +29,6 @@ DAMAGED = (
 )
 """What h5py, and whoever believes what it reads, raises over files that are damaged."""
 
-_HEAP = b"GCOL\1\0\0\0"
-_SEARCHED = 16 << 20  # bytes at the beginning of a file, and at its end, in which heaps are checked
 _ALLOWANCE = 1 << 20  # bytes that a dataset may take whatever is stored of it
 _DEEPEST = 64  # groups within groups
 _BLOCK = 1024  # strings of any length that are read at a time
@@ -71,13 +67,12 @@ def opened(
     """
     if member is None:
         try:
-            with open_regular(path) as file:
-                _check_heaps(file)
+            open_regular(path).close()
         except ImageError as reason:
             raise error(f"{path} cannot be read: {reason}. Give a plain HDF5 file.") from reason
         held = h5py.File(path, "r", locking=False)
     else:
-        _check_heaps(member)
+        check_member(member)
         held = h5py.File(member, "r")
     try:
         check(held, path, error, _all(held, path, error) if names is None else names)
@@ -140,6 +135,8 @@ def one_text(dataset: h5py.Dataset) -> str:
     """Read a dataset that is one UTF-8 string; ValueError where it is anything else."""
     if h5py.check_string_dtype(dataset.dtype) is None or dataset.shape != ():
         raise ValueError(f"{dataset.name} is no text")
+    if h5py.check_string_dtype(dataset.dtype).length is None:
+        check_dataset(dataset.id)
     found: bytes = dataset[()]
     return found.decode()
 
@@ -150,6 +147,7 @@ def raw_texts(dataset: h5py.Dataset) -> list[bytes]:
         raise ValueError(f"{dataset.name} does not hold strings in a row")
     if h5py.check_string_dtype(dataset.dtype).length is not None:
         return [bytes(value) for value in dataset[:]]
+    check_dataset(dataset.id)
     found: list[bytes] = []
     left = dataset.file.id.get_filesize()
     for start in range(0, len(dataset), _BLOCK):
@@ -196,8 +194,8 @@ def attribute(held: h5py.File | h5py.Group | h5py.Dataset, name: str, default: A
     most = LARGEST_RATIO if any_length else size // kind.get_size()
     if count > most:
         raise ValueError(f"its attribute {name!r} has {count:,} values, and may have {most:,}")
-    if any_length and (told := attribute_lengths(held, name) or 0) > size:
-        raise ValueError(f"its attribute {name!r} says it is {told:,} bytes long")
+    if any_length:
+        check_attribute(held, name)
     return held.attrs[name]
 
 
@@ -217,54 +215,6 @@ def text(held: h5py.File | h5py.Group, name: str, default: str | None = None) ->
     if isinstance(value, str):
         return value
     raise ValueError(f"its attribute {name!r} is {value!r}, no text")
-
-
-def _check_heaps(file: io.IOBase) -> None:
-    """Refuse heaps of texts whose entries do not fill them, over which HDF5 2.0 loops for ever.
-
-    Raises
-    ------
-    OSError
-        A heap is damaged.
-    """
-    size = file.seek(0, os.SEEK_END)
-    parts = [(0, min(size, _SEARCHED)), (max(_SEARCHED, size - _SEARCHED), size)]
-    for start, end in parts:
-        file.seek(start)
-        data = file.read(max(0, end - start))
-        found = [match.start() for match in re.finditer(re.escape(_HEAP), data)]
-        for at in _damaged_heaps(data, np.array(found, np.int64), last=end == size):
-            raise OSError(f"its heap of texts at byte {start + at:,} is damaged")
-
-
-def _damaged_heaps(data: bytes, starts: Any, *, last: bool) -> Any:
-    """Return which heaps are damaged; those that end behind `data` only where it is the `last`.
-
-    A heap has a head of 16 bytes with its size, and then entries: a number, a count, a size, and
-    the text up to a multiple of 8 bytes. Entry 0 is the room at the end; its size counts its head.
-    """
-    whole = np.frombuffer(data, np.uint8)
-
-    def number(places: Any, length: int) -> Any:
-        taken = whole[places[:, None] + np.arange(length)]
-        return taken.view(f"<u{length}").reshape(-1).astype(np.uint64)
-
-    starts = starts[starts + 16 <= len(whole)]
-    left = len(whole) - starts
-    sizes = number(starts + 8, 8)
-    outside = sizes > left
-    bad = [starts[(outside & last) | (sizes < 16)]]
-    starts, sizes = starts[~outside & (sizes >= 16)], sizes[~outside & (sizes >= 16)]
-    at, ends = starts + 16, starts + sizes.astype(np.int64)
-    while len(at := at[more := at + 16 <= ends]):  # all heaps at a time, an entry of each
-        starts, ends = starts[more], ends[more]
-        length, room = number(at + 8, 8), (ends - at).astype(np.uint64)
-        padded = np.where(number(at, 2) > 0, ((length + 7) & ~np.uint64(7)) + 16, length)
-        wrong = (length > room) | (padded > room) | (padded == 0)
-        bad.append(starts[wrong])
-        at = at[~wrong] + padded[~wrong].astype(np.int64)
-        starts, ends = starts[~wrong], ends[~wrong]
-    return np.concatenate(bad).tolist()
 
 
 def _all(held: h5py.File, path: Path, error: type[VggfeatError]) -> Iterator[str]:
@@ -309,13 +259,6 @@ def _hostile(dataset: Any, file_size: int) -> str:
     kind = dataset.get_type()
     if kind.get_class() not in _TYPES:
         return "holds neither numbers nor strings"
-    if kind.get_class() == h5py.h5t.STRING and kind.is_variable_str():
-        try:
-            told = dataset_lengths(dataset) or 0
-        except ValueError as reason:
-            return str(reason)
-        if told > file_size:
-            return f"has texts that say they are {told:,} bytes long, in a file of {file_size:,}"
     row = kind.get_size()
     needed = math.prod(dataset.shape) * row
     if layout == h5py.h5d.CHUNKED:

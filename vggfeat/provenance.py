@@ -25,6 +25,8 @@ _LATER = {"truncated": "refuse", "value_range": "full"}
 """Deciding fields that are left out where they say what was always so: earlier versions of vggfeat
 then read the file too."""
 
+_DEEPEST = 8  # levels of JSON; a preprocessing has two
+
 
 @dataclass(frozen=True, slots=True)
 class Deciding:
@@ -230,7 +232,6 @@ def _flat(value: Any, most: int) -> bool:
     return most > 0 and all(_flat(part, most - 1) for part in parts)
 
 
-_DEEPEST = 8  # a preprocessing has two
 _DECODERS = ("pillow-heif", "tifffile", "imagecodecs", "rawpy")
 
 

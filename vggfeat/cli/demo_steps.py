@@ -152,7 +152,7 @@ def chosen(store: FeatureStore) -> list[str]:
 
 def labelled(store: FeatureStore) -> int:
     """Return the number of classes that a store's images can be judged by; 0 if they cannot."""
-    if not store.has_labels or store.labels.ndim != 1:  # several classes an image
+    if not store.has_labels or store.multi_label:
         return 0
     targets = store.labels[store.done]
     counts = np.unique(targets[targets >= 0], return_counts=True)[1]

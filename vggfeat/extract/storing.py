@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial as partial_
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +97,7 @@ def open_run(
         entries=images.entries,
         shapes=shapes,
         deciding=deciding,
-        happened=partial_(happened, name),
+        happened=functools.partial(happened, name),
         sources=origins,
         labels=_labels(images, labels),
         overwrite=overwrite,
@@ -215,11 +215,11 @@ class _RowSink:
     done: Callable[[int], object]
 
     def write(self, batch: Batch[int]) -> None:
-        self.background.put(partial_(self.save, batch))
+        self.background.put(functools.partial(self.save, batch))
         self.done(len(batch.items))
 
     def fail(self, failure: Failure[int]) -> None:
-        self.background.put(partial_(self.note, failure))
+        self.background.put(functools.partial(self.note, failure))
         self.done(1)
 
 
@@ -264,7 +264,7 @@ def _look(
     with (
         bars("img", progress, delay=1) as told,
         closing(
-            prefetch(partial_(look, images), entries, workers=workers, ahead=4 * workers)
+            prefetch(functools.partial(look, images), entries, workers=workers, ahead=4 * workers)
         ) as results,
     ):
         for seen in results:

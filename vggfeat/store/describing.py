@@ -22,9 +22,8 @@ def describe(store: FeatureStore) -> dict[str, Any]:
     ]
     labels = None
     if store.has_labels:
-        multi_label = len(store.labels.shape) == 2
         labels = {
-            "kind": "multi-label" if multi_label else "single-label",
+            "kind": "multi-label" if store.multi_label else "single-label",
             "origin": str(store.label_origin),
             "classes": store.classes,
         }

@@ -73,7 +73,7 @@ class FeatureStore:
     Examples
     --------
     >>> with FeatureStore("photos.h5") as store:  # doctest: +SKIP
-    ...     X, y = store["relu7"], store.labels
+    ...     X, y = store.xy("relu7")
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -149,6 +149,11 @@ class FeatureStore:
     def has_labels(self) -> bool:
         """Whether the store knows classes."""
         return "labels/targets" in self._file and len(self._dataset("labels/classes")) > 0
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.has_labels and self._dataset("labels/targets").ndim == 2
 
     @property
     def labels(self) -> npt.NDArray[Any]:

@@ -122,7 +122,7 @@ def shared_images(stores: Sequence[FeatureStore]) -> list[Images]:
     if not stores:
         raise ProbeError("No store was given. Name at least one.")
     for store in stores:
-        if store.has_labels and store.labels.ndim != 1:
+        if store.multi_label:
             raise ProbeError(
                 f"Images in {store.path} have several labels each; only stores of one label an "
                 "image are scored by knn, lowshot and sweep."

@@ -71,7 +71,7 @@ def make_keras(folder: Path) -> Path:
 
 def read_store(path: Path) -> object:
     with FeatureStore(path) as store:
-        return store.paths, store.classes, store["relu7"][:], store.labels[:]
+        return store.paths, store.classes, store.sources, store["relu7"][:], store.labels
 
 
 def read_keras(path: Path) -> object:

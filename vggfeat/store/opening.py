@@ -213,7 +213,8 @@ def _check_values(file: h5py.File, count: int) -> None:
     """Refuse numbers of statuses, sources and classes that there are not; ValueError."""
     _within(file, "images/status", 0, len(STATUSES))
     if "images/source" in file:
-        _within(file, "images/source", 0, len(read_sources(file)))
+        sources = _texts(file, "sources/name") if "sources/name" in file else 0
+        _within(file, "images/source", 0, sources or 1)
     if "labels/targets" in file:
         classes, targets = _texts(file, "labels/classes"), file["labels/targets"]
         several = targets.ndim == 2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vggfeat.evaluation.layers.neighbours import NeighbourScore
+    from vggfeat.evaluation.layers.sweep import LayerScore
     from vggfeat.store import FeatureStore
 
 
@@ -39,6 +41,12 @@ class JudgedStore:
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values, without the layers, which scores name."""
         return {"store": self.path, "model": self.model, "weights": self.weights}
+
+    def with_scores(self, scores: Sequence[LayerScore | NeighbourScore]) -> dict[str, Any]:
+        """Return :meth:`to_json` with what its layers scored, and which could not be."""
+        layers = [{**asdict(one), "pooling": self.layers[one.layer]} for one in scores]
+        left_out = self.left_out([one.layer for one in scores])
+        return {**self.to_json(), "layers": layers, "left_out": left_out}
 
     def left_out(self, scored: Sequence[str]) -> list[str]:
         """Return the requested layers that are not among those scored."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -116,13 +116,7 @@ class Neighbourhoods:
             "majority": self.majority,
             "seconds": self.seconds,
             "stores": [
-                {
-                    **store.to_json(),
-                    "layers": [
-                        {**asdict(one), "pooling": store.layers[one.layer]} for one in scores
-                    ],
-                    "left_out": store.left_out([one.layer for one in scores]),
-                }
+                store.with_scores(scores)
                 for store, scores in zip(self.stores, self.scores, strict=True)
             ],
         }

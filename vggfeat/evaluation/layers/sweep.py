@@ -105,12 +105,7 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values; layers that could not be scored are named."""
         told = [
-            {
-                **store.to_json(),
-                "layers": [{**asdict(one), "pooling": store.layers[one.layer]} for one in scores],
-                "left_out": store.left_out([one.layer for one in scores]),
-                "from_best": [asdict(pair) for pair in versus],
-            }
+            store.with_scores(scores) | {"from_best": [asdict(pair) for pair in versus]}
             for store, scores, versus in zip(self.stores, self.scores, self.from_best, strict=True)
         ]
         for one, versus in zip(told[1:], self.from_first, strict=True):

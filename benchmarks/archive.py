@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.preprocessing import TORCHVISION
-from vggfeat.provenance import Deciding, Happened, Provenance, now
+from vggfeat.provenance import FeatureConfig, Provenance, RunInfo, now
 from vggfeat.store import StoreWriter
 
 LAYER = "relu7"
@@ -37,8 +37,8 @@ def vectors(count: int, dimension: int, clusters: int, seed: int) -> Iterator[Ve
 
 def make(store: Path, queries: Path, count: int, dimension: int, clusters: int, asked: int) -> None:
     """Write a store of `count` features, and an array of `asked` queries of the same kind."""
-    deciding = Deciding("vgg16", "0" * 64, TORCHVISION.to_json(), "center", {LAYER: ""})
-    happened = Happened("/made-up", "random:0", "cpu", "float32", now())
+    config = FeatureConfig("vgg16", "0" * 64, TORCHVISION.to_json(), "center", {LAYER: ""})
+    run = RunInfo("/made-up", "random:0", "cpu", "float32", now())
     entries = [
         SimpleNamespace(path=f"{i // 1000:04d}/{i:07d}.jpg", size=1, mtime_ns=1)
         for i in range(count)
@@ -47,7 +47,7 @@ def make(store: Path, queries: Path, count: int, dimension: int, clusters: int, 
         store,
         entries=entries,
         shapes={LAYER: (dimension,)},
-        provenance=Provenance(deciding, happened),
+        provenance=Provenance(config, run),
         overwrite=True,
     ) as writer:
         start = 0

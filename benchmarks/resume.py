@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from vggfeat import FeatureExtractor
-from vggfeat.provenance import Happened, now
+from vggfeat.provenance import RunInfo, now
 from vggfeat.sources import open_source
 from vggfeat.store import StoreWriter
 
@@ -44,13 +44,13 @@ def make(folder: Path, store: Path, images: int) -> None:
         shutil.copyfile(folder / "one.jpg", place / f"{number:06d}.jpg")
     (folder / "one.jpg").unlink()
     extractor = FeatureExtractor(weights="random:0", layers="pool1", device="cpu")
-    happened = Happened(str(folder), "random:0", "cpu", "float32", now())
+    run = RunInfo(str(folder), "random:0", "cpu", "float32", now())
     with StoreWriter.open(
         store,
         entries=open_source(folder).entries,
         shapes=extractor.shapes,
-        deciding=extractor.deciding,
-        happened=happened,
+        config=extractor.config,
+        run=run,
     ) as writer:
         rows = writer.pending()
         writer.write(rows, {"pool1": np.ones((len(rows), 64), np.float32)})

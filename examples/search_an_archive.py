@@ -31,7 +31,7 @@ def main(
     with FeatureStore(store) as opened:
         index = SimilarityIndex.build(opened, layer, path=archive.with_suffix(".index"))
 
-    index.check(extractor.deciding)  # queries must go the way of the indexed images
+    index.check(extractor.config)  # queries must go the way of the indexed images
     features = extractor(queries)[layer]
     for query, neighbours in zip(queries, index.search(features, k), strict=True):
         print(query)

@@ -28,12 +28,14 @@ from vggfeat.index.kinds import plan
 from vggfeat.index.names import Texts
 from vggfeat.index.rows import Rows
 from vggfeat.preprocessing import TORCHVISION
-from vggfeat.provenance import Deciding, Happened, Provenance
+from vggfeat.provenance import FeatureConfig, Provenance, RunInfo
 from vggfeat.store import FeatureStore, StoreWriter
 
 PROVENANCE = Provenance(
-    Deciding("vgg16", "ab" * 32, TORCHVISION.to_json(), "center", {"relu7": "", "pool5": "none"}),
-    Happened("/photos", "random:0", "cpu", "float32", "2026-01-01T00:00:00+00:00"),
+    FeatureConfig(
+        "vgg16", "ab" * 32, TORCHVISION.to_json(), "center", {"relu7": "", "pool5": "none"}
+    ),
+    RunInfo("/photos", "random:0", "cpu", "float32", "2026-01-01T00:00:00+00:00"),
 )
 ENDED = "2026-01-01T01:00:00+00:00"
 Floats = npt.NDArray[np.float32]
@@ -102,8 +104,8 @@ def index_of(
         catalogue = Catalogue(
             "relu7",
             metric,
-            PROVENANCE.deciding.for_layer("relu7"),
-            (replace(PROVENANCE.happened, source=source),),
+            PROVENANCE.config.for_layer("relu7"),
+            (replace(PROVENANCE.run, source=source),),
             feed.rows(built.places),
             built.longest,
             LeftOut(0, 0, 0),

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.preprocessing import TORCHVISION
-from vggfeat.provenance import Deciding, Happened, Provenance
+from vggfeat.provenance import FeatureConfig, Provenance, RunInfo
 from vggfeat.store import SourcePlace, StoreWriter
 
 SHAPES: dict[str, tuple[int, ...]] = {"relu7": (64,), "pool5": (4, 3, 3)}
@@ -41,13 +41,13 @@ def images(count: int, first: int = 0) -> list[Image]:
     return [Image(f"c{i % 3}/{i:06d}.jpg", 1000 + i, 10**18 + i) for i in range(first, count)]
 
 
-def made(dtype: str = "float32", **deciding: Any) -> Provenance:
+def made(dtype: str = "float32", **config: Any) -> Provenance:
     """Return a provenance, with deciding values as given."""
     given = {"model": "vgg16", "weights_sha256": "ab" * 32, "view": "center", "layers": POOLING}
     preprocessing = TORCHVISION.to_json()
-    happened = Happened("/photos", "random:0", "cpu", "float32", "2026-01-01T00:00:00+00:00")
-    values = {**given, "preprocessing": preprocessing, "dtype": dtype, **deciding}
-    return Provenance(Deciding(**values), happened)
+    run = RunInfo("/photos", "random:0", "cpu", "float32", "2026-01-01T00:00:00+00:00")
+    values = {**given, "preprocessing": preprocessing, "dtype": dtype, **config}
+    return Provenance(FeatureConfig(**values), run)
 
 
 def features(paths: Sequence[str], dtype: str = "float32") -> dict[str, npt.NDArray[Any]]:
@@ -117,7 +117,7 @@ def golden(path: Path) -> None:
     """
     shapes: dict[str, tuple[int, ...]] = {"relu7": (6,), "pool5": (2, 2, 2)}
     provenance = made(weights_sha256="cd" * 32)
-    happened = replace(provenance.happened, versions={"vggfeat": "0.1"})
+    run = replace(provenance.run, versions={"vggfeat": "0.1"})
     entries = [
         Image("x/cat/a.jpg", 11, 21, 31, bytes(range(16))),
         Image("x/cat/ü\n.jpg", 12, 22, 32),
@@ -131,7 +131,7 @@ def golden(path: Path) -> None:
             path,
             entries=entries[: len(entries) - left],
             shapes=shapes,
-            provenance=replace(provenance, happened=happened),
+            provenance=replace(provenance, run=run),
             sources=sources,
             labels={image.path: (image.path[2:5],) for image in entries},
         ) as store:

@@ -75,7 +75,7 @@ def test_info_json_holds_everything(shell: Shell, store: Path) -> None:
         "dtype": "float32",
         "bytes": 2560,
     }
-    assert facts["deciding"] == made().deciding.to_json()
+    assert facts["deciding"] == made().config.to_json()
     assert len(facts["runs"]) == 1
 
 

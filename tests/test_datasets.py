@@ -54,7 +54,7 @@ from vggfeat.errors import ImageError, SourceError
 from vggfeat.images import decode
 from vggfeat.labels import ABSENT, PRESENT, UNKNOWN
 from vggfeat.preprocessing import TORCHVISION
-from vggfeat.provenance import Deciding, Happened, now
+from vggfeat.provenance import FeatureConfig, RunInfo, now
 from vggfeat.sources import CropSource, FileSource, Source, open_source, open_stored
 from vggfeat.sources.base import entry_of
 from vggfeat.store import FeatureStore, StoreWriter
@@ -526,7 +526,7 @@ def test_the_papers_numbers_stand_beside_each_protocol(name: str) -> None:
 
 def stored(source: Source, file: Path, *, again: int = 1) -> FeatureStore:
     """Write a store of a source with the file sizes as features."""
-    deciding = Deciding(
+    config = FeatureConfig(
         "vgg16", "0" * 64, TORCHVISION.to_json(), "center", {"relu7": ""}, "float32"
     )
     for _ in range(again):
@@ -534,8 +534,8 @@ def stored(source: Source, file: Path, *, again: int = 1) -> FeatureStore:
             file,
             entries=source.entries,
             shapes={"relu7": (1,)},
-            deciding=deciding,
-            happened=Happened(source.root, "random:0", "cpu", "float32", now()),
+            config=config,
+            run=RunInfo(source.root, "random:0", "cpu", "float32", now()),
             labels=source.given_labels,
         ) as writer:
             if len(rows := writer.pending()):

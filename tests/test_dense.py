@@ -25,7 +25,7 @@ from vggfeat.errors import LayerError, StoreMismatchError
 from vggfeat.layers import architecture
 from vggfeat.network.positions import portions, windows
 from vggfeat.preprocessing import TORCHVISION
-from vggfeat.provenance import Deciding
+from vggfeat.provenance import FeatureConfig
 from vggfeat.sklearn import VGGFeatures
 from vggfeat.weights import resolve, shapes
 
@@ -243,12 +243,12 @@ def test_what_cannot_be_averaged_is_refused_before_anything_runs(options, messag
 
 
 def test_the_scale_by_default_is_the_one_that_the_weights_transforms_resize_to():
-    assert FeatureExtractor(weights="random:0", view="dense").deciding.scales == (256,)
+    assert FeatureExtractor(weights="random:0", view="dense").config.scales == (256,)
     extractor = tiny(view="dense")
-    assert extractor.deciding.scales == (64,)
+    assert extractor.config.scales == (64,)
     image = draw(90, 71)
     named = tiny(view="dense", scales=(64,))
-    assert named.deciding == extractor.deciding
+    assert named.config == extractor.config
     assert np.array_equal(extractor(image)["relu7"], named(image)["relu7"])
 
 
@@ -273,7 +273,7 @@ def test_a_dense_store_is_resumed_and_queried_by_its_own_values(photos, tmp_path
     with FeatureStore(tmp_path / "s.h5") as store:
         assert store["relu7"].shape == (12, 3 * 1024)
         like = FeatureExtractor.like(store.provenance, device="cpu")
-        assert like.deciding == made.deciding
+        assert like.config == made.config
         query = like(photos / store.paths[5])
         assert error(query["relu7"][0], store["relu7"][5]) < 1e-6
     assert made.extract(photos, tmp_path / "s.h5").tried == 0
@@ -297,7 +297,7 @@ def test_stores_made_before_there_was_combine_are_read_and_resumed(photos, tmp_p
     with pytest.raises(StoreMismatchError, match="flip"):
         tiny("pool1", flip=True).extract(photos, tmp_path / "s.h5")
     with pytest.raises(ValueError, match="unknown"):
-        Deciding.from_json({**told["deciding"], "tiles": 3})
+        FeatureConfig.from_json({**told["deciding"], "tiles": 3})
 
 
 def test_the_command_makes_what_the_extractor_makes(photos, tmp_path):
@@ -313,7 +313,7 @@ def test_the_command_makes_what_the_extractor_makes(photos, tmp_path):
     paths = sorted(photos.rglob("*.jpg"))
     expected = tiny(view="dense", scales="64,90", flip=True, combine="stack")(paths)
     with FeatureStore(tmp_path / "s.h5") as store:
-        told = store.provenance.deciding
+        told = store.provenance.config
         assert (told.view, told.scales, told.flip, told.combine) == (
             "dense",
             (64, 90),

@@ -25,7 +25,7 @@ from vggfeat.datasets.voc import CLASSES
 from vggfeat.datasets.voc_action import ACTIONS
 from vggfeat.evaluation import rules_of, score_dataset
 from vggfeat.evaluation.paper import protocol
-from vggfeat.provenance import Deciding, Happened, now
+from vggfeat.provenance import FeatureConfig, RunInfo, now
 from vggfeat.store import FeatureStore, StoreWriter
 
 QUICK = ["--networks", "vgg16-tiny", "--scales", "64", "--device", "cpu"]
@@ -260,19 +260,19 @@ def test_both_definitions_of_average_precision_are_there_and_one_is_named(tmp_pa
 def made_up(path: Path, dataset: Dataset, model: str, offset: float, **more: Any) -> FeatureStore:
     """Write a store of the dataset with features that know the classes, and some noise."""
     rng = np.random.default_rng(int(offset * 10))
-    deciding = Deciding(
+    config = FeatureConfig(
         model, "00" * 32, {"channels": "RGB", "scale": 1 / 255}, "dense", {"relu7": ""},
         scales=(256, 384, 512), flip=True, combine="stack",
     )  # fmt: skip
     source = dataset.source()
-    happened = Happened(dataset.root, "imagenet", "cpu", "float32", now())
+    run = RunInfo(dataset.root, "imagenet", "cpu", "float32", now())
     d = more.get("d", 40)
     with StoreWriter.open(
         path,
         entries=source.entries,
         shapes={"relu7": (d,)},
-        deciding=deciding,
-        happened=lambda _: happened,
+        config=config,
+        run=lambda _: run,
         labels=None,
     ) as writer:
         X = rng.normal(size=(len(dataset), d)).astype(np.float32) + 3

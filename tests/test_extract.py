@@ -276,11 +276,11 @@ def test_provenance_tells_what_decides_and_what_happened(extractor, photos, tmp_
         "pool3": "none",
     }
     assert told["deciding"]["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
-    happened = told["happened"]
-    assert happened["weights"] == "random:0"
-    assert happened["device"] == "cpu"
-    assert happened["start"] <= happened["end"]
-    assert happened["versions"]["torch"]
+    run = told["happened"]
+    assert run["weights"] == "random:0"
+    assert run["device"] == "cpu"
+    assert run["start"] <= run["end"]
+    assert run["versions"]["torch"]
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_queries_take_the_way_of_the_store(photos, tmp_path):
     made.extract(photos, tmp_path / "s.h5")
     with FeatureStore(tmp_path / "s.h5") as store:
         like = FeatureExtractor.like(store.provenance, device="cpu")
-        assert like.deciding == made.deciding
+        assert like.config == made.config
         assert like.precision == "bfloat16"
         query = photos / store.paths[4]
         assert np.array_equal(like(query)["pool1"][0], store["pool1"][4])

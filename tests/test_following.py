@@ -424,7 +424,7 @@ def test_a_store_of_format_1_is_upgraded_when_it_is_made_anew_and_keeps_its_rows
     with FeatureStore(path) as store:
         assert store.verify().ok
         assert (features(store.paths.tolist())["relu7"] == store["relu7"][:]).all()
-    assert made().happened.source == "/photos"
+    assert made().run.source == "/photos"
 
 
 def test_the_engine_is_chosen_by_what_is_still_to_be_computed(tmp_path, monkeypatch) -> None:

@@ -20,7 +20,7 @@ from index_rows import PROVENANCE, Floats, index_of, make_store
 
 from vggfeat.errors import LayerError, SearchError, StoreError, StoreMismatchError
 from vggfeat.index import METRICS, LeftOut, Metric, SimilarityIndex, structures
-from vggfeat.provenance import Deciding
+from vggfeat.provenance import FeatureConfig
 from vggfeat.store import FeatureStore
 
 
@@ -238,7 +238,7 @@ def test_a_saved_index_answers_the_same_and_the_folder_can_be_moved(saved, tmp_p
     moved = SimilarityIndex.open(tmp_path / "moved")
     assert moved.search(X, 60) == answers
     assert moved.provenance == index.provenance
-    assert moved.provenance.deciding.layers == {"relu7": ""}
+    assert moved.provenance.config.layers == {"relu7": ""}
     moved.verify()
 
 
@@ -371,12 +371,14 @@ def test_a_failure_in_the_middle_of_building_leaves_the_old_index(saved, store_p
 
 def test_queries_made_in_another_way_are_refused_by_field(saved):
     index = SimilarityIndex.load(saved)
-    index.check(PROVENANCE.deciding)
-    other = Deciding(**{**PROVENANCE.deciding.to_json(), "weights_sha256": "cd" * 32, "scales": ()})
+    index.check(PROVENANCE.config)
+    other = FeatureConfig(
+        **{**PROVENANCE.config.to_json(), "weights_sha256": "cd" * 32, "scales": ()}
+    )
     with pytest.raises(StoreMismatchError, match=r"weights_sha256: 'abab.*not 'cdcd"):
         index.check(other)
     with pytest.raises(StoreMismatchError, match="index is of relu7, and only pool5"):
-        index.check(PROVENANCE.deciding.for_layer("pool5"))
+        index.check(PROVENANCE.config.for_layer("pool5"))
 
 
 def test_the_module_is_quick_to_import():

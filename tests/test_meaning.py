@@ -34,7 +34,7 @@ def test_a_saved_probe_names_new_images(scenes, scenes_store, tmp_path):
     with FeatureStore(scenes_store) as store:
         probe = train(store, "relu7")
     extractor = FeatureExtractor.like(probe.provenance)
-    probe.check(extractor.deciding)
+    probe.check(extractor.config)
     paths = [scenes / kind / "03.jpg" for kind in ("china", "flower")]
     names, _ = probe.predict(extractor(paths)["relu7"])
     assert list(names) == ["china", "flower"]

@@ -148,8 +148,8 @@ def test_the_command_line_says_the_same_and_the_store_and_queries_keep_it(
         told = opened.provenance
         kept = opened["conv1_1"][0, :3].transpose(1, 2, 0)
     assert np.abs(kept - (rgb(photo) / 127.5 - 1)).max() < 1e-6
-    assert told.deciding.preprocessing["scale"] == 1 / 127.5
-    assert told.happened.preprocessing.startswith("given by hand: RGB x 1/127.5, mean 1 1 1")
+    assert told.config.preprocessing["scale"] == 1 / 127.5
+    assert told.run.preprocessing.startswith("given by hand: RGB x 1/127.5, mean 1 1 1")
     again = FeatureExtractor.like(told, device="cpu")(photo)["conv1_1"][0, :3]
     np.testing.assert_array_equal(again.transpose(1, 2, 0), kept)
     done = cli("extract", photo, store, *like, "--layers", "conv1_1:none", status=1)

@@ -78,7 +78,7 @@ def made(
     for number, path in enumerate(paths):
         Image.new("RGB", (90, 90), colour(number)).save(photos / path)
     provenance = store_rows.made(layers={"relu7": ""})
-    provenance = replace(provenance, happened=replace(provenance.happened, source=str(photos)))
+    provenance = replace(provenance, run=replace(provenance.run, source=str(photos)))
     labels = None if names is None else {paths[row]: found for row, found in names.items()}
     with StoreWriter.open(
         folder / "made.h5",

@@ -453,7 +453,7 @@ def test_the_extractor_of_a_store_pools_as_the_store_was_pooled(three, tmp_path)
 
     with FeatureStore(tmp_path / "s.h5") as store:
         again = FeatureExtractor.like(store.provenance)
-        assert again.deciding == extractor.deciding
+        assert again.config == extractor.config
         found = again(sorted(three.iterdir()))
         for layer in store.layers:
             np.testing.assert_allclose(found[layer], store[layer][:], rtol=1e-4, atol=1e-6)

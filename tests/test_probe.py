@@ -23,12 +23,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from vggfeat.errors import LayerError, ProbeError, StoreError, StoreMismatchError
 from vggfeat.preprocessing import TORCHVISION
 from vggfeat.probe import LinearProbe, SavedProbe, evaluate, stratified_split, train
-from vggfeat.provenance import Deciding, Happened, Provenance, now
+from vggfeat.provenance import FeatureConfig, Provenance, RunInfo, now
 from vggfeat.store import FeatureStore, StoreWriter
 
 PROVENANCE = Provenance(
-    Deciding("vgg16", "ab" * 32, TORCHVISION.to_json(), "center", {"relu7": "", "pool5": "none"}),
-    Happened("/photos", "random:0", "cpu", "float32", now()),
+    FeatureConfig(
+        "vgg16", "ab" * 32, TORCHVISION.to_json(), "center", {"relu7": "", "pool5": "none"}
+    ),
+    RunInfo("/photos", "random:0", "cpu", "float32", now()),
 )
 
 
@@ -333,7 +335,7 @@ def test_a_probe_carries_its_score_and_where_it_comes_from(saved, tmp_path):
     loaded = SavedProbe.load(tmp_path / "p.probe")
     assert loaded.held_out == saved.held_out
     assert loaded.held_out["C"] == loaded.probe.C_
-    assert loaded.provenance.deciding.layers == {"relu7": ""}
+    assert loaded.provenance.config.layers == {"relu7": ""}
     assert loaded.n_train == 72
     with h5py.File(tmp_path / "p.probe") as file:  # plain h5py reads it
         assert file.attrs["format"] == "vggfeat-probe"
@@ -349,13 +351,13 @@ def test_a_score_of_something_else_is_not_kept(store_path):
 
 
 def test_features_made_in_another_way_are_refused_by_field(saved):
-    deciding = PROVENANCE.deciding
-    saved.check(deciding)
-    other = Deciding(**{**deciding.to_json(), "view": "squash", "scales": ()})
+    config = PROVENANCE.config
+    saved.check(config)
+    other = FeatureConfig(**{**config.to_json(), "view": "squash", "scales": ()})
     with pytest.raises(StoreMismatchError, match="view: 'center', not 'squash'"):
         saved.check(other)
     with pytest.raises(StoreMismatchError, match="probe is of relu7, and only pool5"):
-        saved.check(deciding.for_layer("pool5"))
+        saved.check(config.for_layer("pool5"))
 
 
 def test_wrong_queries_are_refused_with_both_shapes(saved):

@@ -20,16 +20,16 @@ from vggfeat.errors import VggfeatError
 from vggfeat.preprocessing import TORCHVISION
 from vggfeat.probe import Prediction, ProbeResult
 from vggfeat.probe.labelled import LeftOut
-from vggfeat.provenance import Deciding, Happened
+from vggfeat.provenance import FeatureConfig, RunInfo
 from vggfeat.report import (
     NeighbourResult,
     QueryResult,
+    config_facts,
     confusion_matrix,
-    deciding_facts,
     destination,
-    happened_facts,
     originals,
     probe_page,
+    run_facts,
     search_page,
     thumbnail,
     write_whole,
@@ -244,9 +244,9 @@ def test_a_search_page_tells_scores_apart_and_marks_the_same_class(tmp_path: Pat
 
 
 def test_a_probe_page_holds_everything_that_decides_the_number(tmp_path: Path) -> None:
-    deciding = Deciding("vgg16", "ab" * 32, TORCHVISION.to_json(), "center", {"relu7": ""})
-    happened = Happened("/photos", "/home/me/w.pth", "cpu", "float32", "2026-01-01T00:00:00+00:00")
-    facts = deciding_facts(deciding, "relu7") | happened_facts(happened)
+    config = FeatureConfig("vgg16", "ab" * 32, TORCHVISION.to_json(), "center", {"relu7": ""})
+    run = RunInfo("/photos", "/home/me/w.pth", "cpu", "float32", "2026-01-01T00:00:00+00:00")
+    facts = config_facts(config, "relu7") | run_facts(run)
     classes = ["cat", "dog", "owl", "newt"]
     page = Page(probe_page(tmp_path / "p.html", result(classes), store="a.h5", facts=facts))
     text = " ".join(page.text.split())

@@ -168,7 +168,7 @@ def test_a_store_of_version_1_is_read_for_ever() -> None:
         assert np.isnan(store["pool5"][1:]).all()
         assert store.classes == ["cat", "dog"]
         assert store.labels[:].tolist() == [0, 0, 1]
-        assert store.provenance.deciding.weights_sha256 == "cd" * 32
+        assert store.provenance.config.weights_sha256 == "cd" * 32
         assert store.runs[0].versions == {"vggfeat": "0.1"}
         assert store.verify().ok
 
@@ -208,16 +208,16 @@ def test_a_finished_store_does_not_ask_how_it_would_be_made(tmp_path: Path) -> N
     path = finished(tmp_path / "photos.h5")
     asked: list[int] = []
 
-    def happened(pending: int) -> Any:
+    def run(pending: int) -> Any:
         asked.append(pending)
-        return made().happened
+        return made().run
 
-    options: dict[str, Any] = {"provenance": None, "deciding": made().deciding}
-    writer(path, **options, happened=happened).close()
+    options: dict[str, Any] = {"provenance": None, "config": made().config}
+    writer(path, **options, run=run).close()
     assert asked == []
-    writer(path, 11, **options, happened=happened).close()
+    writer(path, 11, **options, run=run).close()
     assert asked == [1], "told how many rows are to be computed"
-    writer(tmp_path / "new.h5", 11, **options, happened=happened).close()
+    writer(tmp_path / "new.h5", 11, **options, run=run).close()
     assert asked == [1, 11]
 
 
@@ -282,7 +282,7 @@ def test_other_deciding_values_are_refused_by_name(
     path = finished(tmp_path / "photos.h5")
     before = path.read_bytes()
     other = made(**{field: value})
-    shapes = {layer: SHAPES.get(layer, (8,)) for layer in other.deciding.layers}
+    shapes = {layer: SHAPES.get(layer, (8,)) for layer in other.config.layers}
     with pytest.raises(StoreMismatchError, match=rf"{field}: .*, not .*another STORE.*--overwrite"):
         writer(path, provenance=other, shapes=shapes)
     assert path.read_bytes() == before
@@ -478,8 +478,8 @@ def test_labels_may_be_given_later_and_none_keeps_them(tmp_path: Path) -> None:
 def test_each_run_is_recorded_and_the_last_slot_is_used_again(tmp_path: Path) -> None:
     path = tmp_path / "photos.h5"
     for number in range(20):
-        happened = replace(made().happened, device=f"cpu{number}", source="/x" * (50 * number))
-        with writer(path, provenance=replace(made(), happened=happened)) as store:
+        run = replace(made().run, device=f"cpu{number}", source="/x" * (50 * number))
+        with writer(path, provenance=replace(made(), run=run)) as store:
             row = int(store.pending()[0])
             if number < 9:
                 store.write([row], features([store.entry_path(row)]))
@@ -487,7 +487,7 @@ def test_each_run_is_recorded_and_the_last_slot_is_used_again(tmp_path: Path) ->
         devices = [run.device for run in opened.runs]
         assert devices == [f"cpu{i}" for i in (*range(15), 19)]
         assert all(run.end.strip() for run in opened.runs)
-        assert opened.provenance.happened.device == "cpu0"
+        assert opened.provenance.run.device == "cpu0"
 
 
 def test_many_layers_of_differing_shapes_fit_one_store(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def check_equal(store: Path, unbroken: Path) -> None:
                     theirs[name].dtype == object and (ours[name][:] == theirs[name][:]).all()
                 ), name
     with FeatureStore(store) as opened:
-        assert opened.provenance.happened.end.strip()
+        assert opened.provenance.run.end.strip()
     assert os.listdir(store.parent) == [store.name]  # noqa: PTH208
 
 

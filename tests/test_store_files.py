@@ -55,7 +55,7 @@ def test_a_merged_store_has_all_rows_in_order_bit_for_bit(tmp_path: Path) -> Non
         assert opened.paths.tolist() == expected
         assert opened.verify().ok
         assert len(opened.runs) == 3
-        assert opened.provenance.happened.end.strip()
+        assert opened.provenance.run.end.strip()
         assert [opened.classes[k] for k in opened.labels[:]] == [p[:2] for p in expected]
     assert check_with_plain_h5py(tmp_path / "all.h5").tolist() == [1] * 300
 

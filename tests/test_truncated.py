@@ -176,8 +176,8 @@ def test_a_store_says_what_was_accepted_and_its_queries_follow_it(
     assert "1 truncated, accepted as far as they go" in text
     assert "2 with several pages or frames, of which the first was taken" in text
     with FeatureStore(tmp_path / "a.h5") as store:
-        deciding = store.provenance.deciding
-        assert (deciding.truncated, deciding.value_range) == ("accept", "0:4095")
+        config = store.provenance.config
+        assert (config.truncated, config.value_range) == ("accept", "0:4095")
         rows = dict(zip(store.paths, store["pool5"][:], strict=True))
         index = SimilarityIndex.build(store, "pool5", path=tmp_path / "a.index")
     search = ImageSearch(index)

@@ -142,11 +142,11 @@ def test_an_override_is_recorded_and_goes_on_to_queries(tmp_path, saved):
     with FeatureStore(tmp_path / "s.h5") as store:
         told = store.provenance
         stored = store["pool3"][:]
-    assert told.deciding.preprocessing == CAFFE.sized(64).to_json()
-    assert told.happened.preprocessing == "chosen: caffe"
+    assert told.config.preprocessing == CAFFE.sized(64).to_json()
+    assert told.run.preprocessing == "chosen: caffe"
     images = [tmp_path / "photos" / f"{number}.jpg" for number in range(2)]
     like = FeatureExtractor.like(told, device="cpu")
-    assert like.deciding == told.deciding
+    assert like.config == told.config
     assert np.array_equal(like(images)["pool3"], stored)
     plain = FeatureExtractor("vgg16-tiny", **asked)(images)["pool3"]
     assert np.linalg.norm(plain - stored) > 0.5 * np.linalg.norm(plain), "it matters"

@@ -115,7 +115,7 @@ def predict(
     saved = probe if isinstance(probe, SavedProbe) else SavedProbe.load(probe)
     images = source if isinstance(source, Source) else open_source(source)
     extractor = FeatureExtractor.like(saved.provenance, **options)
-    saved.check(extractor.deciding)
+    saved.check(extractor.config)
     found: list[Prediction] = []
     failed: dict[str, str] = {}
     for result in extractor.iter_features(images):

@@ -1,7 +1,7 @@
 """What decides a store's numbers, what happened while they were made, and how two of them differ.
 
-Resuming, appending, predicting and searching all compare :class:`Deciding` values and refuse to
-mix; :class:`Happened` is for the reader only.
+Resuming, appending, predicting and searching all compare :class:`FeatureConfig` values and refuse
+to mix; :class:`RunInfo` is for the reader only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DEEPEST = 8  # levels of JSON; a preprocessing has two
 
 
 @dataclass(frozen=True, slots=True)
-class Deciding:
+class FeatureConfig:
     """The values that decide the numbers in a store.
 
     Attributes
@@ -90,7 +90,7 @@ class Deciding:
             raise ValueError(f"features are {found.dtype!r}, not float32 or float16")
         return found
 
-    def differences(self, other: Deciding) -> list[str]:
+    def differences(self, other: FeatureConfig) -> list[str]:
         """Name the fields in which `other` differs, each with both values.
 
         Returns
@@ -101,12 +101,12 @@ class Deciding:
         ours, theirs = _LATER | self.to_json(), _LATER | other.to_json()
         return [f"{k}: {ours[k]!r}, not {theirs[k]!r}" for k in ours if ours[k] != theirs[k]]
 
-    def check(self, given: Deciding, layer: str, holder: str) -> None:
+    def check(self, given: FeatureConfig, layer: str, holder: str) -> None:
         """Refuse features that were made in another way than those a probe or index holds.
 
         Parameters
         ----------
-        given : Deciding
+        given : FeatureConfig
             Of the features that are brought to it.
         layer : str
             Canonical name of its layer.
@@ -129,13 +129,13 @@ class Deciding:
                 f"Extract with the {holder}'s values, or make the {holder} anew."
             )
 
-    def for_layer(self, layer: str) -> Deciding:
+    def for_layer(self, layer: str) -> FeatureConfig:
         """Return the same values for one layer alone, as probes and indexes carry them."""
         return replace(self, layers={layer: self.layers[layer]})
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class RunInfo:
     """Circumstances of a run; they never decide whether stores may be mixed.
 
     Attributes
@@ -184,12 +184,12 @@ class Happened:
 class Provenance:
     """Both halves, as a store's ``provenance`` attribute holds them."""
 
-    deciding: Deciding
-    happened: Happened
+    config: FeatureConfig
+    run: RunInfo
 
     def dumps(self) -> str:
         """Return the JSON text that a store holds."""
-        both = {"deciding": self.deciding.to_json(), "happened": self.happened.to_json()}
+        both = {"deciding": self.config.to_json(), "happened": self.run.to_json()}
         return json.dumps(both, ensure_ascii=True, indent=1)
 
     @classmethod
@@ -203,12 +203,14 @@ class Provenance:
         """
         try:
             data = json.loads(text)
-            return cls(Deciding.from_json(data["deciding"]), Happened.from_json(data["happened"]))
+            return cls(
+                FeatureConfig.from_json(data["deciding"]), RunInfo.from_json(data["happened"])
+            )
         except (KeyError, TypeError) as error:
             raise ValueError(f"provenance is incomplete: {error}") from error
 
 
-def _check_types(held: Deciding | Happened) -> None:
+def _check_types(held: FeatureConfig | RunInfo) -> None:
     """Refuse JSON of other types than the fields have; ValueError."""
     for one in fields(held):
         value = getattr(held, one.name)

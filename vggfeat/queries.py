@@ -96,7 +96,7 @@ class ImageSearch:
             "precision": precision,
             "engine": engine,
         }
-        index.check(self.extractor.deciding)
+        index.check(self.extractor.config)
 
     @cached_property
     def extractor(self) -> FeatureExtractor:
@@ -111,7 +111,7 @@ class ImageSearch:
         StoreMismatchError
             Its features were made in another way.
         """
-        index.check(self.extractor.deciding)
+        index.check(self.extractor.config)
         other = copy.copy(self)
         other.index = index
         return other

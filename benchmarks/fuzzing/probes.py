@@ -35,7 +35,7 @@ def make_probe(folder: Path) -> None:
     """Make a probe of one label an image."""
     fitted = LinearProbe("logreg", C=1.0).fit(vectors(24), np.arange(24) % 3)
     told = {"layer": "relu7", "accuracy": 0.5}
-    of = Provenance(PROVENANCE.deciding.for_layer("relu7"), PROVENANCE.happened)
+    of = Provenance(PROVENANCE.config.for_layer("relu7"), PROVENANCE.run)
     SavedProbe(fitted, ("ant", "bee", "cat"), "relu7", of, 24, told).save(folder / "photos.probe")
 
 
@@ -43,7 +43,7 @@ def make_several(folder: Path) -> None:
     """Make a probe of several labels an image."""
     y = np.random.default_rng(1).integers(0, 2, (24, 4)).astype(float)
     fitted = LinearProbe("svm", C=1.0).fit(vectors(24), y)
-    of = Provenance(PROVENANCE.deciding.for_layer("relu7"), PROVENANCE.happened)
+    of = Provenance(PROVENANCE.config.for_layer("relu7"), PROVENANCE.run)
     SavedProbe(fitted, tuple("abcd"), "relu7", of, 24).save(folder / "photos.probe")
 
 
@@ -77,7 +77,7 @@ def again(path: Path) -> None:
     """Write it again, and over it."""
     saved = SavedProbe.load(path)
     saved.save(path.with_name("other.probe"))
-    saved.check(PROVENANCE.deciding)
+    saved.check(PROVENANCE.config)
 
 
 def members(path: Path) -> dict[str, bytes]:

@@ -182,7 +182,7 @@ def unit_responses(
             )
         )
     return UnitsReport(
-        name, store.provenance.deciding.layers[name],
+        name, store.provenance.config.layers[name],
         interest if isinstance(units, int) else "asked for", total, len(rows),
         len(store) - len(done), len(done) - len(rows), tuple(found),
     )  # fmt: skip

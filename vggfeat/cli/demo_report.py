@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vggfeat.cli.demo_diary import Diary
     from vggfeat.index import SimilarityIndex
     from vggfeat.probe import ProbeResult
-    from vggfeat.provenance import Deciding
+    from vggfeat.provenance import FeatureConfig
     from vggfeat.report import Extraction, QueryResult, SearchBlock
     from vggfeat.store import FeatureStore
 
@@ -40,10 +40,10 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
         Guess,
         SearchBlock,
         SweepBlock,
-        deciding_facts,
+        config_facts,
         demo_page,
-        happened_facts,
         originals,
+        run_facts,
     )
     from vggfeat.report import Step as Told
     from vggfeat.store import FeatureStore
@@ -54,7 +54,7 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
     new = sorted((folder / "new-digits").glob("*.png"))
     crops = sorted((folder / "crops").glob("*.jpg"))
     with FeatureStore(folder / "digits.h5") as store:
-        deciding, happened = store.provenance.deciding, store.provenance.happened
+        config, run = store.provenance.config, store.provenance.run
         extractions = [_extraction(store, diary, "handwritten digits", _one_a_class(store))]
         pixels = _from_raw_pixels(store, probe.layer)
     with FeatureStore(folder / "places.h5") as store:
@@ -64,7 +64,7 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
         whole = [name for name in store.paths if "/" not in name]
         extractions.append(_extraction(store, diary, "photographs and their tiles", whole))
 
-    features = _features(deciding, happened.weights, [*new, *crops])
+    features = _features(config, run.weights, [*new, *crops])
     said, _scores = probe.predict(features[probe.layer][: len(new)])
     asked = [at for at, one in enumerate(new) if one.name in _searched(diary)]
     truth = [one.name[0] for one in new]
@@ -121,7 +121,7 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
     demo_page(
         path,
         DemoReport(
-            model=deciding.model,
+            model=config.model,
             layers={
                 photos.layer: "what the photographs are searched by",
                 digits.layer: "what the digits are told apart and searched by",
@@ -130,8 +130,8 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
             sweeps=sweeps,
             probe=result,
             pixels=pixels,
-            probe_images=originals(happened.source),
-            facts=deciding_facts(deciding, probe.layer) | happened_facts(happened),
+            probe_images=originals(run.source),
+            facts=config_facts(config, probe.layer) | run_facts(run),
             searches=searches,
             guesses=[
                 Guess(one.name, str(name), right, one)
@@ -139,7 +139,7 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
             ],
             steps=[Told(one.command, one.why, one.output, one.seconds) for one in diary.done],
             folder=str(Path.cwd()),
-            machine=f"{happened.device.upper()}, {usable_cores()} cores",
+            machine=f"{run.device.upper()}, {usable_cores()} cores",
         ),
     )
     seconds = sum(one.seconds for one in diary.done)
@@ -198,7 +198,7 @@ def _extraction(store: FeatureStore, diary: Diary, what: str, shown: Sequence[st
     name = store.path.name
     done = next(one for one in diary.done if one.command.startswith("vggfeat extract")
                 and name in one.command)  # fmt: skip
-    image = originals(store.provenance.happened.source)
+    image = originals(store.provenance.run.source)
     samples = [(path, image(path)) for path in shown]
     return Extraction(what, counts["done"], counts["failed"], done.seconds, done.images, samples)
 
@@ -210,11 +210,11 @@ def _one_a_class(store: FeatureStore) -> list[str]:
     return list(first.values())
 
 
-def _features(deciding: Deciding, weights: str, images: list[Path]) -> dict[str, Any]:
+def _features(config: FeatureConfig, weights: str, images: list[Path]) -> dict[str, Any]:
     from vggfeat.extract import FeatureExtractor
 
-    asked = [f"{layer}:{pool}" if pool else layer for layer, pool in deciding.layers.items()]
-    return FeatureExtractor(deciding.model, weights=weights, layers=asked)(images)
+    asked = [f"{layer}:{pool}" if pool else layer for layer, pool in config.layers.items()]
+    return FeatureExtractor(config.model, weights=weights, layers=asked)(images)
 
 
 def _searched(diary: Diary) -> set[str]:
@@ -231,7 +231,7 @@ def _answers(
 
     if not rows:
         return []
-    images = originals(index.provenance.happened.source)
+    images = originals(index.provenance.run.source)
     found = index.search(features[index.layer][rows], demo_steps.NEIGHBOURS)
     return [
         QueryResult.of(

@@ -197,7 +197,7 @@ def summary(found: Duplicates) -> str:
 def _write_page(
     index: SimilarityIndex, images: Originals, where: str, found: Duplicates, html: str
 ) -> None:
-    from vggfeat.report import deciding_facts, duplicates_page, happened_facts
+    from vggfeat.report import config_facts, duplicates_page, run_facts
 
     provenance = index.provenance
     with bars("image") as progress:
@@ -206,8 +206,7 @@ def _write_page(
             found,
             name=Path(where).name,
             explanation=explained(found),
-            facts=deciding_facts(provenance.deciding, index.layer)
-            | happened_facts(provenance.happened),
+            facts=config_facts(provenance.config, index.layer) | run_facts(provenance.run),
             images=images,
             progress=progress,
         )

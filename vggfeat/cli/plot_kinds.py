@@ -38,13 +38,13 @@ def draw_map(
             out,
             found,
             images=originals_of(store, options["roots"]),
-            title=_title(path, store.provenance.deciding.model, store.latest.weights),
+            title=_title(path, store.provenance.config.model, store.latest.weights),
             thumbnails=options["thumbnails"],
             size=options["size"],
             dark=dark,
             progress=progress,
         )
-        model, source = store.provenance.deciding.model, store.latest.source
+        model, source = store.provenance.config.model, store.latest.source
     if options["csv"]:
         _write_csv(options["csv"], found)
     files = {"picture": out, "csv": options["csv"]}
@@ -102,11 +102,11 @@ def draw_units(
             out,
             found,
             images=originals_of(store, options["roots"]),
-            title=_title(path, store.provenance.deciding.model, store.latest.weights),
+            title=_title(path, store.provenance.config.model, store.latest.weights),
             dark=dark,
             progress=progress,
         )
-        model = store.provenance.deciding.model
+        model = store.provenance.config.model
     if as_json:
         print_json({"store": path, "model": model} | found.to_json() | {"picture": out})
         return

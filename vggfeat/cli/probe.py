@@ -188,7 +188,7 @@ def _against(first: Any, second: Any, store: str) -> tuple[dict[str, Any], str]:
 
 
 def _write_page(store: FeatureStore, result: Any, path: str, roots: tuple[str, ...]) -> None:
-    from vggfeat.report import deciding_facts, happened_facts, originals_of, probe_page
+    from vggfeat.report import config_facts, originals_of, probe_page, run_facts
 
     provenance = store.provenance
     probe_page(
@@ -196,5 +196,5 @@ def _write_page(store: FeatureStore, result: Any, path: str, roots: tuple[str, .
         result,
         store=Path(store.path).name,
         images=originals_of(store, roots),
-        facts=deciding_facts(provenance.deciding, result.layer) | happened_facts(store.latest),
+        facts=config_facts(provenance.config, result.layer) | run_facts(store.latest),
     )

@@ -163,9 +163,9 @@ def _write_page(
 ) -> None:
     from vggfeat.report import (
         QueryResult,
-        deciding_facts,
-        happened_facts,
+        config_facts,
         original,
+        run_facts,
         search_page,
     )
     from vggfeat.sources import Originals
@@ -191,7 +191,6 @@ def _write_page(
         queries,
         index=Path(index_path).name,
         images=len(opened),
-        facts=deciding_facts(provenance.deciding, opened.layer)
-        | happened_facts(provenance.happened),
+        facts=config_facts(provenance.config, opened.layer) | run_facts(provenance.run),
         metric=opened.metric,
     )

@@ -158,10 +158,10 @@ def _page(facts: dict[str, Any]) -> str:
     images = f"{facts['rows']:,}: {', '.join(counts)}"
     if facts["failed"]:
         images += "  (--failed lists them)"
-    deciding = {k: v for k, v in facts["deciding"].items() if k not in ("layers", "preprocessing")}
-    deciding |= facts["deciding"]["preprocessing"]
+    config = {k: v for k, v in facts["deciding"].items() if k not in ("layers", "preprocessing")}
+    config |= facts["deciding"]["preprocessing"]
     rows = [["store", facts["store"]], ["images", images], ["labels", _labels(facts["labels"])]]
-    rows += [[key, _plain(value)] for key, value in deciding.items()]
+    rows += [[key, _plain(value)] for key, value in config.items()]
     if why := facts["happened"]["preprocessing"]:
         rows.append(["prepared so because", why])
     layers = [

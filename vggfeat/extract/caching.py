@@ -134,7 +134,7 @@ class CachedFeatures:
         if not self.path.exists():
             return None
         with FeatureStore(self.path) as store:
-            if differing := store.provenance.deciding.differences(self._extractor.deciding):
+            if differing := store.provenance.config.differences(self._extractor.config):
                 raise StoreError(
                     f"{self.path} was made in another way than its name says: "
                     f"{'; '.join(differing)}. Remove it."
@@ -197,8 +197,8 @@ class _Held(FileSource):
 
 def _name(extractor: FeatureExtractor) -> str:
     """Return the store's file name, which differs where features may."""
-    deciding = {**extractor.deciding.to_json(), "precision": extractor.precision}
-    text = json.dumps(deciding, sort_keys=True)
+    config = {**extractor.config.to_json(), "precision": extractor.precision}
+    text = json.dumps(config, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:20]
     return f"{extractor.model}-{next(iter(extractor.shapes))}-{digest}.h5"
 

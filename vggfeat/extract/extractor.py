@@ -22,7 +22,7 @@ from vggfeat.extract.stream import Batch, Failure, Item, Load, drain, stream
 from vggfeat.images import as_image, decoded
 from vggfeat.pipeline import usable_cores
 from vggfeat.progress import Progress
-from vggfeat.provenance import Happened, now, versions
+from vggfeat.provenance import RunInfo, now, versions
 from vggfeat.sources import Entry, Source, open_source
 
 if TYPE_CHECKING:
@@ -320,8 +320,8 @@ class FeatureExtractor(Settings):
             source,
             store,
             shapes=self.shapes,
-            deciding=self.deciding,
-            happened=self._happened,
+            config=self.config,
+            run=self._run_info,
             reading=self.reading,
             workers=self.workers or usable_cores(),
             labels=labels,
@@ -337,11 +337,11 @@ class FeatureExtractor(Settings):
                     drain(self.stream(run.rows, run.load), sink)
             return run.summary()
 
-    def _happened(self, source: str, pending: int) -> Happened:
+    def _run_info(self, source: str, pending: int) -> RunInfo:
         """Tell of a run, once it is certain that it can be: called before a store changes."""
         network = self.network  # loads it, with all that can go wrong
         self.hint_workload(pending)
-        return Happened(
+        return RunInfo(
             source=source,
             weights=self.resolved_weights.spec,
             device=str(network.device),

@@ -15,7 +15,7 @@ from vggfeat.images import MAX_PIXELS, Reading
 from vggfeat.layers import Architecture, architecture
 from vggfeat.pooling import feature_shape, parse_layers
 from vggfeat.preprocessing import ByHand, Preprocessing
-from vggfeat.provenance import Deciding, Provenance
+from vggfeat.provenance import FeatureConfig, Provenance
 from vggfeat.rgb import FULL, parse_range
 from vggfeat.truncation import REFUSE, TRUNCATED
 from vggfeat.views import View, parse_view
@@ -98,21 +98,21 @@ class Settings:
             `batch_size`, `workers`, `device`, `precision` (by default theirs), `engine`,
             `max_pixels`.
         """
-        deciding = provenance.deciding
-        options["precision"] = options.get("precision") or provenance.happened.precision
-        layers = [f"{name}:{pool}" if pool else name for name, pool in deciding.layers.items()]
+        config = provenance.config
+        options["precision"] = options.get("precision") or provenance.run.precision
+        layers = [f"{name}:{pool}" if pool else name for name, pool in config.layers.items()]
         return cls(
-            model=deciding.model,
-            weights=weights or provenance.happened.weights,
+            model=config.model,
+            weights=weights or provenance.run.weights,
             layers=layers,
-            view=deciding.view,
-            scales=deciding.scales,
-            flip=deciding.flip,
-            combine=deciding.combine,
-            dtype=deciding.dtype,
-            truncated=deciding.truncated,
-            value_range=deciding.value_range,
-            preprocessing=_stored(deciding.preprocessing),
+            view=config.view,
+            scales=config.scales,
+            flip=config.flip,
+            combine=config.combine,
+            dtype=config.dtype,
+            truncated=config.truncated,
+            value_range=config.value_range,
+            preprocessing=_stored(config.preprocessing),
             **options,
         )
 
@@ -147,10 +147,10 @@ class Settings:
         return resolve(spec, self.architecture, self.preprocessing)
 
     @cached_property
-    def deciding(self) -> Deciding:
+    def config(self) -> FeatureConfig:
         """The values that decide the numbers."""
         view, spec = self.resolved_view, self.resolved_weights.preprocessing
-        return Deciding(
+        return FeatureConfig(
             model=self.model,
             weights_sha256=self.resolved_weights.sha256,
             preprocessing=spec.to_json(),

@@ -22,7 +22,7 @@ from vggfeat.images import Reading, Tally, decoded
 from vggfeat.labels import Wanted, class_name
 from vggfeat.pipeline import Background, prefetch
 from vggfeat.progress import Progress, bars
-from vggfeat.provenance import Deciding, Happened
+from vggfeat.provenance import FeatureConfig, RunInfo
 from vggfeat.sources import (
     LISTS,
     Entry,
@@ -43,8 +43,8 @@ def open_run(
     store: str | os.PathLike[str],
     *,
     shapes: Mapping[str, tuple[int, ...]],
-    deciding: Deciding,
-    happened: Callable[[str, int], Happened],
+    config: FeatureConfig,
+    run: Callable[[str, int], RunInfo],
     reading: Reading,
     workers: int,
     labels: str | os.PathLike[str],
@@ -63,9 +63,9 @@ def open_run(
         As for :meth:`FeatureExtractor.extract`.
     shapes : dict of str to tuple of int
         One row's shape by layer.
-    deciding : Deciding
+    config : FeatureConfig
         What decides the numbers.
-    happened : callable
+    run : callable
         Given what the source is called and the number of rows to compute, tells of the run;
         called only where there is something to do, before the store changes.
     reading : Reading
@@ -96,8 +96,8 @@ def open_run(
         store,
         entries=images.entries,
         shapes=shapes,
-        deciding=deciding,
-        happened=functools.partial(happened, name),
+        config=config,
+        run=functools.partial(run, name),
         sources=origins,
         labels=_labels(images, labels),
         overwrite=overwrite,

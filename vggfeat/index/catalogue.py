@@ -21,7 +21,7 @@ from vggfeat.index.lies import check, check_arrays
 from vggfeat.index.names import Texts
 from vggfeat.index.rows import Rows
 from vggfeat.index.settings import Files, LeftOut, Settings, settings_of
-from vggfeat.provenance import Deciding, Happened, Provenance
+from vggfeat.provenance import FeatureConfig, Provenance, RunInfo
 from vggfeat.whitening import Whitening
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class Catalogue:
     layer : str
         Canonical name of the layer that the vectors are features of.
     metric : {"cosine", "l2", "ip"}
-    deciding : Deciding
+    config : FeatureConfig
         Of the stores, narrowed to `layer`.
-    sources : tuple of Happened
+    sources : tuple of RunInfo
         Runs that the images come from, see :attr:`Rows.origin`.
     rows : Rows
         Whose the vectors are.
@@ -64,8 +64,8 @@ class Catalogue:
 
     layer: str
     metric: Metric
-    deciding: Deciding
-    sources: tuple[Happened, ...]
+    config: FeatureConfig
+    sources: tuple[RunInfo, ...]
     rows: Rows
     longest: float
     left_out: LeftOut
@@ -78,7 +78,7 @@ class Catalogue:
     @property
     def provenance(self) -> Provenance:
         """Of the first source."""
-        return Provenance(self.deciding, self.sources[0])
+        return Provenance(self.config, self.sources[0])
 
     def changed(self, **values: Any) -> Self:
         """Return it with some fields replaced."""
@@ -129,7 +129,7 @@ class Catalogue:
         head = {
             "layer": self.layer,
             "metric": self.metric,
-            "deciding": self.deciding.to_json(),
+            "deciding": self.config.to_json(),
             "sources": [source.to_json() for source in self.sources],
             "label_names": list(self.rows.names),
             "longest": self.longest,
@@ -189,8 +189,8 @@ class Catalogue:
         found = cls(
             head["layer"],
             next(metric for metric in METRICS if metric == head["metric"]),
-            Deciding.from_json(head["deciding"]),
-            tuple(Happened.from_json(source) for source in head["sources"]),
+            FeatureConfig.from_json(head["deciding"]),
+            tuple(RunInfo.from_json(source) for source in head["sources"]),
             rows,
             float(head["longest"]),
             LeftOut(**head["left_out"]),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from vggfeat.index.comparing import Integers
     from vggfeat.index.rows import Rows
-    from vggfeat.provenance import Happened
+    from vggfeat.provenance import RunInfo
     from vggfeat.store import FeatureStore
 
 
@@ -47,7 +47,7 @@ def add(
                 f"{place} is augmented: its vectors depend on one another. Build it anew from a "
                 "store of all images."
             )
-        before.deciding.check(store.provenance.deciding, before.layer, "index")
+        before.config.check(store.provenance.config, before.layer, "index")
         catalogue, ours = taken_up(before, store)
         if catalogue is not before:
             catalogue = catalogue.changed(stores=_stores(before, store))
@@ -237,7 +237,7 @@ def _gone(
     return np.array(gone, np.int64)
 
 
-def _origins(catalogue: Catalogue, store: FeatureStore) -> tuple[tuple[Happened, ...], list[int]]:
+def _origins(catalogue: Catalogue, store: FeatureStore) -> tuple[tuple[RunInfo, ...], list[int]]:
     """Return the sources with the store's among them, and their numbers."""
     sources = list(catalogue.sources)
     for source in sources_of(store):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from vggfeat.index.expansion import Expansion
     from vggfeat.index.rows import Rows
-    from vggfeat.provenance import Deciding, Happened
+    from vggfeat.provenance import FeatureConfig, RunInfo
     from vggfeat.store import FeatureStore
     from vggfeat.whitening import Whitening
 
@@ -60,7 +60,7 @@ def build(
     if augment is not None and metric != "cosine":
         raise SearchError(f"Augmentation is for the cosine, not {metric}. Leave one of them.")
     name = store.layer(layer)
-    deciding = store.provenance.deciding.for_layer(name)
+    config = store.provenance.config.for_layer(name)
     allowed = parse_memory(memory)
     learnt = _whitening(store, name, whitening, progress)
     feed = StoreFeed(store, name, metric, learnt)
@@ -79,7 +79,7 @@ def build(
                 folder, feed, built, augment, plan=chosen, recall=recall, progress=progress
             )
         rows, sources = feed.rows(built.places), sources_of(store)
-        catalogue = _catalogue(name, metric, deciding, sources, rows, feed.left_out, built, learnt)
+        catalogue = _catalogue(name, metric, config, sources, rows, feed.left_out, built, learnt)
         commit(folder, _timed(catalogue.changed(stores=(name_of(store),)), began))
 
 
@@ -118,7 +118,7 @@ def merge(
     with creating(path) as folder:
         built = construct(folder, feed, chosen, first.metric, recall=asked, progress=progress)
         catalogue = _catalogue(
-            first.layer, first.metric, first.deciding, sources, feed.rows(built.places),
+            first.layer, first.metric, first.config, sources, feed.rows(built.places),
             left_out, built, first.whitening,
         )  # fmt: skip
         commit(folder, _timed(catalogue.changed(excluded=excluded, stores=stores), began))
@@ -144,7 +144,7 @@ def info(place: Path, catalogue: Catalogue) -> IndexInfo:
         structure=settings.factory,
         metric=catalogue.metric,
         layer=catalogue.layer,
-        model=catalogue.deciding.model,
+        model=catalogue.config.model,
         source=catalogue.sources[0].source,
         sources=tuple(dict.fromkeys(source.source for source in catalogue.sources)),
         images=int((~rows.removed).sum()),
@@ -166,15 +166,15 @@ def info(place: Path, catalogue: Catalogue) -> IndexInfo:
 def _catalogue(
     layer: str,
     metric: Metric,
-    deciding: Deciding,
-    sources: tuple[Happened, ...],
+    config: FeatureConfig,
+    sources: tuple[RunInfo, ...],
     rows: Rows,
     left_out: LeftOut,
     built: Built,
     learnt: Whitening | None,
 ) -> Catalogue:
     return Catalogue(
-        layer, metric, deciding, sources, rows, built.longest, left_out, built.settings,
+        layer, metric, config, sources, rows, built.longest, left_out, built.settings,
         built.files, learnt,
     )  # fmt: skip
 
@@ -221,7 +221,7 @@ def learn_whitening(
 
 
 def _made(store: FeatureStore, layer: str) -> dict[str, Any]:
-    return {"layer": layer, "deciding": store.provenance.deciding.for_layer(layer).to_json()}
+    return {"layer": layer, "deciding": store.provenance.config.for_layer(layer).to_json()}
 
 
 def _whitening(
@@ -255,7 +255,7 @@ def _made_otherwise(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
 
 
 def _check_alike(first: Catalogue, other: Catalogue) -> None:
-    first.deciding.check(other.deciding, first.layer, "index")
+    first.config.check(other.config, first.layer, "index")
     pairs = {
         "metric": (first.metric, other.metric),
         "whitening": tuple(one.whitening and one.whitening.sha256 for one in (first, other)),
@@ -275,14 +275,14 @@ def _check_alike(first: Catalogue, other: Catalogue) -> None:
 
 def _united(
     catalogues: Sequence[Catalogue],
-) -> tuple[Rows, tuple[Happened, ...], list[np.ndarray[tuple[int], np.dtype[np.int64]]], Excluded]:
+) -> tuple[Rows, tuple[RunInfo, ...], list[np.ndarray[tuple[int], np.dtype[np.int64]]], Excluded]:
     """Unite what is known of images; of those of one path, the first is taken.
 
     What was removed by hand from one of the indexes is taken from none.
     """
     excluded = Excluded()
     seen = {path for catalogue in catalogues for path in catalogue.excluded.path}
-    sources: list[Happened] = []
+    sources: list[RunInfo] = []
     rows: Rows | None = None
     taken = []
     for catalogue in catalogues:

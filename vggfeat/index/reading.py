@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vggfeat.index.catalogue import Catalogue
     from vggfeat.index.comparing import Integers, Metric, Vectors
-    from vggfeat.provenance import Deciding, Provenance
+    from vggfeat.provenance import FeatureConfig, Provenance
 
 _MAPPED = 64 << 20  # bytes of vectors from which they stay on the disk
 _CHECKED = 256 << 20  # bytes of vectors up to which they are read to compare their checksum
@@ -161,15 +161,15 @@ class IndexReader:
         """Return the index in short."""
         return making.info(self.place, self.catalogue)
 
-    def check(self, deciding: Deciding) -> None:
+    def check(self, config: FeatureConfig) -> None:
         """Refuse queries made in another way than the vectors of the index.
 
         Raises
         ------
         StoreMismatchError
-            `deciding` differs; the message names the fields with both values.
+            `config` differs; the message names the fields with both values.
         """
-        self.catalogue.deciding.check(deciding, self.layer, "index")
+        self.catalogue.config.check(config, self.layer, "index")
 
     def _use(self, catalogue: Catalogue) -> None:
         """Open the files that a catalogue names."""

@@ -14,7 +14,7 @@ from vggfeat.index.names import Texts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vggfeat.provenance import Happened
+    from vggfeat.provenance import RunInfo
     from vggfeat.store import FeatureStore
 
 Integers = npt.NDArray[np.int64]
@@ -127,7 +127,7 @@ def name_of(store: FeatureStore) -> str:
     return os.path.realpath(store.path)
 
 
-def sources_of(store: FeatureStore) -> tuple[Happened, ...]:
+def sources_of(store: FeatureStore) -> tuple[RunInfo, ...]:
     """Return the last run of a store once for each of its sources, in their order."""
     return tuple(replace(store.latest, source=one.text) for one in store.sources)
 

@@ -30,7 +30,7 @@ from vggfeat.probe.results import MultiLabelResult, ProbeResult
 from vggfeat.probe.scoring import learn
 from vggfeat.probe.targets import Classifier, boundary
 from vggfeat.progress import Progress, silent
-from vggfeat.provenance import Deciding, Provenance
+from vggfeat.provenance import FeatureConfig, Provenance
 from vggfeat.store.failures import writing
 from vggfeat.store.locking import WriterLock
 from vggfeat.store.replacing import destination, replacing
@@ -86,15 +86,15 @@ class SavedProbe:
         """Whether an image may have several classes."""
         return self.probe.multi_label_
 
-    def check(self, deciding: Deciding) -> None:
+    def check(self, config: FeatureConfig) -> None:
         """Refuse features that were made in another way than those it was trained on.
 
         Raises
         ------
         StoreMismatchError
-            `deciding` differs; the message names the fields with both values.
+            `config` differs; the message names the fields with both values.
         """
-        self.provenance.deciding.check(deciding, self.layer, "probe")
+        self.provenance.config.check(config, self.layer, "probe")
 
     def predict(self, X: npt.ArrayLike) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float64]]:
         """Name the class or the classes of each row.
@@ -252,7 +252,7 @@ class SavedProbe:
         if count < 2 or len(set(self.classes)) < count:
             raise ValueError(f"it has {count} classes, or two of one name")
         probe._check_parameters()
-        if self.layer not in self.provenance.deciding.layers:
+        if self.layer not in self.provenance.config.layers:
             raise ValueError(f"it is of {self.layer!r}, and its provenance is not")
         if self.n_train < 0 or not isinstance(self.held_out, dict | None):
             raise ValueError("it does not say how it was trained")
@@ -332,7 +332,7 @@ def train(
         probe,
         data.classes,
         data.layer,
-        Provenance(given.deciding.for_layer(data.layer), store.latest),
+        Provenance(given.config.for_layer(data.layer), store.latest),
         len(data.rows),
         None if held_out is None else held_out.to_json(),
     )

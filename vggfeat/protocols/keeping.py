@@ -65,8 +65,8 @@ def kept_store(
         As :meth:`vggfeat.FeatureExtractor.extract`.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    deciding = json.dumps(extractor.deciding.to_json(), sort_keys=True).encode()
-    path = Path(folder) / f"{name}-{hashlib.sha256(deciding).hexdigest()[:8]}.h5"
+    config = json.dumps(extractor.config.to_json(), sort_keys=True).encode()
+    path = Path(folder) / f"{name}-{hashlib.sha256(config).hexdigest()[:8]}.h5"
     _log.info("%s: %s images into %s", extractor.model, f"{len(source.entries):,}", path)
     try:
         extractor.extract(source, path, progress=progress)

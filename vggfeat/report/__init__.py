@@ -23,7 +23,7 @@ from vggfeat.report.demo import (
 )
 from vggfeat.report.duplicates import duplicates_page, size_text
 from vggfeat.report.evaluation import evaluation_page
-from vggfeat.report.facts import Facts, deciding_facts, happened_facts
+from vggfeat.report.facts import Facts, config_facts, run_facts
 from vggfeat.report.feature_maps import DrawnChannel, plot_feature_maps
 from vggfeat.report.image_map import DrawnMap, plot_map
 from vggfeat.report.lowshot import lowshot_figure
@@ -55,13 +55,12 @@ __all__ = [
     "SearchBlock",
     "Step",
     "SweepBlock",
+    "config_facts",
     "confusion_matrix",
-    "deciding_facts",
     "demo_page",
     "destination",
     "duplicates_page",
     "evaluation_page",
-    "happened_facts",
     "lowshot_figure",
     "ordered_layers",
     "original",
@@ -72,6 +71,7 @@ __all__ = [
     "plot_map",
     "plot_units",
     "probe_page",
+    "run_facts",
     "search_page",
     "short_names",
     "size_text",

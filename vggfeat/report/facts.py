@@ -5,36 +5,36 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from vggfeat.provenance import Deciding, Happened
+from vggfeat.provenance import FeatureConfig, RunInfo
 from vggfeat.report.text import shown
 
 Facts = Mapping[str, str]
 """Names and values, in the order they are shown."""
 
 
-def deciding_facts(deciding: Deciding, layer: str | None = None) -> dict[str, str]:
+def config_facts(config: FeatureConfig, layer: str | None = None) -> dict[str, str]:
     """Name everything that decides the numbers.
 
     Parameters
     ----------
-    deciding : Deciding
+    config : FeatureConfig
         Of a store, a probe or an index.
     layer : str, optional
         Canonical name of the one layer the page is about; all by default.
     """
-    layers = deciding.layers if layer is None else {layer: deciding.layers.get(layer, "")}
+    layers = config.layers if layer is None else {layer: config.layers.get(layer, "")}
     named = [f"{name}, pooling {pool}" if pool else name for name, pool in layers.items()]
     facts = {
-        "network": deciding.model,
+        "network": config.model,
         "layer" if len(named) == 1 else "layers": "; ".join(named),
-        "weights' SHA-256": deciding.weights_sha256,
-        "view": deciding.view,
+        "weights' SHA-256": config.weights_sha256,
+        "view": config.view,
     }
-    if deciding.scales:
-        facts["scales"] = ", ".join(map(str, deciding.scales))
-    if deciding.flip:
+    if config.scales:
+        facts["scales"] = ", ".join(map(str, config.scales))
+    if config.flip:
         facts["flip"] = "averaged with the mirrored image"
-    spec = deciding.preprocessing
+    spec = config.preprocessing
     known = {"resize", "crop", "interpolation", "channels", "scale", "mean", "std"}
     if known <= set(spec):
         facts["preprocessing"] = (
@@ -44,25 +44,23 @@ def deciding_facts(deciding: Deciding, layer: str | None = None) -> dict[str, st
         )
     else:
         facts["preprocessing"] = ", ".join(f"{name} {value}" for name, value in spec.items())
-    facts["stored as"] = deciding.dtype
+    facts["stored as"] = config.dtype
     return facts
 
 
-def happened_facts(happened: Happened) -> dict[str, str]:
+def run_facts(run: RunInfo) -> dict[str, str]:
     """Name the circumstances of a run: source, weights as asked for, device, versions, time."""
-    weights = happened.weights
+    weights = run.weights
     if os.sep in weights:
         weights = weights.rsplit(os.sep, 1)[1]
     return {
         "weights": shown(weights),
-        "source": shown(happened.source),
-        "computed on": f"{happened.device} in {happened.precision}"
-        + (f" by {happened.engine}" if happened.engine else ""),
-        **(
-            {"prepared so because": shown(happened.preprocessing)} if happened.preprocessing else {}
-        ),
-        "begun": happened.start.replace("T", " ").replace("+00:00", " UTC"),
-        "versions": ", ".join(f"{name} {found}" for name, found in happened.versions.items()),
+        "source": shown(run.source),
+        "computed on": f"{run.device} in {run.precision}"
+        + (f" by {run.engine}" if run.engine else ""),
+        **({"prepared so because": shown(run.preprocessing)} if run.preprocessing else {}),
+        "begun": run.start.replace("T", " ").replace("+00:00", " UTC"),
+        "versions": ", ".join(f"{name} {found}" for name, found in run.versions.items()),
     }
 
 

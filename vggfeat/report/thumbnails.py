@@ -92,7 +92,7 @@ def originals(
     Parameters
     ----------
     root : str
-        The source that a store was made from, as ``store.provenance.happened.source``.
+        The source that a store was made from, as ``store.provenance.run.source``.
     roots : sequence of path
         See :class:`vggfeat.sources.Originals`.
     """

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreError
-from vggfeat.provenance import NEVER, Happened, now
+from vggfeat.provenance import NEVER, RunInfo, now
 from vggfeat.store.building import blank
 from vggfeat.store.contents import DIGEST_BYTES, DONE, ERROR_BYTES, FAILED, PENDING, Contents
 from vggfeat.store.layout import end_of, locate, run_slot
@@ -104,13 +104,13 @@ class Changes:
         """
         self._file.write(f"images/{name}", 0, values)
 
-    def begin_run(self, happened: Happened) -> None:
+    def begin_run(self, run: RunInfo) -> None:
         """Note that a run is going on."""
         self.stamp(NEVER)
         region = self._file.regions["runs"]
         used = [self._file.read("runs", slot)[:1] != b"\0" for slot in range(region.rows)]
         slot = used.index(False) if False in used else region.rows - 1
-        text = run_slot(happened, region.row_bytes)
+        text = run_slot(run, region.row_bytes)
         # A slot counts from its first byte on, which is therefore written last.
         place = region.offset + slot * region.row_bytes
         self._file.write_at(place, b"\0")

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.provenance import Happened, Provenance
+from vggfeat.provenance import Provenance, RunInfo
 from vggfeat.store.targets import Targets
 
 FORMAT = "vggfeat"
@@ -91,7 +91,7 @@ class Contents:
         UTF-8 reasons of failed rows.
     targets : Targets or None
         Labels, where there are any.
-    runs : list of Happened
+    runs : list of RunInfo
         Runs so far, oldest first.
     sources : list of SourcePlace
         Where images come from; never empty.
@@ -111,7 +111,7 @@ class Contents:
     status: npt.NDArray[np.uint8]
     errors: npt.NDArray[np.bytes_]
     targets: Targets | None = None
-    runs: list[Happened] = field(default_factory=list)
+    runs: list[RunInfo] = field(default_factory=list)
     sources: list[SourcePlace] = field(default_factory=lambda: [SourcePlace()])
     version: int = FORMAT_VERSION
 
@@ -152,7 +152,7 @@ class Contents:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The features' type, little-endian."""
-        return np.dtype(self.provenance.deciding.dtype).newbyteorder("<")
+        return np.dtype(self.provenance.config.dtype).newbyteorder("<")
 
     def bytes_needed(self) -> int:
         """Return about how large the file will be (exact but for HDF5's own few KiB)."""

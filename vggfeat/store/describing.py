@@ -13,7 +13,7 @@ def describe(store: FeatureStore) -> dict[str, Any]:
     layers = [
         {
             "layer": name,
-            "pooling": store.provenance.deciding.layers[name],
+            "pooling": store.provenance.config.layers[name],
             "shape": list(store[name].shape),
             "dtype": store[name].dtype.name,
             "bytes": int(store[name].nbytes),
@@ -34,8 +34,8 @@ def describe(store: FeatureStore) -> dict[str, Any]:
         "left": int((~store.present).sum()),
         "layers": layers,
         "labels": labels,
-        "deciding": store.provenance.deciding.to_json(),
-        "happened": store.provenance.happened.to_json(),
+        "deciding": store.provenance.config.to_json(),
+        "happened": store.provenance.run.to_json(),
         "sources": [source._asdict() for source in store.sources],
         "runs": [run.to_json() for run in store.runs],
         "failures": [{"path": path, "reason": reason} for path, reason in store.failures()],

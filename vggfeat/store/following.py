@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreMismatchError
-from vggfeat.provenance import NEVER, Deciding
+from vggfeat.provenance import NEVER, FeatureConfig
 from vggfeat.store.building import build
 from vggfeat.store.changes import Changes
 from vggfeat.store.contents import DONE, FORMAT_VERSION, PENDING, SINCE_2, Contents, SourcePlace
@@ -58,7 +58,7 @@ def follow(
     lock: WriterLock,
     entries: Sequence[EntryLike],
     shapes: Mapping[str, tuple[int, ...]],
-    deciding: Deciding,
+    config: FeatureConfig,
     given: Sequence[SourcePlace],
     labels: RawLabels | Wanted | None,
     ready: Callable[[int], object],
@@ -93,7 +93,7 @@ def follow(
         The store has other images of the same names, from another source.
     """
     stored = _read(lock.path)
-    _compare(lock.path, stored, shapes, deciding)
+    _compare(lock.path, stored, shapes, config)
     given = given or (stored.sources if stored.sources[0].name else stored.sources[:1])
     plan = resume(stored, entries, given, labels, name=str(lock.path), **options)
     if pending := int((plan.contents.status[plan.wanted] == PENDING).sum()):
@@ -131,9 +131,9 @@ def _compare(
     path: Path,
     stored: Contents,
     shapes: Mapping[str, tuple[int, ...]],
-    deciding: Deciding,
+    config: FeatureConfig,
 ) -> None:
-    different = stored.provenance.deciding.differences(deciding)
+    different = stored.provenance.config.differences(config)
     if not different:
         different = [
             f"shape of {layer}: {stored.shapes[layer]}, not {tuple(shape)}"

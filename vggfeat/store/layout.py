@@ -15,7 +15,7 @@ import numpy as np
 
 from vggfeat import hdf5
 from vggfeat.labels import to_signs
-from vggfeat.provenance import NEVER, Happened
+from vggfeat.provenance import NEVER, RunInfo
 from vggfeat.store.contents import FORMAT, FORMAT_VERSION, IMAGES, SINCE_2, Contents, SourcePlace
 from vggfeat.store.failures import reading
 from vggfeat.store.opening import open_hdf5
@@ -113,7 +113,7 @@ def locate(path: Path, contents: Contents) -> dict[str, Region] | None:
 
 
 def end_of(text: bytes) -> int:
-    """Return where the value of ``end`` begins in JSON of a Happened, or -1."""
+    """Return where the value of ``end`` begins in JSON of a RunInfo, or -1."""
     key = b'"end": "'  # no string can hold this: its quotation marks would be escaped
     start = text.find(key)
     value = start + len(key)
@@ -121,9 +121,9 @@ def end_of(text: bytes) -> int:
     return value if fits else -1
 
 
-def run_slot(happened: Happened, width: int) -> bytes:
+def run_slot(run: RunInfo, width: int) -> bytes:
     """Return a run as it fills one slot of ``/runs``, `width` bytes wide, padded with NUL."""
-    values = happened.to_json()
+    values = run.to_json()
     text = json.dumps(values).encode()
     for key in (
         "versions",
@@ -144,7 +144,7 @@ def _sources(contents: Contents) -> dict[str, list[str]]:
 
 
 def _create_runs(file: h5py.File, contents: Contents) -> None:
-    runs = contents.runs or [contents.provenance.happened]
+    runs = contents.runs or [contents.provenance.run]
     longest = max(len(json.dumps(run.to_json())) for run in runs)
     width = 1024 * math.ceil((longest + 512) / 1024)  # room for longer paths of later runs
     kind = h5py.string_dtype("utf-8", width)

@@ -121,7 +121,7 @@ def _contents(store: FeatureStore) -> Contents:
 def _compare(
     store: FeatureStore, contents: Contents, first: FeatureStore, wanted: Contents
 ) -> None:
-    different = wanted.provenance.deciding.differences(contents.provenance.deciding)
+    different = wanted.provenance.config.differences(contents.provenance.config)
     if not different:
         different = [
             f"shape of {layer}: {shape}, not {contents.shapes[layer]}"
@@ -193,7 +193,7 @@ def _unite(read: Sequence[Contents], origin: Rows, row_there: Rows) -> Contents:
             targets = replace(targets, values=targets.values[row_there[mine]])
         labels.append((mine, targets))
     paths = [read[i].paths[row] for i, row in zip(origin.tolist(), row_there.tolist(), strict=True)]
-    ends = [contents.provenance.happened.end for contents in read]
+    ends = [contents.provenance.run.end for contents in read]
     first = read[0].provenance
     status = column(contents.status for contents in read)
     errors = column(contents.errors for contents in read)
@@ -205,7 +205,7 @@ def _unite(read: Sequence[Contents], origin: Rows, row_there: Rows) -> Contents:
         for contents in read
     ]
     return Contents(
-        provenance=replace(first, happened=replace(first.happened, end=end)),
+        provenance=replace(first, run=replace(first.run, end=end)),
         shapes=read[0].shapes,
         paths=paths,
         sizes=column(contents.sizes for contents in read),

@@ -15,7 +15,7 @@ from vggfeat import hdf5
 from vggfeat._version import __version__
 from vggfeat.errors import StoreError
 from vggfeat.labels import Origin, from_signs
-from vggfeat.provenance import Happened, Provenance
+from vggfeat.provenance import Provenance, RunInfo
 from vggfeat.store.contents import (
     ERROR_BYTES,
     FORMAT,
@@ -93,14 +93,14 @@ def read_version(file: h5py.File) -> int:
     return hdf5.integer(file, "format_version")
 
 
-def read_runs(file: h5py.File) -> list[Happened]:
+def read_runs(file: h5py.File) -> list[RunInfo]:
     """Read the runs so far, oldest first, leaving out slots that were cut short by a kill."""
     if not isinstance(file.get("runs"), h5py.Dataset):
         return []
     found = []
     for slot in hdf5.raw_texts(file["runs"]):
         try:
-            found.append(Happened.from_json(json.loads(slot)))
+            found.append(RunInfo.from_json(json.loads(slot)))
         except (ValueError, TypeError, AttributeError, RecursionError):
             continue
     return found
@@ -118,9 +118,7 @@ def read_contents(file: h5py.File, path: Path) -> Contents:
         }
         return Contents(
             provenance=provenance,
-            shapes={
-                layer: file["features"][layer].shape[1:] for layer in provenance.deciding.layers
-            },
+            shapes={layer: file["features"][layer].shape[1:] for layer in provenance.config.layers},
             paths=hdf5.texts(images["path"]),
             sizes=images["size"][:].astype(np.int64),
             mtimes=images["mtime_ns"][:].astype(np.int64),
@@ -144,8 +142,8 @@ def read_sources(file: h5py.File) -> list[SourcePlace]:
         if found := [SourcePlace(*texts) for texts in zip(*columns, strict=True)]:
             return found
     runs = read_runs(file)
-    happened = runs[-1] if runs else Provenance.loads(hdf5.text(file, "provenance")).happened
-    return [SourcePlace("", happened.source, happened.source)]
+    run = runs[-1] if runs else Provenance.loads(hdf5.text(file, "provenance")).run
+    return [SourcePlace("", run.source, run.source)]
 
 
 def _unknown(column: str, count: int) -> npt.NDArray[Any]:
@@ -183,7 +181,7 @@ def _check(file: h5py.File, path: Path, newer: bool) -> None:
             f"{__version__} reads up to {FORMAT_VERSION}. `pip install --upgrade vggfeat`."
         )
     provenance = read_provenance(file, path)
-    layers = provenance.deciding.layers
+    layers = provenance.config.layers
     hdf5.check(file, path, StoreError, [
         *_DATASETS,
         *(f"{group}/{layer}" for group in ("features", "checksums") for layer in layers),
@@ -198,7 +196,7 @@ def _check(file: h5py.File, path: Path, newer: bool) -> None:
                 raise ValueError("images/error has not a text for each row")
         else:
             _numbers(file, f"images/{name}", (count, *row), kind.kind)
-    dtype = np.dtype(provenance.deciding.dtype)
+    dtype = np.dtype(provenance.config.dtype)
     for layer in layers:
         features = file[f"features/{layer}"]
         if features.dtype != dtype:

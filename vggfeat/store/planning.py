@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import StoreError
 from vggfeat.labels import Wanted
-from vggfeat.provenance import NEVER, Deciding, Provenance
+from vggfeat.provenance import NEVER, FeatureConfig, Provenance
 from vggfeat.store.contents import DIGEST_BYTES, ERROR_BYTES, PENDING, Contents, SourcePlace
 from vggfeat.store.labelling import LabelReport, label
 from vggfeat.store.origins import EntryLike, changed_at, numbers_of
@@ -64,7 +64,7 @@ class Plan:
 def check(
     entries: Sequence[EntryLike],
     shapes: Mapping[str, tuple[int, ...]],
-    deciding: Deciding,
+    config: FeatureConfig,
 ) -> None:
     """Refuse what no store can hold.
 
@@ -82,8 +82,8 @@ def check(
         if not entry.path or "\0" in entry.path or (not entry.path.isascii() and not _utf8(entry)):
             raise StoreError(f"{entry.path!r} cannot be stored: it is not UTF-8 text without NUL.")
         seen.add(entry.path)
-    if set(shapes) != set(deciding.layers) or not shapes:
-        asked = ", ".join(deciding.layers) or "none"
+    if set(shapes) != set(config.layers) or not shapes:
+        asked = ", ".join(config.layers) or "none"
         raise StoreError(
             f"Shapes were given for the layers {', '.join(shapes) or 'none'}, and the provenance "
             f"has {asked}. Give one shape for each layer, and at least one layer."
@@ -91,9 +91,9 @@ def check(
     for layer, shape in shapes.items():
         if len(shape) not in (1, 3) or min(shape) < 1:
             raise StoreError(f"{layer} has the shape {shape}; allowed are (D,) and (C, H, W).")
-    if deciding.dtype not in ("float32", "float16"):
+    if config.dtype not in ("float32", "float16"):
         raise StoreError(
-            f"Features cannot be stored as {deciding.dtype!r}. Choose --dtype float32 or float16."
+            f"Features cannot be stored as {config.dtype!r}. Choose --dtype float32 or float16."
         )
 
 
@@ -109,7 +109,7 @@ def begin(
     targets, report = label(None, [], paths, np.arange(count), labels)
     contents = Contents(
         provenance=_unfinished(provenance),
-        shapes={layer: tuple(shapes[layer]) for layer in provenance.deciding.layers},
+        shapes={layer: tuple(shapes[layer]) for layer in provenance.config.layers},
         paths=paths,
         **pending(entries, numbers_of(paths, given, range(len(given)))),
         targets=targets,
@@ -136,7 +136,7 @@ def pending(entries: Sequence[EntryLike], sources: npt.NDArray[np.int32]) -> dic
 
 
 def _unfinished(provenance: Provenance) -> Provenance:
-    return replace(provenance, happened=replace(provenance.happened, end=NEVER))
+    return replace(provenance, run=replace(provenance.run, end=NEVER))
 
 
 def _utf8(entry: EntryLike) -> bool:

@@ -20,7 +20,7 @@ from vggfeat.errors import LayerError, StoreError
 from vggfeat.labels import Origin, as_floats, from_signs
 from vggfeat.layers import ARCHITECTURES
 from vggfeat.progress import Progress, silent
-from vggfeat.provenance import Happened, Provenance
+from vggfeat.provenance import Provenance, RunInfo
 from vggfeat.store.contents import DIGEST_BYTES, DONE, FAILED, SourcePlace, count
 from vggfeat.store.describing import describe
 from vggfeat.store.failures import reading
@@ -80,7 +80,7 @@ class FeatureStore:
         self.path = Path(path)
         self._file = open_hdf5(self.path)
         self.provenance: Provenance = read_provenance(self._file, self.path)
-        self.layers: tuple[str, ...] = tuple(self.provenance.deciding.layers)
+        self.layers: tuple[str, ...] = tuple(self.provenance.config.layers)
         self._paths: npt.NDArray[np.object_] | None = None
         self._row_numbers: dict[str, int] | None = None
 
@@ -132,7 +132,7 @@ class FeatureStore:
 
     def layer(self, name: str) -> str:
         """Return the canonical name of one of the store's layers; LayerError where it has none."""
-        network = ARCHITECTURES.get(self.provenance.deciding.model)
+        network = ARCHITECTURES.get(self.provenance.config.model)
         key = str(name).strip()
         if key not in self.layers and network is not None:
             key = network.canonical(key)
@@ -266,15 +266,15 @@ class FeatureStore:
         return numbers if rows is None else numbers[np.asarray(rows, np.int64)]
 
     @property
-    def runs(self) -> list[Happened]:
+    def runs(self) -> list[RunInfo]:
         """The runs that made the store, oldest first."""
         with reading(self.path):
             return read_runs(self._file)
 
     @property
-    def latest(self) -> Happened:
+    def latest(self) -> RunInfo:
         """The circumstances of the last run, with where the images are now as its source."""
-        last = self.runs[-1] if self.runs else self.provenance.happened
+        last = self.runs[-1] if self.runs else self.provenance.run
         return replace(last, source=", ".join(one.text for one in self.sources))
 
     def counts(self) -> dict[str, int]:
@@ -318,7 +318,7 @@ class FeatureStore:
                     return number
             raise StoreError(
                 f"{self.path} has no image {path!r}. Paths are relative to the extracted source "
-                f"({self.provenance.happened.source}), with '/' between folders."
+                f"({self.provenance.run.source}), with '/' between folders."
             ) from None
 
     def rows_of(self, paths: Sequence[str]) -> Rows:

@@ -265,7 +265,7 @@ def _relabelled(
 
 def _began(stored: Contents) -> int:
     """Return when the first run began, ns since 1970; 0 where that is not known."""
-    starts = [run.start for run in stored.runs] or [stored.provenance.happened.start]
+    starts = [run.start for run in stored.runs] or [stored.provenance.run.start]
     try:
         return int(min(datetime.fromisoformat(start) for start in starts).timestamp() * 1e9)
     except (ValueError, TypeError):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreError
-from vggfeat.provenance import NEVER, Deciding, Happened, Provenance
+from vggfeat.provenance import NEVER, FeatureConfig, Provenance, RunInfo
 from vggfeat.store.building import build
 from vggfeat.store.changes import Changes
 from vggfeat.store.contents import PENDING, SourcePlace, count
@@ -61,7 +61,7 @@ class StoreWriter:
         self.labels = plan.labels
         self._lock, self._changes, self._contents = lock, changes, plan.contents
         self._wanted = plan.wanted
-        self._complete = plan.contents.provenance.happened.end != NEVER
+        self._complete = plan.contents.provenance.run.end != NEVER
         self._open = True
 
     @classmethod
@@ -72,8 +72,8 @@ class StoreWriter:
         entries: Sequence[EntryLike],
         shapes: Mapping[str, tuple[int, ...]],
         provenance: Provenance | None = None,
-        deciding: Deciding | None = None,
-        happened: Happened | Callable[[int], Happened] | None = None,
+        config: FeatureConfig | None = None,
+        run: RunInfo | Callable[[int], RunInfo] | None = None,
         sources: Sequence[SourcePlace] = (),
         labels: RawLabels | Wanted | None = None,
         overwrite: bool = False,
@@ -96,7 +96,7 @@ class StoreWriter:
         provenance : Provenance
             Deciding values, which must equal those of an existing store, and this run's
             circumstances.
-        deciding, happened : Deciding, Happened or function
+        config, run : FeatureConfig, RunInfo or function
             The two halves instead of `provenance`. A function is given the number of rows to
             compute, and called only when there are some, before the store changes, so that a
             finished store need not wait for its answer.
@@ -130,11 +130,11 @@ class StoreWriter:
             from another source; or the disk is full.
         """
         if provenance is not None:
-            deciding, happened = provenance.deciding, provenance.happened
-        if deciding is None or happened is None:
-            raise TypeError("give provenance, or deciding and happened")
-        run = cache(happened if callable(happened) else lambda _pending: happened)
-        check(entries, shapes, deciding)
+            config, run = provenance.config, provenance.run
+        if config is None or run is None:
+            raise TypeError("give provenance, or config and run")
+        info = cache(run if callable(run) else lambda _pending: run)
+        check(entries, shapes, config)
         lock = WriterLock(destination(path)).acquire()
         changes = None
         try:
@@ -144,10 +144,10 @@ class StoreWriter:
                     lock,
                     entries,
                     shapes,
-                    deciding,
+                    config,
                     sources,
                     labels,
-                    run,
+                    info,
                     retry_failed=retry_failed,
                     prune=prune,
                     partial=partial,
@@ -156,15 +156,15 @@ class StoreWriter:
             else:
                 if lock.path.exists():
                     open_hdf5(lock.path, newer=True).close()  # raises over anything but a store
-                told = run(len(entries))
-                given = sources or [SourcePlace("", told.source, told.source)]
-                plan = begin(entries, shapes, Provenance(deciding, told), labels, given)
+                made = info(len(entries))
+                given = sources or [SourcePlace("", made.source, made.source)]
+                plan = begin(entries, shapes, Provenance(config, made), labels, given)
                 build(lock.path, plan.contents, lock)
             changes = Changes(lock.path, plan.contents)
             writer = cls(lock, changes, plan)
             if pending := len(writer.pending()):
-                _warn_of_changes(lock, run(pending))
-                changes.begin_run(run(pending))
+                _warn_of_changes(lock, info(pending))
+                changes.begin_run(info(pending))
                 writer._complete = False
         except BaseException:
             if changes is not None:
@@ -304,7 +304,7 @@ class StoreWriter:
             self._lock.release()
 
 
-def _warn_of_changes(lock: WriterLock, run: Happened) -> None:
+def _warn_of_changes(lock: WriterLock, run: RunInfo) -> None:
     """Say where a run differs from the one before in ways that are allowed, but may surprise."""
     with FeatureStore(lock.path) as store:
         before = store.latest

@@ -34,9 +34,9 @@ class JudgedStore:
     @classmethod
     def of(cls, store: FeatureStore, layers: Sequence[str]) -> JudgedStore:
         """Describe an open store, of which these layers are requested."""
-        deciding = store.provenance.deciding
-        pools = {layer: deciding.layers[layer] for layer in layers}
-        return cls(str(store.path), deciding.model, store.latest.weights, pools)
+        config = store.provenance.config
+        pools = {layer: config.layers[layer] for layer in layers}
+        return cls(str(store.path), config.model, store.latest.weights, pools)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values, without the layers, which scores name."""

@@ -29,7 +29,7 @@ def requested_layers(store: FeatureStore, layers: Iterable[str] | None) -> list[
     LayerError
         The store has no such layer, or none is named.
     """
-    network = ARCHITECTURES.get(store.provenance.deciding.model)
+    network = ARCHITECTURES.get(store.provenance.config.model)
     depth = {name: at for at, name in enumerate(network.names if network else store.layers)}
     held = sorted(store.layers, key=lambda name: depth.get(name, len(depth)))
     if layers is None:

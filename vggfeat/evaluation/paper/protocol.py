@@ -248,7 +248,7 @@ def _settings(
                 "layer": part.layer,
                 "boxes": part.boxes,
                 "weights": part.store.latest.weights,
-                **part.store.provenance.deciding.to_json(),
+                **part.store.provenance.config.to_json(),
             }
             for path, part in stores.items()
         ],

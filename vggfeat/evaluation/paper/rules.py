@@ -16,7 +16,7 @@ from vggfeat.probe.targets import Classifier
 if TYPE_CHECKING:
     from vggfeat.datasets import Dataset
     from vggfeat.evaluation.paper.descriptors import Part
-    from vggfeat.provenance import Deciding
+    from vggfeat.provenance import FeatureConfig
 
 AP_KINDS = ("11-point", "all-point")
 """Definitions of average precision: VOC's until 2009, and since."""
@@ -93,7 +93,7 @@ def departures_of(
     found += [f"The dataset: {phrase}." for phrase in dataset.deviations]
     if failed:
         found.append(f"{failed:,} images have no features and took no part.")
-    for part in {part.store.provenance.deciding.model: part for part in parts}.values():
+    for part in {part.store.provenance.config.model: part for part in parts}.values():
         found += _of_network(dataset, part)
     if rules.classifier != "svm":
         found.append("The classifier is logistic regression; the paper's is a linear SVM.")
@@ -111,36 +111,36 @@ def departures_of(
 
 
 def _of_network(dataset: Dataset, part: Part) -> list[str]:
-    deciding, protocol = part.store.provenance.deciding, dataset.protocol
-    name, found = deciding.model, list[str]()
+    config, protocol = part.store.provenance.config, dataset.protocol
+    name, found = config.model, list[str]()
     if name not in _PAPER_NETWORKS:
         found.append(f"{name} is none of the paper's networks, which are vgg16 and vgg19.")
-    elif not _authors(deciding):
+    elif not _authors(config):
         found.append(
             f"{name}'s weights are {part.store.latest.weights!r}; the paper's are its authors' own."
         )
     if part.layer != "relu7":
         found.append(f"{name}: the layer is {part.layer}; the paper's is relu7.")
-    if deciding.view != "dense":
-        return [*found, f"{name}: the view is {deciding.view}; the paper's is dense."]
+    if config.view != "dense":
+        return [*found, f"{name}: the view is {config.view}; the paper's is dense."]
     network = ARCHITECTURES.get(name)
     wanted = protocol.scales_for(network.input_size if network else 224)
-    if deciding.scales != wanted:
-        ours, theirs = (", ".join(map(str, scales)) for scales in (deciding.scales, wanted))
+    if config.scales != wanted:
+        ours, theirs = (", ".join(map(str, scales)) for scales in (config.scales, wanted))
         found.append(f"{name}: scales are {ours}; the protocol's are {theirs}.")
-    elif deciding.combine != protocol.combine:
+    elif config.combine != protocol.combine:
         how = {"mean": "averaged", "stack": "stacked"}
         found.append(
-            f"{name}: scales are {how[deciding.combine]}; in the paper {how[protocol.combine]}."
+            f"{name}: scales are {how[config.combine]}; in the paper {how[protocol.combine]}."
         )
-    if not deciding.flip:
+    if not config.flip:
         found.append(f"{name}: mirror images are not averaged in; the paper does that.")
     return found
 
 
-def _authors(deciding: Deciding) -> bool:
+def _authors(config: FeatureConfig) -> bool:
     """Whether weights take their input as the authors' Caffe release does: BGR, 0..255."""
-    spec = deciding.preprocessing
+    spec = config.preprocessing
     return spec.get("channels") == "BGR" and spec.get("scale") == 1
 
 

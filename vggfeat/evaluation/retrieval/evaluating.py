@@ -151,7 +151,7 @@ class _Held:
 
     def __post_init__(self) -> None:
         if self.queries is not None:
-            self.index.check(self.queries.provenance.deciding)
+            self.index.check(self.queries.provenance.config)
         holder = self.queries or self.store
         rows = {path: row for row, path in enumerate(holder.paths.tolist())}
         asked = self.benchmark.queries
@@ -262,7 +262,7 @@ def _settings(
         "queries": None if held.queries is None else str(held.queries.path),
         "layer": index.layer,
         "weights": store.latest.weights,
-        **index.provenance.deciding.to_json(),
+        **index.provenance.config.to_json(),
         "dimension": index.dimension,
         "metric": index.metric,
         "whitening": told,

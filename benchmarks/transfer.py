@@ -45,7 +45,7 @@ from contest import (
 from tiny_speed import speed
 
 from vggfeat import FeatureExtractor, FeatureStore, __version__
-from vggfeat.cli.demo_pictures import digit_picture, put
+from vggfeat.demo.pictures import digit_picture, put
 from vggfeat.layers import architecture
 from vggfeat.probe import stratified_split
 from vggfeat.probe.labelled import Labelled

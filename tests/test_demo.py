@@ -18,8 +18,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from vggfeat.cli import COMMANDS
-from vggfeat.cli.demo_diary import NAME, OWN, WITH_PHOTOS, Diary, Done
-from vggfeat.cli.demo_pictures import ALL, choose, digit_picture, put
+from vggfeat.demo.diary import MADE, NAME, WITH_PHOTOS, Diary, Done
+from vggfeat.demo.pictures import ALL, choose, digit_picture, put
 from vggfeat.errors import VggfeatError
 
 TARGETS = load_digits().target
@@ -49,7 +49,7 @@ def test_the_demo_runs_from_nothing_to_a_report_and_does_nothing_twice(
     assert (demo / "report.html").resolve().as_uri() in first.stdout
     assert len(list((demo / "digits").rglob("*.png"))) == 100
     assert {path.name for path in (demo / "photos").glob("*.jpg")} == {"china.jpg", "flower.jpg"}
-    assert {path.name for path in demo.iterdir()} == {*OWN, *WITH_PHOTOS, NAME}
+    assert {path.name for path in demo.iterdir()} == {*MADE, *WITH_PHOTOS, NAME}
 
     commands = [line[2:] for line in first.stdout.splitlines() if line.startswith("$ ")]
     verbs = [shlex.split(command)[1] for command in commands]
@@ -152,7 +152,7 @@ def test_more_digits_begin_anew_and_another_version_runs_the_commands_again(
 
 
 def test_a_damaged_diary_is_refused_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / NAME).write_text('{"format": "vggfeat-demo"}')
+    (tmp_path / NAME).write_text('{"done": 3}')
     with pytest.raises(VggfeatError, match="did not make"):
         Diary.open(tmp_path)
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits, load_sample_images
 
 from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
-from vggfeat.cli.demo_pictures import digit_picture
+from vggfeat.demo.pictures import digit_picture
 from vggfeat.evaluation import knn_accuracy, sweep
 from vggfeat.probe import evaluate, train
 

@@ -12,9 +12,9 @@ from typing import Any, TextIO
 
 import click
 
-from vggfeat.cli.demo_diary import Diary, Done
-from vggfeat.cli.demo_pictures import ALL
-from vggfeat.cli.demo_steps import Step, steps
+from vggfeat.demo.commands import Command, commands
+from vggfeat.demo.diary import Diary, Done
+from vggfeat.demo.pictures import ALL
 
 
 @click.command()
@@ -47,15 +47,15 @@ def demo(folder: str, photos: str | None, digits: int | None, show: bool) -> Non
       vggfeat demo
       vggfeat demo /tmp/look --photos ~/Pictures --open
     """
-    from vggfeat.cli import demo_report
+    from vggfeat.demo import page
     from vggfeat.sources import open_source
 
     if photos is not None:
-        found = len(open_source(photos).entries)  # refused now rather than after the work
+        count = len(open_source(photos).entries)  # refused now rather than after the work
         photos = str(Path(photos).absolute())
     here = Path(folder)
     diary = Diary.open(here)
-    digits = max(digits or 0, diary.digits or 0) or ALL
+    digits = max(digits or 0, diary.digits) or ALL
     report = here / "report.html"
     if diary.finished(digits, photos):
         click.echo(
@@ -71,11 +71,11 @@ def demo(folder: str, photos: str | None, digits: int | None, show: bool) -> Non
             diary.begin(digits, photos)
         _write_pictures(here, diary)
         if photos is not None:
-            click.echo(f"{photos}: {found:,} images of yours.")
-        for step in steps(folder, photos):
-            _perform(step, diary)
+            click.echo(f"{photos}: {count:,} images of yours.")
+        for command in commands(folder, photos):
+            _run(command, diary)
         click.echo(_heading("The report"))
-        click.echo(demo_report.write(report, here, diary))
+        click.echo(page.write(report, here, diary))
         diary.finish()
     click.echo(f"Report: {report.resolve().as_uri()}")
     if show:
@@ -83,10 +83,10 @@ def demo(folder: str, photos: str | None, digits: int | None, show: bool) -> Non
 
 
 def _write_pictures(here: Path, diary: Diary) -> None:
-    from vggfeat.cli import demo_pictures as pictures
+    from vggfeat.demo import pictures
 
     click.echo(_heading("The pictures"))
-    digits = pictures.write_digits(here / "digits", here / "new-digits", diary.digits or 0)
+    digits = pictures.write_digits(here / "digits", here / "new-digits", diary.digits)
     photos = pictures.write_photos(here / "photos", here / "crops")
     places = pictures.write_places(here / "places")
     click.echo(
@@ -97,24 +97,29 @@ def _write_pictures(here: Path, diary: Diary) -> None:
     )
 
 
-def _perform(step: Step, diary: Diary) -> None:
+def _run(command: Command, diary: Diary) -> None:
     """Run a command in this process, or say that it has been run."""
-    command = shlex.join(["vggfeat", *step.arguments])
-    click.echo(_heading(step.why))
-    click.secho(f"$ {command}", fg="cyan")
-    if before := diary.find(command):
+    from vggfeat.cli import main
+
+    line = shlex.join(["vggfeat", *command.arguments])
+    click.echo(_heading(command.why))
+    click.secho(f"$ {line}", fg="cyan")
+    if before := diary.find(line):
         click.echo(f"(done before, in {before.seconds:.1f} s)")
         return
+    chosen: dict[str, Any] = click.get_current_context().find_root().params
+    flags = [f"--{name}" for name in ("debug", "quiet") if chosen.get(name)]
     tee = _Tee(sys.stdout)
-    already = _extracted(step.store)
+    already = _extracted(command.store)
     started = time.perf_counter()
     with redirect_stdout(tee):
-        status = _invoke(step.arguments)
-    if status:
+        status = main.main([*flags, *command.arguments], "vggfeat", standalone_mode=False)
+    # Click gives back what the command returns, or the status that it exits with.
+    if isinstance(status, int) and status:
         raise click.exceptions.Exit(status)
     seconds = time.perf_counter() - started
-    images = _extracted(step.store) - already
-    diary.add(Done(command, step.why, tee.getvalue(), seconds, images))
+    images = _extracted(command.store) - already
+    diary.add(Done(line, command.why, tee.getvalue(), seconds, images))
 
 
 def _extracted(store: Path | None) -> int:
@@ -125,16 +130,6 @@ def _extracted(store: Path | None) -> int:
         return 0
     with FeatureStore(store) as opened:
         return opened.counts()["done"]
-
-
-def _invoke(arguments: list[str]) -> int:
-    from vggfeat.cli import main
-
-    chosen: dict[str, Any] = click.get_current_context().find_root().params
-    flags = [f"--{name}" for name in ("debug", "quiet") if chosen.get(name)]
-    result = main.main(args=[*flags, *arguments], prog_name="vggfeat", standalone_mode=False)
-    # Click gives back what the command returns, or the status that it exits with.
-    return result if isinstance(result, int) else 0
 
 
 def _heading(text: str) -> str:

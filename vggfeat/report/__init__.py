@@ -2,7 +2,7 @@
 
 One file a page; each page takes small frozen values, so that it can be made from anything that
 has them: :func:`search_page`,
-:func:`duplicates_page`, :func:`probe_page`, :func:`evaluation_page`, :func:`demo_page`.
+:func:`duplicates_page`, :func:`probe_page`, :func:`evaluation_page`.
 :func:`thumbnail`, :func:`confusion_matrix`, :func:`sweep_figure` and :func:`lowshot_figure` make
 pictures for them; :func:`plot_map`, :func:`plot_units` and :func:`plot_feature_maps` write pictures
 of their own. Nothing here imports torch.
@@ -12,15 +12,6 @@ from __future__ import annotations
 
 from vggfeat.report.canvas import picture_destination
 from vggfeat.report.confusion import confusion_matrix
-from vggfeat.report.demo import (
-    DemoReport,
-    Extraction,
-    Guess,
-    SearchBlock,
-    Step,
-    SweepBlock,
-    demo_page,
-)
 from vggfeat.report.duplicates import duplicates_page, size_text
 from vggfeat.report.evaluation import evaluation_page
 from vggfeat.report.facts import Facts, config_facts, run_facts
@@ -43,21 +34,14 @@ from vggfeat.report.thumbnails import (
 from vggfeat.report.units import plot_units
 
 __all__ = [
-    "DemoReport",
     "DrawnChannel",
     "DrawnMap",
-    "Extraction",
     "Facts",
-    "Guess",
     "ImageSource",
     "NeighbourResult",
     "QueryResult",
-    "SearchBlock",
-    "Step",
-    "SweepBlock",
     "config_facts",
     "confusion_matrix",
-    "demo_page",
     "destination",
     "duplicates_page",
     "evaluation_page",

@@ -14,7 +14,7 @@ from vggfeat.atomic import atomic_file
 from vggfeat.errors import VggfeatError
 
 NAME = "demo.json"
-OWN = [
+MADE = [
     *("digits", "new-digits", "places", "photos", "crops"),
     *("digits.h5", "places.h5", "places-random.h5", "photos.h5"),
     *("digits.probe", "digits.index", "photos.index"),
@@ -25,21 +25,12 @@ OWN = [
 WITH_PHOTOS = ["own.h5", "own.index", "own.html", "own-sweep.png"]
 """What comes of the user's own photos; the last two depend on what they are."""
 
-_FORMAT = "vggfeat-demo"
-
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A command that was run to its end.
+    """A command that was run to its end: as it can be typed again, what for, and what it printed.
 
-    Attributes
-    ----------
-    command, why, output : str
-        As it was printed, what it was for, and what it printed itself.
-    seconds : float
-        How long it took.
-    images : int
-        How many images it extracted; 0 for other commands.
+    `seconds` is how long it took, and `images` how many it extracted, 0 for other commands.
     """
 
     command: str
@@ -57,8 +48,8 @@ class Diary:
     ----------
     path : Path
         ``demo.json`` in the demo's folder.
-    digits : int or None
-        How many digits it takes; None before it has been decided.
+    digits : int
+        How many digits it takes; 0 before it has been decided.
     photos : str or None
         Absolute path of the user's own source of images.
     complete : bool
@@ -70,7 +61,7 @@ class Diary:
     """
 
     path: Path
-    digits: int | None = None
+    digits: int = 0
     photos: str | None = None
     complete: bool = False
     version: str = __version__
@@ -86,49 +77,30 @@ class Diary:
             The folder holds files of a demo's names that no demo has made.
         """
         path = folder / NAME
-        found = cls._read(path)
-        if found is None:
-            names = (*OWN, *WITH_PHOTOS, NAME)
-            strange = [name for name in names if os.path.lexists(folder / name)]
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            diary = cls(path, **kept | {"done": [Done(**step) for step in kept["done"]]})
+        except (OSError, ValueError, KeyError, TypeError):  # none, or somebody else's
+            strange = [n for n in (*MADE, *WITH_PHOTOS, NAME) if os.path.lexists(folder / n)]
             if strange:
                 raise VggfeatError(
                     f"{folder} holds {', '.join(strange)}, which `vggfeat demo` did not make and "
                     "will not overwrite. Give another folder: vggfeat demo DIR"
-                )
+                ) from None
             folder.mkdir(parents=True, exist_ok=True)
             return cls(path)
-        if found.version != __version__:  # other numbers, perhaps: the commands run once more
-            found.version, found.complete, found.done = __version__, False, []
-        return found
-
-    @classmethod
-    def _read(cls, path: Path) -> Self | None:
-        """Return what a file tells; None where there is none, or it is somebody else's."""
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found.pop("format") != _FORMAT:
-                return None
-            steps = [Done(**step) for step in found["done"]]
-            return cls(
-                path,
-                digits=found["digits"],
-                photos=found["photos"],
-                complete=found["complete"],
-                version=found["version"],
-                done=steps,
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
+        if diary.version != __version__:  # other numbers, perhaps: the commands run once more
+            diary.version, diary.complete, diary.done = __version__, False, []
+        return diary
 
     def begin(self, digits: int, photos: str | None = None) -> None:
         """Decide what is taken; what was done with other pictures is to be done again."""
         if photos != self.photos:
-            for name in WITH_PHOTOS:
-                place = self.path.parent / name
-                if place.is_dir():  # an index
-                    shutil.rmtree(place)
+            for path in (self.path.parent / name for name in WITH_PHOTOS):
+                if path.is_dir():  # an index
+                    shutil.rmtree(path)
                 else:
-                    place.unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
         self.digits, self.photos, self.complete, self.done = digits, photos, False, []
         self._write()
 
@@ -148,11 +120,15 @@ class Diary:
 
     def finished(self, digits: int, photos: str | None) -> bool:
         """Return whether nothing is left to do for so many digits, and for these photos."""
-        same = self.digits is not None and digits <= self.digits and photos == self.photos
-        names = [*OWN, *(WITH_PHOTOS[:3] if photos else [])]
-        return self.complete and same and all((self.path.parent / name).exists() for name in names)
+        names = [*MADE, *(WITH_PHOTOS[:3] if photos else [])]
+        return (
+            self.complete
+            and digits <= self.digits
+            and photos == self.photos
+            and all((self.path.parent / name).exists() for name in names)
+        )
 
     def _write(self) -> None:
-        told = {"format": _FORMAT} | {k: v for k, v in asdict(self).items() if k != "path"}
+        kept = {name: value for name, value in asdict(self).items() if name != "path"}
         with atomic_file(self.path) as temporary:
-            temporary.write_text(json.dumps(told, indent=1), encoding="utf-8")
+            temporary.write_text(json.dumps(kept, indent=1), encoding="utf-8")

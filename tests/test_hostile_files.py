@@ -277,7 +277,10 @@ def text_references(data: bytes, base: int = 0) -> list[int]:
 
 @pytest.mark.parametrize("block", [0, 512], ids=["plain", "behind a user block"])
 @pytest.mark.parametrize("library", ["earliest", "latest"])
-def test_texts_are_found_wherever_hdf5_keeps_them(library: str, block: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [False, True], ids=["file", "part of a file"])
+def test_texts_are_found_wherever_hdf5_keeps_them(
+    part: bool, library: str, block: int, tmp_path: Path
+) -> None:
     path, text = tmp_path / "t.h5", h5py.string_dtype()
     with h5py.File(path, "w", libver=library, userblock_size=block) as file:
         for number in range(6):
@@ -289,7 +292,8 @@ def test_texts_are_found_wherever_hdf5_keeps_them(library: str, block: int, tmp_
     genuine = path.read_bytes()
 
     def read() -> list[Any]:
-        with hdf5.opened(path, StoreError) as file:
+        member = io.BytesIO(path.read_bytes()) if part else None
+        with hdf5.opened(path, StoreError, member=member) as file:
             told = [hdf5.text(file, f"a{number}") for number in range(6)]
             told += [hdf5.one_text(file["one"]), hdf5.texts(file["row"]), hdf5.texts(file["parts"])]
             return [*told, hdf5.attribute(file["group"], "names").tolist()]
@@ -309,6 +313,42 @@ def test_texts_are_found_wherever_hdf5_keeps_them(library: str, block: int, tmp_
     # Headers of the latest format have checksums, by which HDF5 itself refuses a changed attribute.
     own = [reason for reason in reasons if "bytes long" not in reason]
     assert all(library == "latest" and "checksum" in reason for reason in own)
+
+
+def compact(file: h5py.File) -> None:
+    """Write texts into the header of their dataset."""
+    made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    made.set_layout(h5py.h5d.COMPACT)
+    kind = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
+    one = h5py.h5d.create(file.id, b"row", kind, h5py.h5s.create_simple((2,)), made)
+    h5py.Dataset(one)[:] = ["ab", "cd"]
+
+
+UNSEEN: dict[str, tuple[Callable[[h5py.File], object], Callable[[h5py.File], object], str]] = {
+    "an attribute among many": (
+        lambda file: file.attrs.update({f"a{number}": "x" for number in range(20)}),
+        lambda file: hdf5.text(file, "a7"), "outside the header",
+    ),
+    "in the header of a dataset": (
+        compact, lambda file: hdf5.texts(file["row"]), "lie in its header",
+    ),
+    "what fills up": (
+        lambda file: file.create_dataset("row", 3, h5py.string_dtype(), fillvalue="abc"),
+        lambda file: hdf5.texts(file["row"]), "fills what was not written",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", UNSEEN)
+def test_texts_that_nobody_looked_at_are_not_read(where: str, tmp_path: Path) -> None:
+    write, read, reason = UNSEEN[where]
+    with h5py.File(tmp_path / "t.h5", "w", libver="latest") as file:
+        write(file)
+    with (
+        hdf5.opened(tmp_path / "t.h5", StoreError) as file,
+        pytest.raises(ValueError, match=reason),
+    ):
+        read(file)
 
 
 @pytest.mark.parametrize("kind", ["store", "probe", "index", "store with packed paths"])
@@ -371,17 +411,30 @@ def test_probes_that_lie_are_refused_whatever_their_checksum(
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.parametrize("kind", ["store", "probe"])
+@pytest.mark.parametrize("kind", ["store", "probe", "part of an archive"])
 def test_a_heap_of_texts_that_leads_nowhere_ends_at_once(
     kind: str, tmp_path: Path, honest: Any
 ) -> None:
-    _, read, _, error = KINDS[kind]
-    path = tmp_path / honest(kind).name
-    data = bytearray(honest(kind).read_bytes())
+    if "archive" in kind:
+        read, error, inner = read_keras, WeightsError, io.BytesIO()
+        with h5py.File(inner, "w") as file:  # the heap is far from either end of the part
+            file["first"] = np.zeros(5 << 20, np.float32)
+            variables = file.create_group("layers/conv2d/vars")
+            variables.attrs["name"] = "conv"
+            variables["0"] = np.zeros((3, 3, 3, 64), np.float32)
+            file["last"] = np.zeros(5 << 20, np.float32)
+        data, path = bytearray(inner.getvalue()), tmp_path / "model.keras"
+    else:
+        _, read, _, error = KINDS[kind]
+        data, path = bytearray(honest(kind).read_bytes()), tmp_path / honest(kind).name
     start = data.index(b"GCOL")
     assert data[start + 16 : start + 18] == b"\1\0"  # its first entry
     data[start + 16 : start + 32] = bytes(16)  # room of no bytes, over which HDF5 2.0 loops
     path.write_bytes(data)
+    if "archive" in kind:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", "{}")
+            archive.writestr("model.weights.h5", data)
     with pytest.raises(error, match="damaged"):
         read(path)
 

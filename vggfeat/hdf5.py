@@ -17,7 +17,7 @@ import numpy as np
 
 from vggfeat.errors import ImageError, VggfeatError
 from vggfeat.files import LARGEST_RATIO, open_regular
-from vggfeat.hdf5_texts import check_attribute, check_dataset, check_member
+from vggfeat.hdf5_texts import check_attribute, check_dataset, register_member
 
 if TYPE_CHECKING:
     import io
@@ -72,8 +72,8 @@ def opened(
             raise error(f"{path} cannot be read: {reason}. Give a plain HDF5 file.") from reason
         held = h5py.File(path, "r", locking=False)
     else:
-        check_member(member)
         held = h5py.File(member, "r")
+        register_member(held, member)
     try:
         check(held, path, error, _all(held, path, error) if names is None else names)
     except BaseException:

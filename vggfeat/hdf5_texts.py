@@ -5,17 +5,19 @@ texts. The library takes the memory that the length says, up to 4 GiB, before it
 version 2.0 loops for ever over a heap whose entries do not fill it. So references and the heaps
 that they name are read here by themselves, after the HDF5 File Format Specification 3.0: references
 of a dataset from its chunks, those of an attribute from the header of its object (sections III.E,
-IV.A.1 and IV.A.2.m), at the moment when texts are to be read.
+IV.A.1 and IV.A.2.m), at the moment when texts are to be read. What lies elsewhere (attributes
+outside the header, which HDF5 keeps for objects of more than eight of them, texts that fill what
+was not written) is refused: no program that vggfeat reads files of puts texts there.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import re
 import struct
+import weakref
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -25,13 +27,31 @@ if TYPE_CHECKING:
     import io
 
 _REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("number", "<u4")])
-_ATTRIBUTE, _CONTINUED = 0x0C, 0x10
+_ATTRIBUTE, _CONTINUED, _ELSEWHERE = 0x0C, 0x10, 0x15
+_SHARED = 0x02  # of a message's flags: it lies where several objects share it
 _MOST_BLOCKS = 1_000  # parts of an object's header
 _HEAP = b"GCOL\1\0\0\0"
 _HEAD = 16  # bytes of a heap before its entries
-_SEARCHED = 16 << 20  # bytes at either end of a member
+_FILLED = 2  # H5D_FILL_VALUE_USER_DEFINED
+_NOWHERE = b"\xff" * 8  # an address of nothing
 
 Read = Callable[[int, int], bytes]
+
+_members: weakref.WeakValueDictionary[int, io.IOBase] = weakref.WeakValueDictionary()
+"""Open HDF5 files that are parts of other files, by the number that HDF5 gives an open file."""
+
+
+def register_member(file: h5py.File, member: io.IOBase) -> None:
+    """Note where the bytes of an open file are that is a part of another file.
+
+    Parameters
+    ----------
+    file : h5py.File
+        As h5py opened it; it holds `member` until it is closed.
+    member : binary file
+        Its bytes.
+    """
+    _members[h5py.h5o.get_info(file.id).fileno] = member
 
 
 def check_dataset(dataset: Any) -> None:
@@ -45,59 +65,46 @@ def check_dataset(dataset: Any) -> None:
     ------
     ValueError
         They say that together they are longer than the file; or the dataset's chunks are damaged,
-        or compressed by other filters than deflate.
+        or compressed by other filters than deflate; or its references lie in its header, or fill
+        what was not written.
     OSError
         A heap of them is damaged.
     """
     file = h5py.h5i.get_file_id(dataset)
-    if (read := _reader(file)) is not None:
-        _check(file, read, _references(dataset, read))
+    read = _reader(file)
+    _check(file, read, _references(dataset, read))
 
 
 def check_attribute(held: h5py.File | h5py.Group | h5py.Dataset, name: str) -> None:
     """Check the texts of an attribute that are of any length, as :func:`check_dataset` does.
-
-    One of so many attributes that they lie outside the header of their object is not looked at.
 
     Parameters
     ----------
     held : h5py.File, Group or Dataset
         What has the attribute.
     name : str
-    """
-    file = h5py.h5i.get_file_id(held.id)
-    if (read := _reader(file)) is None:
-        return
-    header = h5py.h5o.get_info(held.id).addr + _base(file)
-    try:
-        for data in _attributes(read, header, _base(file)):
-            found, start = _name_of(data)
-            if found == name.encode():
-                _check(file, read, data[start:])
-    except struct.error as error:
-        raise ValueError("the header of its attributes is damaged") from error
-
-
-def check_member(member: io.IOBase) -> None:
-    """Check heaps of texts in an HDF5 file that is a part of another file.
-
-    Nobody gives its bytes by their place once HDF5 has opened it, so all heaps in its first and
-    last 16 MiB are checked.
 
     Raises
     ------
-    OSError
-        A heap is damaged.
+    ValueError, OSError
+        As for :func:`check_dataset`; or the attribute lies outside the header of its object.
     """
-    size = member.seek(0, os.SEEK_END)
-    for start, end in ((0, min(size, _SEARCHED)), (max(_SEARCHED, size - _SEARCHED), size)):
-        member.seek(start)
-        data = member.read(max(0, end - start))
-        places = [match.start() for match in re.finditer(re.escape(_HEAP), data)]
-        heaps = [data[at : at + _size_of(data[at : at + _HEAD])] for at in places]
-        if end < size and heaps and len(heaps[-1]) < _size_of(heaps[-1]):
-            del heaps[-1]  # it ends behind what was read
-        _check_heaps(heaps)
+    file = h5py.h5i.get_file_id(held.id)
+    read, base = _reader(file), _base(file)
+    checked = 0
+    try:
+        for data in _attributes(read, h5py.h5o.get_info(held.id).addr + base, base):
+            own, start = _name_of(data)
+            if own == name.encode():
+                _check(file, read, data[start:])
+                checked += 1
+    except struct.error as error:
+        raise ValueError("the header of its attributes is damaged") from error
+    if not checked:
+        raise ValueError(
+            f"its attribute {name!r} lies outside the header of its object, where texts of any "
+            "length are not looked for. Write the file without libver='latest'"
+        )
 
 
 def _check(file: Any, read: Read, data: bytes) -> None:
@@ -145,12 +152,20 @@ def _check_heaps(heaps: Sequence[bytes]) -> None:
         at = at + taken.astype(np.int64)
 
 
-def _reader(file: Any) -> Read | None:
-    """Return what reads a file's bytes; None where it is no plain file of the system."""
-    if file.get_access_plist().get_driver() != h5py.h5fd.SEC2:
-        return None
-    descriptor = file.get_vfd_handle()
-    return lambda start, count: os.pread(descriptor, count, start)
+def _reader(file: Any) -> Read:
+    """Return what reads an open file's bytes."""
+    size = file.get_filesize()
+    if file.get_access_plist().get_driver() == h5py.h5fd.SEC2:
+        descriptor = file.get_vfd_handle()
+        return lambda start, count: os.pread(descriptor, min(count, size), start)
+    member: Any = _members[h5py.h5o.get_info(file).fileno]
+
+    def read(start: int, count: int) -> bytes:
+        member.seek(start)
+        data: bytes = member.read(min(count, size))
+        return data
+
+    return read
 
 
 def _base(file: Any) -> int:
@@ -161,6 +176,10 @@ def _base(file: Any) -> int:
 def _references(dataset: Any, read: Read) -> bytes:
     """Read the references of a dataset."""
     made = dataset.get_create_plist()
+    if made.get_layout() == h5py.h5d.COMPACT:
+        raise ValueError("its texts lie in its header, where they are not looked for")
+    if made.fill_value_defined() == _FILLED:
+        raise ValueError("a text fills what was not written")
     if made.get_layout() == h5py.h5d.CHUNKED:
         size = int(np.prod(made.get_chunk(), dtype=np.int64)) * _REFERENCE.itemsize
         places = [dataset.get_chunk_info(number) for number in range(dataset.get_num_chunks())]
@@ -190,8 +209,8 @@ def _unpacked(data: bytes, mask: int, made: Any, size: int) -> bytes:
     return data
 
 
-def _attributes(read: Read, address: int, base: int) -> Iterator[bytes]:
-    """Give the messages of an object's header that hold its attributes."""
+def _attributes(read: Read, address: int, base: int) -> list[bytes]:
+    """Return the messages of an object's header that hold its attributes."""
     head = read(address, 16)
     if head[:4] == b"OHDR":
         flags = head[5]
@@ -203,21 +222,27 @@ def _attributes(read: Read, address: int, base: int) -> Iterator[bytes]:
     else:
         (size,) = struct.unpack_from("<I", head, 8)
         waiting, form, ordered, ends = [(address + 16, size)], "<HHB3x", 0, (0, 0)
+    found: list[bytes] = []
     for _ in range(_MOST_BLOCKS):
         if not waiting:
-            return
+            return found
         start, size = waiting.pop(0)
         block, at = read(start, size), 0
         head_size = struct.calcsize(form) + ordered
         while at + head_size <= len(block):
-            kind, length, _flags = struct.unpack_from(form, block, at)
+            kind, length, flags = struct.unpack_from(form, block, at)
             data = block[at + head_size : at + head_size + length]
-            if kind == _ATTRIBUTE:
-                yield data
+            if kind == _ATTRIBUTE and not flags & _SHARED:
+                found.append(data)
+            elif kind == _ATTRIBUTE or (
+                kind == _ELSEWHERE and data[2 + 2 * (data[1] & 1) :][:8] != _NOWHERE
+            ):
+                return []  # HDF5 then looks outside the header
             elif kind == _CONTINUED:
                 there, count = struct.unpack_from("<QQ", data)
                 waiting.append((base + there + ends[0], max(0, count - sum(ends))))
             at += head_size + length
+    return []
 
 
 def _name_of(data: bytes) -> tuple[bytes, int]:

@@ -468,6 +468,14 @@ def test_what_cannot_be_done_is_said_before_any_work(
     assert not Path("vggfeat-stores").exists()
 
 
+def test_scales_need_not_be_given(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        run(["evaluate", "caltech101", "--root", str(tmp_path), "--networks", "vgg16-tiny"])
+    assert stop.value.code == 1
+    assert "101_ObjectCategories" in capsys.readouterr().err
+
+
 def test_a_rule_is_for_datasets_without_official_sets(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     root = make("voc2007", tmp_path)

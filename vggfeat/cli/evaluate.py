@@ -98,6 +98,7 @@ def _network_names(_context: click.Context, _option: click.Parameter, text: str)
 @click.option("--quick", is_flag=True, help="One scale only, the protocol's first.")
 @click.option(
     "--scales",
+    default="",
     metavar="Q,...",
     help="Lengths of the image's smaller side in pixels.  [default: the protocol's]",
 )

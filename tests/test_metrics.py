@@ -53,12 +53,12 @@ def by_definition(y, scores, kind):
         return sum(interpolated(Fraction(i, 10)) for i in range(11)) / 11
     area, before = Fraction(0), Fraction(0)
     for recall, precision in curve:
-        area += (recall - before) * (interpolated(recall) if kind == "all" else precision)
+        area += (recall - before) * (interpolated(recall) if kind == "all-point" else precision)
         before = recall
     return area
 
 
-@pytest.mark.parametrize("kind", metrics.KINDS)
+@pytest.mark.parametrize("kind", metrics.AP_KINDS)
 @settings(deadline=None)
 @given(entries=ENTRIES)
 def test_average_precision_is_its_definition(kind, entries):
@@ -98,7 +98,7 @@ def test_average_precision_by_steps_is_scikit_learns(entries):
     assert metrics.average_precision(y, scores, "step") == pytest.approx(theirs)
 
 
-@pytest.mark.parametrize("kind", metrics.KINDS)
+@pytest.mark.parametrize("kind", metrics.AP_KINDS)
 @settings(deadline=None)
 @given(entries=ENTRIES, shuffle=st.randoms(use_true_random=False))
 def test_neither_order_nor_scale_nor_what_is_left_out_matters(kind, entries, shuffle):
@@ -116,7 +116,7 @@ def test_neither_order_nor_scale_nor_what_is_left_out_matters(kind, entries, shu
         assert metrics.average_precision(codes, scores, kind) == expected
 
 
-@pytest.mark.parametrize("kind", metrics.KINDS)
+@pytest.mark.parametrize("kind", metrics.AP_KINDS)
 @settings(deadline=None)
 @given(present=st.integers(1, 30), absent=st.integers(0, 30))
 def test_a_perfect_ranking_has_1_and_one_that_knows_nothing_the_share_of_images(
@@ -167,16 +167,16 @@ def test_a_class_without_images_has_no_average_precision():
 @pytest.mark.parametrize(
     ("y", "scores", "kind", "message"),
     [
-        ([1, -1, -1, 0], [1, 2, 3, 4], "all", "-1 2 times.*VOC's files.*from_signs"),
-        ([1.0, -1.0], [1, 2], "all", "-1.0 is no label.*from_signs"),
-        ([1, 2], [1, 2], "all", "2 is no label: give 1 present, 0 absent, NaN left out"),
-        (["a", "b"], [1, 2], "all", "'a' is no label"),
-        ([1, 0], [1, np.nan], "all", "NaN"),
-        ([1, 0], ["1", "2"], "all", "no numbers"),
-        ([1, 0], [1, 2, 3], "all", r"shape \(2,\) and scores \(3,\)"),
-        ([[1, 0]], [[1, 2]], "all", r"shape \(1, 2\)"),
-        ([1, 0], [1, 2], "10-point", "Unknown kind of AP '10-point'. Known kinds: all, 11-point"),
-        ([], [], "all", "None of 0 entries is present"),
+        ([1, -1, -1, 0], [1, 2, 3, 4], "all-point", "-1 2 times.*VOC's files.*from_signs"),
+        ([1.0, -1.0], [1, 2], "all-point", "-1.0 is no label.*from_signs"),
+        ([1, 2], [1, 2], "all-point", "2 is no label: give 1 present, 0 absent, NaN left out"),
+        (["a", "b"], [1, 2], "all-point", "'a' is no label"),
+        ([1, 0], [1, np.nan], "all-point", "NaN"),
+        ([1, 0], ["1", "2"], "all-point", "no numbers"),
+        ([1, 0], [1, 2, 3], "all-point", r"shape \(2,\) and scores \(3,\)"),
+        ([[1, 0]], [[1, 2]], "all-point", r"shape \(1, 2\)"),
+        ([1, 0], [1, 2], "10-point", "Unknown kind.*: all-point, 11-point"),
+        ([], [], "all-point", "None of 0 entries is present"),
     ],
 )
 def test_what_has_no_average_precision_is_refused_with_a_reason(y, scores, kind, message):
@@ -338,7 +338,7 @@ def multi_label(n=120, classes=3, seed=0):
     return as_floats(from_signs(signs)), weak, strong, alike
 
 
-@pytest.mark.parametrize("kind", metrics.KINDS)
+@pytest.mark.parametrize("kind", metrics.AP_KINDS)
 def test_a_bootstrap_scores_the_samples_it_draws(kind):
     y, weak, strong, _ = multi_label(25)
     weak = np.round(weak)  # with ties

@@ -18,14 +18,12 @@ from vggfeat.cli.choices import (
 )
 from vggfeat.cli.output import bars, json_option, print_json, printable
 from vggfeat.cli.probe_text import describe, describe_against, describe_splits
+from vggfeat.metrics import AP_KINDS
 
 if TYPE_CHECKING:
     from vggfeat.probe import MultiLabelResult, ProbeResult
     from vggfeat.progress import Progress
     from vggfeat.store import FeatureStore
-
-KINDS = {"all-point": "all", "11-point": "11-point"}
-"""Kinds of average precision, as they are asked for and as :mod:`vggfeat.metrics` calls them."""
 
 
 def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
@@ -76,7 +74,7 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
 )
 @click.option(
     "--ap",
-    type=click.Choice(list(KINDS)),
+    type=click.Choice(AP_KINDS),
     default="all-point",
     show_default=True,
     help="Average precision of several labels an image: VOC's since 2010, or before.",
@@ -126,8 +124,7 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
         destination(options["html"])  # refused now rather than after the work
     chosen = {name: options[name] for name in ("classifier", "class_weight", "validation", "seed")}
     chosen["C"] = options["c"]
-    divided = {name: options[name] for name in ("test_size", "train_per_class")}
-    divided["ap"] = KINDS[options["ap"]]
+    divided = {name: options[name] for name in ("test_size", "train_per_class", "ap")}
     told: dict[str, Any] = {"store": store}
     path, _, rival = (options["against"] or "").rpartition(":")
     with ExitStack() as stack:

@@ -98,11 +98,10 @@ def _one_label(result: ProbeResult) -> list[str]:
 
 
 def _several(result: MultiLabelResult) -> list[str]:
-    from vggfeat.report.probe import KINDS
 
     return [
         f"mean average precision  {result.mean_average_precision:7.2%}   "
-        f"({KINDS[result.kind]}; scores that tell nothing: {result.chance:.2%})"
+        f"({result.kind}; scores that tell nothing: {result.chance:.2%})"
     ]
 
 

@@ -20,8 +20,8 @@ from vggfeat.metrics.certainty import (
     mean_interval,
 )
 from vggfeat.metrics.ranking import (
-    KINDS,
-    Kind,
+    AP_KINDS,
+    APKind,
     Ranking,
     average_precision,
     average_precisions,
@@ -30,11 +30,11 @@ from vggfeat.metrics.ranking import (
 from vggfeat.metrics.shares import Share, accuracy_interval, holm, recall_interval, wilson
 
 __all__ = [
-    "KINDS",
+    "AP_KINDS",
+    "APKind",
     "Difference",
     "Disagreement",
     "Interval",
-    "Kind",
     "Ranking",
     "Share",
     "accuracy",

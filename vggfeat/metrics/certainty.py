@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.metrics.answers import right_answers
-from vggfeat.metrics.ranking import Kind, Ranking, mean_average_precision, rankings
+from vggfeat.metrics.ranking import APKind, Ranking, mean_average_precision, rankings
 
 _CELLS = 1 << 18  # of a block of samples and images, to bound memory
 
@@ -177,7 +177,7 @@ def compare_rankings(
     y: npt.ArrayLike,
     first: npt.ArrayLike,
     second: npt.ArrayLike,
-    kind: Kind = "all",
+    kind: APKind = "all-point",
     *,
     samples: int = 1000,
     level: float = 0.95,
@@ -246,7 +246,7 @@ def compare_rankings(
 
 
 def _mean_of_classes(
-    classes: list[Ranking], kind: Kind, counts: npt.NDArray[np.int64]
+    classes: list[Ranking], kind: APKind, counts: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
     """Return each sample's mean average precision over the classes it has; NaN for none."""
     each = np.stack([ranking.average_precision(kind, counts) for ranking in classes])

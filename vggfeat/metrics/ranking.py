@@ -10,15 +10,15 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 
-Kind = Literal["all", "11-point", "step"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+APKind = Literal["all-point", "11-point", "step"]
+AP_KINDS: tuple[APKind, ...] = get_args(APKind)
 """Definitions of average precision, see :func:`average_precision`."""
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 
-def average_precision(y: npt.ArrayLike, scores: npt.ArrayLike, kind: Kind = "all") -> float:
+def average_precision(y: npt.ArrayLike, scores: npt.ArrayLike, kind: APKind = "all-point") -> float:
     """Return the average precision of one class's scores.
 
     Entries are ranked by falling score. After each different score, precision is the share of
@@ -34,16 +34,16 @@ def average_precision(y: npt.ArrayLike, scores: npt.ArrayLike, kind: Kind = "all
     scores : array_like of shape (n,)
         Higher is more confident; no NaN.
     kind : str
-        ``"all"``: the area under the precision envelope, where the precision at a recall is the
-        highest at this or any higher recall; VOC's measure since 2010 (VOC 2010 development kit,
-        section 3.4.1).
+        ``"all-point"``: the area under the precision envelope, where the precision at a recall is
+        the highest at this or any higher recall; VOC's measure since 2010 (VOC 2010 development
+        kit, section 3.4.1).
 
         ``"11-point"``: the mean of that envelope at recalls 0, 0.1, ..., 1; VOC's measure until
         2009 (Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 2010).
         Recalls are compared exactly, as whole numbers, not as the devkit's rounded fractions.
 
         ``"step"``: the sum of precision times the gain in recall, without an envelope;
-        scikit-learn's ``average_precision_score``. Never above ``"all"``.
+        scikit-learn's ``average_precision_score``. Never above ``"all-point"``.
 
     Returns
     -------
@@ -69,7 +69,9 @@ def average_precision(y: npt.ArrayLike, scores: npt.ArrayLike, kind: Kind = "all
     return float(ranking.average_precision(kind))
 
 
-def average_precisions(y: npt.ArrayLike, scores: npt.ArrayLike, kind: Kind = "all") -> Floats:
+def average_precisions(
+    y: npt.ArrayLike, scores: npt.ArrayLike, kind: APKind = "all-point"
+) -> Floats:
     """Return the average precision of each of K classes.
 
     Parameters
@@ -92,7 +94,9 @@ def average_precisions(y: npt.ArrayLike, scores: npt.ArrayLike, kind: Kind = "al
     return np.array([float(of.average_precision(kind)) for of in rankings(y, scores)])
 
 
-def mean_average_precision(y: npt.ArrayLike, scores: npt.ArrayLike, kind: Kind = "all") -> float:
+def mean_average_precision(
+    y: npt.ArrayLike, scores: npt.ArrayLike, kind: APKind = "all-point"
+) -> float:
     """Return the mean of the classes' :func:`average_precisions`, known as mAP.
 
     Raises
@@ -146,7 +150,7 @@ class Ranking:
         ends = np.append(falls, len(order) - 1) if len(order) else falls
         return cls(order, present[order], ends)
 
-    def average_precision(self, kind: Kind = "all", counts: Counts | None = None) -> Floats:
+    def average_precision(self, kind: APKind = "all-point", counts: Counts | None = None) -> Floats:
         """Return the average precision, of the entries or of samples drawn from them.
 
         Parameters
@@ -167,8 +171,8 @@ class Ranking:
         ProbeError
             `kind` is unknown.
         """
-        if kind not in KINDS:
-            raise ProbeError(f"Unknown kind of AP {kind!r}. Known kinds: {', '.join(KINDS)}.")
+        if kind not in AP_KINDS:
+            raise ProbeError(f"Unknown kind of AP {kind!r}. Known kinds: {', '.join(AP_KINDS)}.")
         shown = np.ones(len(self.order), np.int64) if counts is None else counts[..., self.order]
         hits = np.cumsum(shown * self.present, axis=-1)[..., self.ends]  # (r, m) -> (r, t)
         ranked = np.cumsum(shown, axis=-1)[..., self.ends]
@@ -189,7 +193,7 @@ def rankings(y: npt.ArrayLike, scores: npt.ArrayLike) -> list[Ranking]:
     return [Ranking.of(labels[:, k], values[:, k]) for k in range(labels.shape[1])]
 
 
-def _area(hits: Counts, ranked: Counts, total: Counts, kind: Kind) -> Floats:
+def _area(hits: Counts, ranked: Counts, total: Counts, kind: APKind) -> Floats:
     """Return the average precision for t thresholds; (..., t) to (...)."""
     precision = hits / np.maximum(ranked, 1)  # samples may lack the entries that come first
     envelope = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
@@ -198,7 +202,7 @@ def _area(hits: Counts, ranked: Counts, total: Counts, kind: Kind) -> Floats:
         points = [np.max(envelope, axis=-1, where=at, initial=0.0) for at in reached]
         return np.asarray(np.mean(points, axis=0))
     gains = np.diff(hits, axis=-1, prepend=0) / total
-    return np.asarray((gains * (envelope if kind == "all" else precision)).sum(axis=-1))
+    return np.asarray((gains * (envelope if kind == "all-point" else precision)).sum(axis=-1))
 
 
 def _told(labels: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from vggfeat.errors import ProbeError
 from vggfeat.labels import PRESENT, UNKNOWN, as_floats, to_signs
 from vggfeat.metrics import (
+    APKind,
     Difference,
     Disagreement,
     Interval,
-    Kind,
     average_precisions,
     compare_answers,
     compare_rankings,
@@ -252,7 +252,7 @@ class MultiLabelResult(HeldOut):
     paths: tuple[str, ...]
     y: npt.NDArray[np.int8]
     scores: npt.NDArray[np.float64]
-    kind: Kind = "all"
+    kind: APKind = "all-point"
 
     @property
     def n_test(self) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.metrics import Kind
+from vggfeat.metrics import APKind
 from vggfeat.probe.classifier import LinearProbe
 from vggfeat.probe.labelled import Labelled
 from vggfeat.probe.reading import StoreRows
@@ -40,7 +40,7 @@ def evaluate(
     train_per_class: int | None = None,
     seed: int = 0,
     max_iter: int = 100,
-    ap: Kind = "all",
+    ap: APKind = "all-point",
     memory: int | None = None,
     progress: Progress = silent,
 ) -> ProbeResult | MultiLabelResult:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 CLASSIFIERS = {"svm": "linear SVM", "logreg": "logistic regression"}
 """Names that a person knows the classifiers by."""
 
-KINDS = {"all": "all-point", "11-point": "11-point", "step": "step-wise"}
-"""Names that a person knows the kinds of average precision by."""
-
 
 def probe_page(
     path: str | os.PathLike[str],
@@ -129,7 +126,7 @@ def _several_view(
     return {
         "result": result,
         "classifier": CLASSIFIERS.get(result.classifier, result.classifier),
-        "kind": KINDS[result.kind],
+        "kind": result.kind,
         "bars": bars,
         "sorted": many,
         "widest_name": min(18, max(len(shown(name)) for name in result.classes)) + 1,

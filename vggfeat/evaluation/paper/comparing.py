@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.evaluation.paper.outcome import Outcome, Paired
-from vggfeat.metrics import compare_answers, compare_rankings, mean_interval
+from vggfeat.metrics import APKind, compare_answers, compare_rankings, mean_interval
 
 if TYPE_CHECKING:
     from vggfeat.datasets import Dataset
@@ -37,7 +37,7 @@ class Answers:
     """
 
     dataset: Dataset
-    ap: str
+    ap: APKind
     examples: Sequence[Positions]
     scores: Sequence[Array]
 
@@ -81,8 +81,9 @@ def _paired(first: int, second: int, rows: Sequence[Outcome], answers: Sequence[
     if dataset.multi_label:
         present = dataset.presence[test][:, dataset.scored]
         known = np.flatnonzero((present == 1).any(axis=0))  # others have no average precision
-        kind = "11-point" if answers[first].ap == "11-point" else "all"
-        ranked = compare_rankings(present[:, known], ours[:, known], theirs[:, known], kind)  # type: ignore[arg-type]
+        ranked = compare_rankings(
+            present[:, known], ours[:, known], theirs[:, known], answers[first].ap
+        )
         return Paired(
             first, second, difference, ranked.low, ranked.high, ranked.p,
             f"paired bootstrap over test images, {ranked.samples:,} samples",

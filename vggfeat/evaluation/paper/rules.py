@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vggfeat.layers import ARCHITECTURES
+from vggfeat.metrics import APKind
 from vggfeat.probe.targets import Classifier
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from vggfeat.evaluation.paper.descriptors import Part
     from vggfeat.provenance import FeatureConfig
 
-AP_KINDS = ("11-point", "all-point")
+VOC_KINDS: tuple[APKind, ...] = ("11-point", "all-point")
 """Definitions of average precision: VOC's until 2009, and since."""
 
 _PAPER_NETWORKS = ("vgg16", "vgg19")
@@ -42,7 +43,7 @@ class Rules:
 
     classifier: Classifier = "svm"
     validation: float = 0.2
-    ap: str = "all-point"
+    ap: APKind = "all-point"
     seed: int = 0
 
 

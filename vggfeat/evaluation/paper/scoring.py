@@ -10,14 +10,13 @@ import numpy.typing as npt
 
 from vggfeat.evaluation.paper.descriptors import Descriptors, Positions
 from vggfeat.evaluation.paper.outcome import Mistake, SplitScore
-from vggfeat.evaluation.paper.rules import AP_KINDS, Rules
+from vggfeat.evaluation.paper.rules import VOC_KINDS, Rules
 from vggfeat.metrics import average_precisions
 from vggfeat.probe import LinearProbe
 
 if TYPE_CHECKING:
     from vggfeat.datasets import Dataset
 
-_METRICS_KIND = {"11-point": "11-point", "all-point": "all"}
 _MISTAKES = 200  # kept of each row
 
 Array = npt.NDArray[np.float64]
@@ -62,10 +61,7 @@ def score_many(
         On so many examples.
     """
     present = dataset.presence[test][:, dataset.scored]
-    by_kind = {
-        kind: average_precisions(present, scores, _METRICS_KIND[kind])  # type: ignore[arg-type]
-        for kind in AP_KINDS
-    }
+    by_kind = {kind: average_precisions(present, scores, kind) for kind in VOC_KINDS}
     return SplitScore(
         score=float(np.nanmean(by_kind[rules.ap])),
         others={f"mAP {kind}": float(np.nanmean(values)) for kind, values in by_kind.items()},

@@ -67,13 +67,13 @@ def classify(images: tuple[str, ...], as_json: bool, **options: Any) -> None:
         else:
             answers[result.image] = result
     if as_json:
-        told = [
+        results = [
             answers[image].to_json()
             if image in answers
             else {"image": image, "error": failed[image]}
             for image in images
         ]
-        print_json({"model": options["model"], "results": told})
+        print_json({"model": options["model"], "results": results})
     else:
         for image in images:
             if image in answers:

@@ -90,32 +90,34 @@ def duplicates(
         index, images = _opened(where, layer, roots, progress)
         if move_to is not None:
             check_target(move_to, [images.place(source) for source in images.sources])
-        found = find_duplicates(index, threshold, progress, images)
+        result = find_duplicates(index, threshold, progress, images)
     if html:
-        _write_page(index, images, where, found, html)
+        _write_page(index, images, where, result, html)
     if not as_json:
-        _tell(found, html)
+        _tell(result, html)
     moved = None
-    if move_to is not None and found.spare:
+    if move_to is not None and result.spare:
         if not yes:
-            question = f"Move {counted(len(found.spare), 'image')} to {printable(move_to)}?"
+            question = f"Move {counted(len(result.spare), 'image')} to {printable(move_to)}?"
             click.confirm(question, abort=True, err=True)
-        moved = _moved(found, move_to)
+        moved = _moved(result, move_to)
     if as_json:
-        told = {} if move_to is None else (moved.to_json() if moved else {"moved": [], "left": []})
-        print_json({"searched": where, "layer": index.layer} | found.to_json() | told)
+        payload = (
+            {} if move_to is None else (moved.to_json() if moved else {"moved": [], "left": []})
+        )
+        print_json({"searched": where, "layer": index.layer} | result.to_json() | payload)
     elif moved:
         _tell_moved(moved, move_to or "")
 
 
-def explained(found: Duplicates) -> str:
+def explained(result: Duplicates) -> str:
     """Say what the threshold is and how it was found, as a sentence."""
-    threshold = found.threshold
-    name, sign = ("distance", "at most") if found.metric == "l2" else ("cosine", "at least")
+    threshold = result.threshold
+    name, sign = ("distance", "at most") if result.metric == "l2" else ("cosine", "at least")
     said = f"Pixels are compared from a {name} of {sign} {threshold.score:.4f} on"
     if not threshold.calibrated:
         return f"{said}, as given."
-    l2 = found.metric == "l2"
+    l2 = result.metric == "l2"
     rest = "this is half of that" if l2 else "this is three quarters of the way from there to 1"
     return (
         f"{said}: an image and the nearest that differs from it usually have "
@@ -142,11 +144,11 @@ def _opened(
         return built, images
 
 
-def _tell(found: Duplicates, html: str | None) -> None:
-    click.echo(explained(found))
-    click.echo(summary(found))
+def _tell(result: Duplicates, html: str | None) -> None:
+    click.echo(explained(result))
+    click.echo(summary(result))
     rows: list[list[str]] = []
-    for number, group in enumerate(found.groups, 1):
+    for number, group in enumerate(result.groups, 1):
         for one in group.images:
             first, file = one is group.images[0], one.file
             size = "" if file.problem else f"{file.width} x {file.height}"
@@ -167,35 +169,35 @@ def _tell(found: Duplicates, html: str | None) -> None:
         click.echo(f"Report: {html}")
 
 
-def summary(found: Duplicates) -> str:
+def summary(result: Duplicates) -> str:
     """Say how many copies there are, how many may go, and what else was near."""
     from vggfeat.report import size_text
     from vggfeat.report.text import counted
 
-    copies, spare = found.count("identical", "copy"), found.spare
+    copies, spare = result.count("identical", "copy"), result.spare
     said = [
-        f"{counted(copies, 'copy', 'copies')} in {counted(len(found.groups), 'group')} among "
-        f"{counted(found.images, 'image')}"
+        f"{counted(copies, 'copy', 'copies')} in {counted(len(result.groups), 'group')} among "
+        f"{counted(result.images, 'image')}"
     ]
     if spare:
         size = size_text(sum(one.file.bytes for one in spare))
         said.append(f"{counted(len(spare), 'copy', 'copies')} may go: {size}")
-    if likely := found.count("likely"):
+    if likely := result.count("likely"):
         said.append(f"{counted(likely, 'likely copy', 'likely copies')}, not verified")
     said.append(
-        f"pixels of {counted(found.compared, 'pair')} compared, {found.different:,} plainly "
+        f"pixels of {counted(result.compared, 'pair')} compared, {result.different:,} plainly "
         "different"
     )
-    if found.left_out:
+    if result.left_out:
         said.append(
-            f"{counted(found.left_out, 'pair')} near by features not compared: an image is "
+            f"{counted(result.left_out, 'pair')} near by features not compared: an image is "
             "compared with its 32 nearest, so give a closer --threshold"
         )
     return "; ".join(said)
 
 
 def _write_page(
-    index: SimilarityIndex, images: Originals, where: str, found: Duplicates, html: str
+    index: SimilarityIndex, images: Originals, where: str, result: Duplicates, html: str
 ) -> None:
     from vggfeat.report import config_facts, duplicates_page, run_facts
 
@@ -203,20 +205,20 @@ def _write_page(
     with bars("image") as progress:
         duplicates_page(
             html,
-            found,
+            result,
             name=Path(where).name,
-            explanation=explained(found),
+            explanation=explained(result),
             facts=config_facts(provenance.config, index.layer) | run_facts(provenance.run),
             images=images,
             progress=progress,
         )
 
 
-def _moved(found: Duplicates, target: str) -> Moved:
+def _moved(result: Duplicates, target: str) -> Moved:
     from vggfeat.duplicates import move_spare
 
     with bars("image") as progress:
-        return move_spare(found.groups, target, progress)
+        return move_spare(result.groups, target, progress)
 
 
 def _tell_moved(moved: Moved, target: str) -> None:

@@ -30,8 +30,8 @@ def describe(result: RetrievalEvaluation) -> str:
         table(rows, header, right=" ".join(header[levels:])),
     ]
     if any(score.empty for score in result.scores):
-        told = ", ".join(f"{one.empty} {one.level}".strip() for one in result.scores if one.empty)
-        lines += ["", f"Queries with nothing to be found, which do not count: {told}"]
+        empty = ", ".join(f"{one.empty} {one.level}".strip() for one in result.scores if one.empty)
+        lines += ["", f"Queries with nothing to be found, which do not count: {empty}"]
     lines += [*_published(result), "", "What decides these numbers:"]
     lines += [f"  {name}: {value}" for name, value in facts(result).items()]
     if result.departures:
@@ -65,7 +65,7 @@ def facts(result: RetrievalEvaluation) -> dict[str, str]:
     spec, whitening = used["preprocessing"], used["whitening"]
     scales = f" at scales {', '.join(map(str, used['scales']))}" if used["scales"] else ""
     combined = f", {used['combine']}" if len(used["scales"]) > 1 else ""
-    found = {
+    facts = {
         "network": f"{used['model']}, weights {printable(used['weights'])}, SHA-256 "
         f"{used['weights_sha256'][:16]}",
         "layer": f"{used['layer']}{f' ({pooling})' if pooling else ''}, {used['dimension']:,} "
@@ -84,9 +84,9 @@ def facts(result: RetrievalEvaluation) -> dict[str, str]:
         "junk": used["junk"],
     }
     if used["average_precision"]:
-        found["average precision"] = _AREAS[used["average_precision"]]
+        facts["average precision"] = _AREAS[used["average_precision"]]
     if protocol.at and protocol.capped:
-        found["precision at k"] = "k at most the rank of the last image to be found"
-    found["search"] = used["search"]
-    found["stores"] = ", ".join(printable(p) for p in (used["store"], used["queries"]) if p)
-    return found
+        facts["precision at k"] = "k at most the rank of the last image to be found"
+    facts["search"] = used["search"]
+    facts["stores"] = ", ".join(printable(p) for p in (used["store"], used["queries"]) if p)
+    return facts

@@ -24,8 +24,10 @@ def tell(info: IndexInfo, path: str, as_json: bool) -> None:
     )
     left_out = {name: count for name, count in info.to_json()["left_out"].items() if count}
     if left_out:
-        told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items())
-        click.echo(f"left out: {told}")
+        counts = ", ".join(
+            f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items()
+        )
+        click.echo(f"left out: {counts}")
     if info.removed:
         click.echo(f"removed: {info.removed:,}, whose room `vggfeat index compact` frees")
     if info.excluded:

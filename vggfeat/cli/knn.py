@@ -125,10 +125,10 @@ def _table(stores: tuple[tuple[NeighbourScore, ...], ...], k: tuple[int, ...]) -
         by_layer: dict[str, dict[int, NeighbourScore]] = {}
         for score in scores:
             by_layer.setdefault(score.layer, {})[score.k] = score
-        for layer, found in by_layer.items():
-            shares = {voters: found[voters].accuracy.value for voters in k}
+        for layer, results in by_layer.items():
+            shares = {voters: results[voters].accuracy.value for voters in k}
             marks = {n: "*" if shares[n] == max(columns[n]) else " " for n in k}
-            best = found[max(k, key=lambda n: shares[n])]
+            best = results[max(k, key=lambda n: shares[n])]
             name = f"({number}) {layer}" if len(stores) > 1 else layer
             rows.append([
                 name, f"{best.dimension:,}", *(f"{shares[n]:.2%}{marks[n]}" for n in k),

@@ -34,10 +34,10 @@ def _triple(
     """Read three numbers with commas between, or one that stands for all three."""
     if text is None:
         return None
-    found = [_number(context, option, one) or 0.0 for one in text.split(",")]
-    if len(found) not in (1, 3):
+    values = [_number(context, option, one) or 0.0 for one in text.split(",")]
+    if len(values) not in (1, 3):
         raise click.BadParameter(f"{text!r}: give one number for each channel, or one for all.")
-    return tuple(found * 3 if len(found) == 1 else found)
+    return tuple(values * 3 if len(values) == 1 else values)
 
 
 def pixels_options(
@@ -104,8 +104,8 @@ def pixels_of(options: dict[str, Any], order: str = "--channels") -> str | ByHan
         The numbers contradict one another.
     """
     name, scale, mean, std, channels = (options.pop(option) for option in PIXELS)
-    told = {"--scale": scale, "--mean": mean, "--std": std, order: channels}
-    given = [option for option, value in told.items() if value is not None]
+    options = {"--scale": scale, "--mean": mean, "--std": std, order: channels}
+    given = [option for option, value in options.items() if value is not None]
     if not given:
         return str(name)
     if name != AUTO:

@@ -24,10 +24,10 @@ _PICTURES = {"a map": _MAP, "a picture of units": _UNITS, "a picture of one imag
 
 def _size(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, int]:
     """Read width and height."""
-    found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", value)
-    if not found:
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", value)
+    if not match:
         raise click.BadParameter(f"{value!r}; give width and height in pixels, as 2400x1800.")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 @click.command()

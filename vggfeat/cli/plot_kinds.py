@@ -26,7 +26,7 @@ def draw_map(
     from vggfeat.store import FeatureStore
 
     with FeatureStore(path) as store, bars("it") as progress:
-        found = image_map(
+        result = image_map(
             store,
             only_layer(store, layer),
             method=options["method"],
@@ -36,7 +36,7 @@ def draw_map(
         )
         drawn = plot_map(
             out,
-            found,
+            result,
             images=originals_of(store, options["roots"]),
             title=_title(path, store.provenance.config.model, store.latest.weights),
             thumbnails=options["thumbnails"],
@@ -46,23 +46,23 @@ def draw_map(
         )
         model, source = store.provenance.config.model, store.latest.source
     if options["csv"]:
-        _write_csv(options["csv"], found)
+        _write_csv(options["csv"], result)
     files = {"picture": out, "csv": options["csv"]}
-    told = {"store": path, "model": model} | found.to_json() | drawn.to_json() | files
+    payload = {"store": path, "model": model} | result.to_json() | drawn.to_json() | files
     if as_json:
-        print_json(told)
+        print_json(payload)
         return
     click.echo(
-        f"{printable(path)}: {found.layer} of {model}, {NAMES[options['method']]} of "
+        f"{printable(path)}: {result.layer} of {model}, {NAMES[options['method']]} of "
         f"{drawn.images:,} images, seed {options['seed']}"
     )
-    if found.projection.explained:
-        shares = " and ".join(f"{share:.1%}" for share in found.projection.explained)
+    if result.projection.explained:
+        shares = " and ".join(f"{share:.1%}" for share in result.projection.explained)
         click.echo(f"{shares} of the variance along x and y")
     if drawn.unreadable:
         moved = "" if drawn.thumbnails else f"; were they moved from {printable(source)}?"
         click.echo(f"{drawn.unreadable:,} images could not be read again and are dots{moved}")
-    counts = [f"{n:,} {why.replace('_', ' ')}" for why, n in told["left_out"].items() if n]
+    counts = [f"{n:,} {why.replace('_', ' ')}" for why, n in payload["left_out"].items() if n]
     if counts:
         click.echo(f"left out: {', '.join(counts)}")
     click.echo(f"Picture: {printable(out)} ({drawn.thumbnails:,} thumbnails)")
@@ -70,12 +70,12 @@ def draw_map(
         click.echo(f"Coordinates: {printable(options['csv'])}")
 
 
-def _write_csv(path: str, found: ImageMap) -> None:
+def _write_csv(path: str, result: ImageMap) -> None:
     from vggfeat.report import write_whole
 
     lines = [csv_line(["path", "class", "x", "y"])]
     for name, labels, (x, y) in zip(
-        found.paths, found.labels, found.coordinates.tolist(), strict=True
+        result.paths, result.labels, result.coordinates.tolist(), strict=True
     ):
         lines.append(csv_line([name, "|".join(labels), x, y]))
     write_whole(path, "".join(lines).encode("utf-8", "backslashreplace"))
@@ -90,7 +90,7 @@ def draw_units(
     from vggfeat.store import FeatureStore
 
     with FeatureStore(path) as store, bars("it") as progress:
-        found = unit_responses(
+        result = unit_responses(
             store,
             only_layer(store, layer),
             list(options["unit"]) or options["units"],
@@ -100,7 +100,7 @@ def draw_units(
         )
         plot_units(
             out,
-            found,
+            result,
             images=originals_of(store, options["roots"]),
             title=_title(path, store.provenance.config.model, store.latest.weights),
             dark=dark,
@@ -108,17 +108,17 @@ def draw_units(
         )
         model = store.provenance.config.model
     if as_json:
-        print_json({"store": path, "model": model} | found.to_json() | {"picture": out})
+        print_json({"store": path, "model": model} | result.to_json() | {"picture": out})
         return
     click.echo(
-        f"{printable(path)}: {found.layer} of {model}, {len(found.units):,} of {found.total:,} "
-        f"units over {found.images:,} images\n"
+        f"{printable(path)}: {result.layer} of {model}, {len(result.units):,} of {result.total:,} "
+        f"units over {result.images:,} images\n"
     )
-    click.echo(_units_table(found))
+    click.echo(_units_table(result))
     click.echo(f"\nPicture: {printable(out)}")
 
 
-def _units_table(found: UnitsReport) -> str:
+def _units_table(result: UnitsReport) -> str:
     header = ["unit", "mean", "deviation", "above 0", "largest", "for"]
     rows = [
         [
@@ -129,7 +129,7 @@ def _units_table(found: UnitsReport) -> str:
             f"{unit.most[0].value:.4g}",
             unit.most[0].path,
         ]
-        for unit in found.units
+        for unit in result.units
     ]
     return table(rows, header, right="unit mean deviation largest")
 
@@ -162,7 +162,7 @@ def draw_feature_maps(
         title=_title(image, extractor.model, extractor.resolved_weights.spec),
         dark=dark,
     )
-    told = {
+    payload = {
         "image": image,
         "model": extractor.model,
         "weights": extractor.resolved_weights.spec,
@@ -171,7 +171,7 @@ def draw_feature_maps(
         "shape": list(values.shape),
     }
     if as_json:
-        print_json(told | {"channels": [one.to_json() for one in drawn], "picture": out})
+        print_json(payload | {"channels": [one.to_json() for one in drawn], "picture": out})
         return
     shape = " x ".join(map(str, values.shape))
     click.echo(

@@ -33,26 +33,26 @@ def predict(probe: str, source: str, as_json: bool, **options: Any) -> None:
     """
     from vggfeat.predictions import predict as predicted
 
-    found = predicted(probe, source, **network_of(options))
+    predictions = predicted(probe, source, **network_of(options))
     if as_json:
-        print_json({"probe": probe} | found.to_json())
+        print_json({"probe": probe} | predictions.to_json())
     else:
-        if found.images:
-            click.echo(_several(found) if found.multi_label else _single(found))
-        for path, why in found.failed.items():
+        if predictions.images:
+            click.echo(_several(predictions) if predictions.multi_label else _single(predictions))
+        for path, why in predictions.failed.items():
             click.echo(f"failed: {printable(path)}: {why}", err=True)
-    if not found.images:
+    if not predictions.images:
         raise click.exceptions.Exit(1)
 
 
-def _single(found: Predictions) -> str:
-    rows = [[one.path, one.labels[0], f"{one.margin:.3f}"] for one in found.images]
+def _single(predictions: Predictions) -> str:
+    rows = [[one.path, one.labels[0], f"{one.margin:.3f}"] for one in predictions.images]
     return table(rows, ["image", "label", "margin"], right="margin")
 
 
-def _several(found: Predictions) -> str:
+def _several(predictions: Predictions) -> str:
     rows = [
         [one.path, ", ".join(f"{name} {one.scores[name]:.2f}" for name in one.labels) or "-"]
-        for one in found.images
+        for one in predictions.images
     ]
     return table(rows, ["image", "labels"])

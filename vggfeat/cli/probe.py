@@ -125,7 +125,7 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
     chosen = {name: options[name] for name in ("classifier", "class_weight", "validation", "seed")}
     chosen["C"] = options["c"]
     divided = {name: options[name] for name in ("test_size", "train_per_class", "ap")}
-    told: dict[str, Any] = {"store": store}
+    payload: dict[str, Any] = {"store": store}
     path, _, rival = (options["against"] or "").rpartition(":")
     with ExitStack() as stack:
         opened = stack.enter_context(FeatureStore(store))
@@ -140,27 +140,27 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
         lines = [describe_splits(results) if len(results) > 1 else describe(results[0])]
         if rival:
             second = _evaluate(other, rival, **chosen | divided)
-            told["against"], line = _against(results[0], second, path)
+            payload["against"], line = _against(results[0], second, path)
             lines.append(line)
         if options["save"]:
             with _progress() as progress:
                 saved = train(opened, layer, held_out=results[0], progress=progress, **chosen)
             saved.save(options["save"])
-            told["save"] = options["save"]
+            payload["save"] = options["save"]
             lines.append(f"Probe: {printable(options['save'])}")
         if options["html"]:
             _write_page(opened, results[0], options["html"], options["roots"])
-            told["html"] = options["html"]
+            payload["html"] = options["html"]
             lines.append(f"Report: {printable(options['html'])}")
     if not as_json:
         click.echo("\n".join(lines))
     elif len(results) == 1:
-        print_json(results[0].to_json() | told)
+        print_json(results[0].to_json() | payload)
     else:
         from vggfeat.probe import over_splits
 
         summary = {name: asdict(over_splits(results, name)) for name in results[0].measures}
-        print_json(told | {"mean": summary, "splits": [one.to_json() for one in results]})
+        print_json(payload | {"mean": summary, "splits": [one.to_json() for one in results]})
 
 
 def _evaluate(store: FeatureStore, layer: str, **options: Any) -> ProbeResult | MultiLabelResult:
@@ -178,8 +178,8 @@ def _progress() -> AbstractContextManager[Progress]:
 def _against(first: Any, second: Any, store: str) -> tuple[dict[str, Any], str]:
     """Compare two scores; return the comparison as values and as text."""
     compared = first.against(second)
-    told = {"layer": second.layer, "C": second.C, **second.measures, **asdict(compared)}
-    return told | ({"store": store} if store else {}), describe_against(
+    payload = {"layer": second.layer, "C": second.C, **second.measures, **asdict(compared)}
+    return payload | ({"store": store} if store else {}), describe_against(
         first, second, compared, store
     )
 

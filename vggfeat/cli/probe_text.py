@@ -46,10 +46,10 @@ def describe_splits(results: Sequence[ProbeResult | MultiLabelResult]) -> str:
     lines = [f"{first.layer}, {first.classifier}: {_numbers(first)}, {len(results)} splits"]
     lines += ["", table(rows, ["seed", *titles, "C"]), ""]
     for name, title in zip(names, titles, strict=True):
-        found = over_splits(results, name)
+        interval = over_splits(results, name)
         lines.append(
-            f"{title}: {found.mean:.2%} +- {found.sd:.2%}, "
-            f"{found.level:.0%} interval of the mean {found.low:.2%} to {found.high:.2%} "
+            f"{title}: {interval.mean:.2%} +- {interval.sd:.2%}, "
+            f"{interval.level:.0%} interval of the mean {interval.low:.2%} to {interval.high:.2%} "
             "(Nadeau and Bengio: splits share images)"
         )
     return "\n".join([*lines, *_left_out(first)])
@@ -68,18 +68,18 @@ def describe_against(
     other = printable(f"{store}:{second.layer}" if store else second.layer)
     points = f"{100 * compared.difference:+.2f} points"
     if isinstance(compared, Difference):
-        told = (
+        difference = (
             f"{points} of mean average precision, {compared.level:.0%} interval "
             f"{100 * compared.low:+.2f} to {100 * compared.high:+.2f}, p = {compared.p:.2g} "
             f"(paired bootstrap, {compared.samples:,} samples of the test images)"
         )
     else:
-        told = (
+        difference = (
             f"{points} of accuracy, p = {compared.p:.2g} (McNemar's exact test: "
             f"{compared.only_first:,} images are named rightly by {first.layer} alone, "
             f"{compared.only_second:,} by {other} alone)"
         )
-    return f"\nagainst {other}, C = {second.C_text}: {scores}\ndifference: {told}"
+    return f"\nagainst {other}, C = {second.C_text}: {scores}\ndifference: {difference}"
 
 
 def _numbers(result: ProbeResult | MultiLabelResult) -> str:
@@ -111,10 +111,10 @@ def _left_out(result: ProbeResult | MultiLabelResult) -> list[str]:
         "without a label": result.left_out.unlabelled,
         "alone in their class": result.left_out.alone,
     }
-    told = [f"{count:,} {why}" for why, count in counts.items() if count]
+    reasons = [f"{count:,} {why}" for why, count in counts.items() if count]
     if result.left_out.classes:
-        told.append("the classes " + ", ".join(map(printable, result.left_out.classes)))
-    return [f"left out: {', '.join(told)}"] if told else []
+        reasons.append("the classes " + ", ".join(map(printable, result.left_out.classes)))
+    return [f"left out: {', '.join(reasons)}"] if reasons else []
 
 
 def _confusion(result: ProbeResult) -> list[str]:
@@ -123,8 +123,8 @@ def _confusion(result: ProbeResult) -> list[str]:
 
         pairs = confused_pairs(result.confusion, result.classes, _PAIRS)
         rows = [[pair.true, pair.named, f"{pair.count} of {pair.of}"] for pair in pairs]
-        told = table(rows, ["class", "taken for", "images"], right="images")
-        return ["", "Most often confused:", told] if rows else []
+        lines = table(rows, ["class", "taken for", "images"], right="images")
+        return ["", "Most often confused:", lines] if rows else []
     numbers = [str(i) for i in range(len(result.classes))]
     rows = [
         [number, name, f"{recall:.1%}", *map(str, counts)]
@@ -143,7 +143,7 @@ def _precisions(result: MultiLabelResult) -> list[str]:
         result.classes, result.average_precision, result.present, result.C, strict=True
     ):
         both = (result.mistakes_of(name, present=shown)[:1] for shown in (True, False))
-        worst = [found[0].path if found else "-" for found in both]
+        worst = [images[0].path if images else "-" for images in both]
         rows.append([name, f"{precision:.1%}", str(present), f"{C:.3g}", *worst])
     header = ["class", "AP", "images", "C", "worst miss", "worst false alarm"]
     return ["", table(rows, header, right="AP images C")]

@@ -143,11 +143,11 @@ def _beside(compared: Comparison) -> str:
 
 def _alike(versus: Sequence[Versus]) -> Alike:
     """Return by judge the layers that may well be as good as the best."""
-    found: Alike = {"probe": set(), "kNN": set()}
+    alike: Alike = {"probe": set(), "kNN": set()}
     for pair in versus:
         if not pair.beyond_chance:
-            found[pair.judge].add(pair.layer)
-    return found
+            alike[pair.judge].add(pair.layer)
+    return alike
 
 
 def _column(

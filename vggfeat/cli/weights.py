@@ -95,42 +95,42 @@ def inspect(file: str, model: str | None, as_json: bool) -> None:
     """
     from vggfeat.weights import inspect as inspected
 
-    found = inspected(file, model)
+    inspection = inspected(file, model)
     if as_json:
-        print_json(found.to_json())
+        print_json(inspection.to_json())
     else:
-        click.echo(describe(found))
+        click.echo(describe(inspection))
 
 
-def describe(found: Inspection) -> str:
+def describe(inspection: Inspection) -> str:
     """Return what a file is as two tables."""
     from vggfeat.weights.pairing import name_of
 
-    spec = found.pairing.preprocessing
-    known = found.published
+    spec = inspection.pairing.preprocessing
+    known = inspection.published
     rows = [
-        ["file", str(found.path)],
-        ["format", f"{found.format}, {found.size:,} bytes"],
-        ["SHA-256", found.sha256],
+        ["file", str(inspection.path)],
+        ["format", f"{inspection.format}, {inspection.size:,} bytes"],
+        ["SHA-256", inspection.sha256],
         ["published as", f"{known.file} ({known.publisher})" if known else "nothing that is known"],
-        ["network", found.network.name],
-        ["classes", "no last layer" if found.classes is None else f"{found.classes:,}"],
-        ["goes as far as", found.deepest or "nowhere"],
-        ["parameters", f"{found.parameters:,}"],
-        ["first filter", found.filters or "nobody's that is known"],
+        ["network", inspection.network.name],
+        ["classes", "no last layer" if inspection.classes is None else f"{inspection.classes:,}"],
+        ["goes as far as", inspection.deepest or "nowhere"],
+        ["parameters", f"{inspection.parameters:,}"],
+        ["first filter", inspection.filters or "nobody's that is known"],
         ["preprocessing", f"{name_of(spec) or 'of its own'}: {spec}"],
-        ["because", found.pairing.why],
+        ["because", inspection.pairing.why],
     ]
-    if found.others:
-        rows.append(["of no layer", ", ".join(found.others)])
-    rows += [["understood", note] for note in found.notes]
-    if found.obstacle:
-        rows.append(["no further, as", found.obstacle])
-    if found.parts:
-        rows.append(["networks in it", ", ".join(found.parts)])
+    if inspection.others:
+        rows.append(["of no layer", ", ".join(inspection.others)])
+    rows += [["understood", note] for note in inspection.notes]
+    if inspection.obstacle:
+        rows.append(["no further, as", inspection.obstacle])
+    if inspection.parts:
+        rows.append(["networks in it", ", ".join(inspection.parts)])
     layers = [
         [layer.name, " x ".join(map(str, layer.shape)) or "-", f"{layer.parameters:,}"]
-        for layer in found.layers
+        for layer in inspection.layers
     ]
     shapes = table(layers, ["layer", "weights", "parameters"], right="parameters")
     return f"{table(rows, ['what', 'value'])}\n\n{shapes}"
@@ -193,16 +193,16 @@ def check(file: str, as_json: bool, **options: Any) -> None:
     from vggfeat.network import check as checked
 
     options["preprocessing"] = pixels_of(options)
-    found = checked(file, **options)
+    check = checked(file, **options)
     if as_json:
-        print_json(found.to_json())
+        print_json(check.to_json())
     else:
-        click.echo(_report(found))
-    if not found.ok:
+        click.echo(_report(check))
+    if not check.ok:
         raise click.exceptions.Exit(1)
 
 
-def _report(found: Check) -> str:
+def _report(check: Check) -> str:
     rows = [
         [
             layer.name,
@@ -210,16 +210,16 @@ def _report(found: Check) -> str:
             "-" if layer.expected is None else f"{layer.expected:.6g}",
             f"{layer.silent:.1%}",
         ]
-        for layer in found.layers
+        for layer in check.layers
     ]
     parts = [table(rows, ["layer", "rms", "known", "silent"], right="rms known silent")]
-    if found.spread:
-        spread = ", ".join(f"{value:.3g} {name}" for name, value in found.spread.items())
+    if check.spread:
+        spread = ", ".join(f"{value:.3g} {name}" for name, value in check.spread.items())
         parts.append(f"An image moves the logits by, with each preprocessing: {spread}.")
-    if found.whose:
-        parts.append(f"The convolutions are those of {found.whose}, to the last bit.")
-    known = "the figures are those known" if found.compared else "no figures are known of it"
-    parts += [f"wrong: {problem}" for problem in found.problems]
-    if found.ok:
-        parts.append(f"{found.model}: all layers are alive and finite; {known}.")
+    if check.whose:
+        parts.append(f"The convolutions are those of {check.whose}, to the last bit.")
+    known = "the figures are those known" if check.compared else "no figures are known of it"
+    parts += [f"wrong: {problem}" for problem in check.problems]
+    if check.ok:
+        parts.append(f"{check.model}: all layers are alive and finite; {known}.")
     return "\n".join(parts)

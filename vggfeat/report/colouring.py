@@ -76,13 +76,13 @@ def groups(
     for position, names in enumerate(labels):
         own = [name for name in coloured if name in names]  # commonest first
         members[own[-1] if own else min(len(names), 1)].append(position)
-    found = [
+    groups = [
         Group(name, colour, shape, tuple(members[name]), True)
         for name, colour, shape in zip(coloured, _COLOURS, _SHAPES, strict=False)
     ]
-    found.append(Group(rest, _GREY[dark], "o", tuple(members[1]), False))
+    groups.append(Group(rest, _GREY[dark], "o", tuple(members[1]), False))
     none = "no class" if multi_label else "no label" if sizes else "images"
     # Without any labels all images are of one kind, and deserve a colour.
     colour = _GREY[dark] if sizes else _COLOURS[0]
-    found.append(Group(none, colour, "o", tuple(members[0]), False))
-    return [group for group in found if group.members]
+    groups.append(Group(none, colour, "o", tuple(members[0]), False))
+    return [group for group in groups if group.members]

@@ -28,7 +28,7 @@ _UNITS = ("B", "kB", "MB", "GB")
 
 def duplicates_page(
     path: str | os.PathLike[str],
-    found: Duplicates,
+    result: Duplicates,
     *,
     name: str,
     explanation: str,
@@ -42,7 +42,7 @@ def duplicates_page(
     ----------
     path : path
         The HTML file to make or replace.
-    found : Duplicates
+    result : Duplicates
         See :func:`vggfeat.duplicates.find_duplicates`.
     name : str
         Of the store or index.
@@ -51,7 +51,7 @@ def duplicates_page(
     facts : mapping of str to str, optional
         What decides the scores, see :func:`~vggfeat.report.deciding_facts`.
     images : Originals, optional
-        Opens them, as it did for `found`.
+        Opens them, as it did for `result`.
     progress : Progress
         Told of thumbnails.
 
@@ -60,26 +60,26 @@ def duplicates_page(
     Path
         The file.
     """
-    total = sum(len(group.images) for group in found.groups)
+    total = sum(len(group.images) for group in result.groups)
     side = LARGE if total <= MANY else SMALL
     return write_page(
         path,
         "duplicates.html",
         groups=[
             _group_view(group, images, side, lambda: progress("drawing", 1, total))
-            for group in found.groups
+            for group in result.groups
         ],
         name=name,
-        images=found.images,
-        copies=found.count("identical", "copy"),
-        likely=found.count("likely"),
-        unread=sum(bool(one.file.problem) for group in found.groups for one in group.images),
-        spare=len(found.spare),
-        bytes=size_text(sum(one.file.bytes for one in found.spare)),
-        different=found.different,
+        images=result.images,
+        copies=result.count("identical", "copy"),
+        likely=result.count("likely"),
+        unread=sum(bool(one.file.problem) for group in result.groups for one in group.images),
+        spare=len(result.spare),
+        bytes=size_text(sum(one.file.bytes for one in result.spare)),
+        different=result.different,
         explanation=explanation,
         facts=facts or {},
-        metric=METRICS.get(found.metric, found.metric),
+        metric=METRICS.get(result.metric, result.metric),
     )
 
 

@@ -98,25 +98,25 @@ def _view(
 def pair_text(result: Evaluation, pair: Paired) -> str:
     """Say how two rows compare."""
     first, second = result.rows[pair.first].name, result.rows[pair.second].name
-    found = f"{first} against {second}: {100 * pair.difference:+.1f}"
+    text = f"{first} against {second}: {100 * pair.difference:+.1f}"
     if pair.low is not None and pair.high is not None:
-        found += f" (95 % interval {100 * pair.low:+.1f} to {100 * pair.high:+.1f})"
+        text += f" (95 % interval {100 * pair.low:+.1f} to {100 * pair.high:+.1f})"
     if pair.p is not None:
-        found += f", p = {pair.p:.2g}"
-    return f"{found}; {pair.method}"
+        text += f", p = {pair.p:.2g}"
+    return f"{text}; {pair.method}"
 
 
 def evaluation_facts(result: Evaluation) -> dict[str, str]:
     """Name everything that decides the numbers."""
     settings, dataset = result.settings, result.dataset
     rule, protocol = dataset["rule"], dataset["protocol"]
-    found = {}
+    facts = {}
     for store in settings["stores"]:
         scales = ", ".join(map(str, store["scales"]))
         how = f" {_HOW[store['combine']]}" if len(store["scales"]) > 1 else ""
         pooling = store["layers"][store["layer"]]
         spec = store["preprocessing"]
-        found[f"{store['model']}{', box' if store['boxes'] else ''}"] = (
+        facts[f"{store['model']}{', box' if store['boxes'] else ''}"] = (
             f"{store['layer']}{f' ({pooling})' if pooling else ''}, {store['view']} at scales "
             f"{scales}{how}{', with mirror images' if store['flip'] else ''}; weights "
             f"{shown(store['weights'])}, SHA-256 {store['weights_sha256'][:16]}; "
@@ -126,24 +126,24 @@ def evaluation_facts(result: Evaluation) -> dict[str, str]:
     held_out = settings["validation"]
     chosen = f"{held_out:.0%} of the training images" if held_out < 1 else f"{held_out:g} folds"
     classifier = {"svm": "linear SVMs, one against the rest", "logreg": "logistic regression"}
-    found["classifier"] = (
+    facts["classifier"] = (
         f"{classifier[settings['classifier']]}, on L2-normalised descriptors; C chosen on "
         f"{chosen}, then all train"
     )
-    found["C"] = "; ".join(f"{row.name}: {_values(row)}" for row in result.rows)
+    facts["C"] = "; ".join(f"{row.name}: {_values(row)}" for row in result.rows)
     if rule is None:
-        found["splits"] = f"the official sets, {protocol['train']} and {protocol['test']}"
+        facts["splits"] = f"the official sets, {protocol['train']} and {protocol['test']}"
     else:
         most = rule["max_test_per_class"]
-        found["splits"] = (
+        facts["splits"] = (
             f"{settings['splits']} random ones of {rule['train_per_class']} training images a "
             f"class, {'all others' if most is None else f'at most {most}'} for the test; seed "
             f"{settings['seed']}"
         )
     if protocol["unscored"]:
-        found["not scored"] = ", ".join(protocol["unscored"])
-    found["dataset's SHA-256"] = dataset["sha256"]
-    return found
+        facts["not scored"] = ", ".join(protocol["unscored"])
+    facts["dataset's SHA-256"] = dataset["sha256"]
+    return facts
 
 
 def _values(row: Outcome) -> str:

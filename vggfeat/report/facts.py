@@ -60,7 +60,7 @@ def run_facts(run: RunInfo) -> dict[str, str]:
         + (f" by {run.engine}" if run.engine else ""),
         **({"prepared so because": shown(run.preprocessing)} if run.preprocessing else {}),
         "begun": run.start.replace("T", " ").replace("+00:00", " UTC"),
-        "versions": ", ".join(f"{name} {found}" for name, found in run.versions.items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
     }
 
 

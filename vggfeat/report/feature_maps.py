@@ -110,19 +110,19 @@ def plot_feature_maps(
         The file cannot be written.
     """
     picture_destination(path)
-    found, pixels = np.asarray(values, np.float64), np.asarray(image, np.uint8)
-    if found.ndim not in (1, 3) or not found.size:
+    maps, pixels = np.asarray(values, np.float64), np.asarray(image, np.uint8)
+    if maps.ndim not in (1, 3) or not maps.size:
         raise PlotError(
-            f"{layer} of shape {found.shape}; allowed are maps (C, H, W) and vectors (D,)."
+            f"{layer} of shape {maps.shape}; allowed are maps (C, H, W) and vectors (D,)."
         )
-    if not np.isfinite(found).all():
+    if not np.isfinite(maps).all():
         raise PlotError(f"{layer} holds values that are not finite; other weights may help.")
     if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise PlotError(f"An image of shape {pixels.shape}; give uint8 pixels (h, w, 3).")
     if channels < 1:
         raise PlotError(f"{channels} channels; give 1 or more.")
-    draw = _draw_maps if found.ndim == 3 else _draw_units
-    return draw(Path(path), found, pixels, layer, min(channels, len(found)), names, title, dark)
+    draw = _draw_maps if maps.ndim == 3 else _draw_units
+    return draw(Path(path), maps, pixels, layer, min(channels, len(maps)), names, title, dark)
 
 
 def strongest(values: Values, count: int) -> npt.NDArray[np.int64]:

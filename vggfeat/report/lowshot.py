@@ -101,11 +101,11 @@ def _best(
 def _curves(
     series: Mapping[str, Sequence[LowShotScore]],
 ) -> dict[tuple[str, str, str], list[LowShotScore]]:
-    found: dict[tuple[str, str, str], list[LowShotScore]] = {}
+    curves: dict[tuple[str, str, str], list[LowShotScore]] = {}
     for name, scores in series.items():
         for score in scores:
-            found.setdefault((name, score.layer, score.judge), []).append(score)
-    return {key: sorted(scores, key=lambda score: score.shots) for key, scores in found.items()}
+            curves.setdefault((name, score.layer, score.judge), []).append(score)
+    return {key: sorted(scores, key=lambda score: score.shots) for key, scores in curves.items()}
 
 
 def _curve(

@@ -93,11 +93,11 @@ class QueryResult:
         image, label :
             See the attributes.
         """
-        found = [
+        shown = [
             NeighbourResult(one.path, one.score, images(one.path), one.label or None)
             for one in neighbours
         ]
-        return cls(path, found, path if image is None else image, label)
+        return cls(path, shown, path if image is None else image, label)
 
 
 def search_page(
@@ -148,18 +148,18 @@ def query_views(queries: Sequence[QueryResult]) -> list[dict[str, Any]]:
 
 
 def _view(query: QueryResult) -> dict[str, Any]:
-    places = decimals([found.score for found in query.neighbours])
+    places = decimals([neighbour.score for neighbour in query.neighbours])
     known = query.label is not None
     neighbours = [
         {
             "rank": rank,
-            "path": found.path,
-            "score": f"{found.score:.{places}f}",
-            "label": found.label,
-            "picture": picture(found.image),
-            "same": known and found.label == query.label,
+            "path": neighbour.path,
+            "score": f"{neighbour.score:.{places}f}",
+            "label": neighbour.label,
+            "picture": picture(neighbour.image),
+            "same": known and neighbour.label == query.label,
         }
-        for rank, found in enumerate(query.neighbours, 1)
+        for rank, neighbour in enumerate(query.neighbours, 1)
     ]
     return {
         "path": query.path,
@@ -167,5 +167,5 @@ def _view(query: QueryResult) -> dict[str, Any]:
         "problem": query.problem,
         "picture": picture(query.image, 400),
         "neighbours": neighbours,
-        "same": sum(found["same"] for found in neighbours) if known else None,
+        "same": sum(neighbour["same"] for neighbour in neighbours) if known else None,
     }

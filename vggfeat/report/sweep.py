@@ -97,14 +97,14 @@ def ordered_layers(sequences: Sequence[Sequence[str]]) -> list[str]:
     list of str
         Every layer once; one that the sequences so far lack follows the one before it.
     """
-    found: list[str] = []
+    layers: list[str] = []
     for sequence in sequences:
         at = 0
         for layer in sequence:
-            if layer not in found:
-                found.insert(at, layer)
-            at = found.index(layer) + 1
-    return found
+            if layer not in layers:
+                layers.insert(at, layer)
+            at = layers.index(layer) + 1
+    return layers
 
 
 def _accuracy(score: LayerScore, judge: str) -> float:
@@ -145,5 +145,5 @@ def _bands(axes: Any, layers: Sequence[str], colour: str) -> None:
 
 
 def _block(layer: str) -> str:
-    found = re.match(r"(?:conv|relu|pool)(\d)(?:_|$)", layer)
-    return found[1] if found and (layer.startswith("pool") or "_" in layer) else "head"
+    match = re.match(r"(?:conv|relu|pool)(\d)(?:_|$)", layer)
+    return match[1] if match and (layer.startswith("pool") or "_" in layer) else "head"

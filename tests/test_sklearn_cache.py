@@ -23,9 +23,9 @@ from torch import from_numpy
 from vggfeat import FeatureExtractor, FeatureStore, LinearProbe
 from vggfeat.errors import ImageError, StoreError
 from vggfeat.extract import caching
+from vggfeat.locking import WriterLock
 from vggfeat.sklearn import VGGFeatures
 from vggfeat.sources import base
-from vggfeat.store.locking import WriterLock
 
 
 def features(cache: Path | None, layer: str = "pool2", **options: Any) -> VGGFeatures:

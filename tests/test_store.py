@@ -29,8 +29,8 @@ from store_rows import (
 )
 
 from vggfeat.errors import LayerError, StoreError, StoreMismatchError
+from vggfeat.labels.targets import Targets, from_names, unite
 from vggfeat.store import FeatureStore, StoreWriter, redo
-from vggfeat.store.targets import Targets, from_names, unite
 
 GOLDEN = Path(__file__).parent / "data" / "store-v1.h5"
 
@@ -255,8 +255,8 @@ def test_changed_images_are_done_again_and_missing_ones_keep_their_rows(tmp_path
     with FeatureStore(path) as store:
         assert store.status.tolist() == [0, 2, 1, 1, 1, 0, 1, 1, 1, 1]
         assert np.isnan(store["relu7"][5]).all()
-        assert store.error(0) == ""
-        assert store.error(1) == "empty"
+        assert store.errors([0])[0] == ""
+        assert store.errors([1])[0] == "empty"
     with writer(path, entries=list(now.values())) as store:
         assert store.changed == 0
         assert store.pending().tolist() == [0, 5]
@@ -390,8 +390,8 @@ def test_rows_may_come_in_any_order_and_be_done_again(tmp_path: Path) -> None:
         store.fail(7, "line one\nline two\0" + "ü" * 400)
         assert store.counts() == {"done": 39, "failed": 1, "pending": 0}
     with FeatureStore(path) as opened:
-        assert opened.error(7).startswith("line one line two üüü")
-        assert len(opened.error(7).encode()) in (255, 256)
+        assert opened.errors([7])[0].startswith("line one line two üüü")
+        assert len(opened.errors([7])[0].encode()) in (255, 256)
         assert np.isnan(opened["relu7"][7]).all()
     with writer(path, 40) as store:
         store.write([7], features([store.entry_path(7)]))

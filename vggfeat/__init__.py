@@ -15,6 +15,7 @@ from vggfeat.errors import VggfeatError
 
 if TYPE_CHECKING:
     from vggfeat.extract import FeatureExtractor
+    from vggfeat.feature_table import FeatureTable
     from vggfeat.index import SimilarityIndex
     from vggfeat.probe import LinearProbe
     from vggfeat.protocols import evaluate, evaluate_retrieval
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FeatureExtractor",
     "FeatureStore",
+    "FeatureTable",
     "LinearProbe",
     "SimilarityIndex",
     "VggfeatError",
@@ -34,6 +36,7 @@ __all__ = [
 _HOMES = {
     "FeatureExtractor": "vggfeat.extract",
     "FeatureStore": "vggfeat.store",
+    "FeatureTable": "vggfeat.feature_table",
     "LinearProbe": "vggfeat.probe",
     "SimilarityIndex": "vggfeat.index",
     "evaluate": "vggfeat.protocols",

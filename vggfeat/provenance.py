@@ -12,7 +12,7 @@ import reprlib
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from vggfeat._version import __version__
 from vggfeat.errors import StoreMismatchError
@@ -178,6 +178,34 @@ class RunInfo:
         found = cls(**{k: v for k, v in data.items() if k in known})
         _check_types(found)
         return found
+
+
+class SourcePlace(NamedTuple):
+    """A source of a store's images.
+
+    Attributes
+    ----------
+    name : str
+        First part of its images' paths, where a store has several sources; empty otherwise.
+    root : str
+        Absolute path of the folder or archive that the rest of the paths is relative to.
+    spec : str
+        What was extracted, as an absolute path: the same, or a list or image in that folder.
+    """
+
+    name: str = ""
+    root: str = ""
+    spec: str = ""
+
+    @property
+    def text(self) -> str:
+        """What :func:`vggfeat.sources.open_stored` takes: ``root``, or ``name=root``."""
+        return f"{self.name}={self.root}" if self.name else self.root
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Where it is, whatever its name."""
+        return self.root, self.spec
 
 
 @dataclass(frozen=True, slots=True)

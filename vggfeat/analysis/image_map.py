@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from vggfeat.analysis.projection import METHODS, Method, Projection, project
 from vggfeat.errors import PlotError
+from vggfeat.labels import Targets
 from vggfeat.norms import unit_length
 from vggfeat.progress import Progress, silent
-from vggfeat.store.targets import Targets
 
 if TYPE_CHECKING:
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 MOST_IMAGES: dict[Method, int] = {"pca": 50_000, "tsne": 10_000, "umap": 20_000}
 """Images on a map by default, so that each method ends in a minute or two."""
@@ -94,7 +94,7 @@ class ImageMap:
 
 
 def image_map(
-    store: FeatureStore,
+    store: FeatureTable,
     layer: str,
     *,
     method: Method = "tsne",
@@ -110,7 +110,7 @@ def image_map(
 
     Parameters
     ----------
-    store : FeatureStore
+    store : FeatureTable
         With or without labels.
     layer : str
         Name or alias; maps (C, H, W) are taken as vectors.
@@ -169,9 +169,9 @@ def image_map(
 
 
 def _sample(
-    store: FeatureStore, layer: str, rows: npt.NDArray[np.int64], most: int, seed: int
+    store: FeatureTable, layer: str, rows: npt.NDArray[np.int64], most: int, seed: int
 ) -> npt.NDArray[np.int64]:
-    width = int(np.prod(store[layer].shape[1:]))
+    width = store.dimension(layer)
     fitting = max(1, MOST_NUMBERS // width)
     count = min(most, fitting)
     if len(rows) <= count:
@@ -187,10 +187,10 @@ def _sample(
 
 
 def _unit_rows(
-    store: FeatureStore, layer: str, rows: npt.NDArray[np.int64]
+    store: FeatureTable, layer: str, rows: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Read rows at length 1; those that are not finite are left out."""
-    width = int(np.prod(store[layer].shape[1:]))
+    width = store.dimension(layer)
     X = np.empty((len(rows), width), np.float32)
     kept = np.empty(len(rows), np.int64)
     count = 0
@@ -204,7 +204,7 @@ def _unit_rows(
 
 
 def label_names(
-    store: FeatureStore, rows: npt.NDArray[np.int64]
+    store: FeatureTable, rows: npt.NDArray[np.int64]
 ) -> tuple[tuple[tuple[str, ...], ...], bool]:
     """Return the class names of each of `rows`, and whether an image may have several."""
     if not store.has_labels:

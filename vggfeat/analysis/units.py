@@ -15,7 +15,7 @@ from vggfeat.errors import PlotError
 from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 Interest = Literal["variance", "sparseness"]
 INTERESTS: tuple[Interest, ...] = get_args(Interest)
@@ -104,7 +104,7 @@ class UnitsReport:
 
 
 def unit_responses(
-    store: FeatureStore,
+    store: FeatureTable,
     layer: str,
     units: int | Sequence[int] = 12,
     *,
@@ -120,7 +120,7 @@ def unit_responses(
 
     Parameters
     ----------
-    store : FeatureStore
+    store : FeatureTable
         With or without labels.
     layer : str
         Name or alias.
@@ -151,7 +151,7 @@ def unit_responses(
     name = store.layer(layer)
     if interest not in INTERESTS:
         raise PlotError(f"Unknown interest {interest!r}. Known are {', '.join(INTERESTS)}.")
-    total = int(store[name].shape[1])
+    total = store.shape(name)[0]
     asked = _asked(units, total, name)
     if most < 1 or least < 0:
         raise PlotError(f"{most} and {least} images of each unit; give 1 and 0, or more.")
@@ -202,10 +202,10 @@ def _asked(units: int | Sequence[int], total: int, layer: str) -> int | list[int
 
 
 def _blocks(
-    store: FeatureStore, layer: str, rows: npt.NDArray[np.int64], told: Callable[[int], object]
+    store: FeatureTable, layer: str, rows: npt.NDArray[np.int64], told: Callable[[int], object]
 ) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
     """Yield finite rows and each unit's value in them: (n, C), of whole maps their maxima."""
-    shape = store[layer].shape[1:]
+    shape = store.shape(layer)
     for numbers, block in store.blocks(layer, rows):
         told(len(numbers))
         finite = np.isfinite(block).all(axis=1)
@@ -215,7 +215,7 @@ def _blocks(
 
 
 def _interesting(
-    store: FeatureStore,
+    store: FeatureTable,
     layer: str,
     rows: npt.NDArray[np.int64],
     interest: Interest,
@@ -223,7 +223,7 @@ def _interesting(
     told: Callable[[int], object],
 ) -> npt.NDArray[np.int64]:
     """Return the numbers of the most interesting units, best first."""
-    width = int(store[layer].shape[1])
+    width = store.shape(layer)[0]
     images = 0
     mean, squares = np.zeros(width), np.zeros(width)  # squares: of distances from the mean
     rectified, power = np.zeros(width), np.zeros(width)
@@ -251,7 +251,7 @@ def _interesting(
 
 
 def _columns(
-    store: FeatureStore,
+    store: FeatureTable,
     layer: str,
     rows: npt.NDArray[np.int64],
     units: npt.NDArray[np.int64],

@@ -15,7 +15,7 @@ from vggfeat.layers import ARCHITECTURES
 from vggfeat.views import COMBINATIONS, VIEWS
 
 if TYPE_CHECKING:
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -121,7 +121,7 @@ root_option = click.option(
 )
 
 
-def only_layer(store: FeatureStore, layer: str | None) -> str:
+def only_layer(store: FeatureTable, layer: str | None) -> str:
     """Return the layer that was named, or the store's only one.
 
     Raises

@@ -124,11 +124,11 @@ def _run(command: Command, diary: Diary) -> None:
 
 def _extracted(store: Path | None) -> int:
     """Return how many images a store holds features of; 0 while there is none."""
-    from vggfeat.store import FeatureStore
+    from vggfeat.store import open_features
 
     if store is None or not store.exists():
         return 0
-    with FeatureStore(store) as opened:
+    with open_features(store) as opened:
         return opened.counts()["done"]
 
 

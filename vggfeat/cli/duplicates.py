@@ -131,14 +131,14 @@ def _opened(
     from vggfeat.index import SimilarityIndex, is_index
     from vggfeat.report import stored_originals
     from vggfeat.sources import Originals
-    from vggfeat.store import FeatureStore
+    from vggfeat.store import open_features
 
     if is_index(where):
         if layer is not None:
             raise click.UsageError("--layer is for a STORE; an INDEX has one layer.")
         index = SimilarityIndex.open(where)
         return index, Originals([one.source for one in index.catalogue.sources], roots)
-    with FeatureStore(where) as store:
+    with open_features(where) as store:
         images = stored_originals(store, roots)  # refused now rather than after the work
         built = SimilarityIndex.build(store, only_layer(store, layer), progress=progress)
         return built, images

@@ -81,10 +81,10 @@ def build(
       vggfeat index build photos.h5 photos.index --layer pool5 --whiten 256 --recall 0.99
     """
     from vggfeat.index import Expansion, SimilarityIndex
-    from vggfeat.store import FeatureStore
+    from vggfeat.store import open_features
 
     by = None if augment is None else Expansion.parse(augment)
-    with FeatureStore(store) as opened, bars("image") as progress:
+    with open_features(store) as opened, bars("image") as progress:
         built = SimilarityIndex.build(
             opened,
             only_layer(opened, layer),
@@ -120,10 +120,10 @@ def add(index_path: str, store: str, again: bool, as_json: bool) -> None:
       vggfeat index add photos.index photos.h5
     """
     from vggfeat.index import SimilarityIndex
-    from vggfeat.store import FeatureStore
+    from vggfeat.store import open_features
 
     opened = SimilarityIndex.open(index_path)
-    with FeatureStore(store) as images, bars("image") as progress:
+    with open_features(store) as images, bars("image") as progress:
         report = opened.add(images, progress, again=again)
     if as_json:
         print_json({"index": index_path, "images": len(opened)} | report.to_json())

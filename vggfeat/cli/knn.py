@@ -61,7 +61,7 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
       vggfeat knn photos.h5 --leave-one-out -k 20 --temperature 0.07
     """
     from vggfeat.evaluation import requested_layers, score_neighbours
-    from vggfeat.store import FeatureStore
+    from vggfeat.store import open_features
 
     if len(set(stores)) < len(stores):
         raise click.UsageError("A store is named twice; name each once.")
@@ -69,7 +69,7 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
         refuse_given(["test_size", "train_per_class", "seed"], "--leave-one-out")
     layers = options.pop("layers")
     with ExitStack() as stack:
-        opened = [stack.enter_context(FeatureStore(path)) for path in stores]
+        opened = [stack.enter_context(open_features(path)) for path in stores]
         names = [requested_layers(store, layers) for store in opened]
         bar = stack.enter_context(progress_bar("knn", "img"))
 

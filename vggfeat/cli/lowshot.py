@@ -69,7 +69,7 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """
     from vggfeat.evaluation import low_shot, requested_layers
     from vggfeat.report import destination
-    from vggfeat.store import FeatureStore
+    from vggfeat.store import open_features
 
     if len(set(stores)) < len(stores):
         raise click.UsageError("A store is named twice; name each once.")
@@ -78,7 +78,7 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
         destination(picture)  # refused now rather than after the work
     layers = options.pop("layers")
     with ExitStack() as stack:
-        opened = [stack.enter_context(FeatureStore(path)) for path in stores]
+        opened = [stack.enter_context(open_features(path)) for path in stores]
         count = sum(len(requested_layers(store, layers)) for store in opened) * options["repeats"]
         bar = stack.enter_context(progress_bar("lowshot", "draw", count))
 

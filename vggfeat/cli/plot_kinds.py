@@ -23,9 +23,9 @@ def draw_map(
     from vggfeat.analysis import image_map
     from vggfeat.report import originals_of, plot_map
     from vggfeat.report.image_map import NAMES
-    from vggfeat.store import FeatureStore
+    from vggfeat.store import open_features
 
-    with FeatureStore(path) as store, bars("it") as progress:
+    with open_features(path) as store, bars("it") as progress:
         result = image_map(
             store,
             only_layer(store, layer),
@@ -87,9 +87,9 @@ def draw_units(
     """Draw and describe what units of a store's layer respond to."""
     from vggfeat.analysis import unit_responses
     from vggfeat.report import originals_of, plot_units
-    from vggfeat.store import FeatureStore
+    from vggfeat.store import open_features
 
-    with FeatureStore(path) as store, bars("it") as progress:
+    with open_features(path) as store, bars("it") as progress:
         result = unit_responses(
             store,
             only_layer(store, layer),

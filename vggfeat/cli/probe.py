@@ -21,9 +21,9 @@ from vggfeat.cli.probe_text import describe, describe_against, describe_splits
 from vggfeat.metrics import AP_KINDS
 
 if TYPE_CHECKING:
+    from vggfeat.feature_table import FeatureTable
     from vggfeat.probe import MultiLabelResult, ProbeResult
     from vggfeat.progress import Progress
-    from vggfeat.store import FeatureStore
 
 
 def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
@@ -116,7 +116,7 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
     """
     from vggfeat.probe import train
     from vggfeat.report import destination
-    from vggfeat.store import FeatureStore
+    from vggfeat.store import open_features
 
     if options["against"] and options["splits"] > 1:
         raise click.UsageError("--against compares on one split; leave out --splits.")
@@ -128,9 +128,9 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
     payload: dict[str, Any] = {"store": store}
     path, _, rival = (options["against"] or "").rpartition(":")
     with ExitStack() as stack:
-        opened = stack.enter_context(FeatureStore(store))
+        opened = stack.enter_context(open_features(store))
         layer = only_layer(opened, options["layer"])
-        other = stack.enter_context(FeatureStore(path)) if path else opened
+        other = stack.enter_context(open_features(path)) if path else opened
         if rival:
             other.layer(rival)
         results = [
@@ -163,7 +163,7 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
         print_json(payload | {"mean": summary, "splits": [one.to_json() for one in results]})
 
 
-def _evaluate(store: FeatureStore, layer: str, **options: Any) -> ProbeResult | MultiLabelResult:
+def _evaluate(store: FeatureTable, layer: str, **options: Any) -> ProbeResult | MultiLabelResult:
     from vggfeat.probe import evaluate
 
     with _progress() as progress:
@@ -184,7 +184,7 @@ def _against(first: Any, second: Any, store: str) -> tuple[dict[str, Any], str]:
     )
 
 
-def _write_page(store: FeatureStore, result: Any, path: str, roots: tuple[str, ...]) -> None:
+def _write_page(store: FeatureTable, result: Any, path: str, roots: tuple[str, ...]) -> None:
     from vggfeat.report import config_facts, originals_of, probe_page, run_facts
 
     provenance = store.provenance

@@ -56,7 +56,7 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """
     from vggfeat.evaluation import compare, requested_layers
     from vggfeat.report import destination
-    from vggfeat.store import FeatureStore
+    from vggfeat.store import open_features
 
     if len(set(stores)) < len(stores):
         raise click.UsageError("A store is named twice; name each once.")
@@ -65,7 +65,7 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
         destination(picture)  # refused now rather than after the work
     asked = options.pop("layers")
     with ExitStack() as stack:
-        opened = [stack.enter_context(FeatureStore(path)) for path in stores]
+        opened = [stack.enter_context(open_features(path)) for path in stores]
         names = [requested_layers(store, asked) for store in opened]
         bar = stack.enter_context(progress_bar("sweep", "layer", sum(map(len, names))))
 

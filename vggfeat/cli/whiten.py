@@ -35,9 +35,9 @@ def whiten(store: str, out: str, layer: str | None, dimension: int | None, as_js
       vggfeat index build photos.h5 photos.index --layer pool5 --whiten landmarks.npz
     """
     from vggfeat.index import learn_whitening
-    from vggfeat.store import FeatureStore
+    from vggfeat.store import open_features
 
-    with FeatureStore(store) as opened, bars("image") as progress:
+    with open_features(store) as opened, bars("image") as progress:
         name = only_layer(opened, layer)
         learnt = learn_whitening(opened, name, dimension, progress=progress)
     learnt.save(out)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 DIGITS_LAYER = "pool4"
 PHOTOS_LAYER = "relu6"
@@ -99,14 +99,14 @@ def commands(folder: str, photos: str | None) -> Iterator[Command]:
     )
     if photos is None:
         return
-    from vggfeat.store import FeatureStore
+    from vggfeat.store import open_features
 
     yield extract(_no_option(photos), "own.h5", "Your photos")
     yield Command(
         ["index", "build", at("own.h5"), at("own.index"), "--layer", PHOTOS_LAYER],
         "An index of them",
     )
-    with FeatureStore(Path(folder, "own.h5")) as opened:
+    with open_features(Path(folder, "own.h5")) as opened:
         chosen, classes = some_images(opened), judged_classes(opened)
     if Path(photos).is_dir():
         queries = [_no_option(str(Path(photos, name))) for name in chosen]
@@ -122,14 +122,14 @@ def commands(folder: str, photos: str | None) -> Iterator[Command]:
         )
 
 
-def some_images(store: FeatureStore) -> list[str]:
+def some_images(store: FeatureTable) -> list[str]:
     """Return some images of a store, as it names them: spread evenly over all that are done."""
     done = store.paths[store.done]
     at = np.linspace(0, len(done) - 1, min(_QUERIES, len(done))).round().astype(int)
     return [str(name) for name in done[at]]
 
 
-def judged_classes(store: FeatureStore) -> int:
+def judged_classes(store: FeatureTable) -> int:
     """Return the number of classes that a store's images can be judged by; 0 if they cannot."""
     if not store.has_labels or store.multi_label:
         return 0

@@ -13,6 +13,7 @@ import numpy as np
 from vggfeat.demo.commands import NEIGHBOURS, some_images
 from vggfeat.demo.diary import Diary
 from vggfeat.extract import FeatureExtractor
+from vggfeat.feature_table import FeatureTable
 from vggfeat.index import SimilarityIndex
 from vggfeat.pipeline import usable_cores
 from vggfeat.probe import LinearProbe, Prediction, ProbeResult, SavedProbe, stratified_split
@@ -23,7 +24,7 @@ from vggfeat.report.page import write_page
 from vggfeat.report.probe import probe_view, protocol_facts
 from vggfeat.report.search import query_views
 from vggfeat.report.thumbnails import picture, png_picture
-from vggfeat.store import FeatureStore
+from vggfeat.store import open_features
 
 
 def write(path: Path, folder: Path, diary: Diary) -> str:
@@ -42,16 +43,16 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
     result = _held_out(probe.held_out or {})
     digits = SimilarityIndex.load(folder / "digits.index")
     photos = SimilarityIndex.load(folder / "photos.index")
-    with FeatureStore(folder / "digits.h5") as store:
+    with open_features(folder / "digits.h5") as store:
         config, run = store.provenance.config, store.provenance.run
         one_a_class = {name.partition("/")[0]: name for name in store.paths[::-1]}
         shown = [one_a_class[name] for name in sorted(one_a_class)]
         extractions = [_extraction(store, diary, "handwritten digits", shown)]
         pixels = _accuracy_on_pixels(store, probe.layer)
-    with FeatureStore(folder / "places.h5") as store:
+    with open_features(folder / "places.h5") as store:
         shown = [name for name in store.paths if name.startswith("china 2-2/")]
         extractions.append(_extraction(store, diary, "views of 24 places; ten of one", shown))
-    with FeatureStore(folder / "photos.h5") as store:
+    with open_features(folder / "photos.h5") as store:
         shown = [name for name in store.paths if "/" not in name]
         extractions.append(_extraction(store, diary, "photographs and their tiles", shown))
 
@@ -109,7 +110,7 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
     ]  # fmt: skip
     if diary.photos is not None:
         index = SimilarityIndex.load(folder / "own.index")
-        with FeatureStore(folder / "own.h5") as store:
+        with open_features(folder / "own.h5") as store:
             extractions.append(_extraction(store, diary, "your photos", some_images(store)))
             text = f"Some of them, each with the others most like it by {index.layer}."
             searches.insert(0, _search("Your photos", text, _own_neighbours(store, index)))
@@ -151,7 +152,7 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
 
 
 def _extraction(
-    store: FeatureStore, diary: Diary, what: str, shown: Sequence[str]
+    store: FeatureTable, diary: Diary, what: str, shown: Sequence[str]
 ) -> dict[str, Any]:
     """Return what an extraction made, with some of its images to show."""
     done = next(
@@ -195,19 +196,19 @@ def _neighbours(index: SimilarityIndex, X: Any, labels: dict[Path, str]) -> list
     ]
 
 
-def _own_neighbours(store: FeatureStore, index: SimilarityIndex) -> list[QueryResult]:
+def _own_neighbours(store: FeatureTable, index: SimilarityIndex) -> list[QueryResult]:
     """Return the neighbours of some of the user's photos, but for each photo itself."""
     images = originals(store.latest.source)
     queries = []
     for name in some_images(store):
-        (row,) = store.rows_of([name])
-        (neighbours,) = index.search(store[index.layer][row], NEIGHBOURS + 1)
+        _, query = store.matrix(index.layer, store.rows_of([name]))
+        (neighbours,) = index.search(query, NEIGHBOURS + 1)
         others = [one for one in neighbours if one.path != name][:NEIGHBOURS]
         queries.append(QueryResult.of(name, others, images, image=images(name)))
     return queries
 
 
-def _accuracy_on_pixels(store: FeatureStore, layer: str) -> float:
+def _accuracy_on_pixels(store: FeatureTable, layer: str) -> float:
     """Return the accuracy of the probe's classifier, in its split, on the digits' 64 pixels."""
     from sklearn.datasets import load_digits
 

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from vggfeat.feature_table import FeatureTable
     from vggfeat.index.comparing import Integers
     from vggfeat.index.rows import Rows
     from vggfeat.provenance import RunInfo
-    from vggfeat.store import FeatureStore
 
 
 def add(
-    place: Path, store: FeatureStore, progress: Progress, *, again: bool = False
+    place: Path, store: FeatureTable, progress: Progress, *, again: bool = False
 ) -> tuple[Catalogue, AddReport]:
     """Add what is new in a store; see :meth:`vggfeat.index.SimilarityIndex.add`."""
     with changing(place) as before:
@@ -172,7 +172,7 @@ def _places(rows: Rows) -> dict[str, int]:
 
 
 def _compared(
-    known: Rows, store: FeatureStore, layer: str, eligible: npt.NDArray[np.bool_]
+    known: Rows, store: FeatureTable, layer: str, eligible: npt.NDArray[np.bool_]
 ) -> tuple[Integers, Integers, Integers, int]:
     """Compare a store with an index, as far as its rows are `eligible` for it.
 
@@ -188,7 +188,7 @@ def _compared(
         How many images are as they were.
     """
     places = _places(known)
-    sums = np.asarray(store.checksums(layer)[:], np.uint32)
+    sums = store.checksums(layer)
     fresh, changed, replaced, unchanged = [], [], [], 0
     paths = store.paths
     for row in np.flatnonzero(store.done & eligible).tolist():
@@ -205,7 +205,7 @@ def _compared(
 
 
 def _gone(
-    catalogue: Catalogue, store: FeatureStore, own: set[str], excluded: frozenset[str]
+    catalogue: Catalogue, store: FeatureTable, own: set[str], excluded: frozenset[str]
 ) -> Integers:
     """Return places of images that a store had, and whose files are no longer where they were.
 
@@ -216,7 +216,7 @@ def _gone(
     that it does not know any more were pruned.
     """
     known, paths, present = catalogue.rows, store.paths, store.present
-    sums = np.asarray(store.checksums(catalogue.layer)[:], np.uint32)
+    sums = store.checksums(catalogue.layer)
     numbers = {path: row for row, path in enumerate(paths)}
     alone = catalogue.stores == (name_of(store),)
     ours = np.array([source.source in own for source in catalogue.sources])
@@ -237,7 +237,7 @@ def _gone(
     return np.array(gone, np.int64)
 
 
-def _origins(catalogue: Catalogue, store: FeatureStore) -> tuple[tuple[RunInfo, ...], list[int]]:
+def _origins(catalogue: Catalogue, store: FeatureTable) -> tuple[tuple[RunInfo, ...], list[int]]:
     """Return the sources with the store's among them, and their numbers."""
     sources = list(catalogue.sources)
     for source in sources_of(store):
@@ -246,12 +246,12 @@ def _origins(catalogue: Catalogue, store: FeatureStore) -> tuple[tuple[RunInfo, 
     return tuple(sources), [sources.index(source) for source in sources_of(store)]
 
 
-def _stores(catalogue: Catalogue, store: FeatureStore) -> tuple[str, ...]:
+def _stores(catalogue: Catalogue, store: FeatureTable) -> tuple[str, ...]:
     """Return the stores of an index with another among them; none where not all are known."""
     return catalogue.stores and tuple(dict.fromkeys([*catalogue.stores, name_of(store)]))
 
 
-def _left_out(catalogue: Catalogue, store: FeatureStore, new: LeftOut) -> LeftOut:
+def _left_out(catalogue: Catalogue, store: FeatureTable, new: LeftOut) -> LeftOut:
     """Count what is left out: anew from the same store, in addition from others."""
     if catalogue.stores == (name_of(store),):
         return new

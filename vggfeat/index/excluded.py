@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from vggfeat.feature_table import FeatureTable
     from vggfeat.index.comparing import Integers
     from vggfeat.index.rows import Rows
-    from vggfeat.store import FeatureStore
 
 _LIMITS = {"row": 1 << 40, "checksum": 1 << 32}
 
@@ -88,19 +86,19 @@ class Excluded:
         kept = [at for at, path in enumerate(self.path) if path not in dropped]
         return type(self)(*(tuple(column[at] for at in kept) for column in _columns(self)))
 
-    def following(self, store: FeatureStore, layer: str) -> Self:
+    def following(self, store: FeatureTable, layer: str) -> Self:
         """Return them under the paths that they have in a store now.
 
         Parameters
         ----------
-        store : FeatureStore
+        store : FeatureTable
         layer : str
             Whose checksums :attr:`checksum` holds.
         """
         if not len(self):
             return self
         here, known, ours = store.paths, set(store.paths), set(self.path)
-        sums = np.asarray(store.checksums(layer)[:], np.uint32)
+        sums = store.checksums(layer)
         paths: dict[str, None] = {}
         for path, row, checksum in zip(*_columns(self), strict=True):
             moved = (

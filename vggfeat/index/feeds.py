@@ -14,7 +14,7 @@ from vggfeat.index.settings import LeftOut
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
     from vggfeat.whitening import Whitening
 
 _BLOCK_BYTES = 2 << 20  # of float32; bringing them into their form takes about six times that
@@ -52,7 +52,7 @@ class StoreFeed:
 
     Parameters
     ----------
-    store : FeatureStore
+    store : FeatureTable
     layer : str
         Canonical name.
     metric : {"cosine", "l2", "ip"}
@@ -64,7 +64,7 @@ class StoreFeed:
 
     def __init__(
         self,
-        store: FeatureStore,
+        store: FeatureTable,
         layer: str,
         metric: Metric,
         whitening: Whitening | None = None,
@@ -74,7 +74,7 @@ class StoreFeed:
         self.layer = layer
         self.metric: Metric = metric
         self.whitening = whitening
-        self.width = int(np.prod(store[layer].shape[1:]))
+        self.width = store.dimension(layer)
         self.places: Integers = np.flatnonzero(store.done) if chosen is None else chosen
         self._not_done = len(store) - int(store.done.sum())
         self._not_finite: set[int] = set()

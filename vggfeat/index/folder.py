@@ -20,10 +20,10 @@ from typing import Any
 
 from vggfeat.atomic import atomic_file, leftovers, temporary_of, to_disk
 from vggfeat.errors import SearchError, StoreError
+from vggfeat.failures import writing
 from vggfeat.index.catalogue import Catalogue, check_version, format_of
 from vggfeat.index.named_files import FAISS, VECTORS, open_plain
-from vggfeat.store.failures import writing
-from vggfeat.store.locking import WriterLock
+from vggfeat.locking import WriterLock
 
 CATALOGUE = "index.h5"
 _OURS = re.compile(rf"{VECTORS.pattern}|{FAISS.pattern}|index-[0-9a-f]{{8}}\.tmp")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vggfeat.errors import SearchError
+from vggfeat.failures import amount
 from vggfeat.index import structures
 from vggfeat.index.structures import FLAT
-from vggfeat.store.failures import amount
 
 if TYPE_CHECKING:
     from vggfeat.index.comparing import Metric

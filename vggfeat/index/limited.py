@@ -19,9 +19,9 @@ import numpy as np
 
 from vggfeat import malloc
 from vggfeat.errors import SearchError
+from vggfeat.failures import amount
 from vggfeat.index.feeds import block_bytes
 from vggfeat.index.structures import FLAT
-from vggfeat.store.failures import amount
 from vggfeat.thread_pools import one_thread
 
 if TYPE_CHECKING:

@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from vggfeat.feature_table import FeatureTable
     from vggfeat.index.expansion import Expansion
     from vggfeat.index.rows import Rows
     from vggfeat.provenance import FeatureConfig, RunInfo
-    from vggfeat.store import FeatureStore
     from vggfeat.whitening import Whitening
 
 
 def build(
     path: Path,
-    store: FeatureStore,
+    store: FeatureTable,
     layer: str,
     *,
     metric: Metric,
@@ -185,7 +185,7 @@ def _timed(catalogue: Catalogue, began: float) -> Catalogue:
 
 
 def learn_whitening(
-    store: FeatureStore,
+    store: FeatureTable,
     layer: str,
     dimension: int | None = None,
     *,
@@ -195,7 +195,7 @@ def learn_whitening(
 
     Parameters
     ----------
-    store : FeatureStore
+    store : FeatureTable
     layer : str
         By name or alias; maps are read as vectors.
     dimension : int, optional
@@ -220,19 +220,19 @@ def learn_whitening(
     return whitenings.learn(blocks(), dimension, made=_made(store, name))
 
 
-def _made(store: FeatureStore, layer: str) -> dict[str, Any]:
+def _made(store: FeatureTable, layer: str) -> dict[str, Any]:
     return {"layer": layer, "deciding": store.provenance.config.for_layer(layer).to_json()}
 
 
 def _whitening(
-    store: FeatureStore, layer: str, given: Whitening | int | None, progress: Progress
+    store: FeatureTable, layer: str, given: Whitening | int | None, progress: Progress
 ) -> Whitening | None:
     """Return the whitening that was given or asked for, after a check that it fits."""
     if given is None:
         return None
     if isinstance(given, int):
         return learn_whitening(store, layer, given, progress=progress)
-    width = int(np.prod(store[layer].shape[1:]))
+    width = store.dimension(layer)
     if given.width != width:
         raise WhiteningError(
             f"The whitening takes vectors of {given.width} numbers; {layer} of {store.path} has "

@@ -12,14 +12,14 @@ from vggfeat.index.rows import sources_of
 from vggfeat.sources import within
 
 if TYPE_CHECKING:
+    from vggfeat.feature_table import FeatureTable
     from vggfeat.index.catalogue import Catalogue
     from vggfeat.index.comparing import Integers
-    from vggfeat.store import FeatureStore
 
 _log = logging.getLogger(__name__)
 
 
-def taken_up(catalogue: Catalogue, store: FeatureStore) -> tuple[Catalogue, set[str]]:
+def taken_up(catalogue: Catalogue, store: FeatureTable) -> tuple[Catalogue, set[str]]:
     """Let images name the sources that a store brings them from now.
 
     A source of the index that the store does not have is one of its own at another place if the
@@ -29,7 +29,7 @@ def taken_up(catalogue: Catalogue, store: FeatureStore) -> tuple[Catalogue, set[
     Parameters
     ----------
     catalogue : Catalogue
-    store : FeatureStore
+    store : FeatureTable
 
     Returns
     -------
@@ -49,7 +49,7 @@ def taken_up(catalogue: Catalogue, store: FeatureStore) -> tuple[Catalogue, set[
     places, rows = _shared(catalogue, store)
     of = np.array(texts, object)[catalogue.rows.origin]
     alive = catalogue.rows.alive
-    same = np.asarray(store.checksums(catalogue.layer)[:], np.uint32)[rows]
+    same = store.checksums(catalogue.layer)[rows]
     same = same == catalogue.rows.checksum[places]
     moved = [
         text
@@ -63,7 +63,7 @@ def taken_up(catalogue: Catalogue, store: FeatureStore) -> tuple[Catalogue, set[
     return _pointed(catalogue, store, places[taken], rows[taken]), ours | set(moved)
 
 
-def _shared(catalogue: Catalogue, store: FeatureStore) -> tuple[Integers, Integers]:
+def _shared(catalogue: Catalogue, store: FeatureTable) -> tuple[Integers, Integers]:
     """Return places of images whose paths a store knows, and their rows there."""
     numbers = {path: row for row, path in enumerate(store.paths)}
     paths = catalogue.rows.paths
@@ -77,7 +77,7 @@ def _shared(catalogue: Catalogue, store: FeatureStore) -> tuple[Integers, Intege
 
 
 def _pointed(
-    catalogue: Catalogue, store: FeatureStore, places: Integers, rows: Integers
+    catalogue: Catalogue, store: FeatureTable, places: Integers, rows: Integers
 ) -> Catalogue:
     """Return a catalogue in which images at some places are in some rows of a store."""
     before = [one.source for one in catalogue.sources]

@@ -14,8 +14,8 @@ from vggfeat.index.names import Texts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vggfeat.feature_table import FeatureTable
     from vggfeat.provenance import RunInfo
-    from vggfeat.store import FeatureStore
 
 Integers = npt.NDArray[np.int64]
 
@@ -108,31 +108,31 @@ class Rows:
         )
 
 
-def rows_of(store: FeatureStore, layer: str, rows: Integers) -> Rows:
+def rows_of(store: FeatureTable, layer: str, rows: Integers) -> Rows:
     """Read what is to be known of some rows of a store."""
     label, names = _labels(store, rows)
     return Rows(
         Texts.of(store.paths[rows]),
         rows.astype(np.int64),
         store.source_numbers(rows).astype(np.uint16),
-        np.asarray(store.checksums(layer)[:], np.uint32)[rows],
+        store.checksums(layer)[rows],
         label,
         names,
         np.zeros(len(rows), np.bool_),
     )
 
 
-def name_of(store: FeatureStore) -> str:
+def name_of(store: FeatureTable) -> str:
     """Return the path by which an index knows a store again: absolute, links followed."""
     return os.path.realpath(store.path)
 
 
-def sources_of(store: FeatureStore) -> tuple[RunInfo, ...]:
+def sources_of(store: FeatureTable) -> tuple[RunInfo, ...]:
     """Return the last run of a store once for each of its sources, in their order."""
     return tuple(replace(store.latest, source=one.text) for one in store.sources)
 
 
-def _labels(store: FeatureStore, rows: Integers) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+def _labels(store: FeatureTable, rows: Integers) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
     """Return a number for the labels of each row, and the labels that the numbers stand for."""
     if not store.has_labels:
         return np.full(len(rows), -1, np.int32), ()

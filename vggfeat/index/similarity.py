@@ -18,9 +18,9 @@ from vggfeat.progress import Progress, silent
 if TYPE_CHECKING:
     import os
 
+    from vggfeat.feature_table import FeatureTable
     from vggfeat.index.comparing import Metric
     from vggfeat.index.expansion import Expansion
-    from vggfeat.store import FeatureStore
     from vggfeat.whitening import Whitening
 
 
@@ -49,7 +49,7 @@ class SimilarityIndex(IndexSearch):
     @classmethod
     def build(
         cls,
-        store: FeatureStore,
+        store: FeatureTable,
         layer: str,
         *,
         path: str | os.PathLike[str] | None = None,
@@ -68,7 +68,7 @@ class SimilarityIndex(IndexSearch):
 
         Parameters
         ----------
-        store : FeatureStore
+        store : FeatureTable
         layer : str
             A layer of the store, by name or alias; maps are read as vectors.
         path : path, optional
@@ -172,7 +172,7 @@ class SimilarityIndex(IndexSearch):
         making.copy(self.place, self.catalogue, path)
 
     def add(
-        self, store: FeatureStore, progress: Progress = silent, *, again: bool = False
+        self, store: FeatureTable, progress: Progress = silent, *, again: bool = False
     ) -> AddReport:
         """Add the images of a store that are not in the index, or that have changed since.
 
@@ -182,7 +182,7 @@ class SimilarityIndex(IndexSearch):
 
         Parameters
         ----------
-        store : FeatureStore
+        store : FeatureTable
         progress : callable
             See :meth:`build`.
         again : bool

@@ -11,6 +11,7 @@ from vggfeat.labels.names import (
     from_folders,
     in_order,
 )
+from vggfeat.labels.targets import Targets
 from vggfeat.labels.wanted import Origin, Wanted
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Matching",
     "Origin",
     "RawLabels",
+    "Targets",
     "Wanted",
     "as_floats",
     "class_name",

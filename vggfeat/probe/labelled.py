@@ -17,7 +17,7 @@ from vggfeat.probe.split import rarest
 from vggfeat.solver.rows import Positions
 
 if TYPE_CHECKING:
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 _log = logging.getLogger(__name__)
 
@@ -72,12 +72,12 @@ class Labelled:
     left_out: LeftOut
 
     @classmethod
-    def of(cls, store: FeatureStore, layer: str, *, multi_label: bool = False) -> Labelled:
+    def of(cls, store: FeatureTable, layer: str, *, multi_label: bool = False) -> Labelled:
         """Find a store's rows for one of its layers.
 
         Parameters
         ----------
-        store : FeatureStore
+        store : FeatureTable
             With labels.
         layer : str
             Name or alias.
@@ -178,18 +178,18 @@ class Labelled:
         """Return the labels of some rows as :meth:`LinearProbe.fit` takes them."""
         return as_floats(self.y[positions]) if self.multi_label else self.y[positions]
 
-    def reader(self, store: FeatureStore, positions: Positions) -> StoreRows:
+    def reader(self, store: FeatureTable, positions: Positions) -> StoreRows:
         """Return the features of some rows, which are read when they are sliced."""
         return StoreRows(store, self.layer, self.rows[positions])
 
     def features(
-        self, store: FeatureStore, positions: Positions | None = None
+        self, store: FeatureTable, positions: Positions | None = None
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """Read features and classes.
 
         Parameters
         ----------
-        store : FeatureStore
+        store : FeatureTable
             Where the rows come from.
         positions : ndarray of int64, optional
             Which of :attr:`rows`, ascending; all by default.

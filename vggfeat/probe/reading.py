@@ -13,7 +13,7 @@ from vggfeat.memory import available_memory
 from vggfeat.solver.rows import Positions
 
 if TYPE_CHECKING:
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 
 class StoreRows:
@@ -21,7 +21,7 @@ class StoreRows:
 
     Parameters
     ----------
-    store : FeatureStore
+    store : FeatureTable
         Open as long as this is read.
     layer : str
         Canonical name.
@@ -34,9 +34,9 @@ class StoreRows:
         (n, d); maps (C, H, W) are vectors of length C * H * W.
     """
 
-    def __init__(self, store: FeatureStore, layer: str, rows: Positions) -> None:
+    def __init__(self, store: FeatureTable, layer: str, rows: Positions) -> None:
         self.store, self.layer, self.rows = store, layer, rows
-        self.shape = len(rows), math.prod(store[layer].shape[1:])
+        self.shape = len(rows), store.dimension(layer)
 
     def __getitem__(self, where: slice) -> npt.NDArray[np.float32]:
         """Read rows as float32.

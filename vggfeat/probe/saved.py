@@ -24,6 +24,8 @@ import numpy.typing as npt
 
 from vggfeat import hdf5
 from vggfeat.errors import ProbeError
+from vggfeat.failures import writing
+from vggfeat.locking import WriterLock, destination, replacing
 from vggfeat.probe.classifier import LinearProbe
 from vggfeat.probe.labelled import Labelled
 from vggfeat.probe.results import MultiLabelResult, ProbeResult
@@ -31,14 +33,11 @@ from vggfeat.probe.scoring import learn
 from vggfeat.probe.targets import Classifier, boundary
 from vggfeat.progress import Progress, silent
 from vggfeat.provenance import FeatureConfig, Provenance
-from vggfeat.store.failures import writing
-from vggfeat.store.locking import WriterLock
-from vggfeat.store.replacing import destination, replacing
 
 if TYPE_CHECKING:
     import os
 
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 FORMAT = "vggfeat-probe"
 _DATASETS = ("coef", "intercept", "classes", "held_out")
@@ -269,7 +268,7 @@ class SavedProbe:
 
 
 def train(
-    store: FeatureStore,
+    store: FeatureTable,
     layer: str,
     *,
     classifier: Classifier = "svm",

@@ -20,7 +20,7 @@ from vggfeat.progress import Progress, silent
 from vggfeat.solver.rows import Rows
 
 if TYPE_CHECKING:
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 Array = npt.NDArray[np.float64]
 
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 def evaluate(
-    store: FeatureStore,
+    store: FeatureTable,
     layer: str,
     *,
     classifier: Classifier = "svm",
@@ -57,7 +57,7 @@ def evaluate(
 
     Parameters
     ----------
-    store : FeatureStore
+    store : FeatureTable
         With labels.
     layer : str
         A layer of the store, by name or alias; maps are read as vectors.
@@ -127,7 +127,7 @@ def evaluate(
 def learn(
     probe: LinearProbe,
     data: Labelled,
-    store: FeatureStore,
+    store: FeatureTable,
     positions: npt.NDArray[np.int64],
     memory: int | None = None,
     progress: Progress = silent,
@@ -140,7 +140,7 @@ def learn(
         To be trained.
     data : Labelled
         The rows and their labels.
-    store : FeatureStore
+    store : FeatureTable
         With the features.
     positions : ndarray of int64, shape (n,)
         Which of the rows, ascending.

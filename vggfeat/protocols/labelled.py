@@ -15,11 +15,12 @@ from vggfeat.extract import FeatureExtractor
 from vggfeat.layers import architecture
 from vggfeat.progress import progress_bar
 from vggfeat.protocols.keeping import STORES, RunOptions, kept_store
-from vggfeat.store import FeatureStore
+from vggfeat.store import open_features
 
 if TYPE_CHECKING:
     from vggfeat.datasets import Dataset
     from vggfeat.datasets.protocols import AveragePrecision, Combine
+    from vggfeat.feature_table import FeatureTable
     from vggfeat.probe.targets import Classifier
 
 Path = str | os.PathLike[str]
@@ -151,12 +152,12 @@ def evaluate(
 
     with ExitStack() as opening:
 
-        def kept(*, boxes: bool) -> dict[str, FeatureStore]:
+        def kept(*, boxes: bool) -> dict[str, FeatureTable]:
             source, found = opened.source(boxes=boxes), {}
             for network, extractor in extractors.items():
                 name = f"{dataset}-{network}{'-boxes' if boxes else ''}"
                 path = kept_store(source, extractor, stores, name, progress)
-                found[network] = opening.enter_context(FeatureStore(path))
+                found[network] = opening.enter_context(open_features(path))
             return found
 
         images = kept(boxes=False)

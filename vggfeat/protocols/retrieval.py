@@ -14,9 +14,10 @@ from vggfeat.evaluation import RetrievalEvaluation, score_benchmark
 from vggfeat.extract import FeatureExtractor
 from vggfeat.progress import bars
 from vggfeat.protocols.keeping import STORES, RunOptions, kept_store
-from vggfeat.store import FeatureStore
+from vggfeat.store import open_features
 
 if TYPE_CHECKING:
+    from vggfeat.feature_table import FeatureTable
     from vggfeat.index import Expansion
     from vggfeat.index.comparing import Metric
     from vggfeat.metrics.retrieval import Area
@@ -115,9 +116,9 @@ def evaluate_retrieval(
     name = f"{benchmark}-{_digest(opened.root)}-{model}"
     with ExitStack() as opening:
 
-        def kept(source: Source, name: str) -> FeatureStore:
+        def kept(source: Source, name: str) -> FeatureTable:
             path = kept_store(source, extractor, stores, name, progress)
-            return opening.enter_context(FeatureStore(path))
+            return opening.enter_context(open_features(path))
 
         store, queries = kept(opened.source(), name), None
         if (source := opened.query_source(whole=whole_queries)) is not None:

@@ -28,7 +28,7 @@ SIDE = 240
 """Longest side of thumbnails in pixels: sharp at 120 on a display of double density."""
 
 if TYPE_CHECKING:
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 _log = logging.getLogger(__name__)
 _told: set[tuple[str, type]] = set()  # of which sources the log has said why images are missing
@@ -101,7 +101,7 @@ def originals(
 
 
 def originals_of(
-    store: FeatureStore, roots: Sequence[str | os.PathLike[str]] = ()
+    store: FeatureTable, roots: Sequence[str | os.PathLike[str]] = ()
 ) -> Callable[[str], ImageSource]:
     """As :func:`originals`, of a store that may have several sources and may be closed by then."""
     opened = stored_originals(store, roots)
@@ -112,7 +112,7 @@ def originals_of(
 
 
 def stored_originals(
-    store: FeatureStore, roots: Sequence[str | os.PathLike[str]] = ()
+    store: FeatureTable, roots: Sequence[str | os.PathLike[str]] = ()
 ) -> Originals:
     """Return what opens the originals of a store, which knows their bytes, also when it is closed.
 

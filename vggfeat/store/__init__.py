@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
-from vggfeat.store.contents import DONE, FAILED, FORMAT, FORMAT_VERSION, PENDING, SourcePlace
+from vggfeat.feature_table import DONE, FAILED, PENDING
+from vggfeat.provenance import SourcePlace
+from vggfeat.store.contents import FORMAT, FORMAT_VERSION
 from vggfeat.store.exporting import export
 from vggfeat.store.following import redo
 from vggfeat.store.labelling import LabelReport
 from vggfeat.store.lookup import fresh_rows
 from vggfeat.store.merging import MergeReport, merge
-from vggfeat.store.reader import FeatureStore
+from vggfeat.store.reader import FeatureStore, open_features
 from vggfeat.store.verification import Problem, VerifyReport
 from vggfeat.store.writer import StoreWriter
 
@@ -32,5 +34,6 @@ __all__ = [
     "export",
     "fresh_rows",
     "merge",
+    "open_features",
     "redo",
 ]

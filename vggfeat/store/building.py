@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreError
-from vggfeat.store.contents import DONE, FORMAT_VERSION, Contents
-from vggfeat.store.failures import check_space, reading, writing
+from vggfeat.failures import check_space, reading, writing
+from vggfeat.feature_table import DONE
+from vggfeat.locking import WriterLock, replacing
+from vggfeat.store.contents import FORMAT_VERSION, Contents
 from vggfeat.store.layout import create, locate
-from vggfeat.store.locking import WriterLock
 from vggfeat.store.reader import FeatureStore
-from vggfeat.store.replacing import replacing
 from vggfeat.store.rows import BLOCK_BYTES, RowFile, runs_of
 
 Rows = npt.NDArray[np.int64]

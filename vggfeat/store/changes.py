@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreError
+from vggfeat.feature_table import DONE, FAILED, PENDING
 from vggfeat.provenance import NEVER, RunInfo, now
 from vggfeat.store.building import blank
-from vggfeat.store.contents import DIGEST_BYTES, DONE, ERROR_BYTES, FAILED, PENDING, Contents
+from vggfeat.store.contents import DIGEST_BYTES, ERROR_BYTES, Contents
 from vggfeat.store.layout import end_of, locate, run_slot
 from vggfeat.store.origins import SeenLike
 from vggfeat.store.rows import RowFile, runs_of
-from vggfeat.store.verification import checksums
+from vggfeat.store.vectors import checksums
 
 Rows = npt.NDArray[np.int64]
 

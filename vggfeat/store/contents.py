@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.provenance import Provenance, RunInfo
-from vggfeat.store.targets import Targets
+from vggfeat.labels.targets import Targets
+from vggfeat.provenance import Provenance, RunInfo, SourcePlace
 
 FORMAT = "vggfeat"
 FORMAT_VERSION = 2
-PENDING, DONE, FAILED = 0, 1, 2
 STATUSES = ("pending", "done", "failed")
 ERROR_BYTES = 256
 DIGEST_BYTES = 16
@@ -34,34 +33,6 @@ SINCE_2: dict[str, tuple[Any, tuple[int, ...]]] = {
     "source": (np.dtype("<i4"), ()),
 }
 """Those that format 2 added."""
-
-
-class SourcePlace(NamedTuple):
-    """A source of a store's images.
-
-    Attributes
-    ----------
-    name : str
-        First part of its images' paths, where a store has several sources; empty otherwise.
-    root : str
-        Absolute path of the folder or archive that the rest of the paths is relative to.
-    spec : str
-        What was extracted, as an absolute path: the same, or a list or image in that folder.
-    """
-
-    name: str = ""
-    root: str = ""
-    spec: str = ""
-
-    @property
-    def text(self) -> str:
-        """What :func:`vggfeat.sources.open_stored` takes: ``root``, or ``name=root``."""
-        return f"{self.name}={self.root}" if self.name else self.root
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """Where it is, whatever its name."""
-        return self.root, self.spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +135,3 @@ class Contents:
             row += self.targets.values[:1].nbytes
         paths = sum(len(path.encode()) for path in self.paths)
         return row * len(self.paths) + paths + (64 << 10)
-
-
-def count(status: npt.NDArray[np.uint8]) -> dict[str, int]:
-    """Return how many rows are ``done``, ``failed`` and ``pending``."""
-    codes = {"done": DONE, "failed": FAILED, "pending": PENDING}
-    return {name: int((status == code).sum()) for name, code in codes.items()}

@@ -17,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreError
+from vggfeat.failures import reading, writing
+from vggfeat.labels.targets import Targets
+from vggfeat.locking import WriterLock, destination, replacing
 from vggfeat.progress import Progress, silent
-from vggfeat.store.failures import reading, writing
-from vggfeat.store.locking import WriterLock
 from vggfeat.store.reader import FeatureStore
-from vggfeat.store.replacing import destination, replacing
-from vggfeat.store.targets import Targets
 from vggfeat.tables import csv_line
 
 Rows = npt.NDArray[np.int64]

@@ -12,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreMismatchError
-from vggfeat.provenance import NEVER, FeatureConfig
+from vggfeat.feature_table import DONE, PENDING
+from vggfeat.locking import WriterLock, destination
+from vggfeat.provenance import NEVER, FeatureConfig, SourcePlace
 from vggfeat.store.building import build
 from vggfeat.store.changes import Changes
-from vggfeat.store.contents import DONE, FORMAT_VERSION, PENDING, SINCE_2, Contents, SourcePlace
+from vggfeat.store.contents import FORMAT_VERSION, SINCE_2, Contents
 from vggfeat.store.layout import locate
-from vggfeat.store.locking import WriterLock
 from vggfeat.store.opening import open_hdf5, read_contents
 from vggfeat.store.origins import EntryLike
 from vggfeat.store.planning import Plan
 from vggfeat.store.reader import FeatureStore
-from vggfeat.store.replacing import destination
 from vggfeat.store.resuming import resume
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import SourceError
 from vggfeat.labels import Origin, RawLabels, Wanted, folder_level, from_folders, match
-from vggfeat.store.targets import Targets, from_names, unite
+from vggfeat.labels.targets import Targets, from_names, unite
 
 Rows = npt.NDArray[np.int64]
 _EXAMPLES = 3

@@ -14,10 +14,10 @@ import h5py
 import numpy as np
 
 from vggfeat import hdf5
+from vggfeat.failures import reading
 from vggfeat.labels import to_signs
-from vggfeat.provenance import NEVER, RunInfo
-from vggfeat.store.contents import FORMAT, FORMAT_VERSION, IMAGES, SINCE_2, Contents, SourcePlace
-from vggfeat.store.failures import reading
+from vggfeat.provenance import NEVER, RunInfo, SourcePlace
+from vggfeat.store.contents import FORMAT, FORMAT_VERSION, IMAGES, SINCE_2, Contents
 from vggfeat.store.opening import open_hdf5
 from vggfeat.store.rows import Region, RowFile
 from vggfeat.store.sparse import SparseFile

@@ -9,14 +9,13 @@ from itertools import compress
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.store.contents import DONE
-from vggfeat.store.failures import reading
+from vggfeat.failures import reading
+from vggfeat.feature_table import DONE
 from vggfeat.store.opening import read_contents
 from vggfeat.store.origins import EntryLike, Look
 from vggfeat.store.reader import FeatureStore
 from vggfeat.store.resuming import confirmed, unchanged
-from vggfeat.store.vectors import read_rows
-from vggfeat.store.verification import checksums
+from vggfeat.store.vectors import checksums, read_rows
 
 
 def fresh_rows(
@@ -67,6 +66,6 @@ def fresh_rows(
             found = np.empty((int(fresh.sum()), X.shape[1]), np.float32)
             read_rows(dataset, rows[fresh], found)
             X[fresh] = found
-            sums = store.checksums(layer)[:][rows[fresh]]
+            sums = store.checksums(layer)[rows[fresh]]
             fresh[fresh] = checksums(found.astype(dataset.dtype)) == sums
     return X, fresh

@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreError, StoreMismatchError
+from vggfeat.feature_table import DONE, PENDING
+from vggfeat.labels.targets import Targets, unite
+from vggfeat.locking import WriterLock, destination
 from vggfeat.progress import Progress, silent
 from vggfeat.provenance import NEVER
 from vggfeat.store.building import build
-from vggfeat.store.contents import DONE, PENDING, Contents
-from vggfeat.store.locking import WriterLock
+from vggfeat.store.contents import Contents
 from vggfeat.store.opening import open_hdf5, read_contents
 from vggfeat.store.reader import FeatureStore
-from vggfeat.store.replacing import destination
-from vggfeat.store.targets import Targets, unite
 
 Rows = npt.NDArray[np.int64]
 _log = logging.getLogger(__name__)

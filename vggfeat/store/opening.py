@@ -14,8 +14,10 @@ import numpy.typing as npt
 from vggfeat import hdf5
 from vggfeat._version import __version__
 from vggfeat.errors import StoreError
+from vggfeat.failures import reading
 from vggfeat.labels import Origin, from_signs
-from vggfeat.provenance import Provenance, RunInfo
+from vggfeat.labels.targets import Targets
+from vggfeat.provenance import Provenance, RunInfo, SourcePlace
 from vggfeat.store.contents import (
     ERROR_BYTES,
     FORMAT,
@@ -24,10 +26,7 @@ from vggfeat.store.contents import (
     SINCE_2,
     STATUSES,
     Contents,
-    SourcePlace,
 )
-from vggfeat.store.failures import reading
-from vggfeat.store.targets import Targets
 
 _DATASETS = (
     *(f"images/{name}" for name in ("path", *IMAGES, *SINCE_2)),

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreError
-from vggfeat.store.contents import DONE, PENDING, Contents, SourcePlace
+from vggfeat.feature_table import DONE, PENDING
+from vggfeat.provenance import SourcePlace
+from vggfeat.store.contents import Contents
 
 Rows = npt.NDArray[np.int64]
 _log = logging.getLogger(__name__)

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreError
+from vggfeat.feature_table import PENDING
 from vggfeat.labels import Wanted
-from vggfeat.provenance import NEVER, FeatureConfig, Provenance
-from vggfeat.store.contents import DIGEST_BYTES, ERROR_BYTES, PENDING, Contents, SourcePlace
+from vggfeat.provenance import NEVER, FeatureConfig, Provenance, SourcePlace
+from vggfeat.store.contents import DIGEST_BYTES, ERROR_BYTES, Contents
 from vggfeat.store.labelling import LabelReport, label
 from vggfeat.store.origins import EntryLike, changed_at, numbers_of
 

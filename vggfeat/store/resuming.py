@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.feature_table import DONE, FAILED, PENDING
 from vggfeat.labels import Wanted
-from vggfeat.store.contents import DONE, FAILED, PENDING, Contents, SourcePlace
+from vggfeat.labels.targets import Targets
+from vggfeat.provenance import SourcePlace
+from vggfeat.store.contents import Contents
 from vggfeat.store.labelling import label
 from vggfeat.store.origins import EntryLike, Look, Placed, changed_at, numbers_of, place
 from vggfeat.store.planning import Plan, pending
-from vggfeat.store.targets import Targets
 
 if TYPE_CHECKING:
     from vggfeat.labels import RawLabels

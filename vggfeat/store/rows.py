@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreLockedError
-from vggfeat.store.failures import writing
-from vggfeat.store.locking import share
+from vggfeat.failures import writing
+from vggfeat.locking import share
 
 BLOCK_BYTES = 8 << 20
 

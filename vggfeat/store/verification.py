@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat import hdf5
+from vggfeat.failures import reading
+from vggfeat.feature_table import DONE, FAILED
 from vggfeat.progress import Progress, silent
-from vggfeat.store.contents import DONE, FAILED, STATUSES
-from vggfeat.store.failures import reading
+from vggfeat.store.opening import read_provenance
 from vggfeat.store.rows import BLOCK_BYTES, runs_of
-
-if TYPE_CHECKING:
-    from vggfeat.store.reader import FeatureStore
+from vggfeat.store.vectors import checksums
 
 Rows = npt.NDArray[np.int64]
-"""Called now and then with how many rows are through, and of how many."""
 
 
 class Problem(NamedTuple):
@@ -73,69 +73,57 @@ class VerifyReport:
         }
 
 
-def checksums(features: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
-    """Return the CRC-32 (that of zlib and PNG) of each row's little-endian bytes.
-
-    Parameters
-    ----------
-    features : ndarray, shape (n, ...)
-        Rows in the type they are stored in.
-
-    Returns
-    -------
-    ndarray of uint32, shape (n,)
-    """
-    little = np.ascontiguousarray(features, dtype=features.dtype.newbyteorder("<"))
-    return np.array([zlib.crc32(row) for row in little], dtype="<u4")
-
-
-def verify(store: FeatureStore, progress: Progress = silent) -> VerifyReport:
+def verify(file: h5py.File, path: Path, progress: Progress = silent) -> VerifyReport:
     """Compare every done row with its checksum, and look for what the format forbids.
 
     Parameters
     ----------
-    store : FeatureStore
+    file : h5py.File
         Opened store; it is read in blocks of a few MiB.
+    path : Path
+        Its name, for messages.
     progress : Progress
         Told of rows, layer by layer.
     """
-    paths, status = store.paths, store.status
-    found: list[tuple[int, Problem]] = []
-    for row in np.flatnonzero(status >= len(STATUSES)).tolist():
-        found.append((row, Problem(paths[row], "", f"status {status[row]} is not 0, 1 or 2")))
-    failed = np.flatnonzero(status == FAILED)
-    for row, reason in zip(failed.tolist(), store.errors(failed), strict=True):
-        if not reason:
-            found.append((row, Problem(paths[row], "", "failed without a reason")))
+    layers = read_provenance(file, path).config.layers
+    with reading(path):
+        paths, status = hdf5.texts(file["images/path"]), file["images/status"][:]
+        errors = file["images/error"]
+        problems = [
+            (row, Problem(paths[row], "", "failed without a reason"))
+            for row in np.flatnonzero(status == FAILED).tolist()
+            if not errors[row]
+        ]
+        problems += _wrong_targets(file, paths)
     seen: set[str] = set()
-    for row, path in enumerate(paths):
-        if path in seen:
-            found.append((row, Problem(path, "", "the path is there twice")))
-        seen.add(path)
-    if store.has_labels:
-        found += _wrong_targets(store)
+    for row, name in enumerate(paths):
+        if name in seen:
+            problems.append((row, Problem(name, "", "the path is there twice")))
+        seen.add(name)
     done = np.flatnonzero(status == DONE).astype(np.int64)
-    total, damaged = len(store.layers) * len(done), set()
-    for layer in store.layers:
-        for rows, features, sums in _blocks(store, layer, done):
+    total, damaged = len(layers) * len(done), set()
+    for layer in layers:
+        for rows, features, sums in _blocks(file, path, layer, done):
             for row, problem in _wrong_rows(rows, features, sums):
-                found.append((row, Problem(paths[row], layer, problem)))
+                problems.append((row, Problem(paths[row], layer, problem)))
                 damaged.add(row)
             progress("verifying", len(rows), total)
-    found.sort(key=lambda entry: entry[0])
+    problems.sort(key=lambda entry: entry[0])
     return VerifyReport(
-        dict.fromkeys(store.layers, len(done)),
-        [problem for _, problem in found],
+        dict.fromkeys(layers, len(done)),
+        [problem for _, problem in problems],
         np.array(sorted(damaged), dtype=np.int64),
     )
 
 
-def _blocks(store: FeatureStore, layer: str, rows: Rows) -> Iterator[tuple[Rows, Any, Any]]:
-    dataset, sums = store[layer], store.checksums(layer)
+def _blocks(
+    file: h5py.File, path: Path, layer: str, rows: Rows
+) -> Iterator[tuple[Rows, npt.NDArray[Any], npt.NDArray[np.uint32]]]:
+    dataset, sums = file["features"][layer], file["checksums"][layer]
     row_bytes = dataset.dtype.itemsize * math.prod(dataset.shape[1:])
     for run in runs_of(rows, max(1, BLOCK_BYTES // row_bytes)):
         chosen = rows[run]
-        with reading(store.path):
+        with reading(path):
             span = np.s_[int(chosen[0]) : int(chosen[-1]) + 1]
             block = dataset[span], sums[span]
         yield chosen, *block
@@ -151,13 +139,11 @@ def _wrong_rows(
             yield int(row), "done, but with NaN or infinity"
 
 
-def _wrong_targets(store: FeatureStore) -> list[tuple[int, Problem]]:
-    values, classes = store.stored_labels(), len(store.classes)
-    if values.ndim == 2:
-        wrong = (np.abs(values.astype(np.int16)) > 1).any(axis=1)
-    else:
-        wrong = (values < -1) | (values >= classes)
-    paths = store.paths
+def _wrong_targets(file: h5py.File, paths: list[str]) -> list[tuple[int, Problem]]:
+    """Find codes of several labels that there are not; opening refuses others."""
+    if "labels/targets" not in file or file["labels/targets"].ndim == 1:
+        return []
+    wrong = (np.abs(file["labels/targets"][:].astype(np.int16)) > 1).any(axis=1)
     return [
         (row, Problem(paths[row], "", "its label is none of the classes"))
         for row in np.flatnonzero(wrong).tolist()

@@ -12,17 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreError
-from vggfeat.provenance import NEVER, FeatureConfig, Provenance, RunInfo
+from vggfeat.feature_table import PENDING, count
+from vggfeat.locking import WriterLock, destination, sweep
+from vggfeat.provenance import NEVER, FeatureConfig, Provenance, RunInfo, SourcePlace
 from vggfeat.store.building import build
 from vggfeat.store.changes import Changes
-from vggfeat.store.contents import PENDING, SourcePlace, count
 from vggfeat.store.following import follow
-from vggfeat.store.locking import WriterLock
 from vggfeat.store.opening import open_hdf5
 from vggfeat.store.origins import EntryLike, Look, SeenLike
 from vggfeat.store.planning import Plan, begin, check
 from vggfeat.store.reader import FeatureStore
-from vggfeat.store.replacing import destination, sweep
 from vggfeat.store.rows import runs_of
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from vggfeat.errors import ProbeError
 from vggfeat.probe.labelled import Labelled
 
 if TYPE_CHECKING:
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 Positions = npt.NDArray[np.int64]
 
@@ -25,7 +24,7 @@ class Images:
 
     Attributes
     ----------
-    store : FeatureStore
+    store : FeatureTable
         Where their features are.
     y : ndarray of int64, shape (n,)
         Their classes, as positions in `classes`; the same for all stores.
@@ -33,7 +32,7 @@ class Images:
         Names of the K classes.
     """
 
-    store: FeatureStore
+    store: FeatureTable
     y: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     _data: Labelled
@@ -93,19 +92,19 @@ class LayerRows:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape, (m, d)."""
-        return len(self.positions), math.prod(self.images.store[self.layer].shape[1:])
+        return len(self.positions), self.images.store.dimension(self.layer)
 
     def __getitem__(self, rows: slice, /) -> npt.NDArray[np.float32]:
         """Read rows; errors are those of :meth:`Images.features`."""
         return self.images.features(self.layer, self.positions[rows])
 
 
-def shared_images(stores: Sequence[FeatureStore]) -> list[Images]:
+def shared_images(stores: Sequence[FeatureTable]) -> list[Images]:
     """Find the labelled images of stores that hold the same ones.
 
     Parameters
     ----------
-    stores : sequence of FeatureStore
+    stores : sequence of FeatureTable
         One or more; the first gives the order.
 
     Returns
@@ -147,7 +146,7 @@ def shared_images(stores: Sequence[FeatureStore]) -> list[Images]:
     return images
 
 
-def _labels(store: FeatureStore, data: Labelled) -> dict[str, str]:
+def _labels(store: FeatureTable, data: Labelled) -> dict[str, str]:
     """Return each image's class by its path, in the order of rows."""
     return {
         path: data.classes[k]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vggfeat.evaluation.layers.neighbours import NeighbourScore
     from vggfeat.evaluation.layers.sweep import LayerScore
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class JudgedStore:
     layers: Mapping[str, str]
 
     @classmethod
-    def of(cls, store: FeatureStore, layers: Sequence[str]) -> JudgedStore:
+    def of(cls, store: FeatureTable, layers: Sequence[str]) -> JudgedStore:
         """Describe an open store, of which these layers are requested."""
         config = store.provenance.config
         pools = {layer: config.layers[layer] for layer in layers}

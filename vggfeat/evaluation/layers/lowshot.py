@@ -41,7 +41,7 @@ from vggfeat.norms import unit_length
 from vggfeat.probe import LinearProbe
 
 if TYPE_CHECKING:
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 Floats = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
@@ -170,7 +170,7 @@ class LowShot:
 
 
 def low_shot(
-    stores: Sequence[FeatureStore],
+    stores: Sequence[FeatureTable],
     layers: Iterable[str] | None = None,
     *,
     shots: Sequence[int] = SHOTS,
@@ -185,7 +185,7 @@ def low_shot(
 
     Parameters
     ----------
-    stores : sequence of FeatureStore
+    stores : sequence of FeatureTable
         Of the same images, with one label each; the first gives the order.
     layers : iterable of str, optional
         Names or aliases; all layers of each store by default.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +24,7 @@ from vggfeat.probe import stratified_split
 from vggfeat.solver.rows import Reader
 
 if TYPE_CHECKING:
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 Positions = npt.NDArray[np.int64]
 OnRows = Callable[[str, int, int], None]
@@ -123,7 +122,7 @@ class Neighbourhoods:
 
 
 def score_neighbours(
-    stores: Sequence[FeatureStore],
+    stores: Sequence[FeatureTable],
     layers: Iterable[str] | None = None,
     *,
     k: Sequence[int] = (1, 5, 10, 20),
@@ -144,7 +143,7 @@ def score_neighbours(
 
     Parameters
     ----------
-    stores : sequence of FeatureStore
+    stores : sequence of FeatureTable
         Of the same images, with one label each. The images of the first are divided; those of
         the others follow by their paths.
     layers : iterable of str, optional
@@ -250,7 +249,7 @@ def _named(
 def _rows(images: Images, layer: str, positions: Positions) -> Reader:
     """Return rows from memory where they fit well, else from the file."""
     free = available_memory()
-    width = math.prod(images.store[layer].shape[1:])
+    width = images.store.dimension(layer)
     if free is not None and 4 * len(positions) * width > free // 2:
         return images.reader(layer, positions)
     return images.features(layer, positions)

@@ -11,15 +11,15 @@ from vggfeat.layers import ARCHITECTURES
 from vggfeat.memory import available_memory
 
 if TYPE_CHECKING:
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 
-def requested_layers(store: FeatureStore, layers: Iterable[str] | None) -> list[str]:
+def requested_layers(store: FeatureTable, layers: Iterable[str] | None) -> list[str]:
     """Return the canonical names of the requested layers, in the order they run.
 
     Parameters
     ----------
-    store : FeatureStore
+    store : FeatureTable
         That must have them.
     layers : iterable of str, optional
         Names or aliases, also in one text with commas between; all of the store by default.
@@ -41,7 +41,7 @@ def requested_layers(store: FeatureStore, layers: Iterable[str] | None) -> list[
     return [name for name in held if name in wanted]
 
 
-def check_memory(store: FeatureStore, layer: str, n_train: int, n_test: int) -> None:
+def check_memory(store: FeatureTable, layer: str, n_train: int, n_test: int) -> None:
     """Refuse a layer that surely does not fit.
 
     Counted is what no classifier can do without: all features in float32, and the training
@@ -49,7 +49,7 @@ def check_memory(store: FeatureStore, layer: str, n_train: int, n_test: int) -> 
 
     Parameters
     ----------
-    store : FeatureStore
+    store : FeatureTable
         Where the layer is.
     layer : str
         Canonical name.
@@ -61,7 +61,7 @@ def check_memory(store: FeatureStore, layer: str, n_train: int, n_test: int) -> 
     ProbeError
         The layer takes more memory than there is; the message says which pooling to take.
     """
-    shape = store[layer].shape[1:]
+    shape = store.shape(layer)
     needed = math.prod(shape) * (12 * n_train + 4 * n_test)
     free = available_memory()
     if free is None or needed <= free:

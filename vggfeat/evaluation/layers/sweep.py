@@ -23,7 +23,7 @@ from vggfeat.probe import LinearProbe, stratified_split
 from vggfeat.probe.targets import Classifier
 
 if TYPE_CHECKING:
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 Positions = npt.NDArray[np.int64]
 _log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class Comparison:
 
 
 def sweep(
-    store: FeatureStore,
+    store: FeatureTable,
     layers: Iterable[str] | None = None,
     *,
     classifier: Classifier = "svm",
@@ -141,7 +141,7 @@ def sweep(
 
     Parameters
     ----------
-    store : FeatureStore
+    store : FeatureTable
         With one label an image.
     layers : iterable of str, optional
         Names or aliases; all layers of the store by default.
@@ -182,7 +182,7 @@ def sweep(
 
 
 def compare(
-    stores: Sequence[FeatureStore],
+    stores: Sequence[FeatureTable],
     layers: Iterable[str] | None = None,
     *,
     classifier: Classifier = "svm",
@@ -196,7 +196,7 @@ def compare(
 
     Parameters
     ----------
-    stores : sequence of FeatureStore
+    stores : sequence of FeatureTable
         One or more. The images of the first are divided; those of the others follow by their
         paths.
     layers, classifier, test_size, train_per_class, seed, k, on_layer :

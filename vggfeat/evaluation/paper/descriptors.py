@@ -14,7 +14,7 @@ from vggfeat.errors import ProbeError
 
 if TYPE_CHECKING:
     from vggfeat.datasets import Dataset
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 Positions = npt.NDArray[np.int64]
 Features = npt.NDArray[np.float32]
@@ -28,7 +28,7 @@ class Part:
 
     Attributes
     ----------
-    store : FeatureStore
+    store : FeatureTable
         Extracted from :meth:`vggfeat.datasets.Dataset.source`.
     layer : str
         Canonical name.
@@ -36,7 +36,7 @@ class Part:
         Whether the store is of the boxes.
     """
 
-    store: FeatureStore
+    store: FeatureTable
     layer: str
     boxes: bool = False
 
@@ -76,7 +76,7 @@ class Descriptors:
     @property
     def dimension(self) -> int:
         """Length of a descriptor."""
-        return sum(int(np.prod(part.store[part.layer].shape[1:])) for part in self.parts)
+        return sum(part.store.dimension(part.layer) for part in self.parts)
 
     def of(self, examples: Positions) -> Selection:
         """Return the descriptors of some usable examples, read when sliced."""

@@ -33,7 +33,7 @@ from vggfeat.probe import LinearProbe
 
 if TYPE_CHECKING:
     from vggfeat.datasets import Dataset, Split
-    from vggfeat.store import FeatureStore
+    from vggfeat.feature_table import FeatureTable
 
 _SHARE_OF_MEMORY = 0.4  # that training descriptors may take before they are read block by block
 
@@ -43,9 +43,9 @@ _log = logging.getLogger(__name__)
 
 def score_dataset(
     dataset: Dataset,
-    stores: Mapping[str, FeatureStore],
+    stores: Mapping[str, FeatureTable],
     *,
-    boxes: Mapping[str, FeatureStore] | None = None,
+    boxes: Mapping[str, FeatureTable] | None = None,
     layer: str | None = None,
     stack: bool = True,
     rules: Rules | None = None,
@@ -57,9 +57,9 @@ def score_dataset(
     ----------
     dataset : Dataset
         From :func:`vggfeat.datasets.open_dataset`.
-    stores : mapping of str to FeatureStore
+    stores : mapping of str to FeatureTable
         Network to the store of ``dataset.source()``.
-    boxes : mapping of str to FeatureStore, optional
+    boxes : mapping of str to FeatureTable, optional
         Network to the store of ``dataset.source(boxes=True)``: rows follow in which features of
         the box are stacked with those of the image.
     layer : str, optional
@@ -86,7 +86,7 @@ def score_dataset(
 
     Examples
     --------
-    >>> from vggfeat import FeatureExtractor, FeatureStore
+    >>> from vggfeat import FeatureExtractor, FeatureTable
     >>> from vggfeat.datasets import open_dataset
     >>> dataset = open_dataset("caltech101", "data")                   # doctest: +SKIP
     >>> dense = dict(view="dense", scales=(256, 384, 512), flip=True, combine="stack")
@@ -119,8 +119,8 @@ def score_dataset(
 
 def _plans(
     dataset: Dataset,
-    stores: Mapping[str, FeatureStore],
-    boxes: Mapping[str, FeatureStore],
+    stores: Mapping[str, FeatureTable],
+    boxes: Mapping[str, FeatureTable],
     layer: str | None,
     stack: bool,
 ) -> list[tuple[tuple[str, ...], Descriptors]]:
@@ -136,7 +136,7 @@ def _plans(
     return [(group, Descriptors(dataset, parts)) for group, parts in plans]
 
 
-def _part(store: FeatureStore, layer: str | None, *, boxes: bool = False) -> Part:
+def _part(store: FeatureTable, layer: str | None, *, boxes: bool = False) -> Part:
     if layer is None and len(store.layers) > 1:
         raise ProbeError(f"{store.path} has {', '.join(store.layers)}; say which layer to take.")
     return Part(store, store.layer(layer or store.layers[0]), boxes)

@@ -30,9 +30,9 @@ from vggfeat.progress import Progress, silent
 if TYPE_CHECKING:
     from vggfeat.datasets import RetrievalBenchmark
     from vggfeat.datasets.retrieval import Query
+    from vggfeat.feature_table import FeatureTable
     from vggfeat.index import Expansion
     from vggfeat.index.comparing import Integers, Metric
-    from vggfeat.store import FeatureStore
     from vggfeat.whitening import Whitening
 
 _AT_ONCE = 64  # queries, whose rankings of all images are in memory together
@@ -40,8 +40,8 @@ _AT_ONCE = 64  # queries, whose rankings of all images are in memory together
 
 def score_benchmark(
     benchmark: RetrievalBenchmark,
-    store: FeatureStore,
-    queries: FeatureStore | None = None,
+    store: FeatureTable,
+    queries: FeatureTable | None = None,
     *,
     layer: str | None = None,
     metric: Metric = "cosine",
@@ -57,9 +57,9 @@ def score_benchmark(
     ----------
     benchmark : RetrievalBenchmark
         From :func:`vggfeat.datasets.open_benchmark`.
-    store : FeatureStore
+    store : FeatureTable
         Of ``benchmark.source()``.
-    queries : FeatureStore, optional
+    queries : FeatureTable, optional
         Of ``benchmark.query_source()``, or of that with ``whole=True``: then whole images are the
         queries. By default whole images too, which must be among those of `store`.
     layer : str, optional
@@ -144,8 +144,8 @@ class _Held:
 
     benchmark: RetrievalBenchmark
     index: SimilarityIndex
-    store: FeatureStore
-    queries: FeatureStore | None
+    store: FeatureTable
+    queries: FeatureTable | None
     layer: str
     nowhere: int = 0
 
@@ -246,7 +246,7 @@ def _precision(
 def _settings(
     benchmark: RetrievalBenchmark,
     index: SimilarityIndex,
-    store: FeatureStore,
+    store: FeatureTable,
     held: _Held,
     area: Area,
     expand: Expansion | None,

@@ -10,19 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.labels import (
-    ABSENT,
-    PRESENT,
-    UNKNOWN,
-    FixedLabels,
-    Origin,
-    from_signs,
-    in_order,
-    to_signs,
-)
+from vggfeat.labels.codes import ABSENT, PRESENT, UNKNOWN, from_signs, to_signs
+from vggfeat.labels.names import FixedLabels, in_order
+from vggfeat.labels.wanted import Origin
 
 if TYPE_CHECKING:
-    from vggfeat.labels import RawLabels
+    from vggfeat.labels.names import RawLabels
 
 Rows = npt.NDArray[np.int64]
 

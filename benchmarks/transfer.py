@@ -87,7 +87,7 @@ def extracted(
             with FeatureStore(path) as store:
                 for name in names:
                     data = Labelled.of(store, name.partition(":")[0])
-                    found[name] = data.features(store)[1]
+                    found[name] = data.reader(store)[:]
                 paths = store.paths[data.rows].tolist()
     return paths, data, {name: found[name] for name in layers}
 

@@ -24,7 +24,7 @@ from vggfeat.datasets.folders import FOLDER
 from vggfeat.datasets.voc import CLASSES
 from vggfeat.datasets.voc_action import ACTIONS
 from vggfeat.evaluation import rules_of, score_dataset
-from vggfeat.evaluation.paper import protocol
+from vggfeat.probe import reading
 from vggfeat.provenance import FeatureConfig, RunInfo, now
 from vggfeat.store import FeatureStore, StoreWriter
 
@@ -350,7 +350,7 @@ def test_training_that_does_not_fit_into_memory_gives_the_same(tmp_path, monkeyp
     dataset = open_dataset("folder", make("folder", tmp_path))
     with made_up(tmp_path / "d.h5", dataset, "vgg16", 1, d=30) as store:
         whole = score_dataset(dataset, {"vgg16": store})
-        monkeypatch.setattr(protocol, "available_memory", lambda: 1000)
+        monkeypatch.setattr(reading, "available_memory", lambda: 1000)
         with caplog.at_level(logging.INFO, "vggfeat"):
             parts = score_dataset(dataset, {"vgg16": store})
     assert "block by block" in caplog.text

@@ -183,9 +183,7 @@ def layers() -> dict[str, Floats]:
 
 def test_a_sweep_scores_every_layer_as_the_probe_does(tmp_path, layers):
     with FeatureStore(make_store(tmp_path / "s.h5", layers)) as store:
-        seen: list[LayerScore] = []
-        scores = sweep(store, seed=3, on_layer=seen.append)
-        assert scores == seen
+        scores = sweep(store, seed=3)
         assert [score.layer for score in scores] == ["conv1_1", "pool5", "relu7"]
         assert [score.dimension for score in scores] == [8, 12, 8]
         for score in scores:
@@ -255,9 +253,9 @@ def test_a_layer_larger_than_memory_is_refused_before_the_work(tmp_path, layers,
         monkeypatch.setattr(requested, "available_memory", lambda: needed)
         assert len(sweep(store)) == 3
         monkeypatch.setattr(requested, "available_memory", lambda: needed - 1)
-        seen: list[LayerScore] = []
+        seen: list[str] = []
         with pytest.raises(ProbeError, match=r"pool5 .*60 images of 3 x 2 x 2.*--layers pool5:avg"):
-            sweep(store, on_layer=seen.append)
+            sweep(store, progress=lambda stage, *_: seen.append(stage))
         assert not seen
         assert len(sweep(store, ["conv1_1", "relu7"])) == 2
 

@@ -122,7 +122,7 @@ def test_shots_that_the_smallest_class_cannot_give_are_left_out(tmp_path, layers
         assert result.smallest == ("owl", 5)
         assert result.n_test == 60 - 12
         with pytest.raises(
-            ProbeError, match=r"'owl', has 5 images.*up to 4.*fewest asked for are 8"
+            ProbeError, match=r"'owl', has 5 images.*up to 4.*fewest requested are 8"
         ):
             low_shot([store], shots=[8])
 

@@ -15,7 +15,9 @@ from store_rows import finished
 
 from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
 from vggfeat.analysis import image_map, unit_responses
+from vggfeat.datasets import open_dataset
 from vggfeat.duplicates import find_duplicates
+from vggfeat.evaluation import compare, low_shot, score_dataset, score_neighbours
 from vggfeat.probe import evaluate, train
 from vggfeat.progress import Progress, bars, in_notebook, progress_bar
 from vggfeat.store import export, merge
@@ -83,6 +85,14 @@ def extracted(folder: Path, _store: FeatureStore, progress: Progress) -> None:
     extractor.extract(photos, folder / "out.h5", progress=progress)
 
 
+def evaluated(folder: Path, store: FeatureStore, progress: Progress) -> None:
+    for path in store.paths:
+        (folder / "photos" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "photos" / path).touch()
+    dataset = open_dataset("folder", folder / "photos")
+    score_dataset(dataset, {"vgg16": store}, layer="relu7", progress=progress)
+
+
 WORKS: dict[str, Callable[[Path, FeatureStore, Progress], object]] = {
     "extract": extracted,
     "verify": lambda _, store, told: store.verify(told),
@@ -90,6 +100,12 @@ WORKS: dict[str, Callable[[Path, FeatureStore, Progress], object]] = {
     "export": lambda folder, store, told: export(store, folder / "o.npy", "relu7", progress=told),
     "probe": lambda _, store, told: evaluate(store, "relu7", progress=told),
     "train": lambda _, store, told: train(store, "relu7", progress=told),
+    "sweep": lambda _, store, told: compare([store], progress=told),
+    "neighbours": lambda _, store, told: score_neighbours([store], progress=told),
+    "few images": lambda _, store, told: low_shot(
+        [store], shots=[1, 2], repeats=2, judges=["mean"], progress=told
+    ),
+    "paper": evaluated,
     "map": lambda _, store, told: image_map(store, "relu7", method="pca", progress=told),
     "units": lambda _, store, told: unit_responses(store, "relu7", 3, progress=told),
     "index": lambda _, store, told: SimilarityIndex.build(store, "relu7", progress=told),

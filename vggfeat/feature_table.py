@@ -282,6 +282,11 @@ class FeatureTable(ABC):
     ) -> tuple[Rows, npt.NDArray[np.float32]]:
         """Read a layer as one matrix in memory.
 
+        Parameters
+        ----------
+        layer, rows :
+            As for :meth:`blocks`.
+
         Returns
         -------
         rows : ndarray of int64, shape (n,)
@@ -291,8 +296,15 @@ class FeatureTable(ABC):
         """
         name, chosen = self.layer(layer), self._done_rows(rows)
         whole = np.empty((len(chosen), self.dimension(name)), np.float32)
+        in_order = bool((np.diff(chosen) > 0).all())
+        order = np.argsort(chosen, kind="stable")  # in which files are read fastest
         for part in _parts(*whole.shape):
-            self.read_rows(name, chosen[part], whole[part])
+            if in_order:
+                self.read_rows(name, chosen[part], whole[part])
+            else:
+                block = np.empty_like(whole[part])
+                self.read_rows(name, chosen[order[part]], block)
+                whole[order[part]] = block
         return chosen, whole
 
     def xy(self, layer: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggfeat.cli.choices import layers_option, refuse_given, split_options, whole_numbers
-from vggfeat.cli.output import json_option, print_json, progress_bar, store_lines, table
+from vggfeat.cli.output import bars, json_option, print_json, store_lines, table
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import Neighbourhoods, NeighbourScore
@@ -60,7 +60,7 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
       vggfeat knn photos.h5 --layers relu7
       vggfeat knn photos.h5 --leave-one-out -k 20 --temperature 0.07
     """
-    from vggfeat.evaluation import requested_layers, score_neighbours
+    from vggfeat.evaluation import score_neighbours
     from vggfeat.store import open_features
 
     if len(set(stores)) < len(stores):
@@ -70,15 +70,8 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     layers = options.pop("layers")
     with ExitStack() as stack:
         opened = [stack.enter_context(open_features(path)) for path in stores]
-        names = [requested_layers(store, layers) for store in opened]
-        bar = stack.enter_context(progress_bar("knn", "img"))
-
-        def on_rows(layer: str, count: int, of: int) -> None:
-            bar.total = of * sum(map(len, names))
-            bar.set_postfix_str(layer, refresh=False)
-            bar.update(count)
-
-        scored = score_neighbours(opened, layers, on_rows=on_rows, **options)
+        progress = stack.enter_context(bars("img"))
+        scored = score_neighbours(opened, layers, progress=progress, **options)
     if as_json:
         print_json(scored.to_json())
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggfeat.cli.choices import layers_option, whole_numbers
-from vggfeat.cli.output import json_option, print_json, printable, progress_bar, store_lines, table
+from vggfeat.cli.output import bars, json_option, print_json, printable, store_lines, table
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import LowShot
@@ -67,7 +67,7 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     Example:
       vggfeat lowshot photos.h5 --layers pool5,relu7 --png photos-lowshot.png
     """
-    from vggfeat.evaluation import low_shot, requested_layers
+    from vggfeat.evaluation import low_shot
     from vggfeat.report import destination
     from vggfeat.store import open_features
 
@@ -79,14 +79,8 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     layers = options.pop("layers")
     with ExitStack() as stack:
         opened = [stack.enter_context(open_features(path)) for path in stores]
-        count = sum(len(requested_layers(store, layers)) for store in opened) * options["repeats"]
-        bar = stack.enter_context(progress_bar("lowshot", "draw", count))
-
-        def on_repeat(layer: str) -> None:
-            bar.set_postfix_str(layer, refresh=False)
-            bar.update()
-
-        result = low_shot(opened, layers, on_repeat=on_repeat, **options)
+        progress = stack.enter_context(bars("draw"))
+        result = low_shot(opened, layers, progress=progress, **options)
     if picture:
         _draw(result, stores, picture)
     if result.too_many:

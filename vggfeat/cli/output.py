@@ -24,13 +24,6 @@ def show_progress() -> bool | None:
     return None if logging.getLogger("vggfeat").isEnabledFor(logging.INFO) else False
 
 
-def progress_bar(title: str, unit: str, total: int | None = None) -> Any:
-    """Return a bar that shows on a terminal or in a notebook, and goes away at the end."""
-    from vggfeat.progress import progress_bar as bar
-
-    return bar(show_progress(), desc=title, total=total, unit=unit, leave=False)
-
-
 def store_lines(stores: Sequence[JudgedStore]) -> list[str]:
     """Return a line on each store that was judged, numbered where there are several."""
     return [

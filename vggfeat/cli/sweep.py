@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggfeat.cli.choices import classifier_option, layers_option, split_options
-from vggfeat.cli.output import json_option, print_json, printable, progress_bar, store_lines, table
+from vggfeat.cli.output import bars, json_option, print_json, printable, store_lines, table
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import Comparison, LayerScore, Versus
@@ -54,7 +54,7 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
       vggfeat sweep photos.h5 --png photos-sweep.png
       vggfeat sweep trained.h5 random.h5 --layers pool3,pool5,relu7
     """
-    from vggfeat.evaluation import compare, requested_layers
+    from vggfeat.evaluation import compare
     from vggfeat.report import destination
     from vggfeat.store import open_features
 
@@ -63,17 +63,11 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     picture = options.pop("png")
     if picture:
         destination(picture)  # refused now rather than after the work
-    asked = options.pop("layers")
+    layers = options.pop("layers")
     with ExitStack() as stack:
         opened = [stack.enter_context(open_features(path)) for path in stores]
-        names = [requested_layers(store, asked) for store in opened]
-        bar = stack.enter_context(progress_bar("sweep", "layer", sum(map(len, names))))
-
-        def on_layer(score: LayerScore) -> None:
-            bar.set_postfix_str(score.layer, refresh=False)
-            bar.update()
-
-        compared = compare(opened, asked, on_layer=on_layer, **options)
+        progress = stack.enter_context(bars("layer"))
+        compared = compare(opened, layers, progress=progress, **options)
     if picture:
         _draw(compared, stores, picture)
     if as_json:

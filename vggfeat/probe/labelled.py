@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.labels import ABSENT, PRESENT, as_floats
-from vggfeat.probe.reading import StoreRows
+from vggfeat.probe.reading import LayerRows
 from vggfeat.probe.split import rarest
 from vggfeat.solver.rows import Positions
 
@@ -178,36 +178,10 @@ class Labelled:
         """Return the labels of some rows as :meth:`LinearProbe.fit` takes them."""
         return as_floats(self.y[positions]) if self.multi_label else self.y[positions]
 
-    def reader(self, store: FeatureTable, positions: Positions) -> StoreRows:
-        """Return the features of some rows, which are read when they are sliced."""
-        return StoreRows(store, self.layer, self.rows[positions])
-
-    def features(
-        self, store: FeatureTable, positions: Positions | None = None
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-        """Read features and classes.
-
-        Parameters
-        ----------
-        store : FeatureTable
-            Where the rows come from.
-        positions : ndarray of int64, optional
-            Which of :attr:`rows`, ascending; all by default.
-
-        Returns
-        -------
-        y : ndarray
-            Of :attr:`y`.
-        X : ndarray of float32, shape (n, d)
-            Maps (C, H, W) come as vectors of length C * H * W.
-
-        Raises
-        ------
-        ProbeError
-            A row marked done is not finite.
-        """
-        chosen = np.arange(len(self.rows)) if positions is None else positions
-        return self.y[chosen], self.reader(store, chosen)[:]
+    def reader(self, store: FeatureTable, positions: Positions | None = None) -> LayerRows:
+        """Return the features of some rows (all by default), read when they are sliced."""
+        rows = self.rows if positions is None else self.rows[positions]
+        return LayerRows(store, self.layer, rows)
 
 
 def _listed(names: Sequence[str], most: int = 10) -> str:

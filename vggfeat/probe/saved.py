@@ -325,7 +325,9 @@ def train(
         seed=seed,
         max_iter=max_iter,
     )
-    learn(probe, data, store, np.arange(len(data.rows)), memory, progress)
+    every = np.arange(len(data.rows))
+    rows, y = data.reader(store), data.target(every)
+    learn(probe, rows, y, name=data.layer, memory=memory, progress=progress)
     given = store.provenance
     return SavedProbe(
         probe,

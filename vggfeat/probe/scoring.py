@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,12 +11,12 @@ import numpy.typing as npt
 from vggfeat.metrics import APKind
 from vggfeat.probe.classifier import LinearProbe
 from vggfeat.probe.labelled import Labelled
-from vggfeat.probe.reading import StoreRows
+from vggfeat.probe.reading import fits
 from vggfeat.probe.results import MultiLabelResult, Prediction, ProbeResult
 from vggfeat.probe.split import stratified_split
 from vggfeat.probe.targets import Classifier
 from vggfeat.progress import Progress, silent
-from vggfeat.solver.rows import Rows
+from vggfeat.solver.rows import Reader, Rows
 
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
@@ -103,9 +102,9 @@ def evaluate(
         seed=seed,
         max_iter=max_iter,
     )
-    learn(probe, data, store, train, memory, progress)
-    rows = Rows(data.reader(store, test))
-    scores = np.concatenate([probe.class_scores(block) for _, block in rows.blocks(np.float32)])
+    rows, y = data.reader(store, train), data.target(train)
+    learn(probe, rows, y, name=data.layer, memory=memory, progress=progress)
+    scores = scores_of(probe, data.reader(store, test))
     paths = tuple(map(str, store.paths[data.rows[test]]))
     told: dict[str, Any] = {
         "layer": data.layer,
@@ -126,33 +125,36 @@ def evaluate(
 
 def learn(
     probe: LinearProbe,
-    data: Labelled,
-    store: FeatureTable,
-    positions: npt.NDArray[np.int64],
+    rows: Reader,
+    y: npt.NDArray[Any],
+    *,
+    name: str | None = None,
     memory: int | None = None,
     progress: Progress = silent,
-) -> None:
-    """Train on some rows of a store, in memory or, where they do not fit, block by block.
+) -> LinearProbe:
+    """Train on rows, in memory or, where they do not fit, block by block.
 
     Parameters
     ----------
     probe : LinearProbe
-        To be trained.
-    data : Labelled
-        The rows and their labels.
-    store : FeatureTable
-        With the features.
-    positions : ndarray of int64, shape (n,)
-        Which of the rows, ascending.
-    memory, progress : as for :func:`evaluate`
+        To be trained; it is returned.
+    rows : Reader of shape (n, d)
+        Features.
+    y, name, progress :
+        As for :meth:`LinearProbe.fit`.
+    memory : int, optional
+        As for :func:`evaluate`.
     """
-    X: StoreRows = data.reader(store, positions)
-    fit: Callable[..., object] = probe.fit
-    rows: Any = X[:] if X.fits(memory) else X
-    if rows is X:
-        _log.info("%s does not fit into memory and is read block by block.", data.layer)
-        fit = probe.fit_reader
-    fit(rows, data.target(positions), name=data.layer, progress=progress)
+    if fits(rows, memory):
+        return probe.fit(rows[:], y, name=name, progress=progress)
+    _log.info("%s do not fit into memory and are read block by block.", name or "Features")
+    return probe.fit_reader(rows, y, name=name, progress=progress)
+
+
+def scores_of(probe: LinearProbe, rows: Reader) -> Array:
+    """Return :meth:`LinearProbe.class_scores` of rows that are read block by block, (n, K)."""
+    blocks = Rows(rows).blocks(np.float32)
+    return np.concatenate([probe.class_scores(block) for _, block in blocks])
 
 
 def _answers(

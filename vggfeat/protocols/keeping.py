@@ -11,6 +11,7 @@ from typing import TypedDict
 
 from vggfeat.extract import FeatureExtractor
 from vggfeat.preprocessing import ByHand, Preprocessing
+from vggfeat.progress import Progress
 from vggfeat.sources import Source
 
 STORES = "vggfeat-stores"
@@ -35,7 +36,7 @@ def kept_store(
     extractor: FeatureExtractor,
     folder: str | os.PathLike[str],
     name: str,
-    progress: bool | None = None,
+    progress: Progress | bool | None = None,
 ) -> Path:
     """Extract what is not there yet.
 
@@ -51,8 +52,8 @@ def kept_store(
         Where stores are kept; it is made if need be.
     name : str
         The beginning of the store's name.
-    progress : bool, optional
-        Show a bar on stderr; by default only on a terminal.
+    progress : bool or Progress, optional
+        As :meth:`vggfeat.FeatureExtractor.extract` takes it.
 
     Returns
     -------

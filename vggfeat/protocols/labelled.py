@@ -13,7 +13,7 @@ from vggfeat.errors import LayerError, SourceError
 from vggfeat.evaluation import Evaluation, rules_of, score_dataset
 from vggfeat.extract import FeatureExtractor
 from vggfeat.layers import architecture
-from vggfeat.progress import progress_bar
+from vggfeat.progress import Progress, bars
 from vggfeat.protocols.keeping import STORES, RunOptions, kept_store
 from vggfeat.store import open_features
 
@@ -46,7 +46,7 @@ def evaluate(
     seed: int = 0,
     download: bool = False,
     stores: Path = STORES,
-    progress: bool | None = None,
+    progress: Progress | bool | None = None,
     **run: Unpack[RunOptions],
 ) -> Evaluation:
     """Run the paper's protocol on a dataset and set our number beside the paper's.
@@ -95,8 +95,8 @@ def evaluate(
     stores : path
         Folder in which features are kept; those made in the same way are used again, and a run
         that stopped goes on there.
-    progress : bool, optional
-        Show bars on stderr; by default only on a terminal.
+    progress : bool or Progress, optional
+        Show bars on stderr, by default only on a terminal; or what is told how far it is.
     **run
         `batch_size`, `workers`, `device`, `precision`, `engine` and `preprocessing` of
         :class:`~vggfeat.FeatureExtractor`.
@@ -139,7 +139,7 @@ def evaluate(
         datasets.download(dataset, root)
     opened = _with_rule(record.open(root), splits, train_per_class)
     rules = rules_of(opened, classifier=classifier, ap=ap, seed=seed)
-    count = len(opened.splits(rules.seed))  # refused now rather than after the extraction
+    opened.splits(rules.seed)  # refused now rather than after the extraction
     for network, extractor in extractors.items():
         sides = extractor.resolved_view.scales or record.protocol.scales_for(
             extractor.architecture.input_size
@@ -162,18 +162,8 @@ def evaluate(
 
         images = kept(boxes=False)
         crops = kept(boxes=True) if boxes and opened.boxes is not None else {}
-        rows = (len(images) + (stack and len(images) > 1)) * (2 if crops else 1)
-        bar = opening.enter_context(
-            progress_bar(progress, desc="classify", unit="split", total=rows * count, leave=False)
-        )
-
-        def on_split(name: str) -> None:
-            bar.set_postfix_str(name, refresh=False)
-            bar.update()
-
-        return score_dataset(
-            opened, images, boxes=crops, stack=stack, rules=rules, on_split=on_split
-        )
+        told = opening.enter_context(bars("split", progress))
+        return score_dataset(opened, images, boxes=crops, stack=stack, rules=rules, progress=told)
 
 
 def network_names(networks: str | Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from vggfeat.datasets import open_benchmark
 from vggfeat.errors import LayerError
 from vggfeat.evaluation import RetrievalEvaluation, score_benchmark
 from vggfeat.extract import FeatureExtractor
-from vggfeat.progress import bars
+from vggfeat.progress import Progress, bars
 from vggfeat.protocols.keeping import STORES, RunOptions, kept_store
 from vggfeat.store import open_features
 
@@ -46,7 +46,7 @@ def evaluate_retrieval(
     whole_queries: bool = False,
     ap: Area | None = None,
     stores: Path = STORES,
-    progress: bool | None = None,
+    progress: Progress | bool | None = None,
     **run: Unpack[RunOptions],
 ) -> RetrievalEvaluation:
     """Score features on a benchmark of image retrieval, by its own rules.

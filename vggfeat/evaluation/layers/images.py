@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.probe.labelled import Labelled
+from vggfeat.probe.reading import LayerRows
 
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
@@ -30,73 +31,18 @@ class Images:
         Their classes, as positions in `classes`; the same for all stores.
     classes : tuple of str
         Names of the K classes.
+    rows : ndarray of int64, shape (n,)
+        Their rows in the store.
     """
 
     store: FeatureTable
     y: npt.NDArray[np.int64]
     classes: tuple[str, ...]
-    _data: Labelled
-    _own: Positions | None  # where each image is among the store's own; None: the order is its own
-
-    def features(self, layer: str, positions: Positions) -> npt.NDArray[np.float32]:
-        """Read features of some images.
-
-        Parameters
-        ----------
-        layer : str
-            Canonical name.
-        positions : ndarray of int64, shape (m,)
-            Which of the n images, ascending.
-
-        Returns
-        -------
-        ndarray of float32, shape (m, d)
-            Maps (C, H, W) come as vectors of length C * H * W.
-
-        Raises
-        ------
-        ProbeError
-            Features are not finite.
-        """
-        data = replace(self._data, layer=layer)
-        if self._own is None:
-            return data.features(self.store, positions)[1]
-        own = self._own[positions]
-        order = np.argsort(own)
-        X = data.features(self.store, own[order])[1]  # read in the file's order
-        return X[np.argsort(order)]
+    rows: Positions
 
     def reader(self, layer: str, positions: Positions) -> LayerRows:
-        """Return some images' features as rows that are read when they are asked for."""
-        return LayerRows(self, layer, positions)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LayerRows:
-    """Features of some images, read from their store block by block.
-
-    Attributes
-    ----------
-    images : Images
-        Where they are.
-    layer : str
-        Canonical name.
-    positions : ndarray of int64, shape (m,)
-        Which of the images, ascending.
-    """
-
-    images: Images
-    layer: str
-    positions: Positions
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape, (m, d)."""
-        return len(self.positions), self.images.store.dimension(self.layer)
-
-    def __getitem__(self, rows: slice, /) -> npt.NDArray[np.float32]:
-        """Read rows; errors are those of :meth:`Images.features`."""
-        return self.images.features(self.layer, self.positions[rows])
+        """Return the features of some of the n images, read when they are sliced."""
+        return LayerRows(self.store, layer, self.rows[positions])
 
 
 def shared_images(stores: Sequence[FeatureTable]) -> list[Images]:
@@ -126,11 +72,11 @@ def shared_images(stores: Sequence[FeatureTable]) -> list[Images]:
                 f"Images in {store.path} have several labels each; only stores of one label an "
                 "image are scored by knn, lowshot and sweep."
             )
-    found = [Labelled.of(store, store.layers[0]) for store in stores]
-    first = found[0]
+    labelled = [Labelled.of(store, store.layers[0]) for store in stores]
+    first = labelled[0]
     labels = _labels(stores[0], first)
-    images = [Images(stores[0], first.y, first.classes, first, None)]
-    for store, data in zip(stores[1:], found[1:], strict=True):
+    images = [Images(stores[0], first.y, first.classes, first.rows)]
+    for store, data in zip(stores[1:], labelled[1:], strict=True):
         others = _labels(store, data)
         if others != labels:
             raise ProbeError(
@@ -138,11 +84,9 @@ def shared_images(stores: Sequence[FeatureTable]) -> list[Images]:
                 f"differ: {_difference(labels, others)}. Extract both from the same source with "
                 "the same --labels; `vggfeat info` tells which images failed."
             )
-        own = None
-        if list(others) != list(labels):
-            places = {path: at for at, path in enumerate(others)}
-            own = np.array([places[path] for path in labels], np.int64)
-        images.append(Images(store, first.y, first.classes, data, own))
+        rows = dict(zip(others, data.rows.tolist(), strict=True))
+        own = np.array([rows[path] for path in labels], np.int64)
+        images.append(Images(store, first.y, first.classes, own))
     return images
 
 
@@ -157,7 +101,7 @@ def _labels(store: FeatureTable, data: Labelled) -> dict[str, str]:
 def _difference(ours: dict[str, str], others: dict[str, str]) -> str:
     only = [path for path in ours if path not in others]
     more = [path for path in others if path not in ours]
-    told = [
+    differences = [
         f"{len(paths):,} only in the {which} (as {paths[0]!r})"
         for which, paths in (("first", only), ("second", more))
         if paths
@@ -165,7 +109,7 @@ def _difference(ours: dict[str, str], others: dict[str, str]) -> str:
     changed = [path for path, name in ours.items() if others.get(path, name) != name]
     if changed:
         path = changed[0]
-        told.append(
+        differences.append(
             f"{len(changed):,} of other classes (as {path!r}: {ours[path]!r}, {others[path]!r})"
         )
-    return ", ".join(told)
+    return ", ".join(differences)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.evaluation.layers.nearest import METRICS, STEPS, Metric, nearest
+from vggfeat.progress import Progress, silent
 from vggfeat.solver.rows import Reader
 
 Integers = npt.NDArray[np.int64]
@@ -62,7 +63,7 @@ def knn_answers(
     k: Sequence[int] = (10,),
     metric: Metric = "cosine",
     temperature: float | None = None,
-    on_rows: Callable[[int], None] | None = None,
+    progress: Progress = silent,
 ) -> npt.NDArray[Any]:
     """Name rows by the vote of their nearest training rows.
 
@@ -88,8 +89,8 @@ def knn_answers(
         matters once it is large. Only for the cosine. 0.07 is usual: Wu et al., "Unsupervised
         Feature Learning via Non-Parametric Instance Discrimination", CVPR 2018; Caron et al.,
         "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021.
-    on_rows : callable, optional
-        Told how many rows were named, after each block.
+    progress : Progress
+        Told of rows that were named.
 
     Returns
     -------
@@ -108,16 +109,15 @@ def knn_answers(
     check_vote(k, metric, temperature)
     _check_shapes(train, known, test)
     classes, votes = np.unique(known, return_inverse=True)
-    asked = train if test is None else test
-    named = np.empty((len(k), asked.shape[0]), np.int64)
+    requested = train if test is None else test
+    named = np.empty((len(k), requested.shape[0]), np.int64)
     for block, rows, similarities in nearest(test, train, max(k), metric):
         for at, voters in enumerate(k):
             near = np.s_[:, :voters]
             named[at, block] = _winners(
                 votes[rows[near]], similarities[near], len(classes), temperature
             )
-        if on_rows is not None:
-            on_rows(len(rows))
+        progress("naming", len(rows), requested.shape[0])
     return np.asarray(classes[named])
 
 

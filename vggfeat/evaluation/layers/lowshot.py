@@ -39,6 +39,7 @@ from vggfeat.evaluation.layers.requested import check_memory, requested_layers
 from vggfeat.metrics import Interval, accuracy, mean_class_recall, mean_interval
 from vggfeat.norms import unit_length
 from vggfeat.probe import LinearProbe
+from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
@@ -177,7 +178,7 @@ def low_shot(
     judges: Sequence[Judge] = ("svm", "mean"),
     repeats: int = 10,
     seed: int = 0,
-    on_repeat: Callable[[str], None] | None = None,
+    progress: Progress = silent,
 ) -> LowShot:
     """Train on few images of each class and test on all that no training draw has touched.
 
@@ -197,8 +198,8 @@ def low_shot(
         How often training images are drawn, at least 2.
     seed : int
         Repetition r draws with the seed (`seed`, r): more repetitions keep the first ones.
-    on_repeat : callable, optional
-        Told the layer after each repetition of it.
+    progress : Progress
+        Told of repetitions, of all layers together.
 
     Returns
     -------
@@ -215,22 +216,27 @@ def low_shot(
     """
     judges = tuple(dict.fromkeys(judges))
     _check(shots, judges, repeats)
-    asked = [requested_layers(store, layers) for store in stores]
+    requested = [requested_layers(store, layers) for store in stores]
     images = shared_images(stores)
     y, classes = images[0].y, images[0].classes
     sizes = np.bincount(y)
     usable, too_many, smallest = _usable(sorted(set(shots)), sizes, classes)
-    for part, names in zip(images, asked, strict=True):
+    for part, names in zip(images, requested, strict=True):
         for layer in names:
             check_memory(part.store, layer, usable[-1] * len(classes), len(y))
+    total = repeats * sum(map(len, requested))
+
+    def tell() -> None:
+        progress("repeating", 1, total)
+
     draws = [Draw.of(y, usable[-1], (seed, number)) for number in range(repeats)]
     found = tuple(
         tuple(
             score
             for layer in names
-            for score in _curves(part, layer, draws, usable, judges, seed, on_repeat)
+            for score in _curves(part, layer, draws, usable, judges, seed, tell)
         )
-        for part, names in zip(images, asked, strict=True)
+        for part, names in zip(images, requested, strict=True)
     )
     return LowShot(
         classes=classes,
@@ -241,7 +247,7 @@ def low_shot(
         repeats=repeats,
         seed=seed,
         scores=found,
-        stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, asked, strict=True)),
+        stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, requested, strict=True)),
         judges=judges,
     )
 
@@ -283,10 +289,10 @@ def _curves(
     shots: Sequence[int],
     judges: Sequence[Judge],
     seed: int,
-    on_repeat: Callable[[str], None] | None,
+    tell: Callable[[], object],
 ) -> Iterator[LowShotScore]:
     y = images.y
-    X = unit_length(images.features(layer, np.arange(len(y))))
+    X = unit_length(images.reader(layer, np.arange(len(y)))[:])
     found: dict[tuple[Judge, int], list[tuple[float, float]]] = {
         (judge, count): [] for judge in judges for count in shots
     }
@@ -297,8 +303,7 @@ def _curves(
             with naming(f"{layer}, {count} shots", quiet=count == 1):
                 named = _answers(judge, X[train], y[train], X_test, count, seed)
             values.append((mean_class_recall(y_test, named), accuracy(y_test, named)))
-        if on_repeat is not None:
-            on_repeat(layer)
+        tell()
     for (judge, count), values in found.items():
         recalls, accuracies = zip(*values, strict=True)
         yield LowShotScore(layer, judge, count, recalls, accuracies)
@@ -328,7 +333,7 @@ def _usable(
     if not usable:
         raise ProbeError(
             f"The smallest class, {smallest[0]!r}, has {smallest[1]} images; with one left to test "
-            f"on it gives up to {smallest[1] - 1} to learn from, and the fewest asked for are "
+            f"on it gives up to {smallest[1] - 1} to learn from, and the fewest requested are "
             f"{shots[0]}. Ask for fewer shots, or add images of it."
         )
     return usable, too_many, smallest

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,16 +17,16 @@ from vggfeat.evaluation.layers.judged import JudgedStore
 from vggfeat.evaluation.layers.knn import check_vote, knn_answers
 from vggfeat.evaluation.layers.nearest import Metric
 from vggfeat.evaluation.layers.requested import requested_layers
-from vggfeat.memory import available_memory
 from vggfeat.metrics import Share, accuracy_interval, recall_interval
 from vggfeat.probe import stratified_split
+from vggfeat.probe.reading import fits
+from vggfeat.progress import Progress, silent
 from vggfeat.solver.rows import Reader
 
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
 
 Positions = npt.NDArray[np.int64]
-OnRows = Callable[[str, int, int], None]
 _log = logging.getLogger(__name__)
 
 
@@ -133,7 +132,7 @@ def score_neighbours(
     train_per_class: int | None = None,
     seed: int = 0,
     level: float = 0.95,
-    on_rows: OnRows | None = None,
+    progress: Progress = silent,
 ) -> Neighbourhoods:
     """Name images by the vote of their nearest neighbours, in each layer of one or more stores.
 
@@ -158,9 +157,8 @@ def score_neighbours(
         See :func:`~vggfeat.probe.stratified_split`; of no effect with `leave_one_out`.
     level : float
         Of the confidence intervals, above 0 and below 1.
-    on_rows : callable, optional
-        Told, after each block, the layer, how many images were named just now, and how many
-        there are.
+    progress : Progress
+        Told of images that were named, of all layers together.
 
     Returns
     -------
@@ -176,7 +174,7 @@ def score_neighbours(
     """
     began = perf_counter()
     check_vote(k, metric, temperature)
-    asked = [requested_layers(store, layers) for store in stores]
+    requested = [requested_layers(store, layers) for store in stores]
     images = shared_images(stores)
     y = images[0].y
     split: dict[str, Any] = {
@@ -190,15 +188,20 @@ def score_neighbours(
     most = len(train) - leave_one_out
     k = tuple(dict.fromkeys(min(voters, most) for voters in k))
     vote = _Vote(k, metric, temperature)
-    found: list[tuple[NeighbourScore, ...]] = []
-    for part, names in zip(images, asked, strict=True):
+    total = len(test) * sum(map(len, requested))
+
+    def tell(stage: str, more: float, _: float, /) -> None:
+        progress(stage, more, total)
+
+    results: list[tuple[NeighbourScore, ...]] = []
+    for part, names in zip(images, requested, strict=True):
         scores: list[NeighbourScore] = []
         for layer in names:
-            told = None if on_rows is None else partial(_tell, on_rows, layer, len(test))
             try:
-                named, dimension = _named(part, layer, train, test, vote, told)
+                named, dimension = _named(part, layer, train, test, vote, tell)
             except ProbeError as error:  # not finite
                 _log.warning("%s is left out: %s", layer, error)
+                tell("naming", len(test), len(test))
                 continue
             for voters, answers in zip(k, named, strict=True):
                 accuracy = accuracy_interval(y[test], answers, level)
@@ -209,15 +212,15 @@ def score_neighbours(
                 f"No layer of {part.store.path} has finite features: {', '.join(names)}. "
                 "`vggfeat verify` lists damaged rows."
             )
-        found.append(tuple(scores))
+        results.append(tuple(scores))
     return Neighbourhoods(
         classes=images[0].classes,
         n_train=most,
         n_test=len(test),
         majority=float(np.mean(y[test] == np.bincount(y[train]).argmax())),
-        scores=tuple(found),
+        scores=tuple(results),
         seconds=perf_counter() - began,
-        stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, asked, strict=True)),
+        stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, requested, strict=True)),
         settings={
             "metric": metric,
             "temperature": temperature,
@@ -227,29 +230,22 @@ def score_neighbours(
     )
 
 
-def _tell(on_rows: OnRows, layer: str, of: int, count: int) -> None:
-    on_rows(layer, count, of)
-
-
 def _named(
     images: Images,
     layer: str,
     train: Positions,
     test: Positions,
     vote: _Vote,
-    told: Callable[[int], None] | None,
+    progress: Progress,
 ) -> tuple[npt.NDArray[np.int64], int]:
     """Return the answers for `test`, (k, m), and the length of a vector."""
     X_train = _rows(images, layer, train)
     X_test = None if test is train else _rows(images, layer, test)
-    named = knn_answers(X_train, images.y[train], X_test, on_rows=told, **vote._asdict())
+    named = knn_answers(X_train, images.y[train], X_test, progress=progress, **vote._asdict())
     return named, X_train.shape[1]
 
 
 def _rows(images: Images, layer: str, positions: Positions) -> Reader:
     """Return rows from memory where they fit well, else from the file."""
-    free = available_memory()
-    width = images.store.dimension(layer)
-    if free is not None and 4 * len(positions) * width > free // 2:
-        return images.reader(layer, positions)
-    return images.features(layer, positions)
+    rows = images.reader(layer, positions)
+    return rows[:] if fits(rows, copies=1) else rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from vggfeat.evaluation.layers.requested import check_memory, requested_layers
 from vggfeat.metrics import accuracy, mean_class_recall
 from vggfeat.probe import LinearProbe, stratified_split
 from vggfeat.probe.targets import Classifier
+from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
@@ -130,7 +131,7 @@ def sweep(
     train_per_class: int | None = None,
     seed: int = 0,
     k: int = 10,
-    on_layer: Callable[[LayerScore], None] | None = None,
+    progress: Progress = silent,
 ) -> list[LayerScore]:
     """Score every layer of a store with a linear classifier and with nearest neighbours.
 
@@ -151,8 +152,8 @@ def sweep(
         See :func:`~vggfeat.probe.stratified_split`.
     k : int
         How many neighbours vote, see :func:`knn_accuracy`.
-    on_layer : callable, optional
-        Called with each score as soon as it is known.
+    progress : Progress
+        Told of layers that are done with.
 
     Returns
     -------
@@ -176,7 +177,7 @@ def sweep(
         train_per_class=train_per_class,
         seed=seed,
         k=k,
-        on_layer=on_layer,
+        progress=progress,
     )
     return list(compared.scores[0])
 
@@ -190,7 +191,7 @@ def compare(
     train_per_class: int | None = None,
     seed: int = 0,
     k: int = 10,
-    on_layer: Callable[[LayerScore], None] | None = None,
+    progress: Progress = silent,
 ) -> Comparison:
     """Score the layers of several stores of the same images, as of other weights or networks.
 
@@ -199,7 +200,7 @@ def compare(
     stores : sequence of FeatureTable
         One or more. The images of the first are divided; those of the others follow by their
         paths.
-    layers, classifier, test_size, train_per_class, seed, k, on_layer :
+    layers, classifier, test_size, train_per_class, seed, k, progress :
         See :func:`sweep`.
 
     Returns
@@ -215,17 +216,18 @@ def compare(
     """
     if k < 1:
         raise ProbeError(f"{k} neighbours; give at least 1, such as 10.")
-    asked = [requested_layers(store, layers) for store in stores]
+    requested = [requested_layers(store, layers) for store in stores]
     images = shared_images(stores)
     train, test = stratified_split(
         images[0].y, test_size=test_size, train_per_class=train_per_class, seed=seed
     )
-    for part, names in zip(images, asked, strict=True):
+    for part, names in zip(images, requested, strict=True):
         for layer in names:
             check_memory(part.store, layer, len(train), len(test))
-    found: list[tuple[LayerScore, ...]] = []
+    total = sum(map(len, requested))
+    results: list[tuple[LayerScore, ...]] = []
     answers: list[Answers] = []
-    for part, names in zip(images, asked, strict=True):
+    for part, names in zip(images, requested, strict=True):
         scores: list[LayerScore] = []
         told: Answers = {judge: {} for judge in JUDGES}
         for layer in names:
@@ -234,14 +236,13 @@ def compare(
                 score = _score(part, layer, train, test, probe, k, told)
             if score is not None:
                 scores.append(score)
-                if on_layer is not None:
-                    on_layer(score)
+            progress("scoring", 1, total)
         if not scores:
             raise ProbeError(
                 f"No layer of {part.store.path} has finite features: {', '.join(names)}. "
                 "`vggfeat verify` lists damaged rows."
             )
-        found.append(tuple(scores))
+        results.append(tuple(scores))
         answers.append(told)
     y = images[0].y
     return Comparison(
@@ -249,10 +250,10 @@ def compare(
         n_train=len(train),
         n_test=len(test),
         majority=float(np.mean(y[test] == np.bincount(y[train]).argmax())),
-        scores=tuple(found),
+        scores=tuple(results),
         from_best=tuple(from_best(y[test], named) for named in answers),
         from_first=tuple(between(y[test], answers[0], named) for named in answers[1:]),
-        stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, asked, strict=True)),
+        stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, requested, strict=True)),
         settings={
             "classifier": classifier,
             "test_size": test_size,
@@ -275,7 +276,7 @@ def _score(
     """Score a layer, and add what it named the test images to `told`."""
     began = perf_counter()
     try:
-        X_train, X_test = images.features(layer, train), images.features(layer, test)
+        X_train, X_test = images.reader(layer, train)[:], images.reader(layer, test)[:]
     except ProbeError as error:  # not finite
         _log.warning("%s is left out: %s", layer, error)
         return None

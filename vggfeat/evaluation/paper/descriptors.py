@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.errors import ProbeError
+from vggfeat.probe.reading import LayerRows
+from vggfeat.solver.rows import Reader
 
 if TYPE_CHECKING:
     from vggfeat.datasets import Dataset
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 Positions = npt.NDArray[np.int64]
 Features = npt.NDArray[np.float32]
-
-_BLOCK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,68 +77,32 @@ class Descriptors:
         """Length of a descriptor."""
         return sum(part.store.dimension(part.layer) for part in self.parts)
 
-    def of(self, examples: Positions) -> Selection:
-        """Return the descriptors of some usable examples, read when sliced."""
-        return Selection(self, examples)
+    def of(self, examples: Positions) -> Reader:
+        """Return the descriptors of some usable examples, read when they are sliced."""
+        readers = [
+            LayerRows(part.store, part.layer, rows[examples])
+            for part, rows in zip(self.parts, self.rows, strict=True)
+        ]
+        return readers[0] if len(readers) == 1 else Stacked(readers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Selection:
-    """Descriptors of some examples, as the probe's solver reads them.
+class Stacked:
+    """Rows of several readers, one behind the other.
 
     Attributes
     ----------
-    descriptors : Descriptors
-        Where they are.
-    examples : ndarray of int64, shape (n,)
-        Positions in the dataset, of usable examples.
+    readers : sequence of Reader
+        At least one, of as many rows each.
     """
 
-    descriptors: Descriptors
-    examples: Positions
+    readers: Sequence[Reader]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """N and the length of a descriptor."""
-        return len(self.examples), self.descriptors.dimension
+        """The number of rows, and the length of one."""
+        return self.readers[0].shape[0], sum(one.shape[1] for one in self.readers)
 
     def __getitem__(self, chosen: slice) -> Features:
-        """Read some of them: (m, d).
-
-        Raises
-        ------
-        ProbeError
-            Features that are marked done are not finite.
-        """
-        examples = self.examples[chosen]
-        X = np.empty((len(examples), self.shape[1]), np.float32)
-        first = 0
-        for part, rows in zip(self.descriptors.parts, self.descriptors.rows, strict=True):
-            # Images of several examples are read once, and in the file's order.
-            wanted, place = np.unique(rows[examples], return_inverse=True)
-            features = part.store.matrix(part.layer, wanted)[1]
-            _check_finite(part, wanted, features)
-            X[:, first : first + features.shape[1]] = features[place]
-            first += features.shape[1]
-        return X
-
-    def blocks(self) -> Iterator[Features]:
-        """Read all of them in order, in blocks of at most 64 MiB."""
-        step = max(1, _BLOCK_BYTES // (4 * max(1, self.shape[1])))
-        for first in range(0, len(self.examples), step):
-            yield self[first : first + step]
-
-    @property
-    def nbytes(self) -> int:
-        """Size in memory, if all are read at once."""
-        return 4 * self.shape[0] * self.shape[1]
-
-
-def _check_finite(part: Part, rows: Positions, features: Features) -> None:
-    finite = np.isfinite(features).all(axis=1)
-    if not finite.all():
-        path = part.store.paths[rows[~finite][0]]
-        raise ProbeError(
-            f"{int((~finite).sum())} rows of {part.layer} in {part.store.path} hold NaN or "
-            f"infinite values, the first for {path!r}. `vggfeat verify` lists damaged rows."
-        )
+        """Read some of them: (m, d)."""
+        return np.concatenate([one[chosen] for one in self.readers], axis=1)

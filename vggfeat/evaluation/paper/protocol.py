@@ -8,7 +8,6 @@ precision.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,8 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.evaluation.paper.comparing import Answers, compared
-from vggfeat.evaluation.paper.descriptors import Descriptors, Part, Positions, Selection
-from vggfeat.evaluation.paper.outcome import Evaluation, Mistake, Outcome, SplitScore, row_name
+from vggfeat.evaluation.paper.descriptors import Descriptors, Part, Positions
+from vggfeat.evaluation.paper.outcome import Evaluation, Mistake, Outcome, SplitScore
 from vggfeat.evaluation.paper.rules import Rules, departures_of, metric_name, rules_of
 from vggfeat.evaluation.paper.scoring import (
     confusion,
@@ -28,17 +27,15 @@ from vggfeat.evaluation.paper.scoring import (
     score_many,
     score_one,
 )
-from vggfeat.memory import available_memory
 from vggfeat.probe import LinearProbe
+from vggfeat.probe.scoring import learn, scores_of
+from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
     from vggfeat.datasets import Dataset, Split
     from vggfeat.feature_table import FeatureTable
 
-_SHARE_OF_MEMORY = 0.4  # that training descriptors may take before they are read block by block
-
 Array = npt.NDArray[np.float64]
-_log = logging.getLogger(__name__)
 
 
 def score_dataset(
@@ -49,7 +46,7 @@ def score_dataset(
     layer: str | None = None,
     stack: bool = True,
     rules: Rules | None = None,
-    on_split: Callable[[str], None] | None = None,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Run a dataset's protocol on features that were extracted from it.
 
@@ -68,8 +65,8 @@ def score_dataset(
         Whether a row follows in which all networks' features are stacked.
     rules : Rules, optional
         By default those of the dataset's protocol.
-    on_split : callable, optional
-        Called with a row's name after each of its splits.
+    progress : Progress
+        Told of splits, of all rows together.
 
     Returns
     -------
@@ -86,7 +83,7 @@ def score_dataset(
 
     Examples
     --------
-    >>> from vggfeat import FeatureExtractor, FeatureTable
+    >>> from vggfeat import FeatureExtractor, FeatureStore
     >>> from vggfeat.datasets import open_dataset
     >>> dataset = open_dataset("caltech101", "data")                   # doctest: +SKIP
     >>> dense = dict(view="dense", scales=(256, 384, 512), flip=True, combine="stack")
@@ -99,8 +96,12 @@ def score_dataset(
     rows: list[Outcome] = []
     answers: list[Answers] = []
     plans = _plans(dataset, stores, boxes or {}, layer, stack)
+
+    def tell() -> None:
+        progress("classifying", 1, len(plans) * len(splits))
+
     for networks, descriptors in plans:
-        row, said = _row(descriptors, networks, splits, rules, on_split)
+        row, said = _row(descriptors, networks, splits, rules, tell)
         rows.append(row)
         answers.append(said)
     every = [part for _, descriptors in plans for part in descriptors.parts]
@@ -147,7 +148,7 @@ def _row(
     networks: tuple[str, ...],
     splits: Sequence[Split],
     rules: Rules,
-    on_split: Callable[[str], None] | None,
+    tell: Callable[[], object],
 ) -> tuple[Outcome, Answers]:
     began, dataset = perf_counter(), descriptors.dataset
     boxes = any(part.boxes for part in descriptors.parts)
@@ -163,8 +164,7 @@ def _row(
         wrong += mistakes(descriptors, boxes, test, decided, number)
         examples.append(test)
         decisions.append(decided)
-        if on_split is not None:
-            on_split(row_name(networks, boxes))
+        tell()
     published = next(
         (
             number
@@ -198,35 +198,25 @@ def _usable(descriptors: Descriptors, examples: Positions) -> Positions:
 
 
 def _trained(descriptors: Descriptors, train: Positions, rules: Rules) -> LinearProbe:
-    dataset, chosen = descriptors.dataset, descriptors.of(train)
+    dataset = descriptors.dataset
     probe = LinearProbe(rules.classifier, validation=rules.validation, seed=rules.seed)
     y = dataset.targets[train]
     if dataset.multi_label:
         y = dataset.presence[train][:, dataset.scored]
     try:
-        if _fits(chosen):
-            return probe.fit(chosen[:], y)
-        _log.info("Training descriptors are read block by block, as memory is short.")
-        return probe.fit_reader(chosen, y)
+        return learn(probe, descriptors.of(train), y)
     except ProbeError as error:
         raise ProbeError(f"{dataset.name}, {len(train):,} training images: {error}") from error
 
 
-def _fits(chosen: Selection) -> bool:
-    free = available_memory()
-    return free is None or chosen.nbytes <= _SHARE_OF_MEMORY * free
-
-
 def _scores(descriptors: Descriptors, test: Positions, probe: LinearProbe) -> Array:
     """Return the score of each scored class for each test image, (n, K)."""
-    dataset, chosen = descriptors.dataset, descriptors.of(test)
-    parts = [np.asarray(probe.class_scores(block)) for block in chosen.blocks()]
-    found = np.concatenate(parts)
+    dataset, scores = descriptors.dataset, scores_of(probe, descriptors.of(test))
     if dataset.multi_label:
-        return found
+        return scores
     # A class whose training images all failed was never learnt.
     every = np.full((len(test), len(dataset.classes)), -np.inf)
-    every[:, probe.classes_] = found
+    every[:, probe.classes_] = scores
     return every
 
 

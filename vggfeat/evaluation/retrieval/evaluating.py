@@ -174,10 +174,8 @@ class _Held:
     def blocks(self) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
         """Read features of queries, which may be images that occur in several."""
         for start in range(0, len(self.numbers), _AT_ONCE):
-            rows = np.array(self.rows[start : start + _AT_ONCE], np.int64)
-            unique, inverse = np.unique(rows, return_inverse=True)
-            _, X = self.holder.matrix(self.layer, unique)
-            yield self.numbers[start : start + _AT_ONCE], X[inverse]
+            rows = self.rows[start : start + _AT_ONCE]
+            yield self.numbers[start : start + _AT_ONCE], self.holder.matrix(self.layer, rows)[1]
 
 
 class _Tally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import pickle
@@ -18,15 +19,25 @@ import pytest
 import torch
 import weight_writers
 from conftest import peak_bytes
+from onnx_writers import Graph
 from safetensors.torch import save_file
 from scipy.io import loadmat, savemat
 
-from vggfeat.errors import WeightsError
+from vggfeat import zip_members
+from vggfeat.errors import WeightsError, WhiteningError
 from vggfeat.layers import architecture
+from vggfeat.pickles import MOST_BYTES
 from vggfeat.preprocessing import TORCHVISION
-from vggfeat.weights import PREPROCESSING_KEY, mat_file, pairing, pickles, torch_file, zip_members
+from vggfeat.weights import (
+    PREPROCESSING_KEY,
+    mat_file,
+    pairing,
+    torch_file,
+    torch_pickles,
+)
 from vggfeat.weights.formats import open_file
 from vggfeat.weights.keras_file import KerasTensors
+from vggfeat.whitening import Whitening
 
 ALLOWANCE = 4 << 20  # bytes: blocks that are read, and modules imported at their first use
 
@@ -39,6 +50,11 @@ def refused(path: Path, match: str, most: int = ALLOWANCE) -> None:
             pass
 
     assert peak_bytes(refuse)[1] < most
+
+
+def open_closed(path: Path) -> None:
+    with open_file(path):
+        pass
 
 
 def put(path: Path, data: bytes) -> Path:
@@ -109,7 +125,35 @@ PICKLES: dict[str, tuple[bytes, str]] = {
     "a class of a long name": (
         b"\x80\x04" + op("a" * 100_000) + op("b") + b"\x93.", "name that is too long",
     ),
-    "a shape that is none": (state((op("a"), tensor(-1, 4))), "of shape"),
+    "a shape that is none": (state((op("a"), tensor(-1, 4))), "whose shape"),
+    "a shape of floats": (
+        state((op("a"), tensor(1).replace(number(1), b"G" + b"\x7f" * 8))), "whose shape",
+    ),
+    "a list made into dictionaries again and again": (
+        b"\x80\x02ccollections\nOrderedDict\nq\0](" + b"".join(
+            tuple_of(number(n), b"N") for n in range(1000)) + b"e\x85q\1" + b"h\0h\1R" * 2000,
+        "operations",
+    ),
+    "many arguments given again and again": (
+        b"\x80\x02ctorch._utils\n_rebuild_parameter\nq\0(" + b"N" * 50_000 + b"tq\1"
+        + b"h\0h\1R" * 20_000, "operations",
+    ),
+    "a storage of many values named again and again": (
+        b"\x80\x02(" + op("storage") + b"N" * 50_000 + b"tq\1" + b"h\1Q" * 20_000, "no name",
+    ),
+    "keys that collide": (
+        b"\x80\x02}(" + b"".join(
+            b"\x8a\x0b" + (n * ((1 << 61) - 1)).to_bytes(11, "little") + b"N"
+            for n in range(1, 50_000)) + b"u.", "no dictionary",
+    ),
+    "places that collide": (
+        b"N" + b"".join(b"p%d\n" % (n * ((1 << 61) - 1)) for n in range(1, 50_000)),
+        "large a number",
+    ),
+    "one long key of bytes in many dictionaries": (
+        b"\x80\x03B" + struct.pack("<I", 1 << 20) + bytes(1 << 20) + b"q\0" + b"}(" + b"".join(
+            number(n) + b"}h\0Ns" for n in range(10_000)) + b"u.", "no dictionary",
+    ),
 }  # fmt: skip
 """What a pickle does, and the refusal."""
 
@@ -118,9 +162,10 @@ PICKLES: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("lie", PICKLES)
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 def test_a_pickle_takes_no_memory_and_no_time_that_a_number_in_it_says(
-    lie: str, legacy: bool, tmp_path: Path
+    lie: str, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, reason = PICKLES[lie]
+    monkeypatch.setattr("vggfeat.pickles._MOST_READS", 1 << 18)
     if legacy:
         before = b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {}))
         path = put(tmp_path / "w.pth", before + data)
@@ -136,9 +181,36 @@ def test_a_pickle_makes_no_more_objects_than_its_operations_are_counted(
     path = put(tmp_path / "w.pth", checkpoint(b"\x80\x02" + b"]" * 2000))
     with pytest.raises(WeightsError, match="truncated"), open_file(path):
         pass
-    monkeypatch.setattr(pickles, "_MOST_READS", 1000)
+    monkeypatch.setattr("vggfeat.pickles._MOST_READS", 1000)
     with pytest.raises(WeightsError, match="more than 1,000 operations"), open_file(path):
         pass
+
+
+def test_a_legacy_file_names_its_storages_by_texts_alone(tmp_path: Path) -> None:
+    """Tuples within tuples would take for ever to hash."""
+    keys = b"\x80\x02](K\1" + b"q\0(h\0h\0t" * 60 + b"e."
+    before = b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {}))
+    path = put(tmp_path / "w.pth", before + state((op("features.0.weight"), tensor(2))) + keys)
+    refused(path, "a storage by no name")
+
+
+def test_a_pickle_takes_the_memory_that_is_stated_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """See `vggfeat.pickles.MOST_BYTES`, of which this is a 16th.
+
+    A text is held as it was read and as letters of four bytes; an operation takes 111 bytes at
+    most, those of an entry in the memo while its table grows.
+    """
+    operations = (1 << 16) - 100
+    monkeypatch.setattr("vggfeat.pickles._MOST_READS", 1 << 16)
+    long = ("a" * ((MOST_BYTES >> 4) - operations - 200) + "\N{GRINNING FACE}").encode()
+    pickled = b"\x80\x04X" + struct.pack("<I", len(long)) + long + b"}" + b"\x94" * operations
+    path = put(tmp_path / "w.pth", checkpoint(pickled, compress=True))
+    refused(path, "truncated", (256 << 20) >> 4)
+    pickled = b"\x80\x04" + (op("a" * 500) + b"\x94") * 2 + b"h\0h\1\x93" * 10_000
+    path = put(tmp_path / "w.pth", checkpoint(pickled, compress=True))
+    refused(path, "truncated")  # not with 1,000 bytes for the name of each
 
 
 VIEWS: dict[str, tuple[bytes, str]] = {
@@ -169,7 +241,7 @@ def test_no_pickle_changes_what_later_files_are_read_with(tmp_path: Path) -> Non
     data = b"\x80\x02" + hostile + state((op("features.0.weight"), tensor(2)))[2:]
     with open_file(put(tmp_path / "w.pth", checkpoint(data))) as file:
         assert file.shapes == {"features.0.weight": (2,)}
-    assert pickles._first.__defaults__ == (None,)
+    assert torch_pickles._first.__defaults__ == (None,)
 
 
 def test_complex_numbers_are_no_weights(tmp_path: Path) -> None:
@@ -232,12 +304,127 @@ def test_a_member_of_an_archive_is_no_larger_than_it_says(tmp_path: Path) -> Non
                 setattr(info, key, value)
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".keras", ".npz"])
+def test_members_of_an_archive_that_share_their_bytes_are_refused(
+    suffix: str, tmp_path: Path
+) -> None:
+    """One stream that many entries of the directory point at makes much of few bytes."""
+    path, names = tmp_path / f"a{suffix}", ["w/data.pkl", "config.json", "mean.npy", "w/data/0"]
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(names[0], b"\x80\x02}.")
+        for name in names[1:]:
+            archive.NameToInfo[name] = entry = copy.copy(archive.getinfo(names[0]))
+            entry.filename = name
+            archive.filelist.append(entry)
+    read, error = (
+        (Whitening.load, WhiteningError) if suffix == ".npz" else (open_closed, WeightsError)
+    )
+    with pytest.raises(error, match="overlaps what follows"):
+        read(put(path, out.getvalue()))
+
+
+def test_members_within_the_data_of_another_are_refused(tmp_path: Path) -> None:
+    """As David Fifield's bombs do, whose members unpack one another's headers as their data."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("w/data/0", bytes(16))
+    path = tmp_path / "w.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("w/data.pkl", inner.getvalue())
+        archive.NameToInfo["w/data/0"] = entry = copy.copy(archive.getinfo("w/data.pkl"))
+        entry.filename, entry.header_offset = "w/data/0", 30 + len("w/data.pkl")
+        entry.compress_size = entry.file_size = 16
+        archive.filelist.append(entry)
+    refused(path, "overlaps what follows")
+
+
 def test_a_checkpoint_whose_pickle_unpacks_without_end_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch_file, "_LARGEST_PICKLE", 1 << 20)
+    monkeypatch.setattr(torch_file, "MOST_BYTES", 1 << 20)
     path = put(tmp_path / "w.pth", checkpoint(b" " * ((1 << 20) + 1), compress=True))
     refused(path, "more than 1,048,576 bytes")
+
+
+# ONNX
+
+
+def graphs_in_nodes(depth: int) -> Graph:
+    """Return a graph with a node that has a graph in it, with a node that has a graph in it..."""
+    data = b""
+    for _ in range(depth):
+        for key in (b"\x32", b"\x2a", b"\x0a"):  # g of an attribute of a node
+            size, length = len(data), b""
+            while size >= 0x80:
+                length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
+            data = key + length + bytes([size]) + data
+    graph = Graph()
+    graph.graph.MergeFromString(data)
+    graph.node("If", graph.input)
+    return graph
+
+
+def chain(graph: Graph, op: str, count: int) -> Graph:
+    value = graph.input
+    for _ in range(count):
+        value = graph.node(op, value)
+    return graph
+
+
+def circle(graph: Graph) -> Graph:
+    """Two nodes that feed one another, behind the input."""
+    first = graph.node("Add", graph.input, "second:0", name="first")
+    graph.node("Identity", first, name="second")
+    return graph
+
+
+def fan(graph: Graph, width: int, **attributes: Any) -> Graph:
+    """One node that sees very many values."""
+    values = [graph.node("Identity", graph.input) for _ in range(width)]
+    graph.node("Conv", *values, name="n" * 60_000, **attributes)
+    return graph
+
+
+def crossed(graph: Graph, depth: int) -> Graph:
+    """Twice as many ways with each step, as far as they are followed."""
+    one = two = graph.input
+    for _ in range(depth):
+        one, two = graph.node("Identity", one, two), graph.node("Identity", two, one)
+    return graph
+
+
+def computed(graph: Graph, levels: int, size: int) -> Graph:
+    """A constant that is read twice as often with each level."""
+    kernel = graph.tensor(np.ones((size, 3, 3, 3), np.float32))
+    for _ in range(levels):
+        kernel = graph.node("Add", kernel, kernel)
+    graph.node("Conv", graph.input, kernel, pads=[1] * 4)
+    return graph
+
+
+GRAPHS: dict[str, tuple[Callable[[], Graph], str]] = {
+    "graphs in nodes of graphs": (lambda: graphs_in_nodes(500), "here is If"),
+    "a chain": (lambda: chain(Graph(), "Identity", 2000), "no VGG"),
+    "a chain of changes": (lambda: chain(Graph(), "Relu", 2000), "no VGG"),
+    "a circle": (lambda: circle(Graph()), "but here is Add"),
+    "a node of very many inputs and a long name": (lambda: fan(Graph(), 2000), "no VGG"),
+    "a long list of numbers": (
+        lambda: fan(Graph(), 500, kernel_shape=[1] * 60_000), "here is Conv",
+    ),
+    "ways that cross": (lambda: crossed(Graph(), 1000), "no VGG"),
+    "a constant of itself": (lambda: computed(Graph(), 7, 1 << 12), "computed of 128 tensors"),
+}  # fmt: skip
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("lie", GRAPHS)
+def test_a_graph_without_end_costs_no_more_than_it_holds(lie: str, tmp_path: Path) -> None:
+    make, reason = GRAPHS[lie]
+    path, graph = tmp_path / "m.onnx", make()
+    graph.save(path, graph.graph.node[-1].output[0])
+    size = path.stat().st_size
+    refused(path, reason, ALLOWANCE + 64 * size)
 
 
 # Caffe

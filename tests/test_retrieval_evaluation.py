@@ -21,6 +21,7 @@ from vggfeat.cli import run
 from vggfeat.datasets import RetrievalBenchmark, open_benchmark
 from vggfeat.datasets.plain_pickle import load_plain, values
 from vggfeat.datasets.retrieval import BENCHMARKS, Query
+from vggfeat.datasets.retrieval.revisited import revisited_queries
 from vggfeat.errors import SearchError, SourceError
 from vggfeat.evaluation import score_benchmark
 from vggfeat.queries import ImageSearch
@@ -413,6 +414,17 @@ def test_arrays_and_numbers_of_pickles_are_read_as_they_were(tmp_path, protocol,
     assert values(found["a"]) == array.tolist()
     assert found["b"][0] == array[0]
     assert np.array_equal(found["d"].array, array.reshape(3, 1))
+
+
+@pytest.mark.timeout(30)
+def test_a_ground_truth_of_tuples_within_tuples_is_refused_at_once(tmp_path):
+    name: Any = ("a",)
+    for _ in range(60):
+        name = (name, name)
+    for lie in ({"imlist": [name]}, {"gnd": [{"bbx": [0, 0, 1, 1], "easy": [name]}]}):
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps(truth("lists") | lie, protocol=2))
+        with pytest.raises(SourceError, match="no ground truth of revisited"):
+            revisited_queries(tmp_path / "a.pkl", [])
 
 
 def test_damaged_pickles_are_refused(tmp_path):

@@ -27,6 +27,7 @@ from vggfeat.atomic import atomic_file
 from vggfeat.errors import ImageError, WhiteningError
 from vggfeat.files import LARGEST_RATIO, open_regular
 from vggfeat.norms import unit_length
+from vggfeat.zip_members import open_archive
 
 FORMAT = "vggfeat-whitening"
 FORMAT_VERSION = 1
@@ -279,7 +280,7 @@ def _check_sizes(path: Path) -> None:
     Raises
     ------
     ValueError
-        An array says that it has more numbers than the file.
+        An array says that it has more numbers than the file, or shares its bytes with another.
     """
     try:
         opened = open_regular(path)
@@ -287,7 +288,7 @@ def _check_sizes(path: Path) -> None:
         if not path.exists():
             raise FileNotFoundError(str(error)) from error
         raise ValueError(str(error)) from error
-    with opened, zipfile.ZipFile(opened) as archive:
+    with opened, open_archive(opened) as archive:
         total = os.fstat(opened.fileno()).st_size
         for member in archive.infolist():
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

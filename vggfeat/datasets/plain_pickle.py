@@ -1,9 +1,8 @@
 """Pickles of plain values and NumPy arrays, read without running anything that they hold.
 
 Some ground truth is published as a pickle, and a pickle is a program. The reader here knows lists,
-tuples, dictionaries, numbers, texts and arrays of numbers. Names that a pickle asks for are
-never imported: the few that arrays need stand for functions of this file, and all others, as well
-as the instructions that build objects of any class, are refused.
+tuples, dictionaries, numbers, texts and arrays of numbers. The few names that arrays need stand for
+functions of this file, and all others are refused.
 """
 
 from __future__ import annotations
@@ -13,18 +12,15 @@ import os
 import pickle
 import re
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import SourceError
-
-MOST_BYTES = 1 << 28
-"""Larger files are refused; the ground truth of revisited Oxford has less than a megabyte."""
+from vggfeat.pickles import MOST_BYTES, Unpickler
 
 _BROKEN = (
     *(pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError, AttributeError),
@@ -57,9 +53,9 @@ def load_plain(path: str | os.PathLike[str]) -> Any:
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error}.") from error
     if len(data) > MOST_BYTES:
-        raise SourceError(f"{path} has more than {MOST_BYTES:,} bytes; it is no ground truth.")
+        raise SourceError(f"{path} has more than {MOST_BYTES:,} bytes; no ground truth has.")
     try:
-        return _Unpickler(io.BytesIO(data), encoding="latin1").load()
+        return _PlainUnpickler(io.BytesIO(data), encoding="latin1").load()
     except _BROKEN as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise SourceError(
@@ -152,53 +148,34 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,
 }
-_REFUSED = (
-    *(pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX),  # make objects of classes
-    *(pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.PERSID, pickle.BINPERSID),
-    *(pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),  # of protocol 5
-)
 
 
-def _build(self: Any) -> None:
-    """Fill an array or type with its state, and nothing else: BUILD may set any attribute."""
-    state = self.stack.pop()
-    target = self.stack[-1]
-    if isinstance(target, Held):
-        _version, shape, kind, columns_first, data = state
-        if not isinstance(kind, _Type):
-            raise pickle.UnpicklingError("it holds an array of no type.")
-        raw, dtype = _raw(data), kind.dtype
-        flat = np.frombuffer(raw, dtype) if raw else np.empty(0, dtype)
-        target.array = flat.reshape(tuple(shape), order="F" if columns_first else "C")
-    elif isinstance(target, _Type):
-        _version, order, subtype, names, fields, *_ = state
-        if (subtype, names, fields) != (None, None, None):
-            raise pickle.UnpicklingError("it holds an array of records, not of numbers.")
-        target.order = order
-    else:
-        raise pickle.UnpicklingError(f"it sets attributes of a {type(target).__name__}.")
+class _PlainUnpickler(Unpickler):
+    """Knows plain values and arrays."""
 
-
-def _refuse(_self: Any) -> None:
-    raise pickle.UnpicklingError("it makes objects of other kinds than plain values and arrays.")
-
-
-class _Unpickler(pickle._Unpickler):
-    """Knows plain values and arrays; the one written in Python, whose steps can be replaced."""
-
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
-        **pickle._Unpickler.dispatch,
-        **{code[0]: _refuse for code in _REFUSED},
-        pickle.BUILD[0]: _build,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
+    def named(self, module: str, name: str) -> Any:
         try:
             return _ALLOWED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(
                 f"it holds {module}.{name}, which is neither a plain value nor an array."
             ) from None
+
+    def filled(self, target: Any, state: Any) -> None:
+        if isinstance(target, Held):
+            _version, shape, kind, columns_first, data = state
+            if not isinstance(kind, _Type):
+                raise pickle.UnpicklingError("it holds an array of no type.")
+            raw, dtype = _raw(data), kind.dtype
+            flat = np.frombuffer(raw, dtype) if raw else np.empty(0, dtype)
+            target.array = flat.reshape(tuple(shape), order="F" if columns_first else "C")
+        elif isinstance(target, _Type):
+            _version, order, subtype, names, fields, *_ = state
+            if (subtype, names, fields) != (None, None, None):
+                raise pickle.UnpicklingError("it holds an array of records, not of numbers.")
+            target.order = order
+        else:
+            raise pickle.UnpicklingError(f"it sets attributes of a {type(target).__name__}.")
 
 
 def _raw(data: Any) -> bytes:

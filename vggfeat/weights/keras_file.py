@@ -32,9 +32,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vggfeat import hdf5
+from vggfeat import hdf5, zip_members
 from vggfeat.errors import WeightsError
-from vggfeat.weights import keras3, keras_config, keras_names, zip_members
+from vggfeat.weights import keras3, keras_config, keras_names
 from vggfeat.weights.graph import selected
 from vggfeat.weights.tensor_file import TensorFile
 from vggfeat.weights.understood import Understood
@@ -68,7 +68,7 @@ def open_file(path: Path, part: str = "") -> Iterator[TensorFile]:
     """
     try:
         if path.suffix.lower() == ".keras":
-            with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            with path.open("rb") as file, zip_members.open_archive(file) as archive:
                 config = json.loads(zip_members.read(archive, _CONFIG, _LARGEST_CONFIG))
                 member = zip_members.opened(archive, file, _WEIGHTS)
                 with hdf5.opened(path, WeightsError, member=member) as held:

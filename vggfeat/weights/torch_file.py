@@ -3,9 +3,9 @@
 A file holds a state dict, alone or inside a checkpoint. Both formats are pickles and raw values of
 tensors: a zip archive of ``data.pkl`` and ``data/KEY``, or, before torch 1.6, five pickles with the
 storages behind them (``vgg16-397923af.pth`` is still served so). The pickle is read by an unpickler
-that knows tensors and plain containers (:mod:`vggfeat.weights.pickles`). Whatever else a checkpoint
-holds beside them, as Lightning's ``hyper_parameters`` do, is not imported or run. Each tensor is
-then read from its place in the file.
+that knows tensors and plain containers (:mod:`vggfeat.weights.torch_pickles`). Whatever else a
+checkpoint holds beside them, as Lightning's ``hyper_parameters`` do, is not imported or run. Each
+tensor is then read from its place in the file.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from typing import BinaryIO
 
 from torch import Tensor
 
+from vggfeat import zip_members
 from vggfeat.errors import WeightsError
-from vggfeat.weights import zip_members
-from vggfeat.weights.pickles import RemediedError, Unpickler, tensors
+from vggfeat.pickles import MOST_BYTES
 from vggfeat.weights.tensor_file import TensorFile
 from vggfeat.weights.torch_names import translated
+from vggfeat.weights.torch_pickles import RemediedError, TorchUnpickler, tensors
 
 # What unpicklers raise over damaged files.
 _BROKEN = (
@@ -35,7 +36,6 @@ _BROKEN = (
 )
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-_LARGEST_PICKLE = 1 << 26  # bytes; a VGG's has some 5,000, and optimisers make it a few times that
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def open_file(path: Path, part: str = "") -> Iterator[TensorFile]:
     try:
         with path.open("rb") as file:
             if zipfile.is_zipfile(file):
-                with zipfile.ZipFile(file) as archive:
+                with zip_members.open_archive(file) as archive:
                     yield translated(ArchiveFile(archive, file), part)
             else:
                 file.seek(0)
@@ -98,7 +98,7 @@ class ArchiveFile:
         order = f"{self._root}byteorder"
         if order in names and zip_members.read(archive, order, 16).strip() != b"little":
             raise ValueError("its values are big-endian, which is not supported.")
-        unpickler = Unpickler(io.BytesIO(zip_members.read(archive, pickled, _LARGEST_PICKLE)))
+        unpickler = TorchUnpickler(io.BytesIO(zip_members.read(archive, pickled, MOST_BYTES)))
         self._state = tensors(unpickler.load())
         self.shapes = {name: tensor.shape for name, tensor in self._state.items()}
         for storage in {tensor.storage.key for tensor in self._state.values()}:
@@ -125,14 +125,16 @@ class LegacyFile:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        if Unpickler(file).load() != _MAGIC or Unpickler(file).load() != _PROTOCOL:
+        if TorchUnpickler(file).load() != _MAGIC or TorchUnpickler(file).load() != _PROTOCOL:
             raise ValueError("it is not a file written by torch.save.")
-        Unpickler(file).load()  # byte order and type sizes of the writer
-        unpickler = Unpickler(file)
+        TorchUnpickler(file).load()  # byte order and type sizes of the writer
+        unpickler = TorchUnpickler(file)
         self._state = tensors(unpickler.load())
-        keys = Unpickler(file).load()
+        keys = TorchUnpickler(file).load()
         self._starts: dict[str, int] = {}
         for key in keys:
+            if not isinstance(key, str):  # others may take for ever to hash
+                raise ValueError("it calls a storage by no name.")
             storage = unpickler.storages[key]
             if int.from_bytes(file.read(8), "little") != storage.count:
                 raise ValueError("it is damaged: a storage is not as large as its tensors say.")

@@ -59,11 +59,12 @@ def revisited_queries(
     """
     held = load_plain(ground_truth)
     try:
-        images, names = ([str(name) for name in values(held[key])] for key in ("imlist", "qimlist"))
-        told = [_lists(one, len(images)) for one in values(held["gnd"])]
-        if len(told) != len(names) or not told:
-            raise ValueError(f"{len(names)} query images and {len(told)} lists of what to find")
-    except (TypeError, KeyError, ValueError, IndexError) as error:
+        images, names = (_names(held[key]) for key in ("imlist", "qimlist"))
+        entries = values(held["gnd"])
+        if len(entries) != len(names) or not entries:
+            raise ValueError(f"{len(names)} query images and {len(entries)} lists of what to find")
+        told = [_lists(one, len(images)) for one in entries]
+    except (TypeError, LookupError, ValueError, ArithmeticError) as error:
         raise SourceError(
             f"{ground_truth} is no ground truth of revisited Oxford or Paris: {error!r}. It should "
             "hold imlist, qimlist, and for each query bbx, easy, hard and junk."
@@ -90,12 +91,22 @@ def revisited_queries(
     return tuple(found), queries
 
 
+def _names(given: Any) -> list[str]:
+    names = values(given)
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise TypeError("names that are no texts, or one of them twice")
+    return names
+
+
 def _lists(one: Any, count: int) -> tuple[tuple[float, float, float, float], dict[str, list[int]]]:
     left, upper, right, lower = (float(edge) for edge in values(one["bbx"]))
     if not all(map(math.isfinite, (left, upper, right, lower))) or left >= right or upper >= lower:
         raise ValueError(f"the box {(left, upper, right, lower)}")
-    lists = {key: [int(i) for i in values(one[key])] for key in _LISTS}
+    lists = {key: values(one[key]) for key in _LISTS}
     for key, numbers in lists.items():
+        if len(numbers) > count or not all(isinstance(i, int | float) for i in numbers):
+            raise TypeError(f"{key} that is no list of places")
+        lists[key] = [int(i) for i in numbers]
         if not all(0 <= i < count for i in numbers):
             raise ValueError(f"a place in {key} that is not in 0..{count - 1}")
     return (left, upper, right, lower), lists

@@ -20,7 +20,7 @@ from vggfeat.weights.onnx.values import Values
 
 _MOST_COMPUTED = 1 << 20  # values of a vector that the graph puts together
 _DEEPEST = 16  # operations between a stored tensor and what is made of it
-_MOST_READS = 1 << 12  # of stored tensors, to compute one constant
+_MOST_READS = 64  # of stored tensors, to compute one constant
 
 QUANTISED = ("QLinear", "Quantize", "Dequantize", "DynamicQuantize")
 """How types of operations on quantised numbers begin; others end in ``Integer``."""

@@ -19,6 +19,7 @@ from vggfeat.weights.onnx.rules import stepped
 from vggfeat.weights.onnx.steps import Flow, Step, described, expected
 
 _ASIDE = ("Shape", "Size")  # what looks at a map and not at its values
+_OPERANDS = 16  # inputs that are looked at for what makes them; quantised nodes have at most nine
 _HEADS = (
     *("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "Flatten", "Reshape"),
     *("Gemm", "MatMul"),
@@ -89,7 +90,7 @@ def _trails(name: str, consumers: dict[str, list[Node]], constants: Constants) -
 
 def _differs(flow: Flow, node: Node, constants: Constants) -> str:
     before = f"after {flow.at}" if flow.steps else "at its input"
-    makers = [constants.maker(name) for name in node.inputs]
+    makers = [constants.maker(name) for name in node.inputs[:_OPERANDS]]
     for one in (node, *makers):
         if one is not None and quantised(one.op):
             return (

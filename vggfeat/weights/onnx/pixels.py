@@ -22,6 +22,7 @@ from vggfeat.weights.onnx.messages import FLOATING, Node
 
 _AXES = 4  # of a batch of images
 _MOST = 64  # operations on pixels
+_SHOWN = 100  # characters of a name
 _DARKEST, _BRIGHTEST = 5.0, 250.0  # mean colours in 0..255 that are believed
 _ALIKE = 0.02  # relative difference of mean colours that are written in different ways
 
@@ -170,7 +171,7 @@ class Pixels:
 
 def told(node: Node) -> str:
     """Name a node for people."""
-    return f"{node.op} {node.name!r}"
+    return f"{node.op[:_SHOWN]} {node.name[:_SHOWN]!r}"
 
 
 def _varying(array: NDArray[np.float64]) -> list[int]:

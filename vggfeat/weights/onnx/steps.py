@@ -11,6 +11,7 @@ from vggfeat.weights.onnx.pixels import Pixels, told
 
 BLOCKS = 5
 DENSE = ("fc6", "fc7", "fc8")
+_SHOWN = 8  # numbers of a list in a message
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,9 +169,9 @@ def following(flow: Flow) -> str:
 def described(node: Node) -> str:
     """Name a node and what decides whether it fits."""
     facts = [
-        f"{name} {' x '.join(map(str, value)) if isinstance(value, list) else value}"
+        f"{name} {' x '.join(map(str, value[:_SHOWN])) if isinstance(value, list) else value}"
         for name in ("kernel_shape", "strides", "pads", "dilations", "group", "auto_pad", "axis")
-        if (value := node.attributes.get(name)) not in (None, "", [])
+        if isinstance(value := node.attributes.get(name), int | float | list) and value != []
     ]
     about = f" ({', '.join(facts)})" if facts else ""
     return told(node) + about

@@ -1,29 +1,27 @@
 """The pickles that ``torch.save`` wrote, read by an unpickler that runs nothing.
 
 It knows tensors and plain containers. Whatever else a checkpoint holds beside them becomes an empty
-stand-in. A stranger may have made the pickle, so nothing in it sizes what is taken: each length is
-compared with the bytes that are left, operations are counted, and no key is hashed but text and
-small numbers, since tuples within tuples can take for ever to hash or to compare.
+stand-in.
 """
 
 from __future__ import annotations
 
 import math
 import pickle
-import struct
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
+from vggfeat.pickles import LONGEST_NAME, Unpickler, put
+
 _DEEPEST = 8  # dictionaries within dictionaries
-_MOST_READS = 1 << 20  # an operation takes one or two; a VGG's checkpoint has some 10,000
 _MOST_DIMENSIONS = 16
-_LONGEST_NAME = 1024  # characters
-_LONGEST_NUMBER = 2048  # bits
+_MOST_OF_STORAGE = 8  # values by which a storage is named
+_LARGEST = 1 << 62  # number of values
 _REPEATED = 1 << 16  # values of a view that says those of its storage several times
 
 
@@ -97,21 +95,23 @@ def tensors(held: Any) -> dict[str, Held]:
     def visit(value: Any, path: tuple[str, ...]) -> None:
         if isinstance(value, Held):
             name = ".".join(path)
-            if len(name) > _LONGEST_NAME:
+            if len(name) > LONGEST_NAME:
                 raise ValueError(f"it has a name of {len(name):,} characters.")
             found.setdefault(name, value)
         elif isinstance(value, Mapping) and id(value) not in seen and len(path) < _DEEPEST:
             seen.add(id(value))
             for key, inner in value.items():
-                visit(inner, (*path, str(key)))
+                if not isinstance(key, bytes):
+                    visit(inner, (*path, str(key)))
 
     visit(held, ())
     models = [held, *(held.values() if isinstance(held, Mapping) else ())]
     pickled = next((one for one in models if isinstance(one, Stand) and one.model), None)
     if pickled is not None and not any(len(one.shape) == 4 for one in found.values()):
         raise RemediedError(
-            f"it is a whole pickled model ({pickled.what}), which only the program that made it "
-            "can load. There, save its tensors: torch.save(model.state_dict(), PATH)"
+            f"it is a whole pickled model ({pickled.module}.{pickled.name}), which only the "
+            "program that made it can load. There, save its tensors: "
+            "torch.save(model.state_dict(), PATH)"
         )
     if not found:
         raise ValueError("it holds no dictionary of tensors by name.")
@@ -123,16 +123,16 @@ class Stand:
 
     Attributes
     ----------
-    what : str
-        Its name.
+    module, name : str
+        What the pickle calls it; not put together, since many may have one long name.
     model : bool
         Whether its state was that of a torch module.
     """
 
-    __slots__ = ("model", "what")
+    __slots__ = ("model", "module", "name")
 
-    def __init__(self, what: str = "?") -> None:
-        self.what, self.model = what, False
+    def __init__(self, module: str = "?", name: str = "?") -> None:
+        self.module, self.name, self.model = module, name, False
 
     def take(self, state: Any) -> None:
         """Look at a state, and keep nothing of it."""
@@ -148,12 +148,14 @@ class Stand:
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Any:
     if not isinstance(storage, Storage):
         return Stand()
-    if len(shape) > _MOST_DIMENSIONS or len(shape) != len(stride):
-        raise ValueError("it has a tensor whose shape is none.")
-    held = Held(storage, int(offset), tuple(map(int, shape)), tuple(map(int, stride)))
-    if min(held.shape, default=0) < 0:
-        raise ValueError(f"it has a tensor of shape {held.shape}.")
-    return held
+    few = len(shape) == len(stride) <= _MOST_DIMENSIONS
+    if (
+        not few
+        or any(type(n) is not int or abs(n) > _LARGEST for n in (offset, *shape, *stride))
+        or any(n < 0 for n in shape)
+    ):
+        raise ValueError("it has a tensor whose shape, strides or offset are none.")
+    return Held(storage, offset, tuple(shape), tuple(stride))
 
 
 def _first(value: Any = None, *_: Any) -> Any:
@@ -169,16 +171,8 @@ def _dictionary(items: Any = (), *_: Any) -> dict[Any, Any]:
     made: dict[Any, Any] = OrderedDict()
     if isinstance(items, list | tuple):
         pairs = [one for one in items if isinstance(one, list | tuple) and len(one) == 2]
-        _put(made, pairs)
+        put(made, pairs)
     return made
-
-
-def _put(held: Any, pairs: Iterable[Sequence[Any]]) -> None:
-    """Put items into a dictionary, of which those whose keys are no names are left out."""
-    if isinstance(held, dict):
-        for key, value in pairs:
-            if key is None or isinstance(key, str | bytes | int | float):
-                held[key] = value
 
 
 _TYPES = {
@@ -207,39 +201,11 @@ _HOSTILE = frozenset({
 _RUNNING = frozenset({"eval", "exec", "execfile", "compile", "__import__", "open", "input"})
 
 
-class _Bytes:
-    """The file of a pickle, of which no more is read than there is."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, at = file, file.tell()
-        self._left = file.seek(0, 2) - at
-        self._reads = 0
-        file.seek(at)
-
-    def read(self, count: int) -> bytes:
-        """Read so many bytes."""
-        self._reads += 1
-        if self._reads > _MOST_READS:
-            raise pickle.UnpicklingError(f"it has more than {_MOST_READS:,} operations.")
-        if count > self._left:
-            raise EOFError("it is truncated.")
-        self._left -= count
-        return self._file.read(count)
-
-    def readline(self) -> bytes:
-        """Read to the end of a line."""
-        line = self._file.readline()
-        self._left -= len(line)
-        self._reads += 1
-        return line
-
-
-class Unpickler(pickle._Unpickler):
+class TorchUnpickler(Unpickler):
     """Knows tensors and plain containers; all else becomes a :class:`Stand`, so no code runs.
 
     A file that names what no checkpoint needs and code is run by is refused all the same: nothing
-    in it deserves trust. It is the unpickler written in Python: that in C takes memory for as many
-    objects as a damaged number says.
+    in it deserves trust.
 
     Parameters
     ----------
@@ -252,17 +218,12 @@ class Unpickler(pickle._Unpickler):
         Those that tensors are views of, by their keys.
     """
 
-    stack: list[Any]
-    append: Any
-
     def __init__(self, file: BinaryIO) -> None:
-        super().__init__(_Bytes(file), encoding="utf-8", errors="replace")
+        super().__init__(file, encoding="utf-8", errors="replace")
         self.storages: dict[str, Storage] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle names: something known, or a stand-in; nothing is imported."""
-        if len(module) + len(name) > _LONGEST_NAME:
-            raise pickle.UnpicklingError("it calls a class by a name that is too long.")
+    def named(self, module: str, name: str) -> Any:
+        """Return something known, or a stand-in."""
         if module == "torch.cuda" and name in _TYPES:  # old files of tensors on a GPU
             module = "torch"
         if (module, name) in _KNOWN:
@@ -271,117 +232,32 @@ class Unpickler(pickle._Unpickler):
             module in ("builtins", "__builtin__") and name in _RUNNING
         ):
             raise pickle.UnpicklingError(f"it is made to run {module}.{name}. Do not trust it")
-        return Stand(f"{module}.{name}")
+        return Stand(module, name)
+
+    def called(self, what: Any, arguments: tuple[Any, ...]) -> Any:
+        """Return a tensor, a dictionary, or a stand-in for an object."""
+        if isinstance(what, Stand):
+            return Stand(what.module, what.name)
+        return super().called(what, arguments)
+
+    def filled(self, target: Any, state: Any) -> None:
+        """Let a stand-in look at its state; what else has one does without."""
+        if isinstance(target, Stand):
+            target.take(state)
 
     def persistent_load(self, pid: Any) -> Any:
         """Return a storage."""
+        if not isinstance(pid, tuple) or not 2 <= len(pid) <= _MOST_OF_STORAGE:
+            raise pickle.UnpicklingError("it calls a storage by no name.")
         if pid[0] == "module":  # the class of a pickled module, with its source
             return pid[1]
         kind, dtype, key, _location, count, *view = pid
-        if not isinstance(key, str | int) or len(str(key)) > _LONGEST_NAME:
+        if not isinstance(key, str | int) or len(str(key)) > LONGEST_NAME:
             raise pickle.UnpicklingError("it calls a storage by no name.")
         if kind != "storage" or any(one is not None for one in view):
             raise pickle.UnpicklingError("it holds views of storages, which are not supported.")
         if not isinstance(dtype, torch.dtype):
             return Stand()
-        if int(count) < 0:
+        if type(count) is not int or count < 0:
             raise pickle.UnpicklingError("it has a storage of fewer values than none.")
-        return self.storages.setdefault(str(key), Storage(str(key), dtype, int(count)))
-
-    # What makes objects
-
-    def _make(self, what: Any, arguments: Any) -> None:
-        if isinstance(what, Stand):
-            self.append(Stand(what.what))
-        elif callable(what) and isinstance(arguments, tuple):
-            self.append(what(*arguments))
-        else:
-            raise pickle.UnpicklingError("it makes an object of what is no class.")
-
-    def _reduce(self) -> None:
-        arguments, what = self.stack.pop(), self.stack.pop()
-        self._make(what, arguments)
-
-    def _new_of_named(self) -> None:
-        del self.stack[-1]  # arguments by name
-        self._reduce()
-
-    def _inst(self) -> None:
-        module, name = (self.readline()[:-1].decode("ascii") for _ in range(2))  # type: ignore[attr-defined]
-        arguments = tuple(self.pop_mark())  # type: ignore[attr-defined]
-        self._make(self.find_class(module, name), arguments)
-
-    def _obj(self) -> None:
-        what, *arguments = self.pop_mark()  # type: ignore[attr-defined]
-        self._make(what, tuple(arguments))
-
-    def _build(self) -> None:
-        """Let a stand-in look at its state; what else has one does without."""
-        state = self.stack.pop()
-        if isinstance(self.stack[-1], Stand):
-            self.stack[-1].take(state)
-
-    # What hashes
-
-    def _set_item(self) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        _put(self.stack[-1], [(key, value)])
-
-    def _set_items(self) -> None:
-        items = self.pop_mark()  # type: ignore[attr-defined]
-        _put(self.stack[-1], zip(items[::2], items[1::2], strict=True))
-
-    def _dict(self) -> None:
-        made: dict[Any, Any] = {}
-        items = self.pop_mark()  # type: ignore[attr-defined]
-        _put(made, zip(items[::2], items[1::2], strict=True))
-        self.append(made)
-
-    def _empty_set(self) -> None:
-        self.append(Stand("set"))
-
-    def _add_items(self) -> None:
-        self.pop_mark()  # type: ignore[attr-defined]
-
-    def _frozen_set(self) -> None:
-        self.pop_mark()  # type: ignore[attr-defined]
-        self._empty_set()
-
-    # What is as long as a number says
-
-    def _frame(self) -> None:
-        self.read(8)  # type: ignore[attr-defined]  # it helps who reads ahead
-
-    def _byte_array(self) -> None:
-        (size,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
-        self.append(bytearray(self.read(size)))  # type: ignore[attr-defined]
-
-    def _number(self, load: Any) -> None:
-        load(self)
-        if self.stack[-1].bit_length() > _LONGEST_NUMBER:
-            raise pickle.UnpicklingError("it holds a number of too many digits.")
-
-    def _int(self) -> None:
-        self._number(pickle._Unpickler.load_int)  # type: ignore[attr-defined]
-
-    def _long(self) -> None:
-        self._number(pickle._Unpickler.load_long)  # type: ignore[attr-defined]
-
-    def _long4(self) -> None:
-        self._number(pickle._Unpickler.load_long4)  # type: ignore[attr-defined]
-
-    dispatch: ClassVar[Any] = {
-        **pickle._Unpickler.dispatch,
-        **{
-            code[0]: load
-            for code, load in {
-                pickle.REDUCE: _reduce, pickle.NEWOBJ: _reduce, pickle.NEWOBJ_EX: _new_of_named,
-                pickle.INST: _inst, pickle.OBJ: _obj, pickle.BUILD: _build,
-                pickle.SETITEM: _set_item, pickle.SETITEMS: _set_items, pickle.DICT: _dict,
-                pickle.EMPTY_SET: _empty_set, pickle.ADDITEMS: _add_items,
-                pickle.FROZENSET: _frozen_set, pickle.FRAME: _frame,
-                pickle.BYTEARRAY8: _byte_array, pickle.INT: _int, pickle.LONG: _long,
-                pickle.LONG4: _long4,
-            }.items()
-        },
-    }  # fmt: skip
+        return self.storages.setdefault(str(key), Storage(str(key), dtype, count))

@@ -1,4 +1,4 @@
-"""Members of a zip archive that lie in it as they are, read from their places."""
+"""Members of a zip archive that a stranger may have made, read from their places."""
 
 from __future__ import annotations
 
@@ -9,7 +9,32 @@ from typing import BinaryIO
 from vggfeat.files import LARGEST_RATIO
 
 _HEADER = 30  # bytes of a local header before the name
+_SHOWN = 100  # characters of a name
 _LARGEST = 1 << 33  # bytes of a compressed member that is unpacked into memory
+
+
+def open_archive(file: BinaryIO) -> zipfile.ZipFile:
+    """Open an archive for reading, whose members must lie apart from one another.
+
+    Parameters
+    ----------
+    file : binary file
+        At any place.
+
+    Raises
+    ------
+    ValueError
+        Some bytes are more than one member's: few of them would unpack to very many.
+    zipfile.BadZipFile
+        It is no archive, or damaged.
+    """
+    archive = zipfile.ZipFile(file)
+    end = archive.start_dir
+    for info in sorted(archive.infolist(), key=lambda one: one.header_offset, reverse=True):
+        if info.header_offset + _HEADER + info.compress_size > end:
+            raise ValueError(f"its member {info.filename[:_SHOWN]} overlaps what follows it.")
+        end = info.header_offset
+    return archive
 
 
 class Section(io.RawIOBase):

@@ -34,6 +34,8 @@ class MemoryTable(FeatureTable):
     file_sizes: Any = None
     digests: Any = None
     targets: Any = None
+    splits: Any = None
+    groups: Any = None
     sources: Any = None
     runs: Any = None
 

@@ -171,7 +171,7 @@ def test_where_labels_came_from_stands_in_the_file_and_outlives_a_merge(tmp_path
     for stores, origin in ((("a", "b"), "folder:1"), (("a", "c"), "")):
         merge(tmp_path / "m.h5", [tmp_path / f"{s}.h5" for s in stores], overwrite=True)
         with FeatureStore(tmp_path / "m.h5") as opened:
-            assert str(opened.label_origin) == origin
+            assert str(opened.targets.origin) == origin
 
 
 def test_a_store_whose_class_is_there_in_two_forms_of_accents_has_it_once(tmp_path: Path) -> None:

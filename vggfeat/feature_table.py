@@ -85,6 +85,16 @@ class FeatureTable(ABC):
 
     @property
     @abstractmethod
+    def splits(self) -> Targets | None:
+        """The split of each image, such as train and test, read anew; None where there are none."""
+
+    @property
+    @abstractmethod
+    def groups(self) -> Targets | None:
+        """The group of each image, such as its patient, read anew; None where there are none."""
+
+    @property
+    @abstractmethod
     def sources(self) -> list[SourcePlace]:
         """Where the images come from."""
 

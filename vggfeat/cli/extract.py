@@ -157,6 +157,28 @@ def _value_range(_context: click.Context, _option: click.Parameter, value: str) 
     "list of lines 'path label'. Anything but auto replaces what was there; docs/labels.md.",
 )
 @click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    metavar="auto|none|folder:N|NAME=LIST",
+    help="Which images train and which test. auto, the default: a column split of a list or table, "
+    "else first folders that are called train, val and test; below them folders are classes. "
+    "train=train.txt takes a list of images; give one for each split.",
+)
+@click.option(
+    "--group-by",
+    metavar="REGEX|folder:N|none",
+    help="Images that belong together, as a patient's or a scene's do, and must not train and test "
+    "at once: what the parentheses of a regular expression match in their paths, such as "
+    "'patient_(\\d+)'.  [default: a column group of a list or table]",
+)
+@click.option(
+    "--groups",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="The same from a table with columns path and group.",
+)
+@click.option(
     "--on-error",
     type=click.Choice(["skip", "stop"]),
     default="skip",
@@ -202,6 +224,9 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
             list(sources),
             store,
             labels=options["labels"],
+            split=_splits(options["splits"]),
+            group_by=options["group_by"],
+            groups=options["groups"],
             on_error=options["on_error"],
             overwrite=not options["resume"],
             retry_failed=options["retry_failed"],
@@ -266,6 +291,18 @@ def describe(summary: ExtractSummary) -> str:
     return "\n".join(lines)
 
 
+def _splits(given: tuple[str, ...]) -> str | dict[str, str]:
+    """Read --split: one word, or a list for each name."""
+    lists = dict(text.split("=", 1) for text in given if "=" in text)
+    if not given or (len(given) == 1 and not lists):
+        return given[0] if given else "auto"
+    if len(lists) < len(given):
+        raise click.UsageError(
+            "--split takes one of auto, none and folder:N; or NAME=LIST, once for each split."
+        )
+    return lists
+
+
 def describe_labels(labels: LabelReport) -> list[str]:
     """Say in a few lines what the labels are, where they came from, and what was not used."""
     kind, _, detail = labels.origin.partition(":")
@@ -290,6 +327,7 @@ def describe_labels(labels: LabelReport) -> list[str]:
         lines += _some("images that the table does not name", labels.unnamed_images)
     if labels.changed:
         lines.append(f"  images that had another label, or lost theirs: {labels.changed:,}")
+    lines += _described_splits(labels)
     if labels.unused:
         lines.append(f"  columns not used: {', '.join(map(printable, labels.unused))}")
     return lines + [f"  {printable(note)}" for note in labels.notes]
@@ -301,3 +339,28 @@ def _some(what: str, examples: Sequence[str], count: int | None = None) -> list[
         return []
     number = "" if count is None else f": {count:,}"
     return [f"  {what}{number}, for example {', '.join(map(printable, examples))}"]
+
+
+def _described_splits(labels: LabelReport) -> list[str]:
+    """Say which splits and groups there are, and where they came from."""
+    lines = []
+    if labels.splits:
+        counts = ", ".join(f"{n:,} {printable(name)}" for name, n in labels.splits.items())
+        rest = f", {labels.unsplit:,} in none" if labels.unsplit else ""
+        lines.append(
+            f"Splits: {counts}{rest}; from {_origin_text(labels.split_origin)}. Probes train and "
+            "test by them."
+        )
+    if labels.groups:
+        rest = f", {labels.ungrouped:,} images in none" if labels.ungrouped else ""
+        lines.append(f"Groups: {labels.groups:,}{rest}; from {_origin_text(labels.group_origin)}.")
+    return lines
+
+
+def _origin_text(origin: str) -> str:
+    """Say where splits or groups came from, as people do."""
+    kind, _, detail = origin.partition(":")
+    if kind == "folder":
+        return f"folder {detail} of each path"
+    words = {"source": "", "table": "", "lists": "the lists ", "pattern": "the pattern "}
+    return words.get(kind, "") + printable(detail) if kind else "nobody noted where"

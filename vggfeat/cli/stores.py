@@ -161,6 +161,11 @@ def _page(facts: dict[str, Any]) -> str:
     config = {k: v for k, v in facts["deciding"].items() if k not in ("layers", "preprocessing")}
     config |= facts["deciding"]["preprocessing"]
     rows = [["store", facts["store"]], ["images", images], ["labels", _labels(facts["labels"])]]
+    if facts["splits"]:
+        each = [f"{count:,} {printable(name)}" for name, count in facts["splits"].items()]
+        rows.append(["splits", ", ".join(each)])
+    if facts["groups"]:
+        rows.append(["groups", f"{facts['groups']:,}"])
     rows += [[key, _plain(value)] for key, value in config.items()]
     if why := facts["happened"]["preprocessing"]:
         rows.append(["prepared so because", why])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -268,6 +268,9 @@ class FeatureExtractor(Settings):
         store: str | os.PathLike[str],
         *,
         labels: str | os.PathLike[str] = "auto",
+        split: str | Mapping[str, str | os.PathLike[str]] = "auto",
+        group_by: str | None = None,
+        groups: str | os.PathLike[str] | None = None,
         on_error: str = "skip",
         overwrite: bool = False,
         retry_failed: bool = False,
@@ -291,6 +294,13 @@ class FeatureExtractor(Settings):
             ``"auto"`` (the source's own, else its folders; in a store that has labels, whatever
             they came from), ``"none"``, ``"folder"`` or ``"folder:N"``, ``"source"``, or a table
             or list; see docs/labels.md.
+        split : str or dict
+            Which images train and which test: ``"auto"`` (a column ``split`` of a list or table,
+            else top folders called train, val and test), ``"none"``, ``"folder:N"``, or a list of
+            images by the name of their split.
+        group_by, groups : str, path
+            Which images belong together, as a patient's do: a regular expression over their paths
+            or ``"folder:N"``; or a table. By default a column ``group`` of a list or table.
         on_error : str
             ``"skip"`` records a bad image as failed and goes on, ``"stop"`` raises.
         overwrite : bool
@@ -325,6 +335,9 @@ class FeatureExtractor(Settings):
             reading=self.reading,
             workers=self.workers or usable_cores(),
             labels=labels,
+            split=split,
+            group_by=group_by,
+            groups=groups,
             on_error=on_error,
             overwrite=overwrite,
             retry_failed=retry_failed,

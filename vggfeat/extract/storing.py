@@ -19,7 +19,13 @@ from vggfeat.extract.stream import Batch, Failure, Sink
 from vggfeat.extract.summary import ExtractSummary
 from vggfeat.files import IMAGE_EXTENSIONS
 from vggfeat.images import Reading, Tally, decoded
-from vggfeat.labels import Wanted, class_name
+from vggfeat.labels import (
+    NamedLines,
+    Wanted,
+    class_name,
+    requested_groups,
+    requested_splits,
+)
 from vggfeat.pipeline import Background, prefetch
 from vggfeat.progress import Progress, bars
 from vggfeat.provenance import FeatureConfig, RunInfo
@@ -48,6 +54,9 @@ def open_run(
     reading: Reading,
     workers: int,
     labels: str | os.PathLike[str],
+    split: str | Mapping[str, str | os.PathLike[str]],
+    group_by: str | None,
+    groups: str | os.PathLike[str] | None,
     on_error: str,
     overwrite: bool,
     retry_failed: bool,
@@ -59,7 +68,8 @@ def open_run(
 
     Parameters
     ----------
-    source, store, labels, on_error, overwrite, retry_failed, prune, partial, progress
+    source, store, labels, split, group_by, groups, on_error, overwrite, retry_failed, prune, \
+    partial, progress
         As for :meth:`FeatureExtractor.extract`.
     shapes : dict of str to tuple of int
         One row's shape by layer.
@@ -99,7 +109,7 @@ def open_run(
         config=config,
         run=functools.partial(run, name),
         sources=origins,
-        labels=_labels(images, labels),
+        labels=_labels(images, labels, split, group_by, groups),
         overwrite=overwrite,
         retry_failed=retry_failed,
         prune=prune,
@@ -279,14 +289,29 @@ def _origins(images: Source) -> list[SourcePlace]:
     return [SourcePlace("", images.root, images.spec)]
 
 
-def _labels(images: Source, labels: str | os.PathLike[str]) -> Wanted:
+def _labels(
+    images: Source,
+    labels: str | os.PathLike[str],
+    split: str | Mapping[str, str | os.PathLike[str]],
+    group_by: str | None,
+    groups: str | os.PathLike[str] | None,
+) -> Wanted:
     parts = images.parts if isinstance(images, SeveralSources) else {}
+    paths = [entry.path for entry in images.entries]
     wanted = Wanted.of(
         labels,
-        paths=[entry.path for entry in images.entries],
+        paths=paths,
         own=images.given_labels,
         own_name=", ".join(parts) or class_name(Path(images.spec).name),
         own_file=images.file if isinstance(images, ListSource) else None,
         root=images.root,
     )
-    return replace(wanted, several_sources=bool(parts))
+    root = images.root
+    own = NamedLines(images.file, images.keys) if isinstance(images, ListSource) else None
+    table = NamedLines.of(wanted.table, paths, root) if wanted.table else None
+    return replace(
+        wanted,
+        several_sources=bool(parts),
+        splits=requested_splits(split, paths, root=root, own=own, table=table),
+        groups=requested_groups(group_by, groups, paths, root=root, own=own, table=table),
+    )

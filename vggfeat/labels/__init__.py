@@ -11,16 +11,32 @@ from vggfeat.labels.names import (
     from_folders,
     in_order,
 )
+from vggfeat.labels.origin import Origin
+from vggfeat.labels.splits import (
+    TEST,
+    TRAIN,
+    VAL,
+    NamedLines,
+    NamesRequest,
+    requested_groups,
+    requested_splits,
+    split_level,
+)
 from vggfeat.labels.targets import Targets
-from vggfeat.labels.wanted import Origin, Wanted
+from vggfeat.labels.wanted import Wanted
 
 __all__ = [
     "ABSENT",
     "PRESENT",
+    "TEST",
+    "TRAIN",
     "UNKNOWN",
+    "VAL",
     "FixedLabels",
     "LabelFile",
     "Matching",
+    "NamedLines",
+    "NamesRequest",
     "Origin",
     "RawLabels",
     "Targets",
@@ -33,5 +49,8 @@ __all__ = [
     "in_order",
     "match",
     "read_label_file",
+    "requested_groups",
+    "requested_splits",
+    "split_level",
     "to_signs",
 ]

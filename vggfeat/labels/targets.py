@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vggfeat.labels.codes import ABSENT, PRESENT, UNKNOWN, from_signs, to_signs
 from vggfeat.labels.names import FixedLabels, in_order
-from vggfeat.labels.wanted import Origin
+from vggfeat.labels.origin import Origin
 
 if TYPE_CHECKING:
     from vggfeat.labels.names import RawLabels
@@ -58,6 +58,16 @@ class Targets:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+    def taken(self, rows: Rows) -> Targets:
+        """Return those of some images."""
+        return replace(self, values=self.values[rows])
+
+    def counts(self, rows: npt.NDArray[Any]) -> dict[str, int]:
+        """Return how many of some images are of each class that occurs, of one label an image."""
+        numbers, counts = np.unique(self.values[rows], return_counts=True)
+        pairs = zip(numbers.tolist(), counts.tolist(), strict=True)
+        return {self.classes[number]: count for number, count in pairs if number >= 0}
 
     def names(self, row: int) -> tuple[str, ...]:
         """Return the class names of one image; none where they are unknown."""

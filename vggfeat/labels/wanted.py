@@ -1,11 +1,11 @@
-"""How a run asks for labels, and how a store remembers where its labels came from."""
+"""How a run asks for labels."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
@@ -13,46 +13,11 @@ from vggfeat.errors import SourceError
 from vggfeat.files import as_key
 from vggfeat.labels.files import LabelFile, read_label_file
 from vggfeat.labels.names import RawLabels, class_name
+from vggfeat.labels.origin import Origin
+from vggfeat.labels.splits import NamesRequest
 
-Kind = Literal["", "folder", "source", "table"]
 ALLOWED = "auto, none, folder, folder:N, source, or a CSV file or list"
 _FOLDER = re.compile(r"folders?(?::([1-9][0-9]*))?")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where labels came from.
-
-    Attributes
-    ----------
-    kind : str
-        ``"folder"``, ``"source"`` (a list's or archive's own), ``"table"`` (given by hand), or
-        empty where that is not known.
-    detail : str
-        Which folder of a path is the class, 1 for the first; or the name of the source or table.
-    """
-
-    kind: Kind = ""
-    detail: str = ""
-
-    def __str__(self) -> str:
-        """Return the text that a store keeps; :meth:`parse` reads it."""
-        return f"{self.kind}:{self.detail}" if self.kind else ""
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read what a store keeps; kinds of later versions count as not known."""
-        kind, _, detail = text.partition(":")
-        if kind == "folder" and detail.isdecimal() and int(detail) > 0:
-            return cls("folder", detail)
-        if kind == "source":
-            return cls("source", detail)
-        return cls("table", detail) if kind == "table" else cls()
-
-    @property
-    def level(self) -> int:
-        """Which folder of a path is the class."""
-        return int(self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +42,8 @@ class Wanted:
         Absolute path that entries' paths are relative to.
     several_sources : bool
         Paths begin with the names of several sources, which are no classes; `own` says those.
+    splits, groups : NamesRequest
+        What is asked for of them.
     """
 
     kind: Literal["auto", "none", "folder", "source", "table"] = "auto"
@@ -87,6 +54,8 @@ class Wanted:
     table: LabelFile | None = None
     root: str = ""
     several_sources: bool = False
+    splits: NamesRequest = field(default_factory=lambda: NamesRequest(of_splits=True))
+    groups: NamesRequest = field(default_factory=NamesRequest)
 
     @classmethod
     def of(

@@ -30,6 +30,8 @@ class ListSource(FileSource):
     ----------
     file : LabelFile
         All that the list says.
+    keys : list of str
+        Entry path of each of its lines.
     """
 
     def __init__(
@@ -39,10 +41,11 @@ class ListSource(FileSource):
         entries: Iterable[Entry],
         labels: RawLabels | None,
         file: LabelFile,
+        keys: list[str],
     ) -> None:
         super().__init__(folder, spec, (), labels)
         self.entries = list(entries)
-        self.file = file
+        self.file, self.keys = file, keys
 
 
 def open_list(file: str) -> Source:
@@ -82,7 +85,7 @@ def open_list(file: str) -> Source:
             *(file, repeated, len(keys)),
         )
     labels = found.by_key(keys) if found.used else None
-    return ListSource(str(folder), file, entries.values(), labels, found)
+    return ListSource(str(folder), file, entries.values(), labels, found, keys)
 
 
 def _key(path: str, folder: Path) -> str:

@@ -60,8 +60,8 @@ class Contents:
         :data:`PENDING`, :data:`DONE` or :data:`FAILED`.
     errors : ndarray of bytes (256 wide), shape (N,)
         UTF-8 reasons of failed rows.
-    targets : Targets or None
-        Labels, where there are any.
+    targets, splits, groups : Targets or None
+        Labels, where there are any; and the split and the group of each image, one or none.
     runs : list of RunInfo
         Runs so far, oldest first.
     sources : list of SourcePlace
@@ -82,6 +82,8 @@ class Contents:
     status: npt.NDArray[np.uint8]
     errors: npt.NDArray[np.bytes_]
     targets: Targets | None = None
+    splits: Targets | None = None
+    groups: Targets | None = None
     runs: list[RunInfo] = field(default_factory=list)
     sources: list[SourcePlace] = field(default_factory=lambda: [SourcePlace()])
     version: int = FORMAT_VERSION
@@ -103,9 +105,6 @@ class Contents:
 
     def taken(self, rows: npt.NDArray[np.int64]) -> Contents:
         """Return it with some of its rows only, in that order."""
-        targets = self.targets
-        if targets is not None:
-            targets = replace(targets, values=targets.values[rows])
         return replace(
             self,
             paths=[self.paths[row] for row in rows.tolist()],
@@ -117,8 +116,15 @@ class Contents:
             source=self.source[rows],
             status=self.status[rows],
             errors=self.errors[rows],
-            targets=targets,
+            targets=self.targets and self.targets.taken(rows),
+            splits=self.splits and self.splits.taken(rows),
+            groups=self.groups and self.groups.taken(rows),
         )
+
+    @property
+    def named(self) -> dict[str, Targets | None]:
+        """Labels, splits and groups, by the name of their attribute."""
+        return {"targets": self.targets, "splits": self.splits, "groups": self.groups}
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -131,7 +137,6 @@ class Contents:
         for kind, shape in (IMAGES | SINCE_2).values():
             row += int(kind.itemsize) * math.prod(shape)
         row += 48  # a path's pointer and heap entry
-        if self.targets is not None:
-            row += self.targets.values[:1].nbytes
+        row += sum(each.values[:1].nbytes for each in self.named.values() if each is not None)
         paths = sum(len(path.encode()) for path in self.paths)
         return row * len(self.paths) + paths + (64 << 10)

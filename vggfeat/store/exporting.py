@@ -34,6 +34,7 @@ class _Job:
     layer: str
     rows: Rows
     targets: Targets | None
+    columns: dict[str, Targets]
     progress: Progress
     spreadsheet: bool = False
 
@@ -57,7 +58,13 @@ class _Job:
     def cells(self, row: int) -> str:
         """Return the text columns of one image, its path and labels, as a table has them."""
         label = self.targets.cell(row) if self.targets is not None else ""
-        return csv_line((self.store.paths[row], label), spreadsheet=self.spreadsheet)
+        others = (column.cell(row) for column in self.columns.values())
+        return csv_line((self.store.paths[row], label, *others), spreadsheet=self.spreadsheet)
+
+    @property
+    def heading(self) -> str:
+        """What stands above the text columns."""
+        return ",".join(("path", "label", *self.columns))
 
 
 def export(
@@ -86,6 +93,9 @@ def export(
         .parquet  columns path, label, features (a list of D float32); maps flattened. Of several
                   labels a list: empty where none is shown, null where that is unknown
         ========  ==================================================================
+
+        Where the store has splits or groups, columns ``split`` and ``group`` follow the label (in
+        .npz ``splits`` and ``groups``).
 
         A label in CSV is written as ``--labels`` reads it: ``|`` between several, ``|`` alone for
         none of the classes, empty for unknown.
@@ -153,7 +163,9 @@ def _job(store: FeatureStore, layer: str, progress: Progress, spreadsheet: bool)
     if store.has_labels:
         with reading(store.path):
             targets = Targets(tuple(store.classes), store.labels)
-    return _Job(store, name, rows, targets, progress, spreadsheet)
+    columns = {"split": store.splits, "group": store.groups}
+    known = {heading: column for heading, column in columns.items() if column is not None}
+    return _Job(store, name, rows, targets, known, progress, spreadsheet)
 
 
 def _npy(job: _Job, path: Path) -> None:
@@ -163,7 +175,7 @@ def _npy(job: _Job, path: Path) -> None:
 
 def _paths(job: _Job, path: Path) -> None:
     with path.open("x", encoding="utf-8", newline="") as file:
-        file.write("path,label\n")
+        file.write(f"{job.heading}\n")
         file.writelines(job.cells(row) for row in job.rows.tolist())
 
 
@@ -175,6 +187,8 @@ def _npz(job: _Job, path: Path) -> None:
         if job.targets is not None:
             others["classes"] = np.array(job.targets.classes, dtype=str)
             others["labels"] = job.targets.values[job.rows]
+        for name, column in job.columns.items():
+            others[f"{name}s"] = np.array([column.cell(row) for row in job.rows.tolist()], str)
         for name, values in others.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, values, allow_pickle=False)
@@ -196,7 +210,7 @@ def _csv(job: _Job, path: Path) -> None:
     digits = 5 if job.dtype.itemsize == 2 else 9  # as many as bring back the same number
     line = ",".join([f"%.{digits}g"] * width)
     with path.open("x", encoding="utf-8", newline="") as file:
-        file.write("path,label," + ",".join(f"f{i}" for i in range(width)) + "\n")
+        file.write(f"{job.heading}," + ",".join(f"f{i}" for i in range(width)) + "\n")
         for rows, features in job.blocks():
             for row, values in zip(rows.tolist(), features.tolist(), strict=True):
                 file.write(f"{job.cells(row)[:-1]},{line % tuple(values)}\n")
@@ -210,6 +224,7 @@ def _parquet(job: _Job, path: Path) -> None:
         [
             ("path", arrow.string()),
             ("label", arrow.list_(arrow.string()) if multi_label else arrow.string()),
+            *((name, arrow.string()) for name in job.columns),
             ("features", arrow.list_(arrow.float32(), width)),
         ],
         metadata={"layer": job.layer, "shape": " ".join(map(str, job.shape))},
@@ -225,6 +240,10 @@ def _parquet(job: _Job, path: Path) -> None:
             columns = [
                 arrow.array(job.store.paths[rows].tolist(), arrow.string()),
                 arrow.array(labels, schema.field("label").type),
+                *(
+                    arrow.array([column.cell(row) or None for row in rows.tolist()], arrow.string())
+                    for column in job.columns.values()
+                ),
                 arrow.FixedSizeListArray.from_arrays(flat, width),
             ]
             writer.write_table(arrow.Table.from_arrays(columns, schema=schema))

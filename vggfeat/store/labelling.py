@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import SourceError
-from vggfeat.labels import Origin, RawLabels, Wanted, folder_level, from_folders, match
+from vggfeat.labels import (
+    NamesRequest,
+    Origin,
+    RawLabels,
+    Wanted,
+    folder_level,
+    from_folders,
+    match,
+    split_level,
+)
 from vggfeat.labels.targets import Targets, from_names, unite
 
 Rows = npt.NDArray[np.int64]
@@ -44,6 +53,14 @@ class LabelReport:
         Images that had another label, or lost theirs.
     notes : tuple of str
         What else a person should know.
+    splits : dict of str to int
+        Images of the source in each split.
+    unsplit : int
+        Those in none, where there are splits.
+    split_origin, group_origin : str
+        Where these came from: as `origin`, ``lists:NAMES`` or ``pattern:EXPRESSION``.
+    groups, ungrouped : int
+        Groups of the source's images, and images in none.
     """
 
     origin: str = ""
@@ -59,6 +76,12 @@ class LabelReport:
     unused: tuple[str, ...] = ()
     changed: int = 0
     notes: tuple[str, ...] = ()
+    splits: dict[str, int] = field(default_factory=dict)
+    unsplit: int = 0
+    split_origin: str = ""
+    groups: int = 0
+    ungrouped: int = 0
+    group_origin: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
@@ -76,18 +99,18 @@ class _Choice:
 
 
 def label(
-    stored: Targets | None,
+    stored: Mapping[str, Targets | None],
     stored_paths: Sequence[str],
     paths: Sequence[str],
     here: Rows,
     wanted: RawLabels | Wanted | None,
-) -> tuple[Targets | None, LabelReport]:
-    """Give rows the labels that a run asks for.
+) -> tuple[dict[str, Targets | None], LabelReport]:
+    """Give rows the labels, splits and groups that a run asks for.
 
     Parameters
     ----------
-    stored : Targets or None
-        Labels of the store so far.
+    stored : dict of str to Targets or None
+        ``targets``, ``splits`` and ``groups`` of the store so far.
     stored_paths, paths : sequence of str
         Images of the store so far, and with those that this run adds at the end.
     here : ndarray of int64
@@ -98,8 +121,8 @@ def label(
 
     Returns
     -------
-    targets : Targets or None
-        Labels of all rows.
+    named : dict of str to Targets or None
+        ``targets``, ``splits`` and ``groups`` of all rows.
     report : LabelReport
 
     Raises
@@ -109,12 +132,20 @@ def label(
         source without labels of its own, no folders.
     """
     mine = [paths[row] for row in here]
-    if stored is not None:
-        stored = stored.composed()
-    choice = _choose(stored, stored_paths, mine, wanted)
+    named: dict[str, Targets | None] = {}
+    for name in ("splits", "groups"):
+        request = getattr(wanted, name) if isinstance(wanted, Wanted) else None
+        old = stored.get(name)
+        chosen = _choose_names(old, mine, request) if request is not None else None
+        forced = request is not None and request.kind != "auto"
+        named[name] = _apply(old, len(stored_paths), paths, here, chosen, forced)
+    labels = stored.get("targets")
+    if labels is not None:
+        labels = labels.composed()
+    choice = _choose(labels, stored_paths, mine, wanted, named["splits"])
     anew = isinstance(wanted, Wanted) and wanted.kind != "auto"
-    targets = _apply(stored, len(stored_paths), paths, here, choice, anew)
-    before = unite(len(paths), [(np.arange(len(stored_paths)), stored)])
+    targets = _apply(labels, len(stored_paths), paths, here, choice, anew)
+    before = unite(len(paths), [(np.arange(len(stored_paths)), labels)])
     known = targets.known[here] if targets is not None else np.zeros(len(here), bool)
     report = replace(
         choice.report if choice is not None else LabelReport(),
@@ -124,10 +155,19 @@ def label(
         classes=len(targets.classes) if targets is not None else 0,
         multi_label=targets is not None and targets.multi_label,
         changed=_changed(before, targets),
+        **_told(named, here),
     )
     if isinstance(wanted, Wanted):
         report = _with_columns(report, wanted)
-    return targets, report
+    if targets is not None and targets.origin.kind == "folder":
+        level = split_level(mine)
+        if level == targets.origin.level and named["splits"] is not None:
+            note = (
+                f"the classes are folders that look like splits; `--labels folder:{level + 1}` "
+                "takes the folders below them for classes"
+            )
+            report = replace(report, notes=(*report.notes, note))
+    return named | {"targets": targets}, report
 
 
 def _choose(
@@ -135,6 +175,7 @@ def _choose(
     stored_paths: Sequence[str],
     mine: list[str],
     wanted: RawLabels | Wanted | None,
+    splits: Targets | None,
 ) -> _Choice | None:
     if not isinstance(wanted, Wanted):
         return _Choice(wanted, Origin(), "replace") if wanted else None
@@ -154,7 +195,7 @@ def _choose(
             )
         return _Choice(wanted.own, own, "replace")
     if wanted.kind == "folder":
-        names, level = _folders(mine, wanted.level)
+        names, level = _folders(mine, wanted.level, splits)
         if not names:
             raise SourceError(
                 f"No image lies in a folder at level {level}, for example {mine[0]!r}. "
@@ -164,7 +205,7 @@ def _choose(
     if stored is None:
         if wanted.own is not None:
             return _Choice(wanted.own, own, "replace")
-        names, level = _folders(mine, None)
+        names, level = _folders(mine, None, splits)
         return _Choice(names, Origin("folder", str(level)), "replace")
     if origin.kind == "folder" and wanted.several_sources and wanted.own is not None:
         return _Choice(wanted.own, own, "replace")
@@ -177,9 +218,55 @@ def _choose(
     return _Choice(wanted.own, origin, "fill")
 
 
-def _folders(mine: list[str], level: int | None) -> tuple[RawLabels, int]:
-    level = folder_level(mine) if level is None else level
+def _folders(mine: list[str], level: int | None, splits: Targets | None) -> tuple[RawLabels, int]:
+    """Return labels from folders, and their level: by default below that of the splits."""
+    if level is None:
+        of_splits = splits is not None and splits.origin.kind == "folder"
+        level = splits.origin.level + 1 if splits and of_splits else folder_level(mine)
     return from_folders(mine, level), level
+
+
+def _choose_names(stored: Targets | None, mine: list[str], request: NamesRequest) -> _Choice | None:
+    """Return the splits or groups that a run asks for; None leaves what is there."""
+
+    def chosen(names: Mapping[str, str], origin: Origin, mode: str) -> _Choice:
+        return _Choice({path: (name,) for path, name in names.items()}, origin, mode)
+
+    if request.kind == "none":
+        return chosen({}, Origin(), "replace")
+    if request.kind in ("folder", "pattern"):
+        origin = Origin(request.kind, request.detail)
+        return chosen(request.from_paths(origin, mine), origin, "replace")
+    by_paths = stored is not None and stored.origin.kind in ("folder", "pattern")
+    if request.kind == "given":
+        return chosen(request.names, request.origin, "replace" if by_paths else "update")
+    if stored is None:
+        level = split_level(mine) if request.of_splits and request.own is None else None
+        if level is not None:
+            origin = Origin("folder", str(level))
+            return chosen(request.from_paths(origin, mine), origin, "replace")
+    elif by_paths:
+        return chosen(request.from_paths(stored.origin, mine), stored.origin, "replace")
+    elif stored.origin.kind != "source":
+        return None
+    if request.own is None:
+        return None
+    return chosen(request.own, Origin("source", request.own_name), "update")
+
+
+def _told(named: Mapping[str, Targets | None], here: Rows) -> dict[str, Any]:
+    """Return what a report says of splits and groups."""
+    splits, groups = named["splits"], named["groups"]
+    told: dict[str, Any] = {}
+    if splits is not None:
+        told["splits"] = splits.counts(here)
+        told["unsplit"] = int((~splits.known[here]).sum())
+        told["split_origin"] = str(splits.origin)
+    if groups is not None:
+        told["groups"] = len(groups.counts(here))
+        told["ungrouped"] = int((~groups.known[here]).sum())
+        told["group_origin"] = str(groups.origin)
+    return told
 
 
 def _from_table(wanted: Wanted, mine: list[str], mode: str) -> _Choice:
@@ -277,7 +364,9 @@ def _with_columns(report: LabelReport, wanted: Wanted) -> LabelReport:
     file = wanted.table or wanted.own_file
     if file is None:
         return report
-    return replace(report, unused=file.unused, notes=tuple(file.notes))
+    used = {wanted.splits.heading, wanted.groups.heading}
+    unused = tuple(name for name in file.unused if name not in used)
+    return replace(report, unused=unused, notes=tuple(file.notes))
 
 
 def _listed(paths: Sequence[str]) -> str:

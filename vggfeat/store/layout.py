@@ -59,6 +59,13 @@ def create(path: Path, contents: Contents) -> None:
             _allocate(file, "labels/targets", values.shape, values.dtype)[...] = values
             if origin := str(contents.targets.origin):
                 file["labels"].attrs["origin"] = np.bytes_(origin.encode())
+        for group, column in (("splits", contents.splits), ("groups", contents.groups)):
+            if column is not None:
+                names = np.array(column.classes, object)
+                file.create_dataset(f"{group}/names", data=names, dtype=_TEXT)
+                numbers = column.values.astype("<i4")
+                _allocate(file, f"{group}/numbers", numbers.shape, numbers.dtype)[...] = numbers
+                file[group].attrs["origin"] = np.bytes_(str(column.origin).encode())
         _create_runs(file, contents)
         for layer, shape in contents.shapes.items():
             _allocate(file, f"checksums/{layer}", (count,), np.dtype("<u4"))

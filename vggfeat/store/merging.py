@@ -185,13 +185,11 @@ def _unite(read: Sequence[Contents], origin: Rows, row_there: Rows) -> Contents:
             united[origin == number] = each[row_there[origin == number]]
         return united
 
-    labels: list[tuple[Rows, Targets | None]] = []
+    named: dict[str, list[tuple[Rows, Targets | None]]] = {}
     for number, contents in enumerate(read):
         mine = np.flatnonzero(origin == number)
-        targets = contents.targets
-        if targets is not None:
-            targets = replace(targets, values=targets.values[row_there[mine]])
-        labels.append((mine, targets))
+        for name, each in contents.named.items():
+            named.setdefault(name, []).append((mine, each and each.taken(row_there[mine])))
     paths = [read[i].paths[row] for i, row in zip(origin.tolist(), row_there.tolist(), strict=True)]
     ends = [contents.provenance.run.end for contents in read]
     first = read[0].provenance
@@ -216,7 +214,9 @@ def _unite(read: Sequence[Contents], origin: Rows, row_there: Rows) -> Contents:
         source=column(numbers),
         status=status,
         errors=errors,
-        targets=unite(len(paths), labels),
+        targets=unite(len(paths), named["targets"]),
+        splits=unite(len(paths), named["splits"]),
+        groups=unite(len(paths), named["groups"]),
         runs=sorted(runs, key=lambda run: run.start),
         sources=sources,
     )

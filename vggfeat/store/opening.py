@@ -28,10 +28,14 @@ from vggfeat.store.contents import (
     Contents,
 )
 
+COLUMNS = ("splits", "groups")
+"""Groups of the file that hold a name an image, or none."""
+
 _DATASETS = (
     *(f"images/{name}" for name in ("path", *IMAGES, *SINCE_2)),
     *(f"sources/{name}" for name in SourcePlace._fields),
     *("labels/classes", "labels/targets", "runs"),
+    *(f"{group}/{name}" for group in COLUMNS for name in ("names", "numbers")),
 )
 
 
@@ -128,6 +132,8 @@ def read_contents(file: h5py.File, path: Path) -> Contents:
             status=images["status"][:].astype(np.uint8),
             errors=images["error"][:].astype(f"S{ERROR_BYTES}"),
             targets=read_targets(file),
+            splits=read_column(file, "splits"),
+            groups=read_column(file, "groups"),
             runs=runs,
             sources=read_sources(file),
             version=read_version(file),
@@ -157,12 +163,21 @@ def read_targets(file: h5py.File) -> Targets | None:
         return None
     classes = tuple(hdf5.texts(file["labels/classes"]))
     values = file["labels/targets"][:]
-    return Targets(classes, from_signs(values) if values.ndim == 2 else values, read_origin(file))
+    values = from_signs(values) if values.ndim == 2 else values
+    return Targets(classes, values, _read_origin(file["labels"]))
 
 
-def read_origin(file: h5py.File) -> Origin:
-    """Read where a store's labels came from, as far as it says."""
-    return Origin.parse(hdf5.text(file["labels"], "origin", ""))
+def read_column(file: h5py.File, group: str) -> Targets | None:
+    """Read ``splits`` or ``groups``: a name an image, or none; None where the store has no such."""
+    if f"{group}/numbers" not in file:
+        return None
+    names = tuple(hdf5.texts(file[f"{group}/names"]))
+    return Targets(names, file[f"{group}/numbers"][:], _read_origin(file[group]))
+
+
+def _read_origin(group: h5py.Group) -> Origin:
+    """Read where names came from, as far as the store says."""
+    return Origin.parse(hdf5.text(group, "origin", ""))
 
 
 def _check(file: h5py.File, path: Path, newer: bool) -> None:
@@ -218,6 +233,10 @@ def _check_values(file: h5py.File, count: int) -> None:
         _numbers(file, targets.name, (count, classes) if several else (count,), "i")
         if not several:
             _within(file, targets.name, -1, classes)
+    for group in COLUMNS:
+        if f"{group}/numbers" in file:
+            _numbers(file, f"{group}/numbers", (count,), "i")
+            _within(file, f"{group}/numbers", -1, _texts(file, f"{group}/names"))
 
 
 def _texts(file: h5py.File, name: str) -> int:

@@ -107,13 +107,15 @@ def begin(
 ) -> Plan:
     """Plan a new store: one pending row an entry, in the order of the entries."""
     count, paths = len(entries), [entry.path for entry in entries]
-    targets, report = label(None, [], paths, np.arange(count), labels)
+    named, report = label({}, [], paths, np.arange(count), labels)
     contents = Contents(
         provenance=_unfinished(provenance),
         shapes={layer: tuple(shapes[layer]) for layer in provenance.config.layers},
         paths=paths,
         **pending(entries, numbers_of(paths, given, range(len(given)))),
-        targets=targets,
+        targets=named["targets"],
+        splits=named["splits"],
+        groups=named["groups"],
         sources=list(given),
     )
     return Plan(

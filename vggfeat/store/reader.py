@@ -20,6 +20,7 @@ from vggfeat.provenance import Provenance, RunInfo, SourcePlace
 from vggfeat.store.contents import DIGEST_BYTES
 from vggfeat.store.opening import (
     open_hdf5,
+    read_column,
     read_provenance,
     read_runs,
     read_sources,
@@ -136,6 +137,16 @@ class FeatureStore(FeatureTable):
         return targets if targets is not None and targets.classes else None
 
     @property
+    def splits(self) -> Targets | None:
+        """The split of each image, such as train and test, read anew; None where there are none."""
+        return self._column("splits")
+
+    @property
+    def groups(self) -> Targets | None:
+        """The group of each image, such as its patient, read anew; None where there are none."""
+        return self._column("groups")
+
+    @property
     def paths(self) -> npt.NDArray[np.object_]:
         """Images as text objects, shape (N,): relative to the source, '/'-separated."""
         if self._paths is None:
@@ -237,12 +248,19 @@ class FeatureStore(FeatureTable):
             "left": int((~self.present).sum()),
             "layers": layers,
             "labels": labels,
+            "splits": None if self.splits is None else self.splits.counts(self.present),
+            "groups": None if self.groups is None else len(self.groups.counts(self.present)),
             "deciding": self.provenance.config.to_json(),
             "happened": self.provenance.run.to_json(),
             "sources": [source._asdict() for source in self.sources],
             "runs": [run.to_json() for run in self.runs],
             "failures": [{"path": path, "reason": reason} for path, reason in self.failures()],
         }
+
+    def _column(self, group: str) -> Targets | None:
+        with reading(self.path):
+            column = read_column(self._file, group)
+        return column if column is not None and column.known.any() else None
 
     def _dataset(self, name: str) -> h5py.Dataset:
         with reading(self.path):

@@ -120,10 +120,10 @@ def resume(
     )
     here = np.sort(np.concatenate([rows, np.array([*moved], np.int64)]))
     here = np.concatenate([here, np.arange(len(old), len(contents.paths))])
-    targets, report = label(
-        stored.targets, contents.paths[: len(old)], contents.paths, here, labels
+    named, report = label(stored.named, contents.paths[: len(old)], contents.paths, here, labels)
+    contents = replace(
+        contents, targets=named["targets"], splits=named["splits"], groups=named["groups"]
     )
-    contents = replace(contents, targets=targets)
     carried, missing = np.arange(len(old)), int((~contents.present).sum())
     pruned = missing if prune else 0
     if pruned:
@@ -140,7 +140,7 @@ def resume(
             fresh
             or moved
             or pruned
-            or _relabelled(stored.targets, targets, labels)
+            or any(_renamed(stored.named[name], each, labels) for name, each in named.items())
             or contents.sources != stored.sources
             or (stored.version < 2 and changes)
         ),
@@ -255,10 +255,10 @@ def _noted(
     return {"sizes": sizes, "mtimes": mtimes, "ctimes": ctimes, "digests": stored.digests.copy()}
 
 
-def _relabelled(
+def _renamed(
     before: Targets | None, after: Targets | None, labels: RawLabels | Wanted | None
 ) -> bool:
-    """Whether labels differ, or are said to come from elsewhere."""
+    """Whether labels, splits or groups differ, or are said to come from elsewhere."""
     if before != after:
         return True
     asked = labels is not None and not (isinstance(labels, Wanted) and labels.kind == "auto")

@@ -65,10 +65,10 @@ class Clients:
                 found = self.timed("upload", client, "POST", "/api/search", files=image)
                 if found is None:
                     continue
-                place = found.json()["neighbours"][0]["place"]
-                self.timed("by place", client, "POST", "/api/search", data={"place": place})
+                image_id = found.json()["neighbours"][0]["id"]
+                self.timed("by id", client, "POST", "/api/search", data={"id": image_id})
                 for one in found.json()["neighbours"][:10]:
-                    self.timed("thumbnail", client, "GET", f"/api/thumbnail/{one['place']}")
+                    self.timed("thumbnail", client, "GET", f"/api/thumbnail/{one['id']}")
 
     def timed(self, kind: str, client: httpx.Client, *request, **form) -> httpx.Response | None:
         """Make a request and note how long it took."""

@@ -25,8 +25,7 @@ from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.feeds import KeptFeed
 from vggfeat.index.folder import commit, creating
 from vggfeat.index.kinds import plan
-from vggfeat.index.names import Texts
-from vggfeat.index.rows import Rows
+from vggfeat.index.rows import Rows, Texts
 from vggfeat.preprocessing import TORCHVISION
 from vggfeat.provenance import FeatureConfig, Provenance, RunInfo
 from vggfeat.store import FeatureStore, StoreWriter
@@ -106,7 +105,7 @@ def index_of(
             metric,
             PROVENANCE.config.for_layer("relu7"),
             (replace(PROVENANCE.run, source=source),),
-            feed.rows(built.places),
+            feed.rows(built.positions),
             built.longest,
             LeftOut(0, 0, 0),
             built.settings,

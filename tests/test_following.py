@@ -233,7 +233,7 @@ def test_accents_in_either_form_name_the_same_image(extractor, tmp_path) -> None
             assert [store.paths[row] for row in store.rows_of(given)] == names
         index = SimilarityIndex.build(store, "pool4", path=tmp_path / "i")
     assert index.remove([unicodedata.normalize("NFC", names[0])]) == 1
-    assert [index.path(place) for place in index.alive.tolist()] == [names[1]]
+    assert [index.path(one) for one in index.ids.tolist()] == [names[1]]
 
 
 def test_an_index_follows_images_that_leave_and_move(extractor, tmp_path) -> None:
@@ -253,7 +253,7 @@ def test_an_index_follows_images_that_leave_and_move(extractor, tmp_path) -> Non
         report = changed.add(opened)
         assert (report.added, report.replaced, report.unchanged, report.gone) == (1, 0, 4, 2)
         assert changed.add(opened).gone == 0
-    paths = {changed.path(place): changed.source(place) for place in changed.alive.tolist()}
+    paths = {changed.path(one): changed.source(one) for one in changed.ids.tolist()}
     assert paths == {
         **{path: str(folder) for path in ("a/0.bmp", "a/3.bmp", "a/4.bmp", "a/5.bmp", "b/2.bmp")},
         "z.bmp": str(other),
@@ -276,7 +276,7 @@ def test_an_index_of_one_store_leaves_out_what_was_pruned_from_it(extractor, tmp
         assert (report.gone, report.unchanged, len(index)) == (1, 3, 3)
         assert index.add(opened).gone == 0
     with pytest.raises(SearchError, match="no image"):
-        index.places_of(["1.bmp"])
+        index.ids_of(["1.bmp"])
 
 
 def test_an_index_takes_up_the_new_place_of_its_store(extractor, tmp_path, caplog) -> None:
@@ -299,11 +299,11 @@ def test_an_index_takes_up_the_new_place_of_its_store(extractor, tmp_path, caplo
         assert f"came from {folder} so far, and come from {new} now" in caplog.text
         changed.add(more)
     changed = SimilarityIndex.open(index)
-    places = {changed.path(place): changed.source(place) for place in changed.alive.tolist()}
+    places = {changed.path(one): changed.source(one) for one in changed.ids.tolist()}
     assert places == {f"a/{i}.bmp": str(new) for i in range(1, 4)} | {"z.bmp": str(other)}
     assert {one.source for one in changed.catalogue.sources} == {str(new), str(other)}
-    for place in changed.alive.tolist():
-        open_stored(changed.source(place), changed.path(place)).close()
+    for one in changed.ids.tolist():
+        open_stored(changed.source(one), changed.path(one)).close()
 
 
 def test_an_index_keeps_the_place_of_images_of_which_another_store_has_a_few_copies(
@@ -318,7 +318,7 @@ def test_an_index_keeps_the_place_of_images_of_which_another_store_has_a_few_cop
     with FeatureStore(tmp_path / "s.h5") as opened, FeatureStore(tmp_path / "f.h5") as few:
         index = SimilarityIndex.build(opened, "pool4", path=tmp_path / "i")
         assert index.add(few).unchanged == 2
-    assert {index.source(place) for place in index.alive.tolist()} == {str(folder)}
+    assert {index.source(one) for one in index.ids.tolist()} == {str(folder)}
 
 
 def test_another_source_of_the_same_names_is_refused_with_the_way_to_keep_both(

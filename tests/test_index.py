@@ -268,10 +268,10 @@ def test_codes_are_not_put_in_an_order_that_no_search_uses(kind):
 def test_an_index_without_a_path_is_forgotten_with_its_files(store_path):
     with FeatureStore(store_path) as store:
         index = SimilarityIndex.build(store, "relu7")
-    place = index.place
-    assert (place / "index.h5").is_file()
+    folder = index.folder
+    assert (folder / "index.h5").is_file()
     del index
-    assert not place.exists()
+    assert not folder.exists()
 
 
 def test_numpy_h5py_and_faiss_read_the_files_without_us(saved, X):
@@ -294,7 +294,7 @@ def test_numpy_h5py_and_faiss_read_the_files_without_us(saved, X):
 def test_every_metric_survives_the_disk(tmp_path, X, metric):
     index = index_of(X, metric)
     index.save(tmp_path / "x.index")
-    assert SimilarityIndex.load(tmp_path / "x.index").search(X, 5) == index.search(X, 5)
+    assert SimilarityIndex.open(tmp_path / "x.index").search(X, 5) == index.search(X, 5)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "foreign", "missing"])
@@ -370,7 +370,7 @@ def test_a_failure_in_the_middle_of_building_leaves_the_old_index(saved, store_p
 
 
 def test_queries_made_in_another_way_are_refused_by_field(saved):
-    index = SimilarityIndex.load(saved)
+    index = SimilarityIndex.open(saved)
     index.check(PROVENANCE.config)
     other = FeatureConfig(
         **{**PROVENANCE.config.to_json(), "weights_sha256": "cd" * 32, "scales": ()}

@@ -220,10 +220,10 @@ def test_an_image_that_has_changed_is_replaced(base: Path, stores: Path, tmp_pat
         assert index.add(store) == AddReport(ALL - BASE, 1, BASE - 1, LeftOut())
         assert index.add(store) == AddReport(0, 0, ALL, LeftOut())
     assert len(index) == ALL
-    (place,) = index.places_of(["00005.jpg"])
-    np.testing.assert_array_equal(index.vectors[place], X[5] + 1)
+    (image_id,) = index.ids_of(["00005.jpg"])
+    np.testing.assert_array_equal(index.vectors[image_id], X[5] + 1)
     answers = exhaustive(index).search(X[5] + 1, 40)[0]
-    assert [one.place for one in answers if one.path == "00005.jpg"] in ([place], [])
+    assert [one.id for one in answers if one.path == "00005.jpg"] in ([image_id], [])
 
 
 def test_an_image_removed_by_hand_stays_out_changed_or_moved_until_it_is_taken_again(
@@ -259,7 +259,7 @@ def test_an_image_that_can_no_longer_be_compared_leaves(stores: Path, tmp_path: 
         assert index.add(store) == AddReport(0, 0, ALL - 1, LeftOut(zero=1))
     assert len(index) == ALL - 1
     with pytest.raises(SearchError, match="no image"):
-        index.places_of(["00005.jpg"])
+        index.ids_of(["00005.jpg"])
 
 
 def test_a_selection_is_of_one_state_of_the_index(stores: Path) -> None:
@@ -318,7 +318,7 @@ def test_paths_that_are_not_there_are_named_and_nothing_is_removed(base: Path) -
 def test_all_images_may_go_and_others_come(stores: Path, tmp_path: Path) -> None:
     with FeatureStore(stores / "base.h5") as store:
         index = SimilarityIndex.build(store, "relu7", path=tmp_path / "i", kind="IVF4,SQ8")
-        index.remove([index.path(place) for place in index.alive])
+        index.remove([index.path(one) for one in index.ids])
         assert index.search(X[0], 3) == [[]]
         with pytest.raises(SearchError, match="no image left"):
             index.compact()

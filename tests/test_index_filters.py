@@ -9,8 +9,7 @@ import pytest
 
 from vggfeat.errors import SearchError
 from vggfeat.index.filters import matching, nothing_fits
-from vggfeat.index.names import Texts
-from vggfeat.index.rows import Rows
+from vggfeat.index.rows import Rows, Texts
 
 PATHS = [
     "beaches/a.jpg",

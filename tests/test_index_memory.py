@@ -77,7 +77,7 @@ assert faiss.omp_get_max_threads() == 2
 limited.take_buffers()
 with FeatureStore(store) as opened:
     feed = StoreFeed(opened, "relu7", "cosine")
-    count, width = len(feed.places), feed.dimension
+    count, width = len(feed.positions), feed.dimension
     needed = needed_to_build(plan(kind, count, width, "cosine", memory=MEMORY, recall=0.95), feed)
     opened_index = 256 * count
     needed = max(needed, limited.to_search(50, width, 5, 1024) + opened_index)

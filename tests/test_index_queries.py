@@ -79,7 +79,7 @@ def test_augmented_vectors_are_means_of_their_neighbours(tmp_path, kind):
             near = nearest(U[row], 4)
             assert near[0] == row
             expected = unit(U[row] + sum(max(0, U[row] @ U[i]) ** 2 * U[i] for i in near[1:]))
-            (place,) = index.places_of([f"{row:05d}.jpg"])
+            (place,) = index.ids_of([f"{row:05d}.jpg"])
             np.testing.assert_allclose(index.vectors[place], expected, atol=1e-5)
         assert index.info().augmented == "3:2"
         assert len(list((tmp_path / "i").iterdir())) == (2 if kind == "flat" else 3)

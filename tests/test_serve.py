@@ -28,16 +28,16 @@ from hypothesis import strategies as st
 
 from vggfeat import FeatureExtractor
 from vggfeat.index import Neighbour, SimilarityIndex
-from vggfeat.index.names import Texts
+from vggfeat.index.rows import Texts
 from vggfeat.queries import ImageSearch
 from vggfeat.regions import Region
 from vggfeat.store import FeatureStore
 from vggfeat.web.app import create_app
-from vggfeat.web.asking import Desk
 from vggfeat.web.connections import Patience
-from vggfeat.web.current import Current
 from vggfeat.web.limits import LINGER_BYTES, Limits
+from vggfeat.web.live import LiveService
 from vggfeat.web.pictures import Cache, Pictures
+from vggfeat.web.service import SearchService
 from vggfeat.web.serving import listening, server_of
 
 try:
@@ -99,10 +99,10 @@ def app_of(index: Path, limits: Limits | None = None, roots: Sequence[str] = (),
     def search(opened: SimilarityIndex) -> ImageSearch:
         return ImageSearch(opened, device="cpu")
 
-    def desk(opened: SimilarityIndex) -> Desk:
-        return Desk(search(opened), Pictures(opened, roots), limits or Limits())
+    def service(opened: SimilarityIndex) -> SearchService:
+        return SearchService(search(opened), Pictures(opened, roots), limits or Limits())
 
-    return create_app(Current(index, desk, search), **guarded)
+    return create_app(LiveService(index, service, search), **guarded)
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def as_json(neighbours):
 
 
 def same(found, expected):
-    assert [one["place"] for one in found] == [one.place for one in expected]
+    assert [one["id"] for one in found] == [one.id for one in expected]
     for ours, theirs in zip(found, expected, strict=True):
         assert ours["path"] == theirs.path
         assert ours["score"] == pytest.approx(theirs.score, abs=1e-5)
@@ -186,18 +186,18 @@ def test_an_uploaded_photo_finds_what_the_index_finds(client, opened, scenes):
 
 def test_an_indexed_image_finds_its_neighbours_without_itself(client, opened):
     (expected,) = opened.search(opened.vectors[[3]], 6, prepared=True)
-    found = ask(client, place=3, k=5)
+    found = ask(client, id=3, k=5)
     same(found, expected[1:])
     assert [one["rank"] for one in found] == [1, 2, 3, 4, 5]
 
 
 def test_filters_hold_during_the_search(client, opened):
-    found = ask(client, place=3, k=10, path="flower/*")
+    found = ask(client, id=3, k=10, path="flower/*")
     (expected,) = opened.search(
         opened.vectors[[3]], 10, within=opened.select(paths=["flower/*"]), prepared=True
     )
     same(found, expected)
-    found = ask(client, place=3, k=40, label="flower", path=["*/0?.jpg", "*/1?.jpg"])
+    found = ask(client, id=3, k=40, label="flower", path=["*/0?.jpg", "*/1?.jpg"])
     assert len(found) == 20
     assert {one["label"] for one in found} == {"flower"}
 
@@ -207,21 +207,21 @@ def test_a_box_searches_for_that_part_of_a_photo(client, opened, scenes):
     searcher = ImageSearch(opened, device="cpu")
     (answer,) = searcher.search([str(photo)], 5, box=Region(10, 20, 80, 60))
     same(ask(client, photo.read_bytes(), k=5, box="10,20,80,60"), answer.neighbours)
-    (place,) = opened.places_of(["china/05.jpg"])
-    found = ask(client, place=int(place), k=5, box="0%,0%,100%,100%")
-    same(found, [Neighbour(**one) for one in ask(client, place=int(place), k=5)])
+    (image_id,) = opened.ids_of(["china/05.jpg"])
+    found = ask(client, id=int(image_id), k=5, box="0%,0%,100%,100%")
+    same(found, [Neighbour(**one) for one in ask(client, id=int(image_id), k=5)])
 
 
 def test_counterexamples_push_answers_away(client, opened):
-    unlike = [one["place"] for one in ask(client, place=3, k=2)]
+    unlike = [one["id"] for one in ask(client, id=3, k=2)]
     query = opened.vectors[3] - 0.2 * opened.vectors[unlike].mean(axis=0)
     similarity = opened.vectors @ (query / np.linalg.norm(query))
     similarity[[3, *unlike]] = -2
-    found = ask(client, place=3, k=9, unlike=unlike)
-    assert [one["place"] for one in found] == list(np.argsort(-similarity)[:9])
+    found = ask(client, id=3, k=9, unlike=unlike)
+    assert [one["id"] for one in found] == list(np.argsort(-similarity)[:9])
     assert [one["score"] for one in found] == pytest.approx(np.sort(-similarity)[:9] * -1, abs=1e-5)
-    assert len(ask(client, place=3, k=500, unlike=unlike)) == 45
-    assert len(ask(client, place=3, k=500, unlike=3)) == 47
+    assert len(ask(client, id=3, k=500, unlike=unlike)) == 45
+    assert len(ask(client, id=3, k=500, unlike=3)) == 47
 
 
 def test_thumbnails_are_small_jpegs_that_are_asked_for_once(client):
@@ -236,13 +236,13 @@ def test_thumbnails_are_small_jpegs_that_are_asked_for_once(client):
     assert client.get("/api/thumbnail/3?side=99999").status_code == 400
 
 
-def test_thumbnails_with_the_numbering_may_be_kept_by_the_browser(client, opened):
+def test_thumbnails_with_the_generation_may_be_kept_by_the_browser(client, opened):
     plain = client.get("/api/thumbnail/3")
     assert plain.headers["cache-control"] == "private, no-cache"
-    kept = client.get("/api/thumbnail/3", params={"numbering": opened.numbering})
+    kept = client.get("/api/thumbnail/3", params={"generation": opened.generation})
     assert kept.headers["cache-control"] == "private, max-age=86400"
     assert kept.content == plain.content
-    assert client.get("/api/thumbnail/3?numbering=other").status_code == 409
+    assert client.get("/api/thumbnail/3?generation=other").status_code == 409
 
 
 def test_thumbnails_take_no_more_memory_than_they_may(opened, monkeypatch):
@@ -255,7 +255,7 @@ def test_thumbnails_take_no_more_memory_than_they_may(opened, monkeypatch):
     assert kept[0] is None  # the one asked for longest ago
     assert [len(one) for one in kept[1:]] == [sizes[place] for place in range(1, 6)]
     monkeypatch.setattr(Pictures, "original", None)
-    assert len(pictures.over(opened).thumbnail(5, 240)) == sizes[5]
+    assert len(pictures.with_index(opened).thumbnail(5, 240)) == sizes[5]
 
 
 def test_originals_are_the_files_themselves(client, opened, scenes):
@@ -314,27 +314,27 @@ def test_a_changed_index_is_taken_up_by_the_running_server(index, scenes_store, 
         httpx.Client(base_url=address, timeout=WAIT, trust_env=False) as client,
     ):
         before = client.get("/api/info").json()
-        gone = ask(client, place=3, k=2)
+        gone = ask(client, id=3, k=2)
         changed = SimilarityIndex.open(own)
         changed.remove([gone[0]["path"]])
         removed = client.get("/api/info").json()
-        assert (removed["images"], removed["numbering"]) == (47, before["numbering"])
-        assert ask(client, place=3, k=1)[0]["path"] == gone[1]["path"]
-        assert client.get(f"/api/thumbnail/{gone[0]['place']}").status_code == 404
+        assert (removed["images"], removed["generation"]) == (47, before["generation"])
+        assert ask(client, id=3, k=1)[0]["path"] == gone[1]["path"]
+        assert client.get(f"/api/thumbnail/{gone[0]['id']}").status_code == 404
 
         with FeatureStore(scenes_store) as store:
             changed.add(store, again=True)
-        again = ask(client, place=3, k=1, numbering=before["numbering"])
-        assert (again[0]["path"], again[0]["place"]) == (gone[0]["path"], 48)
+        again = ask(client, id=3, k=1, generation=before["generation"])
+        assert (again[0]["path"], again[0]["id"]) == (gone[0]["path"], 48)
 
         changed.compact()
-        fields = {"place": 48, "numbering": before["numbering"]}
+        fields = {"id": 48, "generation": before["generation"]}
         stale = client.post("/api/search", data=fields)
         assert stale.status_code == 409
-        assert "other numbers" in stale.json()["error"]
+        assert "other ids" in stale.json()["error"]
         assert client.get("/api/info").json()["images"] == 48
         photo = {"image": client.get("/api/original/0").content}
-        stale = {"numbering": before["numbering"], "k": 3}
+        stale = {"generation": before["generation"], "k": 3}
         assert len(client.post("/api/search", data=stale, files=photo).json()["neighbours"]) == 3
 
         with FeatureStore(scenes_store) as store:
@@ -345,7 +345,7 @@ def test_a_changed_index_is_taken_up_by_the_running_server(index, scenes_store, 
 
         catalogue = (own / "index.h5").read_bytes()
         (own / "index.h5").write_bytes(catalogue[:-100] + bytes(100))
-        assert len(ask(client, place=3, k=5)) == 5  # from the index as it was
+        assert len(ask(client, id=3, k=5)) == 5  # from the index as it was
         assert server.poll() is None
 
 
@@ -371,7 +371,7 @@ def test_no_parameter_leads_to_other_files(client, text):
     seen = set()
     for method, path, where, name in parameters(client):
         seen.add(name)
-        real = path.replace("{place}", text if where == "path" else "3")
+        real = path.replace("{id}", text if where == "path" else "3")
         query = {name: text} if where == "query" else None
         if where != "form":
             answer = client.request(method, real, params=query)
@@ -381,7 +381,7 @@ def test_no_parameter_leads_to_other_files(client, text):
             assert answer.status_code == 200, "a file's name means nothing"
             continue
         else:
-            answer = client.post(real, data={"place": "3"} | {name: text})
+            answer = client.post(real, data={"id": "3"} | {name: text})
         if name == "path":  # a pattern that fits nothing
             found = answer.json().get("neighbours", answer.json().get("images"))
             assert (answer.status_code, found) == (200, [])
@@ -389,7 +389,7 @@ def test_no_parameter_leads_to_other_files(client, text):
         assert answer.status_code in (400, 404, 409, 422), (path, name)
         assert b"root:" not in answer.content
         assert answer.json()["error"]
-    assert seen == {"place", "side", "k", "path", "label", "box", "unlike", "numbering", "image"}
+    assert seen == {"id", "side", "k", "path", "label", "box", "unlike", "generation", "image"}
     for path in (f"/static/{text}", f"/{text}", f"/api/{text}"):
         answer = client.get(path)
         assert answer.status_code == 404, path
@@ -451,7 +451,7 @@ def test_bombs_neither_fill_the_memory_nor_end_the_server(server, client, bomb, 
     assert answer.status_code == 400 if refused else answer.status_code in (200, 400)
     assert not refused or "too large" in answer.json()["error"]
     assert peak(server) - before <= LIMITS.request_bytes
-    assert len(ask(client, place=1, k=3)) == 3
+    assert len(ask(client, id=1, k=3)) == 3
 
 
 def peak(server) -> int:
@@ -472,7 +472,7 @@ def test_a_broken_upload_is_refused_with_its_reason_and_the_server_goes_on(clien
     answer = client.post("/api/search", files={"image": ("photo.jpg", content)})
     assert answer.status_code == 400
     assert reason in answer.json()["error"]
-    assert len(ask(client, place=1, k=3)) == 3
+    assert len(ask(client, id=1, k=3)) == 3
 
 
 def test_broken_forms_are_refused(client):
@@ -482,14 +482,14 @@ def test_broken_forms_are_refused(client):
             answer = client.post("/api/search", content=content, headers={"content-type": header})
             assert 400 <= answer.status_code < 500
             assert answer.json()["error"]
-    for fields in ({}, {"place": 3, "k": 0}, {"place": 3, "k": 10**9}, {"place": 10**30}):
+    for fields in ({}, {"id": 3, "k": 0}, {"id": 3, "k": 10**9}, {"id": 10**30}):
         assert client.post("/api/search", data=fields).status_code in (400, 422)
     many = {f"field{number}": "x" for number in range(3000)}
     assert client.post("/api/search", data=many).status_code in (400, 422)
     assert client.post("/api/search", files=many).status_code in (400, 422)
-    gigantic = client.post("/api/search", files={"place": (None, b"3" * MIB)})
+    gigantic = client.post("/api/search", files={"id": (None, b"3" * MIB)})
     assert 400 <= gigantic.status_code < 500
-    both = client.post("/api/search", data={"place": 3}, files={"image": ("a.jpg", b"x")})
+    both = client.post("/api/search", data={"id": 3}, files={"image": ("a.jpg", b"x")})
     assert "either" in both.json()["error"]
 
 
@@ -534,7 +534,7 @@ def test_uploads_of_2_gb_are_refused_before_they_are_read(client, server):
         pass
     assert sent <= taken
     assert peak(server) - before <= LIMITS.request_bytes
-    assert len(ask(client, place=1, k=3)) == 3
+    assert len(ask(client, id=1, k=3)) == 3
 
 
 @settings(max_examples=40, suppress_health_check=[*BUSY, HealthCheck.function_scoped_fixture])
@@ -589,7 +589,7 @@ def test_1150_half_sent_requests_shut_nobody_out(server, client, address):
 def test_other_sites_get_nothing(client):
     answer = client.get("/api/info", headers={"host": "evil.example"})
     assert answer.status_code == 403
-    answer = client.post("/api/search", data={"place": 3}, headers={"sec-fetch-site": "cross-site"})
+    answer = client.post("/api/search", data={"id": 3}, headers={"sec-fetch-site": "cross-site"})
     assert answer.status_code == 403
 
 
@@ -601,7 +601,7 @@ def test_pages_load_nothing_from_elsewhere(client):
         assert "https://" not in answer.text
     assert "http://" not in client.get("/").text
     paths = client.get("/openapi.json").json()["paths"]
-    pictures = {"/api/thumbnail/{place}", "/api/original/{place}"}
+    pictures = {"/api/thumbnail/{id}", "/api/original/{id}"}
     assert set(paths) == {"/api/info", "/api/sample", "/api/search"} | pictures
 
 
@@ -627,7 +627,7 @@ def test_originals_that_lie_outside_the_source_are_not_shown(tmp_path):
                     answer = client.get(f"/api/{kind}/{place}")
                     assert answer.status_code == (200 if name in shown else 404), (name, kind)
                     assert b"root:" not in answer.content
-                data = {"place": place, "box": "0,0,50,50"}
+                data = {"id": place, "box": "0,0,50,50"}
                 answer = client.post("/api/search", data=data)
                 assert answer.status_code == (200 if name in shown else 400)
 
@@ -665,7 +665,7 @@ def test_a_stranger_s_index_gives_out_no_file_of_this_machine(index, tmp_path, s
                 answer = client.get(f"/api/{kind}/{place}")
                 assert answer.status_code == 404, (kind, paths[place])
                 assert answer.headers["content-type"] == "application/json"
-            boxed = client.post("/api/search", data={"place": place, "box": "0,0,50,50"})
+            boxed = client.post("/api/search", data={"id": place, "box": "0,0,50,50"})
             assert boxed.status_code == 400
         assert client.get("/api/info").status_code == 200
 

@@ -25,7 +25,7 @@ from test_serve import (
 )
 
 from vggfeat.web.connections import Patience, most_connections
-from vggfeat.web.seldom import Seldom
+from vggfeat.web.log_throttle import LogThrottle
 from vggfeat.web.serving import server_of
 
 QUICK = Patience(
@@ -188,7 +188,7 @@ def test_a_client_that_stalls_does_not_keep_the_server_from_stopping(index):  # 
 def test_the_log_does_not_repeat_itself(caplog):
     log = logging.getLogger("uvicorn.error")
     now = 0.0
-    only = Seldom(every=60, clock=lambda: now)
+    only = LogThrottle(every=60, clock=lambda: now)
     log.addFilter(only)
     try:
         for number in range(1002):

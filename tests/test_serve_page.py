@@ -60,7 +60,7 @@ def test_the_page_shows_neighbours_at_every_width_in_light_and_dark(
     browser, address, tmp_path, width, dark
 ):
     browser.size(width, 1000, dark)
-    browser.go(f"{address}?place=3&k=12")
+    browser.go(f"{address}?id=3&k=12")
     browser.wait(SETTLED)
     paths = browser.run(PATHS)
     assert len(paths) == 12
@@ -100,7 +100,7 @@ def test_a_photo_is_chosen_boxed_clicked_through_and_filtered(browser, address, 
 
     second = browser.run(PATHS)[1]
     browser.run("document.querySelectorAll('.hit')[1].click()")
-    browser.wait("location.search.includes('place=')")
+    browser.wait("location.search.includes('id=')")
     browser.wait(f"{SETTLED} && !{PATHS}.includes({second!r})")
     assert browser.run("document.querySelector('#what').textContent") == second
 
@@ -128,7 +128,7 @@ def test_back_forward_reload_and_a_shared_address_bring_every_state_back(
     then("document.querySelectorAll('.less')[3].click()", f"{CHOSEN}.length === 1")
     then(f"({PICK})('flower')", f"{CHOSEN}.length === 2")
     then("setBox({ x: 10, y: 20, w: 50, h: 60 })", "location.search.includes('box=')")
-    then("document.querySelectorAll('.hit')[9].click()", "location.search.includes('place=')")
+    then("document.querySelectorAll('.hit')[9].click()", "location.search.includes('id=')")
     assert browser.run("document.querySelector('#query').src.includes('/api/thumbnail/')")
     then("setBox({ x: 0, y: 0, w: 40, h: 40 })", "location.search.includes('box=')")
     assert len({state["address"] for state in states}) == len(states)
@@ -180,7 +180,7 @@ def test_back_is_where_one_was_on_the_page(browser, address):
     browser.run("scrollTo(0, 900)")
     browser.wait("history.state?.top === 900")
     browser.run("document.querySelectorAll('.hit')[30].click()")
-    browser.wait("location.search.includes('place=')")
+    browser.wait("location.search.includes('id=')")
     browser.wait(f"{SETTLED} && scrollY === 0")
     browser.run("history.back()")
     browser.wait(f"{SETTLED} && scrollY === 900")
@@ -189,7 +189,7 @@ def test_back_is_where_one_was_on_the_page(browser, address):
 @pytest.mark.parametrize("dark", [False, True])
 def test_on_a_phone_the_results_begin_on_the_first_screen(browser, address, tmp_path, dark):
     browser.size(390, 844, dark)
-    browser.go(f"{address}?place=3&k=12&path=china&label=china")
+    browser.go(f"{address}?id=3&k=12&path=china&label=china")
     browser.wait(f"{SETTLED} && document.querySelector('#query').naturalWidth > 0")
     top = browser.run("document.querySelector('#results').getBoundingClientRect().top")
     assert top < 844 / 2
@@ -203,12 +203,12 @@ def test_on_a_phone_the_results_begin_on_the_first_screen(browser, address, tmp_
 
 
 def test_scores_have_as_many_digits_as_one_another(browser, address):
-    browser.go(f"{address}?place=3&k=47")
+    browser.go(f"{address}?id=3&k=47")
     browser.wait(SETTLED)
     scores = browser.run("[...document.querySelectorAll('strong')].map((one) => one.textContent)")
     assert {len(score.lstrip("-")) for score in scores} == {6}
     digits = browser.run(
-        "show([1034.12, 98.7, 3].map((score, place) => ({ score, place, path: 'a.jpg' }))),"
+        "show([1034.12, 98.7, 3].map((score, id) => ({ score, id, path: 'a.jpg' }))),"
         "[...document.querySelectorAll('strong')].map((one) => one.textContent)"
     )
     assert digits == ["1034.1", "98.7", "3.0"]
@@ -216,7 +216,7 @@ def test_scores_have_as_many_digits_as_one_another(browser, address):
 
 def test_several_filters_are_chosen_and_taken_away(browser, address, tmp_path):
     browser.size(1200, 1000)
-    browser.go(f"{address}?place=3&k=40")
+    browser.go(f"{address}?id=3&k=40")
     browser.wait(SETTLED)
     for pattern in ("*/03.jpg", "*/1?.jpg"):
         browser.run("path.focus()")
@@ -242,7 +242,7 @@ def test_several_filters_are_chosen_and_taken_away(browser, address, tmp_path):
 
 
 def test_results_are_told_apart_by_less_like_this(browser, address):
-    browser.go(f"{address}?place=3&k=12")
+    browser.go(f"{address}?id=3&k=12")
     browser.wait(SETTLED)
     before = browser.run(PATHS)
     browser.run("document.querySelector('.less').click()")
@@ -272,8 +272,8 @@ def test_a_page_that_was_open_when_numbers_changed_starts_again(browser, index, 
         changed.remove([changed.path(0)])
         changed.compact()
         # While one request opens the new index, others are answered from the old one.
-        numbering = "fetch('/api/info').then(a => a.json()).then(info => info.numbering)"
-        browser.wait(f"{numbering}.then(now => now === {changed.numbering!r})")
+        generation = "fetch('/api/info').then(a => a.json()).then(info => info.generation)"
+        browser.wait(f"{generation}.then(now => now === {changed.generation!r})")
         browser.run("document.querySelectorAll('.hit')[5].click()")
         browser.wait(f"{SETTLED} && {STATUS}.includes('other numbers now')")
         assert len(browser.run(PATHS)) == 47
@@ -284,7 +284,7 @@ def test_a_page_that_was_open_when_numbers_changed_starts_again(browser, index, 
 
 def test_the_keyboard_draws_boxes_and_walks_through_results(browser, address):
     browser.size(1200, 1000)
-    browser.go(f"{address}?place=3&k=12")
+    browser.go(f"{address}?id=3&k=12")
     browser.wait(f"{SETTLED} && document.querySelector('#query').naturalWidth > 0")
     whole = browser.run(f"{PATHS}.join()")
     browser.run("document.querySelector('#frame').focus()")

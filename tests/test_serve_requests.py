@@ -28,27 +28,27 @@ def client(index):  # noqa: F811
 
 
 def test_json_is_understood_as_the_form_of_the_same_fields(client):
-    fields = {"place": 3, "k": 5, "path": ["flower", "china"], "label": "china", "unlike": [4, 7]}
+    fields = {"id": 3, "k": 5, "path": ["flower", "china"], "label": "china", "unlike": [4, 7]}
     form = ask(client, **fields)
     answer = client.post("/api/search", json=fields)
     assert answer.json()["neighbours"] == form
     assert len(form) == 5
-    boxed = client.post("/api/search", json={"place": 3, "k": 5, "box": [10, 20, 80, 60]})
-    assert boxed.json()["neighbours"] == ask(client, place=3, k=5, box="10,20,80,60")
-    assert client.post("/api/search", json={"place": 3, "box": None}).status_code == 200
+    boxed = client.post("/api/search", json={"id": 3, "k": 5, "box": [10, 20, 80, 60]})
+    assert boxed.json()["neighbours"] == ask(client, id=3, k=5, box="10,20,80,60")
+    assert client.post("/api/search", json={"id": 3, "box": None}).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
     [
-        ({"plaice": 3}, 422, "'plaice' is no field; allowed are image, place"),
+        ({"plaice": 3}, 422, "'plaice' is no field; allowed are image, id"),
         ({"image": "aGVsbG8="}, 422, "image: JSON holds no files"),
-        ({"place": [1, 2]}, 422, "place: one value"),
-        ({"place": True}, 422, "place: a text or a number"),
-        ({"place": {"a": 1}}, 422, "place: a text or a number"),
-        ({"place": "three"}, 422, "place: "),
+        ({"id": [1, 2]}, 422, "id: one value"),
+        ({"id": True}, 422, "id: a text or a number"),
+        ({"id": {"a": 1}}, 422, "id: a text or a number"),
+        ({"id": "three"}, 422, "id: "),
         ([3], 422, "no JSON object"),
-        ({}, 400, "either an image or the place"),
+        ({}, 400, "either an image or the id"),
     ],
 )
 def test_json_that_is_not_understood_is_refused_by_name(client, body, status, reason):
@@ -63,22 +63,22 @@ def test_other_bodies_and_unknown_fields_are_refused_by_name(client):
         assert answer.status_code == 415
         assert kind in answer.json()["error"]
         assert "multipart/form-data" in answer.json()["error"]
-    for deep in (b"[" * 100_000, b"{", b"\xff", b'{"k": NaN, "place": 3}'):
+    for deep in (b"[" * 100_000, b"{", b"\xff", b'{"k": NaN, "id": 3}'):
         kind = {"content-type": "application/json"}
         answer = client.post("/api/search", content=deep, headers=kind)
         assert 400 <= answer.status_code < 500
         assert answer.json()["error"]
-    answer = client.post("/api/search", data={"place": 3, "lable": "china"})
+    answer = client.post("/api/search", data={"id": 3, "lable": "china"})
     assert answer.status_code == 422
     assert "'lable' is no field" in answer.json()["error"]
 
 
 def test_a_filter_that_fits_nothing_is_told_with_near_names(client):
-    answer = client.post("/api/search", data={"place": 3, "path": "flowers"}).json()
+    answer = client.post("/api/search", data={"id": 3, "path": "flowers"}).json()
     assert answer["neighbours"] == []
     assert "Did you mean 'flower'" in answer["hint"]
     assert "'flower'" in client.get("/api/sample", params={"path": "flowers"}).json()["hint"]
-    assert len(ask(client, place=3, k=100, path="flower")) == 24
+    assert len(ask(client, id=3, k=100, path="flower")) == 24
     assert "hint" not in client.get("/api/sample", params={"path": "flower"}).json()
 
 
@@ -86,13 +86,13 @@ def test_a_renamed_index_is_told_and_searches_go_on(index, tmp_path):  # noqa: F
     own = tmp_path / "own.index"
     shutil.copytree(index, own)
     with within_this_process(own) as client:
-        before = ask(client, place=3, k=3)
+        before = ask(client, id=3, k=3)
         own.rename(tmp_path / "other.index")
         answer = client.get("/api/info")
         assert answer.status_code == 503
         assert "no such file" in answer.json()["error"]
         assert "start the server at its new place" in answer.json()["error"]
-        assert ask(client, place=3, k=3) == before
+        assert ask(client, id=3, k=3) == before
         (tmp_path / "other.index").rename(own)
         assert client.get("/api/info").status_code == 200
 
@@ -102,11 +102,11 @@ def test_a_page_of_another_site_may_not_search_whatever_its_browser_tells(client
     host = own.removeprefix("http://")
     foreign = ("http://evil.example", "null", f"http://{host}.evil.example", "http://127.0.0.1:1")
     for headers in (*({"origin": one} for one in foreign), {"sec-fetch-site": "same-site"}):
-        answer = client.post("/api/search", data={"place": 3}, headers=headers)
+        answer = client.post("/api/search", data={"id": 3}, headers=headers)
         assert answer.status_code == 403, headers
         assert "other sites" in answer.json()["error"]
     for headers in ({"origin": own}, {"origin": own, "sec-fetch-site": "same-origin"}, {}):
-        assert client.post("/api/search", data={"place": 3}, headers=headers).status_code == 200
+        assert client.post("/api/search", data={"id": 3}, headers=headers).status_code == 200
 
 
 def test_beyond_this_machine_the_server_answers_to_its_own_names_and_addresses_only():

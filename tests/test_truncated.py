@@ -22,7 +22,7 @@ from vggfeat.errors import ImageError, StoreMismatchError
 from vggfeat.extract import FeatureExtractor
 from vggfeat.images import Tally, decode
 from vggfeat.index import SimilarityIndex
-from vggfeat.queries import Answer, ImageSearch
+from vggfeat.queries import ImageSearch, SearchResult
 from vggfeat.store import FeatureStore
 
 PHOTO = draw(200, 160)
@@ -183,7 +183,7 @@ def test_a_store_says_what_was_accepted_and_its_queries_follow_it(
     search = ImageSearch(index)
     for name in ("cut.jpg", "twelve.png"):
         (answer,) = search.search([folder / name], k=1)
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, SearchResult)
         assert answer.neighbours[0].path == name
         assert answer.neighbours[0].score == pytest.approx(1, abs=1e-5)
         X, _, _ = search.features([folder / name])

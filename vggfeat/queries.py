@@ -30,7 +30,7 @@ _AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SearchResult:
     """What was found for a query.
 
     Attributes
@@ -103,7 +103,7 @@ class ImageSearch:
         """What makes features as those of the index."""
         return FeatureExtractor.like(self.index.provenance, **self._options)
 
-    def over(self, index: SimilarityIndex) -> Self:
+    def with_index(self, index: SimilarityIndex) -> Self:
         """Return a search of another index with the same network.
 
         Raises
@@ -167,7 +167,7 @@ class ImageSearch:
         within: Selection | None = None,
         expand: Expansion | None = None,
         rerank: int | None = None,
-    ) -> Iterator[Answer | Failure[Any]]:
+    ) -> Iterator[SearchResult | Failure[Any]]:
         """Find the indexed images most like each image, or like all of them.
 
         Parameters
@@ -187,7 +187,7 @@ class ImageSearch:
 
         Yields
         ------
-        Answer or Failure
+        SearchResult or Failure
             For each query in turn; failures of images, which name the image, come first.
 
         Raises
@@ -210,7 +210,7 @@ class ImageSearch:
             if average:
                 query = self.index.query(X, others)
                 (found,) = self.index.search(query, k, prepared=True, **options)  # type: ignore[arg-type]
-                yield Answer(tuple(some[place] for place in places), found)
+                yield SearchResult(tuple(some[place] for place in places), found)
             else:
                 yield from self._each([some[place] for place in places], X, others, k, options)
 
@@ -221,7 +221,7 @@ class ImageSearch:
         others: npt.NDArray[Any] | None,
         k: int,
         options: dict[str, Any],
-    ) -> Iterator[Answer | Failure[Any]]:
+    ) -> Iterator[SearchResult | Failure[Any]]:
         queries, usable = [], []
         for image, vector in zip(images, X, strict=True):
             try:
@@ -232,7 +232,7 @@ class ImageSearch:
         if queries:
             found = self.index.search(np.concatenate(queries), k, prepared=True, **options)
             for image, neighbours in zip(usable, found, strict=True):
-                yield Answer((image,), neighbours)
+                yield SearchResult((image,), neighbours)
 
     def _counterexamples(self, unlike: Sequence[Any]) -> npt.NDArray[Any] | None:
         if not unlike:

@@ -168,8 +168,8 @@ def remove(
     if not paths and not matching:
         raise click.UsageError("Give PATH... or --matching PATH.")
     opened = SimilarityIndex.open(index_path)
-    fitting = opened.select(paths=matching, some=True).places.tolist() if matching else []
-    named = dict.fromkeys([*paths, *(opened.path(place) for place in fitting)])
+    fitting = opened.select(paths=matching, some=True).ids.tolist() if matching else []
+    named = dict.fromkeys([*paths, *(opened.path(image_id) for image_id in fitting)])
     count = opened.remove(list(named))
     if as_json:
         print_json({"index": index_path, "removed": count, "images": len(opened)})

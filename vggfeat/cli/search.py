@@ -14,7 +14,7 @@ from vggfeat.cli.output import json_option, print_json, printable, table
 if TYPE_CHECKING:
     from vggfeat.extract import Failure
     from vggfeat.index import Neighbour, SimilarityIndex
-    from vggfeat.queries import Answer
+    from vggfeat.queries import SearchResult
 
 
 @click.command()
@@ -139,12 +139,12 @@ def search(
         raise click.exceptions.Exit(1)
 
 
-def _in_order(results: list[Answer | Failure[str]], queries: list[str]) -> list[Any]:
+def _in_order(results: list[SearchResult | Failure[str]], queries: list[str]) -> list[Any]:
     """Sort results by where their first images stand on the command line."""
-    place = {image: number for number, image in reversed(list(enumerate(queries)))}
+    position = {image: number for number, image in reversed(list(enumerate(queries)))}
 
     def first(result: Any) -> int:
-        return place[result.images[0] if hasattr(result, "images") else result.item]
+        return position[result.images[0] if hasattr(result, "images") else result.item]
 
     return sorted(results, key=first)
 
@@ -173,12 +173,12 @@ def _write_page(
     provenance = opened.provenance
 
     found = [one for result in results for one in getattr(result, "neighbours", ())]
-    places = {one.path: one.place for one in found}
+    ids = {one.path: one.id for one in found}
 
     images = Originals([one.source for one in opened.catalogue.sources], roots)
 
     def shown(path: str) -> Any:
-        return original(images, opened.source(places[path]), path)
+        return original(images, opened.source(ids[path]), path)
 
     queries = [
         QueryResult(result.item, [], problem=result.reason)

@@ -41,8 +41,8 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
     """
     probe = SavedProbe.load(folder / "digits.probe")
     result = _held_out(probe.held_out or {})
-    digits = SimilarityIndex.load(folder / "digits.index")
-    photos = SimilarityIndex.load(folder / "photos.index")
+    digits = SimilarityIndex.open(folder / "digits.index")
+    photos = SimilarityIndex.open(folder / "photos.index")
     with open_features(folder / "digits.h5") as store:
         config, run = store.provenance.config, store.provenance.run
         one_a_class = {name.partition("/")[0]: name for name in store.paths[::-1]}
@@ -109,7 +109,7 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
         ),
     ]  # fmt: skip
     if diary.photos is not None:
-        index = SimilarityIndex.load(folder / "own.index")
+        index = SimilarityIndex.open(folder / "own.index")
         with open_features(folder / "own.h5") as store:
             extractions.append(_extraction(store, diary, "your photos", some_images(store)))
             text = f"Some of them, each with the others most like it by {index.layer}."

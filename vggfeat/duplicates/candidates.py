@@ -21,7 +21,7 @@ from vggfeat.progress import Progress, silent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vggfeat.index.comparing import Integers, Vectors
+    from vggfeat.index.preparing import Integers, Vectors
     from vggfeat.index.similarity import SimilarityIndex
 
 SHARE = 0.25
@@ -98,7 +98,7 @@ def calibrated(
         The index is by inner product or augmented, or has fewer than two images.
     """
     check(index)
-    alive = index.alive
+    alive = index.ids
     if len(alive) < 2:
         raise SearchError("An index of fewer than two images has no duplicates to look for.")
     spread = np.linspace(0, len(alive) - 1, min(LOOKED_AT, len(alive))).astype(np.int64)
@@ -151,7 +151,7 @@ def near(
         The index is by inner product or augmented.
     """
     check(index)
-    alive = index.alive
+    alive = index.ids
     found: dict[int, list[int]] = {}
     left_out = 0
     for block in _blocks(alive):

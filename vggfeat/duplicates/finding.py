@@ -401,7 +401,7 @@ def _differences(kept: FileFacts, facts: FileFacts, found: Verification | None) 
 def _of_equal_size(index: SimilarityIndex, images: Originals) -> set[int]:
     """Return the images of plain folders whose files are as large as another's."""
     by_size: dict[int, list[int]] = defaultdict(list)
-    for place in index.alive.tolist():
+    for place in index.ids.tolist():
         by_size[_size(images.place(index.source(place)), index.path(place))].append(place)
     return {
         place

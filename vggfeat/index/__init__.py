@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-from vggfeat.index.answers import AddReport, IndexInfo, Neighbour
-from vggfeat.index.comparing import METRICS, Metric
 from vggfeat.index.expansion import Expansion
 from vggfeat.index.filters import Selection
 from vggfeat.index.folder import is_index, state
 from vggfeat.index.kinds import KINDS
 from vggfeat.index.making import learn_whitening
+from vggfeat.index.preparing import METRICS, Metric
+from vggfeat.index.results import AddReport, IndexInfo, Neighbour
 from vggfeat.index.settings import LeftOut, Measured, Tuning
 from vggfeat.index.similarity import SimilarityIndex
 

@@ -18,9 +18,9 @@ from vggfeat.progress import Progress
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vggfeat.index.comparing import Vectors
     from vggfeat.index.feeds import Feed
     from vggfeat.index.kinds import Plan
+    from vggfeat.index.preparing import Vectors
 
 
 def augment(
@@ -53,25 +53,25 @@ def augment(
         See :func:`~vggfeat.index.building.construct`.
     """
     files, settings = built.files, built.settings
-    count = len(built.places)
+    count = len(built.positions)
     vectors = opened(folder / files.vectors, count, files.dimension, mapped=True)
     structure = structures.opened(folder / files.faiss, files) if files.faiss else None
     searcher = Searcher(
-        vectors, "cosine", built.longest, built.places, structure,
+        vectors, "cosine", built.longest, built.positions, structure,
         settings.effort, settings.candidates,
     )  # fmt: skip
 
     def change(own: Vectors) -> Vectors:
         queries = own.astype(np.float64)
         # A vector is its own nearest neighbour, and weighs once.
-        places, scores = searcher.nearest(queries, by.count + 1)
+        ids, scores = searcher.nearest(queries, by.count + 1)
         same = scores >= 1 - 1e-6
         first = same & (np.cumsum(same, axis=1) == 1)
         first[~first.any(axis=1), -1] = True
         keep = ~first
         shape = (len(own), by.count)
         found = expanded(
-            queries, places[keep].reshape(shape), scores[keep].reshape(shape), vectors, by
+            queries, ids[keep].reshape(shape), scores[keep].reshape(shape), vectors, by
         )
         return found.astype(np.float32)
 

@@ -11,7 +11,7 @@ import numpy as np
 from vggfeat.index import structures
 from vggfeat.index.feeds import among
 from vggfeat.index.folder import fresh, write_faiss
-from vggfeat.index.limited import to_build, within_limits
+from vggfeat.index.memory_limits import to_build, within_limits
 from vggfeat.index.searching import Searcher
 from vggfeat.index.settings import Files, Settings
 from vggfeat.index.structures import FLAT
@@ -22,9 +22,9 @@ from vggfeat.progress import Progress
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vggfeat.index.comparing import Integers, Metric, Vectors
     from vggfeat.index.feeds import Feed
     from vggfeat.index.kinds import Plan
+    from vggfeat.index.preparing import Integers, Metric, Vectors
 
 _HELD = 20  # fewer held-out queries would measure nothing: such structures search everything
 _EVERYTHING = 1 << 20
@@ -39,7 +39,7 @@ class Built:
     files : Files
     settings : Settings
         Without the time.
-    places : ndarray of int64
+    positions : ndarray of int64
         Numbers in the feed of the vectors, in the order of their file.
     longest : float
         Length of the longest.
@@ -47,7 +47,7 @@ class Built:
 
     files: Files
     settings: Settings
-    places: Integers
+    positions: Integers
     longest: float
 
 
@@ -82,18 +82,18 @@ def construct(
     seed : int
         Of the choice of held-out vectors and of the sample to train on.
     """
-    mapped = 4 * len(feed.places) * feed.dimension
+    mapped = 4 * len(feed.positions) * feed.dimension
     with within_limits(needed_to_build(plan, feed), "Building this index", mapped=mapped):
         return _constructed(folder, feed, plan, metric, recall=recall, progress=progress, seed=seed)
 
 
 def needed_to_build(plan: Plan, feed: Feed) -> int:
-    """Return the most bytes that building allocates; see :func:`vggfeat.index.limited.to_build`."""
-    return to_build(plan, len(feed.places), feed.dimension, queries=_held_out(feed))
+    """Return the most bytes that building allocates; see :mod:`vggfeat.index.memory_limits`."""
+    return to_build(plan, len(feed.positions), feed.dimension, queries=_held_out(feed))
 
 
 def _held_out(feed: Feed) -> int:
-    return min(QUERIES, len(feed.places) // 10)
+    return min(QUERIES, len(feed.positions) // 10)
 
 
 def _constructed(
@@ -109,8 +109,8 @@ def _constructed(
     if plan.factory == FLAT:
         return flat(folder, feed, progress)
     rng = np.random.default_rng(seed)
-    held = _some(feed.places, _held_out(feed), rng)
-    others = feed.places[~among(feed.places, held)]
+    held = _some(feed.positions, _held_out(feed), rng)
+    others = feed.positions[~among(feed.positions, held)]
     structure = structures.make(plan.factory, feed.dimension, metric)
     if not structure.is_trained:
         sample = _gathered(feed, _some(others, plan.sample, rng), "reading a sample", progress)
@@ -163,40 +163,40 @@ def fill(
     held = np.empty(0, np.int64) if held is None else held
     filling = _Filling(fresh(folder, "vectors"), feed.dimension, structure)
     with filling.writer as writer:
-        total = len(feed.places)
+        total = len(feed.positions)
         progress("adding", 0, total)
-        for places, vectors in feed.blocks(feed.places):
-            inside = ~among(places, held)
+        for positions, vectors in feed.blocks(feed.positions):
+            inside = ~among(positions, held)
             if truth is not None:
                 truth.update(vectors[inside], writer.written)
-            filling.add(places[inside], vectors[inside])
-            progress("adding", len(places), total)
+            filling.add(positions[inside], vectors[inside])
+            progress("adding", len(positions), total)
         if callable(settings):
             found = opened(filling.path, writer.written, feed.dimension, mapped=True)
             settings = settings(found, filling.longest)
-        for places, vectors in feed.blocks(held):
-            filling.add(places, vectors)
+        for positions, vectors in feed.blocks(held):
+            filling.add(positions, vectors)
         progress("writing", 0, 1)
         writer.sync()
     name, size, crc32 = write_faiss(folder, structure)
     progress("writing", 1, 1)
     files = Files(filling.path.name, feed.dimension, filling.parts, name, size, crc32)
-    return Built(files, settings, filling.places, filling.longest)
+    return Built(files, settings, filling.positions, filling.longest)
 
 
 def append(
     path: Path, files: Files, feed: Feed, structure: Any, progress: Progress
 ) -> tuple[tuple[tuple[int, int], ...], Integers, float]:
-    """Append vectors to a file and a structure; return parts, places and greatest length."""
+    """Append vectors to a file and a structure; return parts, positions and greatest length."""
     adding = _Filling(path, files.dimension, structure, files.count)
     with adding.writer:
-        total = len(feed.places)
+        total = len(feed.positions)
         progress("adding", 0, total)
-        for places, vectors in feed.blocks(feed.places):
-            adding.add(places, vectors)
-            progress("adding", len(places), total)
+        for positions, vectors in feed.blocks(feed.positions):
+            adding.add(positions, vectors)
+            progress("adding", len(positions), total)
         adding.writer.sync()
-    return adding.parts, adding.places, adding.longest
+    return adding.parts, adding.positions, adding.longest
 
 
 class _Filling:
@@ -207,10 +207,10 @@ class _Filling:
         self.writer = VectorWriter(path, dimension, count)
         self.longest = 0.0
         self._structure = structure
-        self._places: list[Integers] = [np.empty(0, np.int64)]
+        self._positions: list[Integers] = [np.empty(0, np.int64)]
 
-    def add(self, places: Integers, vectors: Vectors) -> None:
-        if not len(places):
+    def add(self, positions: Integers, vectors: Vectors) -> None:
+        if not len(positions):
             return
         self.writer.write(vectors)
         if self._structure is not None:
@@ -218,11 +218,11 @@ class _Filling:
                 self._structure.add(vectors)
         lengths = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
         self.longest = max(self.longest, float(np.sqrt(lengths.max())))
-        self._places.append(places)
+        self._positions.append(positions)
 
     @property
-    def places(self) -> Integers:
-        return np.concatenate(self._places)
+    def positions(self) -> Integers:
+        return np.concatenate(self._positions)
 
     @property
     def parts(self) -> tuple[tuple[int, int], ...]:
@@ -233,24 +233,24 @@ def flat(folder: Path, feed: Feed, progress: Progress) -> Built:
     """Write vectors for exact search, which needs nothing else."""
     path = fresh(folder, "vectors")
     files = Files(path.name, feed.dimension, ())
-    parts, places, longest = append(path, files, feed, None, progress)
-    return Built(Files(path.name, feed.dimension, parts), Settings(), places, longest)
+    parts, positions, longest = append(path, files, feed, None, progress)
+    return Built(Files(path.name, feed.dimension, parts), Settings(), positions, longest)
 
 
-def _gathered(feed: Feed, places: Integers, stage: str, progress: Progress) -> Vectors:
+def _gathered(feed: Feed, positions: Integers, stage: str, progress: Progress) -> Vectors:
     """Return some vectors as one matrix."""
-    matrix = np.empty((len(places), feed.dimension), np.float32)
+    matrix = np.empty((len(positions), feed.dimension), np.float32)
     count = 0
-    for own, vectors in feed.blocks(places):
+    for own, vectors in feed.blocks(positions):
         matrix[count : count + len(own)] = vectors
         count += len(own)
         if stage:
-            progress(stage, len(own), len(places))
+            progress(stage, len(own), len(positions))
     return matrix[:count]
 
 
-def _some(places: Integers, count: int, rng: np.random.Generator) -> Integers:
+def _some(positions: Integers, count: int, rng: np.random.Generator) -> Integers:
     """Draw some of them, ascending."""
-    if count >= len(places):
-        return places
-    return np.sort(rng.choice(places, count, replace=False, shuffle=False))
+    if count >= len(positions):
+        return positions
+    return np.sort(rng.choice(positions, count, replace=False, shuffle=False))

@@ -15,12 +15,11 @@ import numpy as np
 
 from vggfeat import hdf5
 from vggfeat.errors import SearchError
-from vggfeat.index.comparing import METRICS, Metric
 from vggfeat.index.excluded import Excluded
-from vggfeat.index.lies import check, check_arrays
-from vggfeat.index.names import Texts
-from vggfeat.index.rows import Rows
+from vggfeat.index.preparing import METRICS, Metric
+from vggfeat.index.rows import Rows, Texts
 from vggfeat.index.settings import Files, LeftOut, Settings, settings_of
+from vggfeat.index.validation import check, check_arrays
 from vggfeat.provenance import FeatureConfig, Provenance, RunInfo
 from vggfeat.whitening import Whitening
 

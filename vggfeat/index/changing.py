@@ -12,14 +12,14 @@ import numpy as np
 
 from vggfeat.errors import SearchError
 from vggfeat.index import structures
-from vggfeat.index.answers import AddReport
 from vggfeat.index.building import append, fill, flat
 from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.excluded import Excluded
 from vggfeat.index.feeds import KeptFeed, StoreFeed, among
 from vggfeat.index.folder import changing, checksum, commit, write_faiss
-from vggfeat.index.limited import one_thread_within_limits
-from vggfeat.index.places import taken_up
+from vggfeat.index.memory_limits import one_thread_within_limits
+from vggfeat.index.moved_sources import with_moved_sources
+from vggfeat.index.results import AddReport
 from vggfeat.index.rows import name_of, sources_of
 from vggfeat.index.settings import LeftOut
 from vggfeat.index.vectors import check, opened
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from vggfeat.feature_table import FeatureTable
-    from vggfeat.index.comparing import Integers
+    from vggfeat.index.preparing import Integers
     from vggfeat.index.rows import Rows
     from vggfeat.provenance import RunInfo
 
 
 def add(
-    place: Path, store: FeatureTable, progress: Progress, *, again: bool = False
+    folder: Path, store: FeatureTable, progress: Progress, *, again: bool = False
 ) -> tuple[Catalogue, AddReport]:
     """Add what is new in a store; see :meth:`vggfeat.index.SimilarityIndex.add`."""
-    with changing(place) as before:
+    with changing(folder) as before:
         if before.settings.augmented:
             raise SearchError(
-                f"{place} is augmented: its vectors depend on one another. Build it anew from a "
+                f"{folder} is augmented: its vectors depend on one another. Build it anew from a "
                 "store of all images."
             )
         before.config.check(store.provenance.config, before.layer, "index")
-        catalogue, ours = taken_up(before, store)
+        catalogue, ours = with_moved_sources(before, store)
         if catalogue is not before:
             catalogue = catalogue.changed(stores=_stores(before, store))
         known = catalogue.rows
@@ -66,11 +66,11 @@ def add(
             if not len(gone) and excluded == before.excluded and catalogue is before:
                 return catalogue, report
             changed = catalogue.changed(rows=known, excluded=excluded)
-            commit(place, changed)
+            commit(folder, changed)
             return changed, report
         files = catalogue.files
-        structure = _structure(place, catalogue)
-        path = place / files.vectors
+        structure = _structure(folder, catalogue)
+        path = folder / files.vectors
         with one_thread_within_limits():
             parts, rows, longest = append(path, files, feed, structure, progress)
         sources, origins = _origins(catalogue, store)
@@ -82,11 +82,11 @@ def add(
             rows=known.followed_by(added, origins),
             longest=max(catalogue.longest, longest),
             left_out=_left_out(catalogue, store, feed.left_out),
-            files=_with_structure(place, replace(files, parts=(*files.parts, *parts)), structure),
+            files=_with_structure(folder, replace(files, parts=(*files.parts, *parts)), structure),
             excluded=excluded,
             stores=_stores(catalogue, store),
         )
-        commit(place, changed)
+        commit(folder, changed)
         replacing = int(among(np.sort(rows), changed_rows).sum())
         report = AddReport(
             *(len(rows) - replacing, replacing, unchanged, feed.left_out, len(gone), int(out.sum()))
@@ -94,61 +94,61 @@ def add(
         return changed, report
 
 
-def remove(place: Path, paths: Sequence[str]) -> tuple[Catalogue, int]:
+def remove(folder: Path, paths: Sequence[str]) -> tuple[Catalogue, int]:
     """Mark images as removed; see :meth:`vggfeat.index.SimilarityIndex.remove`."""
-    with changing(place) as catalogue:
-        found = np.unique(places_of(catalogue.rows, paths, place))
+    with changing(folder) as catalogue:
+        found = np.unique(ids_of(catalogue.rows, paths, folder))
         if not len(found):
             return catalogue, 0
         changed = catalogue.changed(
             rows=catalogue.rows.without(found),
             excluded=catalogue.excluded.followed_by(Excluded.of(catalogue.rows, found)),
         )
-        commit(place, changed)
+        commit(folder, changed)
         return changed, len(found)
 
 
-def compact(place: Path, progress: Progress) -> tuple[Catalogue, int]:
+def compact(folder: Path, progress: Progress) -> tuple[Catalogue, int]:
     """Write files without removed images; see :meth:`vggfeat.index.SimilarityIndex.compact`."""
-    with changing(place) as catalogue:
+    with changing(folder) as catalogue:
         rows, files = catalogue.rows, catalogue.files
         alive = rows.alive
         if len(alive) == len(rows):
             return catalogue, 0
         if not len(alive):
             raise SearchError(
-                f"{place} has no image left that is not removed. Delete it, or add a store first "
+                f"{folder} has no image left that is not removed. Delete it, or add a store first "
                 "(`vggfeat index add --again` takes removed images back)."
             )
         kept = rows.taken(alive)
-        vectors = opened(place / files.vectors, files.count, files.dimension, mapped=True)
+        vectors = opened(folder / files.vectors, files.count, files.dimension, mapped=True)
         feed = KeptFeed([(vectors, alive)], kept)
-        structure = _structure(place, catalogue)
+        structure = _structure(folder, catalogue)
         with one_thread_within_limits():
             if structure is None:
-                built = flat(place, feed, progress)
+                built = flat(folder, feed, progress)
             else:
                 structure.reset()  # what training found stays
-                built = fill(place, feed, structure, catalogue.settings, progress=progress)
+                built = fill(folder, feed, structure, catalogue.settings, progress=progress)
         changed = catalogue.changed(
             rows=kept, files=built.files, settings=built.settings, longest=built.longest
         )
-        commit(place, changed)
+        commit(folder, changed)
         return changed, len(rows) - len(alive)
 
 
-def verify(place: Path, catalogue: Catalogue) -> None:
+def verify(folder: Path, catalogue: Catalogue) -> None:
     """Compare files with their checksums; see :meth:`vggfeat.index.SimilarityIndex.verify`."""
     files = catalogue.files
-    path = place / files.vectors
+    path = folder / files.vectors
     check(path, opened(path, files.count, files.dimension, mapped=True), files.parts)
-    if files.faiss and checksum(place / files.faiss) != (files.faiss_size, files.faiss_crc32):
-        raise SearchError(structures.damaged(place / files.faiss))
+    if files.faiss and checksum(folder / files.faiss) != (files.faiss_size, files.faiss_crc32):
+        raise SearchError(structures.damaged(folder / files.faiss))
 
 
-def places_of(rows: Rows, paths: Sequence[str], place: Path) -> Integers:
-    """Return the places of images by their paths; see :meth:`SimilarityIndex.places_of`."""
-    known = _places(rows)
+def ids_of(rows: Rows, paths: Sequence[str], folder: Path) -> Integers:
+    """Return the ids of images by their paths; see :meth:`SimilarityIndex.ids_of`."""
+    known = _ids(rows)
     if not all(path in known for path in paths):  # accents as macOS writes them, or not
         forms = {unicodedata.normalize("NFC", path): path for path in known}
         paths = [
@@ -159,16 +159,16 @@ def places_of(rows: Rows, paths: Sequence[str], place: Path) -> Integers:
         near = difflib.get_close_matches(missing[0], islice(known, 10_000), n=3)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise SearchError(
-            f"{place} has no image {missing[0]!r}.{hint} Paths are relative to the extracted "
+            f"{folder} has no image {missing[0]!r}.{hint} Paths are relative to the extracted "
             "source, with '/' between folders."
         )
     return np.array([known[path] for path in paths], np.int64)
 
 
-def _places(rows: Rows) -> dict[str, int]:
+def _ids(rows: Rows) -> dict[str, int]:
     """Return where each image that is not removed is, by its path."""
     removed = rows.removed
-    return {path: place for place, path in enumerate(rows.paths) if not removed[place]}
+    return {path: image_id for image_id, path in enumerate(rows.paths) if not removed[image_id]}
 
 
 def _compared(
@@ -187,19 +187,19 @@ def _compared(
     unchanged : int
         How many images are as they were.
     """
-    places = _places(known)
+    ids = _ids(known)
     sums = store.checksums(layer)
     fresh, changed, replaced, unchanged = [], [], [], 0
     paths = store.paths
     for row in np.flatnonzero(store.done & eligible).tolist():
-        place = places.get(paths[row])
-        if place is not None and known.checksum[place] == sums[row]:
+        image_id = ids.get(paths[row])
+        if image_id is not None and known.checksum[image_id] == sums[row]:
             unchanged += 1
             continue
         fresh.append(row)
-        if place is not None:
+        if image_id is not None:
             changed.append(row)
-            replaced.append(place)
+            replaced.append(image_id)
     rows, again, gone = (np.array(one, np.int64) for one in (fresh, changed, replaced))
     return rows, again, gone, unchanged
 
@@ -207,7 +207,7 @@ def _compared(
 def _gone(
     catalogue: Catalogue, store: FeatureTable, own: set[str], excluded: frozenset[str]
 ) -> Integers:
-    """Return places of images that a store had, and whose files are no longer where they were.
+    """Return ids of images that a store had, and whose files are no longer where they were.
 
     One of them whose path belongs to an `excluded` image now, which has moved there, is one too.
 
@@ -221,19 +221,19 @@ def _gone(
     alone = catalogue.stores == (name_of(store),)
     ours = np.array([source.source in own for source in catalogue.sources])
     gone = []
-    for path, place in _places(known).items():
+    for path, image_id in _ids(known).items():
         if path in excluded:
-            gone.append(place)
+            gone.append(image_id)
             continue
-        if not ours[known.origin[place]]:
+        if not ours[known.origin[image_id]]:
             continue
-        row, then = numbers.get(path), int(known.row[place])
+        row, then = numbers.get(path), int(known.row[image_id])
         if row is not None:
             left = not present[row]
         else:  # that row has another path now, or is gone from the only store of the index
-            left = alone or (then < len(sums) and bool(sums[then] == known.checksum[place]))
+            left = alone or (then < len(sums) and bool(sums[then] == known.checksum[image_id]))
         if left:
-            gone.append(place)
+            gone.append(image_id)
     return np.array(gone, np.int64)
 
 
@@ -258,16 +258,16 @@ def _left_out(catalogue: Catalogue, store: FeatureTable, new: LeftOut) -> LeftOu
     return catalogue.left_out + new if len(catalogue.sources) > 1 else new
 
 
-def _structure(place: Path, catalogue: Catalogue) -> Any:
+def _structure(folder: Path, catalogue: Catalogue) -> Any:
     """Read FAISS's structure to change it; None for exact search."""
     files = catalogue.files
     if not files.faiss:
         return None
-    return structures.opened(place / files.faiss, files, change=True)
+    return structures.opened(folder / files.faiss, files, change=True)
 
 
-def _with_structure(place: Path, files: Any, structure: Any) -> Any:
+def _with_structure(folder: Path, files: Any, structure: Any) -> Any:
     if structure is None:
         return files
-    name, size, crc32 = write_faiss(place, structure)
+    name, size, crc32 = write_faiss(folder, structure)
     return replace(files, faiss=name, faiss_size=size, faiss_crc32=crc32)

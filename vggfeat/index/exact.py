@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.index.comparing import Integers, Metric, Vectors, check_size
+from vggfeat.index.preparing import Integers, Metric, Vectors, check_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def search(
 
     Yields
     ------
-    places : ndarray of int64, shape (min(k, n),)
+    ids : ndarray of int64, shape (min(k, n),)
         The nearest first.
     scores : ndarray of float32, same shape
         Cosine in -1..1, Euclidean distance, or inner product.
@@ -92,29 +92,29 @@ def propose(
     -------
     scores : ndarray of float32, shape (q, k)
         Squared distances for ``"l2"``, inner products otherwise; the nearest first.
-    places : ndarray of int64, shape (q, k)
+    ids : ndarray of int64, shape (q, k)
         -1 where there are no more.
     """
     if chosen is not None and len(chosen) * vectors.shape[1] <= _GATHERED:
-        scores, places = propose(vectors[chosen.places], queries, k, metric)
-        return scores, np.where(places >= 0, chosen.places[places], -1)
+        scores, ids = propose(vectors[chosen.ids], queries, k, metric)
+        return scores, np.where(ids >= 0, chosen.ids[ids], -1)
     import faiss
 
     queries = np.ascontiguousarray(queries, np.float32)
     scores = np.empty((len(queries), k), np.float32)
-    places = np.empty((len(queries), k), np.int64)
+    ids = np.empty((len(queries), k), np.int64)
     selector = None if chosen is None else chosen.selector
     at: Any = faiss.swig_ptr
     sizes = (vectors.shape[1], len(queries), len(vectors), k)
-    given = (at(queries), at(vectors), *sizes, at(scores), at(places))
+    given = (at(queries), at(vectors), *sizes, at(scores), at(ids))
     if metric == "l2":
         faiss.knn_L2sqr(*given, None, selector)
     else:
         faiss.knn_inner_product(*given, selector)
-    return scores, places
+    return scores, ids
 
 
-def score(vectors: Vectors, queries: Vectors, places: Integers, metric: Metric) -> Vectors:
+def score(vectors: Vectors, queries: Vectors, ids: Integers, metric: Metric) -> Vectors:
     """Compare each query with vectors of its own, in float32, one pair at a time.
 
     Equal vectors have equal scores, whichever queries are asked together.
@@ -123,7 +123,7 @@ def score(vectors: Vectors, queries: Vectors, places: Integers, metric: Metric) 
     ----------
     vectors : ndarray of float32, shape (n, d)
     queries : ndarray of float32, shape (q, d)
-    places : ndarray of int64, shape (q, c)
+    ids : ndarray of int64, shape (q, c)
         Vectors to compare each query with; -1 for none.
 
     Returns
@@ -134,12 +134,12 @@ def score(vectors: Vectors, queries: Vectors, places: Integers, metric: Metric) 
     import faiss
 
     queries = np.ascontiguousarray(queries, np.float32)
-    places = np.ascontiguousarray(places, np.int64)
-    scores = np.empty(places.shape, np.float32)
+    ids = np.ascontiguousarray(ids, np.int64)
+    scores = np.empty(ids.shape, np.float32)
     at: Any = faiss.swig_ptr
     compare = faiss.fvec_L2sqr_by_idx if metric == "l2" else faiss.fvec_inner_products_by_idx
-    sizes = (vectors.shape[1], len(queries), places.shape[1])
-    compare(at(scores), at(queries), at(vectors), at(places), *sizes)
+    sizes = (vectors.shape[1], len(queries), ids.shape[1])
+    compare(at(scores), at(queries), at(vectors), at(ids), *sizes)
     return scores
 
 
@@ -149,13 +149,13 @@ def _within(
     """Return all vectors that may be at least as near as `bound`."""
     sign = 1 if metric == "l2" else -1
     found = []
-    places = np.arange(len(vectors)) if chosen is None else chosen.places
-    for part in _parts(len(places), vectors.shape[1]):
-        block = vectors[part] if chosen is None else vectors[places[part]]
+    ids = np.arange(len(vectors)) if chosen is None else chosen.ids
+    for part in _parts(len(ids), vectors.shape[1]):
+        block = vectors[part] if chosen is None else vectors[ids[part]]
         rough = block @ query
         if metric == "l2":
             rough = np.einsum("nd,nd->n", block, block) - 2 * rough + query @ query
-        found.append(places[part][sign * rough <= bound])
+        found.append(ids[part][sign * rough <= bound])
     return np.concatenate(found)
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from vggfeat.feature_table import FeatureTable
-    from vggfeat.index.comparing import Integers
+    from vggfeat.index.preparing import Integers
     from vggfeat.index.rows import Rows
 
 _LIMITS = {"row": 1 << 40, "checksum": 1 << 32}
@@ -38,12 +38,12 @@ class Excluded:
         return len(self.path)
 
     @classmethod
-    def of(cls, rows: Rows, places: Integers) -> Self:
-        """Describe images at some places of an index."""
+    def of(cls, rows: Rows, ids: Integers) -> Self:
+        """Describe images at some ids of an index."""
         return cls(
-            tuple(rows.paths.taken(places)),
-            tuple(rows.row[places].tolist()),
-            tuple(rows.checksum[places].tolist()),
+            tuple(rows.paths.taken(ids)),
+            tuple(rows.row[ids].tolist()),
+            tuple(rows.checksum[ids].tolist()),
         )
 
     @classmethod

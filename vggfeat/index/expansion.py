@@ -12,7 +12,7 @@ import numpy.typing as npt
 from vggfeat.errors import SearchError
 
 if TYPE_CHECKING:
-    from vggfeat.index.comparing import Integers, Metric, Vectors
+    from vggfeat.index.preparing import Integers, Metric, Vectors
 
 Array = npt.NDArray[np.float64]
 
@@ -77,7 +77,7 @@ def expanded(
     queries : ndarray, shape (q, d)
         Of length 1.
     neighbours : ndarray of int64, shape (q, m)
-        Places in `vectors`; -1 for none.
+        Numbers of vectors; -1 for none.
     scores : ndarray of float32, shape (q, m)
         Cosines.
     vectors : ndarray of float32, shape (n, d)
@@ -92,13 +92,13 @@ def expanded(
     weights = np.maximum(np.nan_to_num(scores.astype(np.float64)), 0)
     weights = np.where(neighbours >= 0, weights**by.alpha if by.alpha else 1.0, 0.0)
     found = np.array(queries, np.float64)
-    for i, (places, own) in enumerate(zip(neighbours, weights, strict=True)):
+    for i, (ids, own) in enumerate(zip(neighbours, weights, strict=True)):
         some = own > 0
-        found[i] += own[some] @ vectors[places[some]].astype(np.float64)
+        found[i] += own[some] @ vectors[ids[some]].astype(np.float64)
     return _directed(found, queries)
 
 
-def rocchio(like: Array, unlike: Array, metric: Metric) -> Array:
+def rocchio(like: Array, unlike: Array | None = None, *, metric: Metric) -> Array:
     """Make one query of examples and counterexamples.
 
     The mean of the examples, less the mean of the counterexamples times UNLIKE / LIKE: Rocchio's
@@ -110,8 +110,7 @@ def rocchio(like: Array, unlike: Array, metric: Metric) -> Array:
     ----------
     like : ndarray, shape (n, d)
         At least one.
-    unlike : ndarray, shape (m, d)
-        Perhaps none.
+    unlike : ndarray, shape (m, d), optional
 
     Returns
     -------
@@ -123,7 +122,7 @@ def rocchio(like: Array, unlike: Array, metric: Metric) -> Array:
         Examples and counterexamples take one another away.
     """
     query = like.mean(axis=0, keepdims=True)
-    if len(unlike):
+    if unlike is not None and len(unlike):
         query = query - UNLIKE / LIKE * unlike.mean(axis=0, keepdims=True)
     if metric != "cosine":
         return np.asarray(query)

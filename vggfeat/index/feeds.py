@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.index.comparing import Integers, Metric, Vectors, comparable
+from vggfeat.index.preparing import Integers, Metric, Vectors, comparable
 from vggfeat.index.rows import Rows, rows_of
 from vggfeat.index.settings import LeftOut
 
@@ -37,13 +37,13 @@ class Feed(Protocol):
         """Numbers in a vector."""
 
     @property
-    def places(self) -> Integers:
+    def positions(self) -> Integers:
         """Numbers of the vectors there may be, ascending."""
 
-    def blocks(self, places: Integers) -> Iterator[tuple[Integers, Vectors]]:
-        """Give those of `places` that can be compared, as they are compared, with their numbers."""
+    def blocks(self, positions: Integers) -> Iterator[tuple[Integers, Vectors]]:
+        """Give those of `positions` that can be compared, as they are compared; and which."""
 
-    def rows(self, places: Integers) -> Rows:
+    def rows(self, positions: Integers) -> Rows:
         """Say whose vectors these are."""
 
 
@@ -75,7 +75,7 @@ class StoreFeed:
         self.metric: Metric = metric
         self.whitening = whitening
         self.width = store.dimension(layer)
-        self.places: Integers = np.flatnonzero(store.done) if chosen is None else chosen
+        self.positions: Integers = np.flatnonzero(store.done) if chosen is None else chosen
         self._not_done = len(store) - int(store.done.sum())
         self._not_finite: set[int] = set()
         self._zero: set[int] = set()
@@ -90,18 +90,18 @@ class StoreFeed:
         """What was left out of the blocks given so far."""
         return LeftOut(self._not_done, len(self._not_finite), len(self._zero))
 
-    def blocks(self, places: Integers) -> Iterator[tuple[Integers, Vectors]]:
+    def blocks(self, positions: Integers) -> Iterator[tuple[Integers, Vectors]]:
         """Give rows of the store; see :class:`Feed`."""
         size = _block_rows(self.width)
-        for rows, X in self.store.blocks(self.layer, places, size=size):
+        for rows, X in self.store.blocks(self.layer, positions, size=size):
             ready = comparable(X, self.metric, self.whitening)
             self._not_finite |= set(rows[ready.not_finite].tolist())
             self._zero |= set(rows[ready.zero].tolist())
             yield rows[ready.kept], ready.vectors.astype(np.float32)
 
-    def rows(self, places: Integers) -> Rows:
+    def rows(self, positions: Integers) -> Rows:
         """Say whose vectors these are."""
-        return rows_of(self.store, self.layer, places)
+        return rows_of(self.store, self.layer, positions)
 
 
 class KeptFeed:
@@ -109,7 +109,7 @@ class KeptFeed:
 
     Parameters
     ----------
-    parts : sequence of (vectors, rows, places)
+    parts : sequence of (vectors, rows, positions)
         Vectors of an index, what is known of all of them, and which of them to take.
     rows : Rows
         What is known of all that are taken.
@@ -119,22 +119,22 @@ class KeptFeed:
         self._parts = parts
         self._rows = rows
         self.dimension = int(parts[0][0].shape[1])
-        self.places: Integers = np.arange(len(rows))
+        self.positions: Integers = np.arange(len(rows))
 
-    def blocks(self, places: Integers) -> Iterator[tuple[Integers, Vectors]]:
+    def blocks(self, positions: Integers) -> Iterator[tuple[Integers, Vectors]]:
         """Give vectors as they are kept; see :class:`Feed`."""
         size = _block_rows(self.dimension)
         start = 0
         for vectors, taken in self._parts:
-            mine = places[(places >= start) & (places < start + len(taken))]
+            mine = positions[(positions >= start) & (positions < start + len(taken))]
             for first in range(0, len(mine), size):
                 part = mine[first : first + size]
                 yield part, np.ascontiguousarray(vectors[taken[part - start]])
             start += len(taken)
 
-    def rows(self, places: Integers) -> Rows:
+    def rows(self, positions: Integers) -> Rows:
         """Say whose vectors these are."""
-        return self._rows.taken(places)
+        return self._rows.taken(positions)
 
 
 class ChangedFeed:
@@ -151,21 +151,21 @@ class ChangedFeed:
         self._feed = feed
         self._change = change
         self.dimension = feed.dimension
-        self.places = feed.places
+        self.positions = feed.positions
 
-    def blocks(self, places: Integers) -> Iterator[tuple[Integers, Vectors]]:
+    def blocks(self, positions: Integers) -> Iterator[tuple[Integers, Vectors]]:
         """Give changed vectors; see :class:`Feed`."""
-        for own, vectors in self._feed.blocks(places):
+        for own, vectors in self._feed.blocks(positions):
             yield own, self._change(vectors)
 
-    def rows(self, places: Integers) -> Rows:
+    def rows(self, positions: Integers) -> Rows:
         """Say whose vectors these are."""
-        return self._feed.rows(places)
+        return self._feed.rows(positions)
 
 
-def among(places: Integers, some: Integers) -> npt.NDArray[np.bool_]:
-    """Return which of `places`, ascending, are in `some`, ascending."""
+def among(positions: Integers, some: Integers) -> npt.NDArray[np.bool_]:
+    """Return which of `positions`, ascending, are in `some`, ascending."""
     if not len(some):
-        return np.zeros(len(places), np.bool_)
-    at = np.minimum(np.searchsorted(some, places), len(some) - 1)
-    return np.asarray(some[at] == places)
+        return np.zeros(len(positions), np.bool_)
+    at = np.minimum(np.searchsorted(some, positions), len(some) - 1)
+    return np.asarray(some[at] == positions)

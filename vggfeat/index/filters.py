@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import SearchError
+from vggfeat.index.preparing import Integers
 from vggfeat.labels import class_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vggfeat.index.rows import Rows
-
-Integers = npt.NDArray[np.int64]
 
 _MOST_COMPARED = 20_000  # paths that are looked through for a near name
 
@@ -36,10 +35,10 @@ class Selection:
 
     def __init__(self, mask: npt.NDArray[np.bool_]) -> None:
         self.mask = mask
-        self.places: Integers = np.flatnonzero(mask).astype(np.int64)
+        self.ids: Integers = np.flatnonzero(mask).astype(np.int64)
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.ids)
 
     @cached_property
     def selector(self) -> Any:

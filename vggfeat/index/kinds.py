@@ -13,7 +13,7 @@ from vggfeat.index import structures
 from vggfeat.index.structures import FLAT
 
 if TYPE_CHECKING:
-    from vggfeat.index.comparing import Metric
+    from vggfeat.index.preparing import Metric
 
 KINDS = ("auto", "flat", "hnsw", "ivf", "ivfpq")
 """Kinds by name; anything else is taken as a factory string of FAISS."""

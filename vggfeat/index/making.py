@@ -13,15 +13,15 @@ import numpy as np
 from vggfeat import whitening as whitenings
 from vggfeat.errors import SearchError, StoreMismatchError, WhiteningError
 from vggfeat.index import augmenting
-from vggfeat.index.answers import IndexInfo
 from vggfeat.index.building import Built, construct
 from vggfeat.index.catalogue import Catalogue
-from vggfeat.index.comparing import METRICS, Metric, Vectors
 from vggfeat.index.excluded import Excluded
 from vggfeat.index.feeds import KeptFeed, StoreFeed
 from vggfeat.index.folder import CATALOGUE, commit, creating, files_of
 from vggfeat.index.kinds import RECALL, parse_memory, plan
 from vggfeat.index.named_files import open_plain
+from vggfeat.index.preparing import METRICS, Metric, Vectors
+from vggfeat.index.results import IndexInfo
 from vggfeat.index.rows import name_of, sources_of
 from vggfeat.index.settings import LeftOut
 from vggfeat.index.structures import FLAT
@@ -64,10 +64,10 @@ def build(
     allowed = parse_memory(memory)
     learnt = _whitening(store, name, whitening, progress)
     feed = StoreFeed(store, name, metric, learnt)
-    chosen = plan(kind, len(feed.places), feed.dimension, metric, memory=allowed, recall=recall)
+    chosen = plan(kind, len(feed.positions), feed.dimension, metric, memory=allowed, recall=recall)
     with creating(path) as folder:
         built = construct(folder, feed, chosen, metric, recall=recall, progress=progress)
-        if not len(built.places):
+        if not len(built.positions):
             left_out = feed.left_out
             raise SearchError(
                 f"{store.path} has no row of {name} to index: of {len(store)} images "
@@ -78,7 +78,7 @@ def build(
             built = augmenting.augment(
                 folder, feed, built, augment, plan=chosen, recall=recall, progress=progress
             )
-        rows, sources = feed.rows(built.places), sources_of(store)
+        rows, sources = feed.rows(built.positions), sources_of(store)
         catalogue = _catalogue(name, metric, config, sources, rows, feed.left_out, built, learnt)
         commit(folder, _timed(catalogue.changed(stores=(name_of(store),)), began))
 
@@ -102,13 +102,13 @@ def merge(
     rows, sources, taken, excluded = _united([catalogue for catalogue, _ in parts])
     vectors = [matrix for _, matrix in parts]
     feed = KeptFeed(list(zip(vectors, taken, strict=True)), rows)
-    if not len(feed.places):
+    if not len(feed.positions):
         raise SearchError("The indexes hold no image that is not removed from one of them.")
     tuning = first.settings.tuning
     asked = recall if recall is not None else tuning.asked if tuning else RECALL
     chosen = plan(
         kind or first.settings.factory,
-        *(len(feed.places), feed.dimension, first.metric),
+        *(len(feed.positions), feed.dimension, first.metric),
         memory=parse_memory(memory),
         recall=asked,
     )
@@ -118,22 +118,22 @@ def merge(
     with creating(path) as folder:
         built = construct(folder, feed, chosen, first.metric, recall=asked, progress=progress)
         catalogue = _catalogue(
-            first.layer, first.metric, first.config, sources, feed.rows(built.places),
+            first.layer, first.metric, first.config, sources, feed.rows(built.positions),
             left_out, built, first.whitening,
         )  # fmt: skip
         commit(folder, _timed(catalogue.changed(excluded=excluded, stores=stores), began))
 
 
-def copy(place: Path, catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
+def copy(folder: Path, catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
     """Copy an index; see :meth:`vggfeat.index.SimilarityIndex.save`."""
-    with creating(path) as folder:
+    with creating(path) as target:
         for name in files_of(catalogue):
-            with open_plain(place / name) as file, (folder / name).open("xb") as made:
-                shutil.copyfileobj(file, made, 1 << 20)
-        commit(folder, catalogue)
+            with open_plain(folder / name) as file, (target / name).open("xb") as copied:
+                shutil.copyfileobj(file, copied, 1 << 20)
+        commit(target, catalogue)
 
 
-def info(place: Path, catalogue: Catalogue) -> IndexInfo:
+def info(folder: Path, catalogue: Catalogue) -> IndexInfo:
     """Tell an index in short; see :meth:`vggfeat.index.SimilarityIndex.info`."""
     rows, settings, files = catalogue.rows, catalogue.settings, catalogue.files
     learnt = catalogue.whitening
@@ -158,7 +158,7 @@ def info(place: Path, catalogue: Catalogue) -> IndexInfo:
         tuning=settings.tuning,
         whitening=None if learnt is None else learnt.summary(),
         augmented=settings.augmented,
-        bytes=sum((place / name).stat().st_size for name in names),
+        bytes=sum((folder / name).stat().st_size for name in names),
         seconds=settings.seconds,
     )
 

@@ -1,4 +1,4 @@
-"""What an index knows of each vector: whose it is."""
+"""What an index knows of each vector: whose it is. A vector's number is the id of its image."""
 
 from __future__ import annotations
 
@@ -9,15 +9,74 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.index.names import Texts
+from vggfeat.index.preparing import Integers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from vggfeat.feature_table import FeatureTable
     from vggfeat.provenance import RunInfo
 
-Integers = npt.NDArray[np.int64]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Texts:
+    """Many texts in little memory, decoded when they are read.
+
+    Attributes
+    ----------
+    bytes : ndarray of uint8
+        UTF-8, one text directly behind the other.
+    ends : ndarray of int64, shape (n,)
+        Where each one ends.
+    """
+
+    bytes: npt.NDArray[np.uint8]
+    ends: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """Keep some texts."""
+        encoded = [text.encode() for text in texts]
+        ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), ends)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, number: int) -> str:
+        start = int(self.ends[number - 1]) if number else 0
+        return self.bytes[start : int(self.ends[number])].tobytes().decode()
+
+    def several(self, numbers: Integers) -> list[str]:
+        """Return those of some numbers."""
+        ends = self.ends[numbers].tolist()
+        starts = np.where(numbers > 0, self.ends[numbers - 1], 0).tolist()
+        whole = self.bytes.data
+        return [str(whole[a:b], "utf-8") for a, b in zip(starts, ends, strict=True)]
+
+    def __iter__(self) -> Iterator[str]:
+        whole, start = self.bytes.tobytes(), 0
+        for end in self.ends.tolist():
+            yield whole[start:end].decode()
+            start = end
+
+    def taken(self, numbers: Integers) -> Self:
+        """Return those of some numbers, in that order."""
+        if len(numbers) == len(self) and (numbers == np.arange(len(self))).all():
+            return self
+        whole = self.bytes.tobytes()
+        starts = np.concatenate([[0], self.ends[:-1]])[numbers] if len(numbers) else numbers
+        ends = self.ends[numbers]
+        parts = [whole[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+        return type(self)(np.frombuffer(b"".join(parts), np.uint8), np.cumsum(ends - starts))
+
+    def followed_by(self, other: Texts) -> Self:
+        """Return these and then those."""
+        shift = int(self.ends[-1]) if len(self) else 0
+        return type(self)(
+            np.concatenate([self.bytes, other.bytes]),
+            np.concatenate([self.ends, other.ends + shift]),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +114,7 @@ class Rows:
 
     @property
     def alive(self) -> Integers:
-        """Places of vectors that are not removed."""
+        """Ids of images that are not removed."""
         return np.flatnonzero(~self.removed)
 
     @property
@@ -63,34 +122,32 @@ class Rows:
         """Which of equally near images comes first: the lower, by origin and row."""
         return (self.origin.astype(np.int64) << 40) | self.row
 
-    def label_of(self, place: int) -> str:
+    def label_of(self, image_id: int) -> str:
         """Return an image's label; empty where unknown."""
-        number = int(self.label[place])
+        number = int(self.label[image_id])
         return self.names[number] if number >= 0 else ""
 
-    def labels_of(self, places: Integers) -> list[str]:
+    def labels_of(self, ids: Integers) -> list[str]:
         """Return the labels of several images."""
-        return [self.names[number] if number >= 0 else "" for number in self.label[places].tolist()]
+        return [self.names[number] if number >= 0 else "" for number in self.label[ids].tolist()]
 
-    def taken(self, places: Integers) -> Self:
-        """Return those at some places, in that order."""
+    def taken(self, ids: Integers) -> Self:
+        """Return those of some ids, in that order."""
         return type(self)(
-            self.paths.taken(places),
-            self.row[places],
-            self.origin[places],
-            self.checksum[places],
-            self.label[places],
+            self.paths.taken(ids),
+            self.row[ids],
+            self.origin[ids],
+            self.checksum[ids],
+            self.label[ids],
             self.names,
-            self.removed[places],
+            self.removed[ids],
         )
 
-    def without(self, places: Integers) -> Self:
+    def without(self, ids: Integers) -> Self:
         """Return them with some more removed."""
         removed = self.removed.copy()
-        removed[places] = True
-        return type(self)(
-            *(self.paths, self.row, self.origin, self.checksum, self.label, self.names, removed)
-        )
+        removed[ids] = True
+        return replace(self, removed=removed)
 
     def followed_by(self, other: Rows, origins: Sequence[int]) -> Self:
         """Return these and then those, whose sources have new numbers: `origins`."""
@@ -144,5 +201,5 @@ def _labels(store: FeatureTable, rows: Integers) -> tuple[npt.NDArray[np.int32],
     kinds, number = np.unique(targets == 1, axis=0, return_inverse=True)
     texts = ["|".join(np.array(classes, object)[kind]) for kind in kinds]
     names = tuple(text for text in texts if text)
-    places = np.array([names.index(text) if text else -1 for text in texts], np.int32)
-    return places[number.reshape(-1)], names
+    ids = np.array([names.index(text) if text else -1 for text in texts], np.int32)
+    return ids[number.reshape(-1)], names

@@ -14,10 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import SearchError
-from vggfeat.index import exact, structures
-from vggfeat.index.comparing import Integers, Metric, Vectors, check_size
+from vggfeat.index import exact, structures, vectors
+from vggfeat.index.preparing import Integers, Metric, Vectors, check_size
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vggfeat.index.catalogue import Catalogue
     from vggfeat.index.filters import Selection
 
 TUNED_FOR = 10
@@ -25,9 +28,9 @@ TUNED_FOR = 10
 _FEW = 1 << 22  # numbers of chosen vectors up to which all are compared
 _FIRST = 16  # neighbours asked for first where all within a threshold are wanted
 _QUERIES = 1024  # answered at a time
-_PAIRS = (
-    1 << 17
-)  # of a query and a candidate that are looked at together, so that memory stays small
+_PAIRS = 1 << 17  # of a query and a candidate, looked at together, so that memory stays small
+_MAPPED = 64 << 20  # bytes of vectors from which they stay on the disk
+_CHECKED = 256 << 20  # bytes of vectors up to which they are read to compare their checksum
 
 
 class Searcher:
@@ -96,7 +99,7 @@ class Searcher:
 
         Returns
         -------
-        places : ndarray of int64, shape (q, k)
+        ids : ndarray of int64, shape (q, k)
             -1 where there are no more.
         scores : ndarray of float32, shape (q, k)
             Cosine in -1..1, Euclidean distance, or inner product; NaN where there are no more.
@@ -155,7 +158,7 @@ class Searcher:
 
         Returns
         -------
-        list of (places, scores)
+        list of (ids, scores)
             For each query in turn, the nearest first.
         """
         count = len(self.vectors) if chosen is None else len(chosen)
@@ -163,10 +166,10 @@ class Searcher:
         found: list[tuple[Integers, Vectors]] = [empty] * len(queries)
         asked, k = np.arange(len(queries)), min(_FIRST, count)
         while len(asked) and k:
-            places, scores = self.nearest(queries[asked], k, chosen)
+            ids, scores = self.nearest(queries[asked], k, chosen)
             near = scores <= threshold if self.metric == "l2" else scores >= threshold
             for i, query in enumerate(asked.tolist()):
-                found[query] = places[i][near[i]], scores[i][near[i]]
+                found[query] = ids[i][near[i]], scores[i][near[i]]
             if k == count:
                 break
             asked, k = asked[near[:, -1]], min(4 * k, count)
@@ -175,11 +178,11 @@ class Searcher:
     def _exact(
         self, queries: npt.NDArray[np.float64], k: int, chosen: Selection | None
     ) -> tuple[Integers, Vectors]:
-        places = np.full((len(queries), k), -1, np.int64)
+        ids = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), np.nan, np.float32)
         count = len(self.vectors) if chosen is None else len(chosen)
         if not count or not len(queries):
-            return places, scores
+            return ids, scores
         found = exact.search(
             self.vectors,
             queries,
@@ -190,8 +193,8 @@ class Searcher:
             chosen=chosen,
         )
         for i, (own, own_scores) in enumerate(found):
-            places[i, : len(own)], scores[i, : len(own)] = own, own_scores
-        return places, scores
+            ids[i, : len(own)], scores[i, : len(own)] = own, own_scores
+        return ids, scores
 
     def _approximate(
         self,
@@ -217,13 +220,13 @@ class Searcher:
             raise SearchError(
                 "FAISS's structure proposes vectors that the index does not have. Build it anew."
             )
-        places, scores = self._ordered(rough, proposed, k)
-        short = np.flatnonzero(places[:, min(k, count) - 1] < 0) if count else ()
+        ids, scores = self._ordered(rough, proposed, k)
+        short = np.flatnonzero(ids[:, min(k, count) - 1] < 0) if count else ()
         if self.metric == "ip":  # to zeros all are equally near, and any might be proposed
             short = np.union1d(short, np.flatnonzero(~queries.any(axis=1))).astype(np.int64)
         if len(short):
-            places[short], scores[short] = self._exact(queries[short], k, chosen)
-        return places, scores
+            ids[short], scores[short] = self._exact(queries[short], k, chosen)
+        return ids, scores
 
     def _ordered(self, rough: Vectors, proposed: Integers, k: int) -> tuple[Integers, Vectors]:
         """Compare proposals exactly and keep the first k, padded where there are fewer."""
@@ -231,14 +234,41 @@ class Searcher:
         keys = scores if self.metric == "l2" else -scores
         first = np.lexsort((self.order[proposed], keys), axis=-1)[:, :k]
         rows = np.arange(len(rough))[:, None]
-        places, scores = proposed[rows, first], scores[rows, first]
+        ids, scores = proposed[rows, first], scores[rows, first]
         if self.metric == "l2":
             np.sqrt(scores, out=scores)
         elif self.metric == "cosine":
             np.minimum(scores, 1, out=scores)
-        if places.shape[1] < k:
-            room = ((0, 0), (0, k - places.shape[1]))
-            places = np.pad(places, room, constant_values=-1)
+        if ids.shape[1] < k:
+            room = ((0, 0), (0, k - ids.shape[1]))
+            ids = np.pad(ids, room, constant_values=-1)
             scores = np.pad(scores, room)
-        scores[places < 0] = np.nan
-        return places, scores
+        scores[ids < 0] = np.nan
+        return ids, scores
+
+
+def open_searcher(folder: Path, catalogue: Catalogue, mapped: bool | None = None) -> Searcher:
+    """Open and check the files that a catalogue names.
+
+    Parameters
+    ----------
+    folder : Path
+    catalogue : Catalogue
+    mapped : bool, optional
+        See :meth:`vggfeat.index.SimilarityIndex.open`.
+    """
+    files, settings = catalogue.files, catalogue.settings
+    size = 4 * files.count * files.dimension
+    path = folder / files.vectors
+    structure, effort = None, settings.effort
+    if files.faiss:
+        structure = structures.opened(folder / files.faiss, files)
+        effort = structures.effort_within(structure, effort, folder)
+    mapped = size >= _MAPPED if mapped is None else mapped
+    found = vectors.opened(path, files.count, files.dimension, mapped)
+    if size < _CHECKED:
+        vectors.check(path, found, files.parts)
+    return Searcher(
+        found, catalogue.metric, catalogue.longest, catalogue.rows.order, structure, effort,
+        settings.candidates,
+    )  # fmt: skip

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from vggfeat.errors import SearchError
 from vggfeat.index import faiss_layout
-from vggfeat.index.comparing import Metric
 from vggfeat.index.folder import checksum
 from vggfeat.index.named_files import open_plain
+from vggfeat.index.preparing import Metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,12 +14,12 @@ from vggfeat.index.searching import TUNED_FOR
 from vggfeat.index.settings import Measured, Tuning
 
 if TYPE_CHECKING:
-    from vggfeat.index.comparing import Metric, Vectors
+    from vggfeat.index.preparing import Metric, Vectors
     from vggfeat.index.searching import Searcher
 
 QUERIES = 1000
 """Most vectors that are held out."""
-_SPARE = 8  # places kept beyond k: float32 may order the last ones otherwise
+_SPARE = 8  # ids kept beyond k: float32 may order the last ones otherwise
 _TIMED = 100  # queries timed one by one
 _CANDIDATES = (16, 32, 64, 128, 256, 512, 1024)
 _SURE = 1.645  # standard errors: one side of 95 %
@@ -43,24 +43,24 @@ class Truth:
         self.metric: Metric = metric
         self.k = k
         self._sign = 1 if metric == "l2" else -1
-        self._places = np.full((len(queries), k + _SPARE), -1, np.int64)
+        self._ids = np.full((len(queries), k + _SPARE), -1, np.int64)
         self._keys = np.full((len(queries), k + _SPARE), np.inf, np.float32)
 
     def update(self, vectors: Vectors, start: int) -> None:
-        """Look at more vectors, whose places begin at `start`."""
+        """Look at more vectors, whose ids begin at `start`."""
         if not len(vectors) or not len(self.queries):
             return
-        kept = self._places.shape[1]
-        scores, places = exact.propose(vectors, self.queries, min(kept, len(vectors)), self.metric)
+        kept = self._ids.shape[1]
+        scores, ids = exact.propose(vectors, self.queries, min(kept, len(vectors)), self.metric)
         keys = np.concatenate([self._keys, self._sign * scores], axis=1)
-        both = np.concatenate([self._places, np.where(places >= 0, places + start, -1)], axis=1)
+        both = np.concatenate([self._ids, np.where(ids >= 0, ids + start, -1)], axis=1)
         first = np.argpartition(keys, kept - 1, axis=1)[:, :kept]
         self._keys = np.take_along_axis(keys, first, axis=1)
-        self._places = np.take_along_axis(both, first, axis=1)
+        self._ids = np.take_along_axis(both, first, axis=1)
 
     def bounds(self, vectors: Vectors) -> npt.NDArray[np.float32]:
         """Return the score of each query's k-th neighbour, signed so that less is nearer; (q,)."""
-        scores = exact.score(vectors, self.queries, self._places, self.metric)
+        scores = exact.score(vectors, self.queries, self._ids, self.metric)
         return np.asarray(np.sort(self._sign * scores, axis=1)[:, self.k - 1])
 
 
@@ -120,10 +120,10 @@ def _found(
     bounds: npt.NDArray[np.float32],
 ) -> Shares:
     """Return the share of its nearest vectors that each query finds."""
-    places, _ = searcher.nearest(queries, truth.k)
-    scores = exact.score(searcher.vectors, truth.queries, places, truth.metric)
+    ids, _ = searcher.nearest(queries, truth.k)
+    scores = exact.score(searcher.vectors, truth.queries, ids, truth.metric)
     sign = 1 if truth.metric == "l2" else -1
-    found = (sign * scores <= bounds[:, None]) & (places >= 0)
+    found = (sign * scores <= bounds[:, None]) & (ids >= 0)
     return np.asarray(found.mean(axis=1))
 
 

@@ -19,7 +19,7 @@ from vggfeat.store import open_features
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
     from vggfeat.index import Expansion
-    from vggfeat.index.comparing import Metric
+    from vggfeat.index.preparing import Metric
     from vggfeat.metrics.retrieval import Area
     from vggfeat.sources import Source
     from vggfeat.whitening import Whitening

@@ -21,12 +21,12 @@ from vggfeat.errors import ImageError, SearchError, SourceError, VggfeatError
 from vggfeat.files import system_reason
 from vggfeat.report.search import METRICS
 from vggfeat.signatures import SIGNATURE_BYTES, sniff
-from vggfeat.web.asking import Desk, Question, StaleNumberError
-from vggfeat.web.current import Current
 from vggfeat.web.forms import JsonForms, Refused, check_fields
 from vggfeat.web.guarding import Guard, Hosts
 from vggfeat.web.limits import BodyLimit
+from vggfeat.web.live import LiveService
 from vggfeat.web.pictures import SIDES
+from vggfeat.web.service import SearchRequest, SearchService, StaleIdError
 
 _HERE = Path(__file__).parent
 _CHUNK = 256 << 10
@@ -41,20 +41,20 @@ _SHOWN = {
 }
 """Formats of originals that browsers show; others are handed over as files."""
 
-_ASKED = "private, no-cache"
-_KEPT = "private, max-age=86400"
+_REVALIDATED = "private, no-cache"
+_CACHED = "private, max-age=86400"
 
 _log = logging.getLogger(__name__)
 
 Texts = list[str]
 
 
-def create_app(current: Current, hosts: Hosts | None = None) -> FastAPI:
+def create_app(live: LiveService, hosts: Hosts | None = None) -> FastAPI:
     """Make the application of an index.
 
     Parameters
     ----------
-    current : Current
+    live : LiveService
         The index.
     hosts : Hosts, optional
         Names that the server may be called by; by default any.
@@ -67,55 +67,53 @@ def create_app(current: Current, hosts: Hosts | None = None) -> FastAPI:
     # The documentation pages that FastAPI brings load scripts from elsewhere.
     app = FastAPI(title="vggfeat", version=__version__, docs_url=None, redoc_url=None)
     app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
-    _add_pages(app, current)
-    _add_search(app, current)
-    _add_pictures(app, current)
+    _add_pages(app, live)
+    _add_search(app, live)
+    _add_pictures(app, live)
     _add_errors(app)
     app.add_middleware(JsonForms)
-    app.add_middleware(BodyLimit, limit=current.desk().limits.body)
+    app.add_middleware(BodyLimit, limit=live.current().limits.body)
     app.add_middleware(Guard, hosts=hosts)
     return app
 
 
-def _add_pages(app: FastAPI, current: Current) -> None:
+def _add_pages(app: FastAPI, live: LiveService) -> None:
     loader = jinja2.FileSystemLoader(_HERE / "templates")
     pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page() -> str:
-        desk = current.desk()
+        service = live.current()
         return pages.get_template("page.html").render(
-            name=current.name,
-            images=len(desk.index),
-            labels=desk.index.labels[:_MOST_LABELS],
-            metric=METRICS[desk.index.metric],
-            most=desk.limits.neighbours,
-            upload=desk.limits.upload,
+            name=live.name,
+            images=len(service.index),
+            labels=service.index.labels[:_MOST_LABELS],
+            metric=METRICS[service.index.metric],
+            most=service.limits.neighbours,
+            upload=service.limits.upload,
             version=__version__,
         )
 
     @app.get("/api", response_class=HTMLResponse, include_in_schema=False)
     def api() -> str:
-        return pages.get_template("api.html").render(
-            name=current.name, paths=app.openapi()["paths"]
-        )
+        return pages.get_template("api.html").render(name=live.name, paths=app.openapi()["paths"])
 
 
-def _add_search(app: FastAPI, current: Current) -> None:
+def _add_search(app: FastAPI, live: LiveService) -> None:
     @app.get("/api/info", summary="What the index holds.")
     def info() -> dict[str, Any]:
-        desk = current.desk()
-        about = desk.index.info().to_json()
+        service = live.current()
+        about = service.index.info().to_json()
         limits = {
-            "upload_bytes": desk.limits.upload,
-            "pixels": desk.limits.pixels,
-            "k": desk.limits.neighbours,
+            "upload_bytes": service.limits.upload,
+            "pixels": service.limits.pixels,
+            "k": service.limits.neighbours,
         }
-        labels = desk.index.labels[:_MOST_LABELS]
+        labels = service.index.labels[:_MOST_LABELS]
         return {
-            "name": current.name,
+            "name": live.name,
             "version": __version__,
-            "numbering": desk.index.numbering,
+            "generation": service.index.generation,
             "labels": labels,
             "limits": limits,
         } | about
@@ -126,12 +124,12 @@ def _add_search(app: FastAPI, current: Current) -> None:
         path: Annotated[Texts, Query()] = [],  # noqa: B006 (FastAPI copies it)
         label: Annotated[Texts, Query()] = [],  # noqa: B006
     ) -> dict[str, Any]:
-        desk = current.desk()
-        places = desk.sample(k, path, label)
+        service = live.current()
+        ids = service.sample(k, path, label)
         return {
-            "numbering": desk.index.numbering,
-            "images": [_described(desk, place) for place in places],
-        } | _hint(desk, path, places)
+            "generation": service.index.generation,
+            "images": [_described(service, image_id) for image_id in ids],
+        } | _hint(service, path, ids)
 
     @app.post(
         "/api/search",
@@ -141,10 +139,10 @@ def _add_search(app: FastAPI, current: Current) -> None:
     )
     def search(
         image: Annotated[
-            UploadFile | None, File(description="An image file; either this or place.")
+            UploadFile | None, File(description="An image file; either this or id.")
         ] = None,
-        place: Annotated[
-            int | None, Form(description="Number of an indexed image, left out of its answer.")
+        id: Annotated[
+            int | None, Form(description="Of an indexed image, left out of its own results.")
         ] = None,
         k: Annotated[int, Form(description="How many neighbours.")] = 24,
         box: Annotated[
@@ -157,78 +155,81 @@ def _add_search(app: FastAPI, current: Current) -> None:
         label: Annotated[Texts, Form(description="Classes, of which one must fit.")] = [],  # noqa: B006
         unlike: Annotated[
             list[int],
-            Form(description="Numbers of images that answers should not be like, left out too."),
+            Form(description="Ids of images that results should not be like, left out too."),
         ] = [],  # noqa: B006
-        numbering: Annotated[
+        generation: Annotated[
             str | None,
-            Form(description="As an answer told it with the numbers; status 409 once it changed."),
+            Form(description="As a result gave it with the ids; status 409 once it changed."),
         ] = None,
     ) -> dict[str, Any]:
         start = perf_counter()
         file = None if image is None else image.file
-        question = Question(file, place, k, box or None, path, label, unlike, numbering)
-        desk = current.desk()
-        found = desk.answer(question)
+        request = SearchRequest(file, id, k, box or None, path, label, unlike, generation)
+        service = live.current()
+        results = service.answer(request)
         return {
-            "query": None if place is None else _described(desk, place),
-            "unlike": [_described(desk, one) for one in unlike],
-            "numbering": desk.index.numbering,
-            "metric": desk.index.metric,
+            "query": None if id is None else _described(service, id),
+            "unlike": [_described(service, one) for one in unlike],
+            "generation": service.index.generation,
+            "metric": service.index.metric,
             "seconds": round(perf_counter() - start, 6),
-            "neighbours": [one.to_json() for one in found],
-        } | _hint(desk, path, found)
+            "neighbours": [one.to_json() for one in results],
+        } | _hint(service, path, results)
 
 
-def _hint(desk: Desk, paths: Sequence[str], found: Sequence[object]) -> dict[str, str]:
+def _hint(
+    service: SearchService, paths: Sequence[str], results: Sequence[object]
+) -> dict[str, str]:
     """Return what may be wrong with filters that left nothing."""
-    return {} if found or not (hint := desk.hint(paths)) else {"hint": hint}
+    return {} if results or not (hint := service.hint(paths)) else {"hint": hint}
 
 
 async def _only_fields(request: Request) -> None:
     check_fields(set(await request.form()))
 
 
-def _described(desk: Desk, place: int) -> dict[str, Any]:
-    return {"place": place, "path": desk.index.path(place), "label": desk.index.label(place)}
+def _described(service: SearchService, image_id: int) -> dict[str, Any]:
+    index = service.index
+    return {"id": image_id, "path": index.path(image_id), "label": index.label(image_id)}
 
 
-def _add_pictures(app: FastAPI, current: Current) -> None:
-    @app.get("/api/thumbnail/{place}", response_class=Response, summary="A small JPEG of an image.")
+def _add_pictures(app: FastAPI, live: LiveService) -> None:
+    @app.get("/api/thumbnail/{id}", response_class=Response, summary="A small JPEG of an image.")
     def thumbnail(
         request: Request,
-        place: int,
+        id: int,
         side: Annotated[
             int, Query(description=f"Longest side in pixels: {SIDES[0]} or {SIDES[1]}.")
         ] = SIDES[0],
-        numbering: Annotated[
+        generation: Annotated[
             str | None, Query(description="See search. With it the picture may be kept for a day.")
         ] = None,
     ) -> Response:
         if side not in SIDES:
             raise SearchError(f"side is {side}; allowed are {SIDES[0]} and {SIDES[1]}.")
-        desk = current.desk()
-        desk.check_numbering(numbering)
-        tag = f'"{desk.pictures.tag(_known(desk, place), side)}"'
-        headers = {"etag": tag, "cache-control": _KEPT if numbering else _ASKED}
+        service = live.current()
+        service.check_generation(generation)
+        tag = f'"{service.pictures.tag(_known(service, id), side)}"'
+        headers = {"etag": tag, "cache-control": _CACHED if generation else _REVALIDATED}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
-        jpeg = desk.pictures.thumbnail(place, side)
+        jpeg = service.pictures.thumbnail(id, side)
         return Response(jpeg, media_type="image/jpeg", headers=headers)
 
-    @app.get("/api/original/{place}", response_class=Response, summary="The image file itself.")
+    @app.get("/api/original/{id}", response_class=Response, summary="The image file itself.")
     def original(
-        place: int, numbering: Annotated[str | None, Query(description="See search.")] = None
+        id: int, generation: Annotated[str | None, Query(description="See search.")] = None
     ) -> Response:
-        desk = current.desk()
-        desk.check_numbering(numbering)
-        file = desk.pictures.original(_known(desk, place))
+        service = live.current()
+        service.check_generation(generation)
+        file = service.pictures.original(_known(service, id))
         kind = _SHOWN.get(sniff(file.read(SIGNATURE_BYTES)))
         file.seek(0)
         # Encoded, so that no name of a file can end the header.
-        name = quote(PurePosixPath(desk.index.path(place)).name, safe="")
+        name = quote(PurePosixPath(service.index.path(id)).name, safe="")
         shown = "attachment" if kind is None else "inline"
         headers = {
-            "cache-control": _ASKED,
+            "cache-control": _REVALIDATED,
             "content-disposition": f"{shown}; filename*=UTF-8''{name}",
         }
         return StreamingResponse(
@@ -236,11 +237,12 @@ def _add_pictures(app: FastAPI, current: Current) -> None:
         )
 
 
-def _known(desk: Desk, place: int) -> int:
+def _known(service: SearchService, image_id: int) -> int:
     try:
-        return desk.check_place(place)
+        service.index.check_ids([image_id])
     except SearchError as error:
         raise HTTPException(404, str(error)) from error
+    return image_id
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
@@ -253,7 +255,7 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(VggfeatError)
     def refused(request: Request, error: VggfeatError) -> JSONResponse:
         gone = request.method == "GET" and isinstance(error, ImageError | SourceError)
-        status = 409 if isinstance(error, StaleNumberError) else 404 if gone else 400
+        status = 409 if isinstance(error, StaleIdError) else 404 if gone else 400
         return JSONResponse({"error": _line(str(error))}, status)
 
     @app.exception_handler(Refused)

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from vggfeat.web.limits import App, Message, Receive, Scope, Send
 
-FIELDS = ("image", "place", "k", "box", "path", "label", "unlike", "numbering")
+FIELDS = ("image", "id", "k", "box", "path", "label", "unlike", "generation")
 """What a search may be given."""
 
 _SEVERAL = {"path", "label", "unlike"}
@@ -95,7 +95,7 @@ def form_of(body: bytes) -> bytes:
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"The body is no JSON: {error}.") from error
     if not isinstance(fields, dict):
-        raise Refused(422, 'The body is no JSON object, such as {"place": 3, "k": 5}.')
+        raise Refused(422, 'The body is no JSON object, such as {"id": 3, "k": 5}.')
     return urlencode(
         [pair for name, value in fields.items() for pair in _pairs(name, value)]
     ).encode()

@@ -30,14 +30,14 @@ MOST_BYTES = 2 << 30
 CACHE_BYTES = 64 << 20
 """How much memory thumbnails may take."""
 
-_MOST_TOLD = 10  # sources that the log names
+_MOST_LOGGED = 10  # sources that the log names
 
 _log = logging.getLogger(__name__)
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_TOLD:,} more" if len(names) > _MOST_TOLD else ""
-    return ", ".join(map(repr, names[:_MOST_TOLD])) + more
+    more = f" and {len(names) - _MOST_LOGGED:,} more" if len(names) > _MOST_LOGGED else ""
+    return ", ".join(map(repr, names[:_MOST_LOGGED])) + more
 
 
 class Cache:
@@ -103,28 +103,33 @@ class Pictures:
         self._cache = cache or Cache(CACHE_BYTES)
         self._pixels = pixels
 
-    def over(self, index: SimilarityIndex) -> Pictures:
+    def with_index(self, index: SimilarityIndex) -> Pictures:
         """Return the pictures of another index, from the same folders, with the same cache."""
         return Pictures(index, self._roots, self._cache, self._pixels, strict=False)
 
-    def tell(self) -> None:
+    def log_folders(self) -> None:
         """Say in the log which folders and archives images are shown from, and which not."""
         opened = self._originals
         reasons = {source: opened.why_not_shown(source) for source in opened.sources}
-        places = [opened.place(source) for source, why in reasons.items() if not why]
-        shown = [os.path.realpath(decode_path(within(one, "")[0])) for one in places]
+        folders = [opened.place(source) for source, why in reasons.items() if not why]
+        shown = [os.path.realpath(decode_path(within(one, "")[0])) for one in folders]
         shown = list(dict.fromkeys([*shown, *map(os.path.realpath, opened.folders)]))
         _log.info("Images are shown from %s", _some(shown) if shown else "nowhere")
-        for source, why in [(one, why) for one, why in reasons.items() if why][:_MOST_TOLD]:
+        for source, why in [(one, why) for one, why in reasons.items() if why][:_MOST_LOGGED]:
             _log.warning("Images of %r are not shown: %s", source, why)
 
-    def tag(self, place: int, side: int = 0) -> str:
-        """Return what names an image and no other, also where numbers have changed."""
+    def tag(self, image_id: int, side: int = 0) -> str:
+        """Return what names an image and no other, also where ids have changed."""
         rows = self._index.catalogue.rows
-        key = (self._index.source(place), self._index.path(place), int(rows.checksum[place]), side)
+        key = (
+            self._index.source(image_id),
+            self._index.path(image_id),
+            int(rows.checksum[image_id]),
+            side,
+        )
         return hashlib.sha256(repr(key).encode()).hexdigest()[:32]
 
-    def original(self, place: int) -> BinaryIO:
+    def original(self, image_id: int) -> BinaryIO:
         """Open the original of an image; the caller closes it.
 
         Raises
@@ -132,14 +137,14 @@ class Pictures:
         ImageError, SourceError
             It is no longer there, is no image, or see :func:`vggfeat.sources.open_stored`.
         """
-        return self._opened(place)[0]
+        return self._opened(image_id)[0]
 
-    def thumbnail(self, place: int, side: int) -> bytes:
+    def thumbnail(self, image_id: int, side: int) -> bytes:
         """Return a small JPEG of an image, made once while it is kept in memory.
 
         Parameters
         ----------
-        place : int
+        image_id : int
         side : int
             Longest side in pixels.
 
@@ -148,10 +153,10 @@ class Pictures:
         ImageError, SourceError
             See :meth:`original`; or the image cannot be decoded.
         """
-        key = self.tag(place, side)
+        key = self.tag(image_id, side)
         if (kept := self._cache.get(key)) is not None:
             return kept
-        original, pixels = self._opened(place)
+        original, pixels = self._opened(image_id)
         with original, decoding.taken(pixels):
             small = shrunk(original, side, self._pixels)
         file = io.BytesIO()
@@ -159,9 +164,9 @@ class Pictures:
         self._cache.keep(key, file.getvalue())
         return file.getvalue()
 
-    def _opened(self, place: int) -> tuple[BinaryIO, int]:
+    def _opened(self, image_id: int) -> tuple[BinaryIO, int]:
         """Return the original of an image, and how many pixels its header says it has."""
-        file = self._originals.open(self._index.source(place), self._index.path(place))
+        file = self._originals.open(self._index.source(image_id), self._index.path(image_id))
         try:
             if file.seek(0, os.SEEK_END) > MOST_BYTES:
                 raise ImageError(f"it has more than {MOST_BYTES:,} bytes")

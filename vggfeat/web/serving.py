@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vggfeat.errors import ServeError
 from vggfeat.web.guarding import Hosts, is_local
 from vggfeat.web.limits import App, Limits
-from vggfeat.web.seldom import seldom
+from vggfeat.web.log_throttle import throttled_logs
 
 if TYPE_CHECKING:
     import uvicorn
@@ -78,31 +78,30 @@ def serve(
     from vggfeat.index import SimilarityIndex
     from vggfeat.queries import ImageSearch
     from vggfeat.web.app import create_app
-    from vggfeat.web.asking import Desk
-    from vggfeat.web.current import Current
+    from vggfeat.web.live import LiveService
     from vggfeat.web.pictures import Pictures
+    from vggfeat.web.service import SearchService
 
-    may = limits or Limits()
+    limits = limits or Limits()
 
     def search(opened: SimilarityIndex) -> ImageSearch:
         return ImageSearch(opened, **network)
 
-    def desk(opened: SimilarityIndex) -> Desk:
-        pictures = Pictures(opened, roots, pixels=may.pixels)
-        return Desk(search(opened), pictures, may)
+    def service(opened: SimilarityIndex) -> SearchService:
+        return SearchService(search(opened), Pictures(opened, roots, pixels=limits.pixels), limits)
 
     with listening(host, port) as listener:
-        current = Current(index, desk, search)
-        current.desk().warm()
-        current.desk().pictures.tell()
+        live = LiveService(index, service, search)
+        live.current().warm()
+        live.current().pictures.log_folders()
         if not is_local(listener.getsockname()[0]):
             _log.warning(
                 "Whoever reaches this machine at port %d sees these images: there is no password.",
                 listener.getsockname()[1],
             )
-        app = create_app(current, Hosts.of(host, names))
+        app = create_app(live, Hosts.of(host, names))
         server = server_of(app)
-        with seldom(), _quiet_end():
+        with throttled_logs(), _quiet_end():
             if ready is not None:
                 ready(_address(listener, host))
             server.run(sockets=[listener])

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from vggfeat.errors import SearchError
 from vggfeat.evaluation.retrieval.results import RetrievalEvaluation, RetrievalScore
 from vggfeat.index import SimilarityIndex
-from vggfeat.index.comparing import comparable
+from vggfeat.index.preparing import comparable
 from vggfeat.metrics.retrieval import (
     UKBENCH_VIEWS,
     Area,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vggfeat.datasets.retrieval import Query
     from vggfeat.feature_table import FeatureTable
     from vggfeat.index import Expansion
-    from vggfeat.index.comparing import Integers, Metric
+    from vggfeat.index.preparing import Integers, Metric
     from vggfeat.whitening import Whitening
 
 _AT_ONCE = 64  # queries, whose rankings of all images are in memory together
@@ -101,12 +101,12 @@ def score_benchmark(
         store, name, kind="flat", metric=metric, whitening=whitening, augment=augment,
         progress=progress,
     )  # fmt: skip
-    alive = set(map(index.path, index.alive.tolist()))
+    alive = set(map(index.path, index.ids.tolist()))
     index.remove([path for path in others if path in alive])
     held = _Held(benchmark, index, store, queries, name)
     chosen = area or benchmark.protocol.area
     tallies = {level: _Tally(benchmark, chosen) for level in benchmark.levels}
-    places = {index.path(place): place for place in index.alive.tolist()}
+    places = {index.path(place): place for place in index.ids.tolist()}
     k = UKBENCH_VIEWS if benchmark.protocol.metric == "N-S score" else len(index)
     for numbers, X in held.blocks():
         rankings = _rankings(index, X, k, expand)

@@ -1,28 +1,28 @@
 "use strict";
-// The page of an index. What is asked lives in `state`, and all of it is in the address, so that Back,
+// The page of an index. What is searched for lives in `state`, and all of it is in the address, so that Back,
 // Reload and links work. Of a photo the address has a key; the photo itself stays in this browser.
 
 const $ = (id) => document.getElementById(id);
 const limit = Number(document.body.dataset.upload);
-const state = { place: null, photo: null, file: null, box: null, numbering: "", path: [], label: [], unlike: [] };
-let turn = 0; // answers to earlier questions are dropped
+const state = { id: null, photo: null, file: null, box: null, generation: "", path: [], label: [], unlike: [] };
+let turn = 0; // answers to earlier requests are dropped
 let shown = null; // object URL of the uploaded photo
 
 const pairs = (of, ...names) => names.flatMap((name) => of[name].map((value) => [name, value]));
-const asking = () => state.file !== null || state.place !== null;
+const searching = () => state.file !== null || state.id !== null;
 
 function tell(text, bad = false) {
   $("status").textContent = text;
   $("status").classList.toggle("bad", bad);
 }
 
-// The address of what is asked, or would be.
+// The address of what is searched for, or would be.
 function link(of) {
   const query = new URLSearchParams(pairs(of, "path", "label"));
-  if (of.place !== null || of.photo) {
-    query.set(...(of.photo ? ["photo", of.photo] : ["place", of.place]));
+  if (of.id !== null || of.photo) {
+    query.set(...(of.photo ? ["photo", of.photo] : ["id", of.id]));
     for (const pair of pairs(of, "unlike")) query.append(...pair);
-    if (of.numbering && !(of.photo && !of.unlike.length)) query.set("numbering", of.numbering);
+    if (of.generation && !(of.photo && !of.unlike.length)) query.set("generation", of.generation);
     if (of.box) query.set("box", boxText(of.box));
   }
   if ($("k").value !== "24") query.set("k", $("k").value);
@@ -93,17 +93,17 @@ async function recall() {
   if (mine !== turn) return;
   const lost = photo && !file;
   Object.assign(state, {
-    place: photo ? null : number(query.get("place"))[0] ?? null,
+    id: photo ? null : number(query.get("id"))[0] ?? null,
     photo: file && photo,
     file,
     box: !lost && parts.length === 4 && parts.every(Number.isFinite) ? { x, y, w, h } : null,
-    numbering: query.get("numbering") || "",
+    generation: query.get("generation") || "",
     path: query.getAll("path").filter(Boolean),
     label: query.getAll("label").filter(Boolean),
     unlike: lost ? [] : query.getAll("unlike").flatMap(number),
   });
   $("k").value = query.get("k") || "24";
-  showQuery(file ? file.name || "Pasted photo" : state.place === null ? "" : `Image ${state.place}`);
+  showQuery(file ? file.name || "Pasted photo" : state.id === null ? "" : `Image ${state.id}`);
   const top = history.state?.top || 0;
   await ask();
   if (lost) tell("This address is of a photo that was chosen in another browser, or long ago. Choose it here to search for it.", true);
@@ -121,9 +121,9 @@ async function ask() {
   showChosen();
   $("results").classList.add("busy");
   try {
-    const answer = asking() ? await search() : await sample();
+    const answer = searching() ? await search() : await sample();
     if (mine !== turn) return;
-    state.numbering = answer.numbering;
+    state.generation = answer.generation;
     if (answer.query) $("what").replaceChildren(...broken(answer.query.path));
     const found = answer.neighbours || answer.images;
     const time = answer.seconds === undefined ? "" : ` in ${(1000 * answer.seconds).toFixed(0)} ms`;
@@ -144,7 +144,7 @@ async function ask() {
 
 // The index was compacted or built anew: what the page calls 3 is another image by now.
 async function startAgain(reason) {
-  Object.assign(state, { place: null, box: null, unlike: [], numbering: "" });
+  Object.assign(state, { id: null, box: null, unlike: [], generation: "" });
   showQuery(state.file ? state.file.name : "");
   remember(false);
   await ask();
@@ -154,20 +154,20 @@ async function startAgain(reason) {
 function search() {
   const form = new FormData();
   if (state.file) form.set("image", state.file, state.file.name || "pasted");
-  else form.set("place", state.place);
+  else form.set("id", state.id);
   form.set("k", $("k").value || "24");
-  form.set("numbering", state.numbering);
+  form.set("generation", state.generation);
   for (const pair of pairs(state, "path", "label", "unlike")) form.append(...pair);
   if (state.box) form.set("box", boxText(state.box));
-  return told(fetch("/api/search", { method: "POST", body: form }));
+  return payload(fetch("/api/search", { method: "POST", body: form }));
 }
 
 function sample() {
   const query = new URLSearchParams([...pairs(state, "path", "label"), ["k", $("k").value || "24"]]);
-  return told(fetch(`/api/sample?${query}`));
+  return payload(fetch(`/api/sample?${query}`));
 }
 
-async function told(request) {
+async function payload(request) {
   let answer;
   try {
     answer = await request;
@@ -188,15 +188,15 @@ function element(name, attributes, ...children) {
 
 function show(images) {
   const largest = Math.max(1, ...images.map((one) => Math.abs(one.score ?? 0)));
-  const places = Math.max(0, 4 - Math.floor(Math.log10(largest))); // as many digits in each score
-  $("results").replaceChildren(...images.map((one) => card(one, places)));
+  const digits = Math.max(0, 4 - Math.floor(Math.log10(largest))); // as many digits in each score
+  $("results").replaceChildren(...images.map((one) => card(one, digits)));
 }
 
-const address = (kind, place, more = "") =>
-  `/api/${kind}/${place}?numbering=${encodeURIComponent(state.numbering)}${more}`;
+const address = (kind, id, more = "") =>
+  `/api/${kind}/${id}?generation=${encodeURIComponent(state.generation)}${more}`;
 
-function thumbnail(place) {
-  const image = element("img", { src: address("thumbnail", place), alt: "", loading: "lazy" });
+function thumbnail(id) {
+  const image = element("img", { src: address("thumbnail", id), alt: "", loading: "lazy" });
   const mat = element("div", { class: "mat" }, image);
   image.addEventListener("error", () => mat.replaceChildren("The original is not there"));
   return mat;
@@ -205,33 +205,33 @@ function thumbnail(place) {
 // A path whose lines break after a slash where they can.
 const broken = (path) => path.split(/(?<=\/)/).flatMap((part) => [part, element("wbr", {})]);
 
-function card(one, places) {
+function card(one, digits) {
   const line = element("div", { class: "line" });
-  if (one.score !== undefined) line.append(element("strong", {}, one.score.toFixed(places)));
+  if (one.score !== undefined) line.append(element("strong", {}, one.score.toFixed(digits)));
   if (one.label) line.append(element("span", { class: "chip" }, one.label));
-  const hit = element("a", { class: "hit", href: link(chosenPlace(one.place)) }, thumbnail(one.place), line,
+  const hit = element("a", { class: "hit", href: link(chosenImage(one.id)) }, thumbnail(one.id), line,
     element("p", { class: "path" }, ...broken(one.path)));
   hit.setAttribute("aria-label", `Search for images like ${one.path}`);
   hit.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();
-    choose(one.place, one.path);
+    choose(one.id, one.path);
   });
   const more = element("div", { class: "more" }, element("a", { class: "original",
-    href: address("original", one.place), target: "_blank", rel: "noopener" }, "original"));
-  if (asking()) {
+    href: address("original", one.id), target: "_blank", rel: "noopener" }, "original"));
+  if (searching()) {
     const less = element("button", { type: "button", class: "less", title: "Search for less like this" },
       "less like this");
-    less.addEventListener("click", () => avoid(one.place));
+    less.addEventListener("click", () => avoid(one.id));
     more.prepend(less);
   }
   return element("li", {}, hit, more);
 }
 
-const chosenPlace = (place) => ({ ...state, place, photo: null, file: null, box: null, unlike: [] });
+const chosenImage = (id) => ({ ...state, id, photo: null, file: null, box: null, unlike: [] });
 
-function choose(place, path) {
-  Object.assign(state, chosenPlace(place));
+function choose(id, path) {
+  Object.assign(state, chosenImage(id));
   showQuery(path);
   remember(true);
   ask();
@@ -239,8 +239,8 @@ function choose(place, path) {
   scrollTo({ top: 0, behavior: still ? "auto" : "smooth" });
 }
 
-function avoid(place) {
-  state.unlike = [...state.unlike, place];
+function avoid(id) {
+  state.unlike = [...state.unlike, id];
   remember(true);
   ask();
 }
@@ -278,7 +278,7 @@ function take(file) {
     tell(`The photo has ${(file.size / 2 ** 20).toFixed(0)} MB; at most ${(limit / 2 ** 20).toFixed(0)} MB are taken.`, true);
     return;
   }
-  Object.assign(state, { place: null, photo: newKey(), file, box: null, unlike: [] });
+  Object.assign(state, { id: null, photo: newKey(), file, box: null, unlike: [] });
   keep(state.photo, file);
   showQuery(file.name || "Pasted photo");
   remember(true);
@@ -288,13 +288,13 @@ function take(file) {
 function showQuery(name) {
   if (shown) URL.revokeObjectURL(shown);
   shown = state.file ? URL.createObjectURL(state.file) : null;
-  const any = shown !== null || state.place !== null;
+  const any = shown !== null || state.id !== null;
   $("what").replaceChildren(...broken(name));
   $("hint").hidden = any;
   $("drop").classList.toggle("asked", any);
   $("drop").classList.remove("large");
   $("frame").hidden = $("boxhelp").hidden = !any;
-  if (any) $("query").src = shown || address("thumbnail", state.place, "&side=960");
+  if (any) $("query").src = shown || address("thumbnail", state.id, "&side=960");
   else $("query").removeAttribute("src");
   drawBox();
 }

@@ -13,7 +13,7 @@ _LOGGERS = ("asyncio", "uvicorn.error", "vggfeat.web.app", "vggfeat.web.connecti
 """Whose messages clients can bring about."""
 
 
-class Seldom(logging.Filter):
+class LogThrottle(logging.Filter):
     """Lets each kind of message through once in a while, and counts the others.
 
     A kind is a place in the program; its next message says how many were left out.
@@ -31,16 +31,16 @@ class Seldom(logging.Filter):
     ) -> None:
         super().__init__()
         self._every, self._clock = every, clock
-        self._told: dict[tuple[str, str, int], tuple[float, int]] = {}
+        self._printed: dict[tuple[str, str, int], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to print a message."""
         kind, now = (record.name, record.pathname, record.lineno), self._clock()
-        last, left_out = self._told.get(kind, (float("-inf"), 0))
+        last, left_out = self._printed.get(kind, (float("-inf"), 0))
         if now - last < self._every:
-            self._told[kind] = (last, left_out + 1)
+            self._printed[kind] = (last, left_out + 1)
             return False
-        self._told[kind] = (now, 0)
+        self._printed[kind] = (now, 0)
         if left_out:
             record.msg = f"{record.getMessage()} (and {left_out:,} times more since)"
             record.args = ()
@@ -48,14 +48,14 @@ class Seldom(logging.Filter):
 
 
 @contextmanager
-def seldom() -> Iterator[None]:
+def throttled_logs() -> Iterator[None]:
     """Keep the loggers of the server from repeating themselves, for a ``with`` block."""
-    only = Seldom()
+    throttle = LogThrottle()
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     for logger in loggers:
-        logger.addFilter(only)
+        logger.addFilter(throttle)
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeFilter(only)
+            logger.removeFilter(throttle)

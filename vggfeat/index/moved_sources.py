@@ -1,4 +1,4 @@
-"""Taking up new places of sources: an index whose store has moved on to other folders."""
+"""Sources that have moved: an index whose store was extracted from other folders since."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from vggfeat.sources import within
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
     from vggfeat.index.catalogue import Catalogue
-    from vggfeat.index.comparing import Integers
+    from vggfeat.index.preparing import Integers
 
 _log = logging.getLogger(__name__)
 
 
-def taken_up(catalogue: Catalogue, store: FeatureTable) -> tuple[Catalogue, set[str]]:
+def with_moved_sources(catalogue: Catalogue, store: FeatureTable) -> tuple[Catalogue, set[str]]:
     """Let images name the sources that a store brings them from now.
 
-    A source of the index that the store does not have is one of its own at another place if the
+    A source of the index that the store does not have is one of its own that has moved if the
     store has at least half of its images under their paths with the same features. It is one under
-    another name if the place is the same.
+    another name if the folder is the same.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def taken_up(catalogue: Catalogue, store: FeatureTable) -> tuple[Catalogue, set[
         The same object where there is nothing to take up. Sources that no image is left of are
         dropped.
     ours : set of str
-        All sources of the index that are the store's, by their present and former places.
+        All sources of the index that are the store's, by their present and former folders.
     """
     own = [one.text for one in store.sources]
     texts = [one.source for one in catalogue.sources]
@@ -46,47 +46,47 @@ def taken_up(catalogue: Catalogue, store: FeatureTable) -> tuple[Catalogue, set[
     elsewhere = dict.fromkeys(text for text in texts if text not in ours)
     if not elsewhere:
         return catalogue, ours
-    places, rows = _shared(catalogue, store)
+    ids, rows = _shared(catalogue, store)
     of = np.array(texts, object)[catalogue.rows.origin]
     alive = catalogue.rows.alive
     same = store.checksums(catalogue.layer)[rows]
-    same = same == catalogue.rows.checksum[places]
+    same = same == catalogue.rows.checksum[ids]
     moved = [
         text
         for text in elsewhere
-        if (found := int((same & (of[places] == text)).sum()))
+        if (found := int((same & (of[ids] == text)).sum()))
         and 2 * found >= int((of[alive] == text).sum())
     ]
     if not moved:
         return catalogue, ours
-    taken = np.isin(of[places], moved)
-    return _pointed(catalogue, store, places[taken], rows[taken]), ours | set(moved)
+    taken = np.isin(of[ids], moved)
+    return _repointed(catalogue, store, ids[taken], rows[taken]), ours | set(moved)
 
 
 def _shared(catalogue: Catalogue, store: FeatureTable) -> tuple[Integers, Integers]:
-    """Return places of images whose paths a store knows, and their rows there."""
+    """Return ids of images whose paths a store knows, and their rows there."""
     numbers = {path: row for row, path in enumerate(store.paths)}
     paths = catalogue.rows.paths
     pairs = [
-        (place, numbers[path])
-        for place in catalogue.rows.alive.tolist()
-        if (path := paths[place]) in numbers
+        (image_id, numbers[path])
+        for image_id in catalogue.rows.alive.tolist()
+        if (path := paths[image_id]) in numbers
     ]
     both = np.array(pairs, np.int64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
 
 
-def _pointed(
-    catalogue: Catalogue, store: FeatureTable, places: Integers, rows: Integers
+def _repointed(
+    catalogue: Catalogue, store: FeatureTable, ids: Integers, rows: Integers
 ) -> Catalogue:
-    """Return a catalogue in which images at some places are in some rows of a store."""
+    """Return a catalogue in which images of some ids are in some rows of a store."""
     before = [one.source for one in catalogue.sources]
     sources = [*catalogue.sources, *sources_of(store)]
     origin, row = catalogue.rows.origin.astype(np.int64), catalogue.rows.row.copy()
-    former = origin[places]
-    origin[places] = len(catalogue.sources) + store.source_numbers(rows)
-    row[places] = rows
-    for old, new in dict.fromkeys(zip(former.tolist(), origin[places].tolist(), strict=True)):
+    former = origin[ids]
+    origin[ids] = len(catalogue.sources) + store.source_numbers(rows)
+    row[ids] = rows
+    for old, new in dict.fromkeys(zip(former.tolist(), origin[ids].tolist(), strict=True)):
         _log.warning(
             "Images of this index came from %s so far, and come from %s now.",
             before[old], sources[new].source,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vggfeat.index.catalogue import Catalogue
-    from vggfeat.index.names import Texts
+    from vggfeat.index.rows import Texts
     from vggfeat.index.settings import Files, Tuning
 
 _KINDS = {"path_bytes": "u1", "path_ends": "i8", "row": "i8", "origin": "u2", "checksum": "u4",

@@ -12,25 +12,25 @@ from time import monotonic
 from vggfeat.errors import StoreMismatchError, VggfeatError
 from vggfeat.index import SimilarityIndex, state
 from vggfeat.queries import ImageSearch
-from vggfeat.web.asking import Desk
+from vggfeat.web.service import SearchService
 
 _AGAIN_SECONDS = 2  # until an index that could not be opened is tried once more
 
 _log = logging.getLogger(__name__)
 
 
-class Current:
-    """Gives the desk of an index, a new one after it was added to, compacted or built anew.
+class LiveService:
+    """Gives the service of an index, a new one after it was added to, compacted or built anew.
 
-    One look at the folder a request tells. A request keeps the desk that it was given, so it sees
-    one index from its start to its end.
+    One look at the folder a request tells. A request keeps the service that it was given, so it
+    sees one index from its start to its end.
 
     Parameters
     ----------
     path : path
         The index.
     first : callable
-        Makes a desk of an index that was just opened.
+        Makes a service of an index that was just opened.
     search : callable
         Puts a network to an index whose features were made in another way than before.
 
@@ -43,7 +43,7 @@ class Current:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        first: Callable[[SimilarityIndex], Desk],
+        first: Callable[[SimilarityIndex], SearchService],
         search: Callable[[SimilarityIndex], ImageSearch],
     ) -> None:
         self._path = Path(path)
@@ -52,15 +52,15 @@ class Current:
         self._not_before = 0.0
         # Asked for before the index is opened: a change in between is seen at the next look.
         self._state = state(path)
-        self._desk = first(SimilarityIndex.open(path))
+        self._service = first(SimilarityIndex.open(path))
 
     @property
     def name(self) -> str:
         """What the index is called."""
         return self._path.absolute().name
 
-    def desk(self) -> Desk:
-        """Return the desk of the index as it is, or as it was last where it is away or damaged.
+    def current(self) -> SearchService:
+        """Return the service of the index as it is, or as it was last where it is away or damaged.
 
         While one request opens a changed index, others are answered from the one before.
         """
@@ -70,16 +70,16 @@ class Current:
                     self._renew()
             finally:
                 self._turn.release()
-        return self._desk
+        return self._service
 
     def _renew(self) -> None:
         found = state(self._path)
         try:
             index = SimilarityIndex.open(self._path)
             try:
-                self._desk = self._desk.over(index)
+                self._service = self._service.with_index(index)
             except StoreMismatchError:
-                self._desk = self._desk.over(index, self._search(index))
+                self._service = self._service.with_index(index, self._search(index))
         except (VggfeatError, OSError) as error:
             self._not_before = monotonic() + _AGAIN_SECONDS
             _log.warning("The index as it was is served on: %s", error)

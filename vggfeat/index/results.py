@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from vggfeat.index.comparing import Metric
+    from vggfeat.index.preparing import Metric
     from vggfeat.index.settings import LeftOut, Tuning
 
 
@@ -25,8 +25,8 @@ class Neighbour(NamedTuple):
         The image's row in its store.
     label : str
         Name of its class, several joined by ``|``; empty where unknown.
-    place : int
-        Number of the image in the index, until that is compacted.
+    id : int
+        Of the image in the index, until that is compacted or built anew.
     """
 
     rank: int
@@ -34,7 +34,7 @@ class Neighbour(NamedTuple):
     score: float
     row: int
     label: str
-    place: int = -1
+    id: int = -1
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
@@ -112,7 +112,7 @@ class AddReport:
     Attributes
     ----------
     added, replaced, unchanged : int
-        Images that are new, that took the place of what they were before, and that were in the
+        Images that are new, that replace what they were before, and that were in the
         index already.
     left_out : LeftOut
         Rows of the store that are not in the index.

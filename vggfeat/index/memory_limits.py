@@ -80,7 +80,7 @@ def to_fill(size: int, count: int, dimension: int) -> int:
 def to_search(queries: int, dimension: int, k: int, wanted: int) -> int:
     """Return the most bytes that a search allocates at a time.
 
-    The queries as float64 and as float32, two copies of places and scores, FAISS's block of
+    The queries as float64 and as float32, two copies of ids and scores, FAISS's block of
     scores, 64 bytes for each pair of a query and a candidate that is looked at, and what exact
     search looks at again of one query, as float32 and twice as float64.
     """

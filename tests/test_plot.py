@@ -617,8 +617,10 @@ def test_zero_has_the_ground_s_tone_and_signs_have_their_own_hue(low, high, dark
 def test_any_values_make_a_picture(tmp_path, shape, value):
     image = np.full((30, 20, 3), 99, np.uint8)
     drawn = plot_feature_maps(tmp_path / "a.png", np.full(shape, value), image, "x $y_1$")
-    assert [one.number for one in drawn] == list(range(min(18, shape[0]))), "ties: lower first"
-    assert {one.largest for one in drawn} == {value}
+    assert [one.number for one in drawn.channels] == list(range(min(18, shape[0]))), (
+        "ties: lower first"
+    )
+    assert {one.largest for one in drawn.channels} == {value}
 
 
 def test_values_that_are_no_layer_s_are_refused(tmp_path):

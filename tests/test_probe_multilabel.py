@@ -26,9 +26,9 @@ from vggfeat.probe import (
     LinearProbe,
     MultiLabelResult,
     ProbeResult,
+    RepeatedResult,
     SavedProbe,
     evaluate,
-    over_splits,
     stratified_split,
     train,
 )
@@ -249,13 +249,13 @@ def test_balanced_classes_and_folds_reach_the_classifier(tmp_path):
 
 def test_splits_are_summed_up_by_mean_and_interval(store_path):
     results = [scored(store_path, "pool5", C=1, seed=seed) for seed in range(4)]
-    found = over_splits(results, "mean_average_precision")
+    found = RepeatedResult(results).mean("mean_average_precision")
     values = [one.mean_average_precision for one in results]
     expected = mean_interval(values, test_to_train=results[0].n_test / results[0].n_train)
     assert found == expected
     assert found.low < np.mean(values) < found.high
     with pytest.raises(ProbeError, match="two or more"):
-        over_splits(results[:1], "mean_average_precision")
+        RepeatedResult(results[:1]).mean("mean_average_precision")
 
 
 def test_layers_are_compared_on_the_same_test_images(store_path, tmp_path):

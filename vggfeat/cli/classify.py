@@ -59,18 +59,16 @@ def classify(images: tuple[str, ...], as_json: bool, **options: Any) -> None:
     from vggfeat.extract import classify as answers_of
 
     answers: dict[str, Answer] = {}
-    failed: dict[str, str] = {}
+    failed: dict[str, Failure[str]] = {}
     options["preprocessing"] = pixels_of(options)
     for result in answers_of(images, **options):
         if isinstance(result, Failure):
-            failed[result.item] = result.reason
+            failed[result.item] = result
         else:
             answers[result.image] = result
     if as_json:
         results = [
-            answers[image].to_json()
-            if image in answers
-            else {"image": image, "error": failed[image]}
+            answers[image].to_json() if image in answers else failed[image].to_json("image")
             for image in images
         ]
         print_json({"model": options["model"], "results": results})
@@ -78,8 +76,8 @@ def classify(images: tuple[str, ...], as_json: bool, **options: Any) -> None:
         for image in images:
             if image in answers:
                 click.echo(f"{printable(image)}\n{_table(answers[image])}\n")
-    for image, reason in failed.items():
-        click.echo(f"failed: {printable(image)}: {reason}", err=True)
+    for image, failure in failed.items():
+        click.echo(f"failed: {printable(image)}: {failure.reason}", err=True)
     if failed:
         raise click.exceptions.Exit(1)
 

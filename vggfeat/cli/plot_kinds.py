@@ -13,7 +13,7 @@ from vggfeat.tables import csv_line
 
 if TYPE_CHECKING:
     from vggfeat.analysis import ImageMap, UnitsReport
-    from vggfeat.report import DrawnChannel
+    from vggfeat.report import FeatureMaps
 
 
 def draw_map(
@@ -162,37 +162,31 @@ def draw_feature_maps(
         title=_title(image, extractor.model, extractor.resolved_weights.spec),
         dark=dark,
     )
-    payload = {
-        "image": image,
-        "model": extractor.model,
-        "weights": extractor.resolved_weights.spec,
-        "view": extractor.view,
-        "layer": known.name,
-        "shape": list(values.shape),
-    }
     if as_json:
-        print_json(payload | {"channels": [one.to_json() for one in drawn], "picture": out})
+        made = {"model": extractor.model, "weights": extractor.resolved_weights.spec}
+        payload = {"image": image, **made, "view": extractor.view, **drawn.to_json()}
+        print_json(payload | {"picture": out})
         return
     shape = " x ".join(map(str, values.shape))
     click.echo(
         f"{printable(image)}: {known.name} of {extractor.model}, weights "
         f"{printable(extractor.resolved_weights.spec)}, {shape} values\n"
     )
-    click.echo(_channels_table(drawn, maps=values.ndim == 3))
+    click.echo(_channels_table(drawn))
     click.echo(f"\nPicture: {printable(out)}")
 
 
-def _channels_table(drawn: list[DrawnChannel], *, maps: bool) -> str:
-    if maps:
+def _channels_table(drawn: FeatureMaps) -> str:
+    if len(drawn.shape) == 3:
         header = ["channel", "strength", "largest", "smallest"]
         rows = [
             [str(one.number), *(f"{v:.4g}" for v in (one.strength, one.largest, one.smallest))]
-            for one in drawn
+            for one in drawn.channels
         ]
         return table(rows, header, right=" ".join(header))
-    named = any(one.name for one in drawn)
+    named = any(one.name for one in drawn.channels)
     header = ["unit", "value", *["class"] * named]
-    rows = [[str(one.number), f"{one.strength:.4g}", *[one.name] * named] for one in drawn]
+    rows = [[str(one.number), f"{one.strength:.4g}", *[one.name] * named] for one in drawn.channels]
     return table(rows, header, right="unit value")
 
 

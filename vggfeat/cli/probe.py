@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +113,7 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
       vggfeat probe photos.h5 --layer relu7 --save photos.probe
       vggfeat probe photos.h5 --layer relu7 --against fc6
     """
-    from vggfeat.probe import train
+    from vggfeat.probe import RepeatedResult, train
     from vggfeat.report import destination
     from vggfeat.store import open_features
 
@@ -137,7 +136,8 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
             _evaluate(opened, layer, **chosen | divided | {"seed": options["seed"] + number})
             for number in range(options["splits"])
         ]
-        lines = [describe_splits(results) if len(results) > 1 else describe(results[0])]
+        several = RepeatedResult(results)
+        lines = [describe_splits(several) if len(results) > 1 else describe(results[0])]
         if rival:
             second = _evaluate(other, rival, **chosen | divided)
             payload["against"], line = _against(results[0], second, path)
@@ -157,10 +157,7 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
     elif len(results) == 1:
         print_json(results[0].to_json() | payload)
     else:
-        from vggfeat.probe import over_splits
-
-        summary = {name: asdict(over_splits(results, name)) for name in results[0].measures}
-        print_json(payload | {"mean": summary, "splits": [one.to_json() for one in results]})
+        print_json(payload | several.to_json())
 
 
 def _evaluate(store: FeatureTable, layer: str, **options: Any) -> ProbeResult | MultiLabelResult:
@@ -178,10 +175,8 @@ def _progress() -> AbstractContextManager[Progress]:
 def _against(first: Any, second: Any, store: str) -> tuple[dict[str, Any], str]:
     """Compare two scores; return the comparison as values and as text."""
     compared = first.against(second)
-    payload = {"layer": second.layer, "C": second.C, **second.measures, **asdict(compared)}
-    return payload | ({"store": store} if store else {}), describe_against(
-        first, second, compared, store
-    )
+    payload = second.summary() | compared.to_json() | ({"store": store} if store else {})
+    return payload, describe_against(first, second, compared, store)
 
 
 def _write_page(store: FeatureTable, result: Any, path: str, roots: tuple[str, ...]) -> None:

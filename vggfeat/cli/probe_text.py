@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vggfeat.cli.output import printable, table
 
 if TYPE_CHECKING:
     from vggfeat.metrics import Difference, Disagreement
-    from vggfeat.probe import MultiLabelResult, ProbeResult
+    from vggfeat.probe import MultiLabelResult, ProbeResult, RepeatedResult
 
 _WIDEST = 20  # classes up to which the confusion matrix is printed
 _PAIRS = 10  # pairs of classes named where there are more
@@ -32,21 +31,19 @@ def describe(result: ProbeResult | MultiLabelResult) -> str:
     return "\n".join([about + _numbers(result), *score, *_left_out(result), *classes])
 
 
-def describe_splits(results: Sequence[ProbeResult | MultiLabelResult]) -> str:
+def describe_splits(result: RepeatedResult) -> str:
     """Return the scores of several splits as a table, with their means."""
-    from vggfeat.probe import over_splits
-
-    first = results[0]
+    first = result.splits[0]
     names = list(first.measures)
     rows = [
         [str(one.seed), *(f"{one.measures[name]:.2%}" for name in names), one.C_text]
-        for one in results
+        for one in result.splits
     ]
     titles = [_NAMES[name] for name in names]
-    lines = [f"{first.layer}, {first.classifier}: {_numbers(first)}, {len(results)} splits"]
+    lines = [f"{first.layer}, {first.classifier}: {_numbers(first)}, {len(result.splits)} splits"]
     lines += ["", table(rows, ["seed", *titles, "C"]), ""]
     for name, title in zip(names, titles, strict=True):
-        interval = over_splits(results, name)
+        interval = result.mean(name)
         lines.append(
             f"{title}: {interval.mean:.2%} +- {interval.sd:.2%}, "
             f"{interval.level:.0%} interval of the mean {interval.low:.2%} to {interval.high:.2%} "

@@ -121,11 +121,10 @@ def search(
     if html:
         _write_page(opened, index_path, results, html, options["roots"])
     if as_json:
-        told = [
-            {"query": one.item, "error": one.reason} if isinstance(one, Failure) else one.to_json()
-            for one in results
+        payload = [
+            one.to_json("query") if isinstance(one, Failure) else one.to_json() for one in results
         ]
-        print_json({"index": index_path, "metric": opened.metric, "results": told})
+        print_json({"index": index_path, "metric": opened.metric, "results": payload})
     else:
         for one in results:
             if not isinstance(one, Failure):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +12,7 @@ from vggfeat.layers import ARCHITECTURES
 
 if TYPE_CHECKING:
     from vggfeat.network import Check
-    from vggfeat.weights import Inspection, Published
+    from vggfeat.weights import Inspection
 
 _DIGITS = len("sha256:") + 8  # of a digest, in a table
 
@@ -46,7 +45,7 @@ def list_(as_json: bool) -> None:
 
     rows = published()
     if as_json:
-        print_json([_published(one) for one in rows])
+        print_json([one.to_json() for one in rows])
         return
     header = (
         *("file", "model", "publisher", "--weights", "MB", "licence", "preprocessing"),
@@ -68,16 +67,6 @@ def list_(as_json: bool) -> None:
         "Digests are as published; none was verified with the file at hand. The authors' thirteen "
         "convolutions were, by their values: `vggfeat weights check` knows them in any file."
     )
-
-
-def _published(one: Published) -> dict[str, Any]:
-    place = one.place
-    return asdict(one) | {
-        "cache": str(one.cache) if one.cache else None,
-        "path": str(place) if place else None,
-        "here": bool(place and place.exists()),
-        "verified": False,
-    }
 
 
 @weights.command()

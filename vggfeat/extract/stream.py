@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,10 @@ class Failure(Generic[Item]):
 
     item: Item
     reason: str
+
+    def to_json(self, kind: str) -> dict[str, Any]:
+        """Return JSON-ready values; `kind` says what the item is, as ``"image"``."""
+        return {kind: self.item, "error": self.reason}
 
 
 class Sink(Protocol[Item]):

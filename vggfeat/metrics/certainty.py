@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,10 @@ class Interval:
     level: float
     n: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return asdict(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
@@ -60,6 +65,10 @@ class Disagreement:
     only_second: int
     difference: float
     p: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,10 @@ class Difference:
     level: float
     samples: int
     seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return asdict(self)
 
 
 def mean_interval(

@@ -12,7 +12,7 @@ of several, and :mod:`~vggfeat.probe.saved` keeps the classifier.
 from __future__ import annotations
 
 from vggfeat.probe.classifier import CLASSIFIERS, LinearProbe
-from vggfeat.probe.results import MultiLabelResult, Prediction, ProbeResult, over_splits
+from vggfeat.probe.results import MultiLabelResult, Prediction, ProbeResult, RepeatedResult
 from vggfeat.probe.saved import SavedProbe, train
 from vggfeat.probe.scoring import evaluate
 from vggfeat.probe.split import stratified_folds, stratified_split
@@ -23,9 +23,9 @@ __all__ = [
     "MultiLabelResult",
     "Prediction",
     "ProbeResult",
+    "RepeatedResult",
     "SavedProbe",
     "evaluate",
-    "over_splits",
     "stratified_folds",
     "stratified_split",
     "train",

@@ -119,6 +119,10 @@ class HeldOut:
         low, high = f"{values.min():.4g}", f"{values.max():.4g}"
         return low if low == high else f"{low} to {high}, one a class"
 
+    def summary(self) -> dict[str, Any]:
+        """Return the layer, `C` and the measures, JSON-ready."""
+        return {"layer": self.layer, "C": np.asarray(self.C).tolist(), **self.measures}
+
     def _protocol(self) -> dict[str, Any]:
         return {
             "layer": self.layer,
@@ -350,29 +354,44 @@ class MultiLabelResult(HeldOut):
         )
 
 
-def over_splits(
-    results: Sequence[ProbeResult | MultiLabelResult], measure: str, level: float = 0.95
-) -> Interval:
-    """Return the mean of a score over random splits of one store, and how far it can be trusted.
+@dataclass(frozen=True, slots=True, eq=False)
+class RepeatedResult:
+    """Scores of one layer on random splits of one store.
 
-    Parameters
+    Attributes
     ----------
-    results : sequence of ProbeResult or MultiLabelResult
+    splits : sequence of ProbeResult or MultiLabelResult
         Two or more, of different seeds.
-    measure : str
-        One of their :attr:`~HeldOut.measures`.
-    level : float
-        Of the confidence interval, which allows for what the splits share: it takes the test
-        images per training image into account, see :func:`vggfeat.metrics.mean_interval`.
-
-    Raises
-    ------
-    ProbeError
-        There are fewer than two results.
     """
-    share = float(np.mean([one.n_test / one.n_train for one in results])) if results else 0.0
-    values = [one.measures[measure] for one in results]
-    return mean_interval(values, level, test_to_train=share)
+
+    splits: Sequence[ProbeResult | MultiLabelResult]
+
+    def mean(self, measure: str, level: float = 0.95) -> Interval:
+        """Return the mean of a score over the splits, and how far it can be trusted.
+
+        Parameters
+        ----------
+        measure : str
+            One of the :attr:`~HeldOut.measures` of the splits.
+        level : float
+            Of the confidence interval, which allows for what the splits share: it takes the test
+            images per training image into account, see :func:`vggfeat.metrics.mean_interval`.
+
+        Raises
+        ------
+        ProbeError
+            There are fewer than two splits.
+        """
+        share = float(np.mean([one.n_test / one.n_train for one in self.splits] or [0]))
+        values = [one.measures[measure] for one in self.splits]
+        return mean_interval(values, level, test_to_train=share)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            "mean": {name: self.mean(name).to_json() for name in self.splits[0].measures},
+            "splits": [one.to_json() for one in self.splits],
+        }
 
 
 def _check_same(same: bool) -> None:

@@ -15,7 +15,7 @@ from vggfeat.report.confusion import confusion_matrix
 from vggfeat.report.duplicates import duplicates_page, size_text
 from vggfeat.report.evaluation import evaluation_page
 from vggfeat.report.facts import Facts, config_facts, run_facts
-from vggfeat.report.feature_maps import DrawnChannel, plot_feature_maps
+from vggfeat.report.feature_maps import DrawnChannel, FeatureMaps, plot_feature_maps
 from vggfeat.report.image_map import DrawnMap, plot_map
 from vggfeat.report.lowshot import lowshot_figure
 from vggfeat.report.page import destination, write_whole
@@ -37,6 +37,7 @@ __all__ = [
     "DrawnChannel",
     "DrawnMap",
     "Facts",
+    "FeatureMaps",
     "ImageSource",
     "NeighbourResult",
     "QueryResult",

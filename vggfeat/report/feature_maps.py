@@ -51,9 +51,32 @@ class DrawnChannel:
     smallest: float
     name: str = ""
 
+
+@dataclass(frozen=True, slots=True)
+class FeatureMaps:
+    """What a picture of a layer's activation shows.
+
+    Attributes
+    ----------
+    layer : str
+        Its name.
+    shape : tuple of int
+        The activation's, (C, H, W) or (D,).
+    channels : tuple of DrawnChannel
+        Channels or units, the strongest first.
+    """
+
+    layer: str
+    shape: tuple[int, ...]
+    channels: tuple[DrawnChannel, ...]
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return asdict(self)
+        return {
+            "layer": self.layer,
+            "shape": list(self.shape),
+            "channels": [asdict(one) for one in self.channels],
+        }
 
 
 def plot_feature_maps(
@@ -66,7 +89,7 @@ def plot_feature_maps(
     names: Sequence[str] = (),
     title: str = "",
     dark: bool = False,
-) -> list[DrawnChannel]:
+) -> FeatureMaps:
     """Draw what one layer makes of one image.
 
     Of a map: the image as the network sees it, the mean over all channels, where on the image the
@@ -98,8 +121,8 @@ def plot_feature_maps(
 
     Returns
     -------
-    list of DrawnChannel
-        Strongest first.
+    FeatureMaps
+        What is on it.
 
     Raises
     ------
@@ -122,7 +145,9 @@ def plot_feature_maps(
     if channels < 1:
         raise PlotError(f"{channels} channels; give 1 or more.")
     draw = _draw_maps if maps.ndim == 3 else _draw_units
-    return draw(Path(path), maps, pixels, layer, min(channels, len(maps)), names, title, dark)
+    count = min(channels, len(maps))
+    drawn = draw(Path(path), maps, pixels, layer, count, names, title, dark)
+    return FeatureMaps(layer, maps.shape, tuple(drawn))
 
 
 def strongest(values: Values, count: int) -> npt.NDArray[np.int64]:

@@ -8,8 +8,9 @@ of torchvision's files carry the first eight digits of their SHA-256.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from vggfeat.layers import architecture
 from vggfeat.weights import builtin, imagenet
@@ -62,6 +63,16 @@ class Published:
     def place(self) -> Path | None:
         """Where the file would lie; None where nobody knows."""
         return self.cache / self.file if self.cache else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values, with where the file lies; nothing of it is verified."""
+        place = self.place
+        return asdict(self) | {
+            "cache": str(self.cache) if self.cache else None,
+            "path": str(place) if place else None,
+            "here": bool(place and place.exists()),
+            "verified": False,
+        }
 
 
 def published() -> list[Published]:

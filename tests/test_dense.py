@@ -210,18 +210,16 @@ def test_rows_of_windows_are_what_a_convolution_sees(count, height, width, grid)
     ours = windows(maps, grid) @ weights.flatten(1).T
     torch.testing.assert_close(ours, theirs.permute(0, 2, 3, 1).flatten(0, 2))
     (portion,) = portions([maps, maps[:1]], grid)
-    means = portion.per_input(portion.rows @ weights.flatten(1).T)
-    torch.testing.assert_close(means, torch.cat([theirs, theirs[:1]]).mean((2, 3)))
+    parts = portion.split(portion.rows @ weights.flatten(1).T)
+    for part, expected in zip(parts, (theirs, theirs[:1]), strict=True):
+        torch.testing.assert_close(part, expected)
 
 
 def test_many_positions_run_in_portions_that_keep_parts_whole():
     parts = [torch.randn(2, 4, 12, 15), torch.randn(1, 4, 30, 20), torch.randn(3, 4, 7, 7)]
     found = list(portions(parts * 2, 7))
-    assert [count for portion in found for count in portion.counts] == [
-        (2, 54),
-        (1, 336),
-        (3, 1),
-    ] * 2
+    expected = [(2, 6, 9), (1, 24, 14), (3, 1, 1)] * 2
+    assert [shape for portion in found for shape in portion.shapes] == expected
     assert all(len(portion.rows) <= 512 for portion in found)
     assert len(found) == 2
 

@@ -215,9 +215,9 @@ def test_the_transforms_are_an_exact_convolution():
 def test_auto_takes_torch_for_few_images_and_says_why(caplog):
     with caplog.at_level(logging.INFO, logger="vggfeat"):
         network = load(TINY, "pool5", "auto")
-        network.expect(5 * 64 * 64)
+        network.hint_workload(5 * 64 * 64)
         assert network.engine.name == "torch"
-        network.expect(10**6 * 64 * 64)
+        network.hint_workload(10**6 * 64 * 64)
         assert network.engine.name == "winograd"
     assert "engine: winograd on" in caplog.text
     assert "multiply-adds to do" in caplog.text
@@ -228,7 +228,7 @@ def test_auto_takes_torch_where_the_engine_cannot_run(caplog, monkeypatch):
         asked = parse_layers("pool1", "avg", TINY)
         weights = resolve("random:0", TINY)
         network = Network.load(TINY, weights, asked, "cpu", "bfloat16")
-        network.expect(10**6 * 64 * 64)
+        network.hint_workload(10**6 * 64 * 64)
         assert network.engine.name == "torch"
     assert "engine: torch, because the network runs in bfloat16" in caplog.text
     with pytest.raises(DeviceError, match="cannot run: the network runs in float16"):
@@ -252,7 +252,7 @@ def test_one_record_is_all_that_an_engine_takes(monkeypatch, caplog):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
     with caplog.at_level(logging.INFO, logger="vggfeat"):
         mine, auto = load(TINY, "pool5", "mine"), load(TINY, "pool5", "auto")
-        auto.expect(64 * 64)
+        auto.hint_workload(64 * 64)
     assert (mine.engine.name, auto.engine.name) == ("mine", "mine")
     assert "engine: mine, because it was asked for" in caplog.text
     expected = load(TINY, "pool5", "torch").features(pixels)["pool5"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -106,10 +107,12 @@ def test_what_is_kept_is_never_overwritten_later():
     def keep(name, activation):
         kept[name] = activation
         copies[name] = activation.clone()
+        return activation
 
     names = ["conv1_1", "relu1_1", "conv1_2", "relu1_2"]
     with torch.inference_mode():
-        walk(modules, list(modules), torch.randn(1, 3, 16, 16), names, keep)
+        listeners = {name: functools.partial(keep, name) for name in names}
+        walk(modules, list(modules), torch.randn(1, 3, 16, 16), listeners)
     for name in names:
         assert torch.equal(kept[name], copies[name])
     assert (kept["conv1_2"] < 0).any()
@@ -127,8 +130,8 @@ def test_batch_out_of_memory_is_retried_in_halves(monkeypatch):
             return super().features(images, **how)
 
     small = Small(**vars(network))
-    assert torch.equal(small.features_with_retreat(images)["relu1_1"], expected)
-    mirrored = small.features_with_retreat(images, flip=True)["relu1_1"]
+    assert torch.equal(small.features_with_oom_retry(images)["relu1_1"], expected)
+    mirrored = small.features_with_oom_retry(images, flip=True)["relu1_1"]
     assert torch.equal(mirrored[::2], expected), "each is followed by its mirror image's"
     assert torch.equal(mirrored[1::2], network.features(images[:, :, ::-1].copy())["relu1_1"])
 
@@ -139,7 +142,7 @@ def test_bgr_weights_see_blue_first():
     )
     network = Network.load(VGG16, resolve("random", VGG16), parse_layers("relu1_1", "avg", VGG16))
     image = batch(1)
-    x = Network(**{**vars(network), "preprocessing": caffe})._normalised(image)
+    x = Network(**{**vars(network), "preprocessing": caffe}).normalised(image)
     expected = image[0, 5, 7, ::-1].astype(np.float32) - np.float32(caffe.mean)
     np.testing.assert_allclose(x[0, :, 5, 7].numpy(), expected, rtol=1e-6)
 

@@ -26,6 +26,8 @@ from vggfeat.provenance import RunInfo, now, versions
 from vggfeat.sources import Entry, Source, open_source
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from vggfeat.extract.summary import ExtractSummary
     from vggfeat.network import Network
 
@@ -144,7 +146,7 @@ class FeatureExtractor(Settings):
         """Say how many images are to come, so that ``auto`` can choose an engine."""
         view = self.resolved_view
         pixels = view.pixels(self.network.preprocessing) * (1 + view.flip)
-        self.network.expect(images * pixels)
+        self.network.hint_workload(images * pixels)
 
     def __call__(self, images: Any, *, on_error: str = "stop") -> Features:
         """Compute features of images in memory.
@@ -197,6 +199,41 @@ class FeatureExtractor(Settings):
         """
         with self.open_image(image) as whole:
             return self.resolved_view.inputs(whole, self.resolved_weights.preprocessing)
+
+    def activations(self, image: Any, *, gradients: bool = False) -> list[dict[str, Tensor]]:
+        """Return what the layers put out for one image, unpooled.
+
+        Its features are these, pooled (fully connected layers: averaged over positions) and then
+        put together by ``resolved_view.combined``.
+        :meth:`vggfeat.network.Network.activations` runs batches, and starts at any layer.
+
+        Parameters
+        ----------
+        image : path, PIL image, array or tensor
+            As for :meth:`__call__`.
+        gradients : bool
+            Let autograd record the run.
+
+        Returns
+        -------
+        list of dict of str to Tensor
+            For each of :meth:`inputs`, followed where `flip` asks for it by its mirror image:
+            canonical layer name to float32 (C, H, W) or (D,), and (D, h, w) for the fully connected
+            layers of a dense view; on the network's device.
+
+        Raises
+        ------
+        ImageError
+            The image cannot be decoded.
+        LayerError
+            ``flatten`` of a dense view, which is a vector.
+        """
+        view, found = self.resolved_view, []
+        for array in self.inputs(image):
+            for own in (array, array[:, ::-1]) if view.flip else (array,):
+                one = self.network.activations([own], dense=view.dense, gradients=gradients)
+                found.append({name: batch[0] for name, batch in one.items()})
+        return found
 
     def iter_features(
         self, source: str | os.PathLike[str] | Source

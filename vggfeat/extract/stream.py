@@ -98,7 +98,7 @@ def stream(
     def run() -> Batch[Item]:
         done, inputs = zip(*waiting, strict=True)
         waiting.clear()
-        found = network.features_with_retreat(
+        found = network.features_with_oom_retry(
             [array for own in inputs for array in own], flip=view.flip, dense=view.dense
         )
         return Batch(done, {name: view.combined(rows) for name, rows in found.items()})

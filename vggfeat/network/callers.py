@@ -35,10 +35,14 @@ def plain_torch() -> Iterator[None]:
 
 
 @contextmanager
-def own_torch(device: torch.device) -> Iterator[None]:
-    """Run a network on a device as if the caller had set nothing, for the length of a block."""
+def own_torch(device: torch.device, *, gradients: bool = False) -> Iterator[None]:
+    """Run a network on a device as if the caller had set nothing, for the length of a block.
+
+    Without inference mode, since tensors that are made in it cannot take part in autograd later.
+    """
     with (
-        torch.inference_mode(),
+        torch.inference_mode(False),
+        torch.set_grad_enabled(gradients),
         torch.autocast(device.type, enabled=False),
         _exact_products(),
     ):

@@ -209,7 +209,7 @@ def _loaded(network: Architecture, weights: Weights, deepest: str) -> Network:
 
 
 def _outputs(loaded: Network, network: Architecture) -> dict[str, Tensor]:
-    return loaded.features([synthetic(network.input_size)])
+    return loaded.activations([synthetic(network.input_size)])
 
 
 def _silent(values: Tensor) -> float:

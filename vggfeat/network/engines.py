@@ -6,9 +6,9 @@ import importlib
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,27 +16,13 @@ from torch import Tensor, nn
 from vggfeat.engines import AUTO, ENGINES, EngineRecord, check_engine
 from vggfeat.errors import DeviceError
 from vggfeat.layers import Architecture
+from vggfeat.network.modules import Listeners
 
 _log = logging.getLogger(__name__)
 
-Keep = Callable[[str, Tensor], None]
-
-
-class Layers(Protocol):
-    """Layers that can be run, and listened to."""
-
-    def body(self, x: Tensor, names: Sequence[str], *, result: bool = True) -> Tensor:
-        """Run the layers from the first one on over (B, 3, H, W).
-
-        Without `result` what the last one puts out need not be returned, but only kept.
-        """
-
-    def head(self, rows: Tensor, names: Sequence[str]) -> None:
-        """Run the fully connected layers over rows (R, D)."""
-
 
 class Runner(ABC):
-    """An engine with a network's weights, ready to run.
+    """An engine with a network's weights, ready to run; any number of threads may run it at once.
 
     Attributes
     ----------
@@ -45,7 +31,7 @@ class Runner(ABC):
     least_rows : int
         Rows that fully connected layers need so that their rounding is always the same.
     lasting : bool
-        Whether an activation's memory stays as it is when `keep` has returned.
+        Whether an activation's memory stays as it is when its listener has returned.
     """
 
     worth: ClassVar[float] = 0
@@ -62,8 +48,17 @@ class Runner(ABC):
         """Take a network's layers and their weights; those it takes for good leave `modules`."""
 
     @abstractmethod
-    def layers(self, requested: Collection[str], keep: Keep) -> Layers:
-        """Give the layers, to run while `keep` is called with the requested ones' activations."""
+    def body(
+        self, x: Tensor, names: Sequence[str], listeners: Listeners, *, result: bool = True
+    ) -> Tensor:
+        """Run the layers from the first one on over (B, 3, H, W).
+
+        Without `result` what the last one puts out need not be returned, but only kept.
+        """
+
+    @abstractmethod
+    def head(self, rows: Tensor, names: Sequence[str], listeners: Listeners) -> None:
+        """Run fully connected layers over rows (R, D)."""
 
     @abstractmethod
     def __str__(self) -> str:
@@ -83,6 +78,8 @@ class Engine:
         They, with their weights.
     device, precision : torch.device, torch.dtype
         Where and in which type they are.
+    rebuild : callable
+        Makes the modules anew, where an engine has taken the weights away.
 
     Attributes
     ----------
@@ -107,10 +104,12 @@ class Engine:
         modules: nn.ModuleDict,
         device: torch.device,
         precision: torch.dtype,
+        rebuild: Callable[[], nn.ModuleDict],
     ) -> None:
         check_engine(requested)
-        self._network, self._modules = network, modules
-        self._lock = threading.Lock()
+        self._network, self._modules, self._rebuild = network, modules, rebuild
+        self._lock = threading.RLock()
+        self._torch: Runner | None = None
         self._undecided: list[EngineRecord] = []
         if requested != AUTO:
             record = ENGINES[requested]
@@ -127,7 +126,7 @@ class Engine:
         refused = next(iter(reasons.values()), "there is no other")
         self._take(usual, "" if self._undecided else refused)
 
-    def expect(self, pixels: int) -> None:
+    def hint_workload(self, pixels: int) -> None:
         """Say how many pixels of input are to come in one job, so that ``auto`` can choose.
 
         A faster engine must be loaded, its weights packed and perhaps its kernels compiled, which a
@@ -146,15 +145,31 @@ class Engine:
                     break
 
     @contextmanager
-    def layers(self, requested: Collection[str], keep: Keep) -> Iterator[Layers]:
-        """Give the layers, to run while `keep` is called with the requested ones' activations.
+    def running(self, *, plain: bool = False) -> Iterator[Runner]:
+        """Give what runs the layers, for the length of a block.
 
-        An activation's memory may be used anew when `keep` returns, but where the runner's are
-        lasting. Any number of threads may be inside at once, each with its own `keep`; before the
-        engine is decided they take turns, since another one may take the weights away.
+        Before the engine is decided threads take turns, since another one may take the weights
+        away.
+
+        Parameters
+        ----------
+        plain : bool
+            torch's modules, whichever engine runs otherwise: they alone have gradients, and begin
+            at any layer.
         """
         with self._lock if self._undecided else nullcontext():
-            yield self.runner.layers(requested, keep)
+            yield self._plain() if plain else self.runner
+
+    def _plain(self) -> Runner:
+        with self._lock:
+            if self._torch is None:
+                taken = any(value.is_meta for value in self._modules.parameters())
+                modules = self._rebuild() if taken else self._modules
+                plain = _runner(next(iter(ENGINES.values())))(self._network, modules)
+                if self._undecided:  # another engine may take the weights away
+                    return plain
+                self._torch = plain
+            return self._torch
 
     def _take(self, record: EngineRecord, why: str) -> None:
         self.runner = _runner(record)(self._network, self._modules)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from vggfeat.layers import Architecture, Layer
-from vggfeat.network.folding import Aside, folded
+from vggfeat.network.folding import EPS, Aside, folded
 from vggfeat.weights import Weights
 from vggfeat.weights.state import layer_shapes, names
 
+Listeners = Mapping[str, Callable[[Tensor], Tensor]]
+"""By canonical name of a layer, what is called with its activation, and gives what goes on."""
 
-def build(network: Architecture, weights: Weights, layers: Mapping[str, str]) -> nn.ModuleDict:
+
+def build(
+    network: Architecture,
+    weights: Weights,
+    layers: Iterable[str],
+    *,
+    first: str = "",
+    fold: bool = True,
+) -> nn.ModuleDict:
     """Build the modules up to the deepest of some layers, with their weights, on the CPU.
 
     The modules are those of torchvision's VGG (tests compare the two), for any network of the
@@ -33,23 +43,29 @@ def build(network: Architecture, weights: Weights, layers: Mapping[str, str]) ->
         Which network.
     weights : Weights
         Where its tensors come from.
-    layers : mapping of str to anything
+    layers : iterable of str
         Canonical names of the layers that will be asked for.
+    first : str
+        Canonical name of the first layer to build; by default the network's first.
+    fold : bool
+        Fold batch normalisation; otherwise it is a module of its own.
 
     Returns
     -------
     torch.nn.ModuleDict
-        Canonical name to module, in the order they run, in evaluation mode. Dropout is left out.
+        Canonical name to module, in the order they run, in evaluation mode, without gradients.
+        Dropout is left out.
     """
-    wanted = network.upto(layers)
-    tensors = weights.load(network, names(wanted), wanted[-1].name)
+    requested = set(layers)
+    built = network.upto(requested)[network.names.index(first) if first else 0 :]
+    tensors = weights.load(network, names(built), built[-1].name)
     modules = nn.ModuleDict()
     conv, waiting = None, {}
-    for layer in wanted:
+    for layer in built:
         own = {kind: tensors.pop(f"{layer.module}.{kind}") for kind in layer_shapes(layer)}
-        if layer.kind == "conv" and network.batch_norm:
+        if fold and layer.kind == "conv" and network.batch_norm:
             conv, waiting = layer, own
-            if layer.name in layers:
+            if layer.name in requested:
                 modules[layer.name] = Aside(_module(layer, network, own))
         elif layer.kind == "bn" and conv:
             modules[layer.name] = _module(conv, network, folded(waiting, own))
@@ -61,7 +77,8 @@ def build(network: Architecture, weights: Weights, layers: Mapping[str, str]) ->
 def _module(layer: Layer, network: Architecture, tensors: Mapping[str, Tensor]) -> nn.Module:
     with torch.device("meta"):
         module = _empty(layer, network)
-    module.load_state_dict(dict(tensors), assign=True)
+    count = {"num_batches_tracked": torch.tensor(0, device="cpu")} if layer.kind == "bn" else {}
+    module.load_state_dict({**tensors, **count}, assign=True)
     return module
 
 
@@ -83,16 +100,10 @@ def _empty(layer: Layer, network: Architecture) -> nn.Module:
         case "softmax":
             return nn.Softmax(dim=1)
         case "bn":
-            raise ValueError("batch normalisation is never built, but folded")
+            return nn.BatchNorm2d(layer.outputs, eps=EPS, dtype=torch.float32)
 
 
-def walk(
-    modules: nn.ModuleDict,
-    names: Sequence[str],
-    x: Tensor,
-    layers: Collection[str],
-    keep: Callable[[str, Tensor], object],
-) -> Tensor:
+def walk(modules: nn.ModuleDict, names: Sequence[str], x: Tensor, listeners: Listeners) -> Tensor:
     """Run modules one after the other, and hand over what some of them put out.
 
     The modules are left as they are, without hooks, so that several threads may run them at once.
@@ -104,26 +115,25 @@ def walk(
     names : sequence of str
         Canonical names of those that run, in this order.
     x : Tensor
-        Input of the first one, which is overwritten where that is a ReLU.
-    layers : collection of str
-        Canonical names to listen to.
-    keep : callable
-        Called with the canonical name and the activation, (B, C, H, W) or (B, D). Nothing
-        overwrites it afterwards: the ReLU behind a layer that is listened to writes elsewhere.
+        Input of the first one.
+    listeners : Listeners
+        By layer, called with its activation, (B, C, H, W) or (B, D). Nothing overwrites that
+        afterwards, or `x`: the ReLU behind it writes elsewhere.
 
     Returns
     -------
     Tensor
         What the last one puts out.
     """
-    kept = False
+    kept = True
     for name in names:
         module = modules[name]
         if isinstance(module, Aside):
-            keep(name, module.shown(x))
+            if name in listeners:
+                listeners[name](module.shown(x))
             continue
         x = torch.relu_(x) if isinstance(module, nn.ReLU) and not kept else module(x)
-        kept = name in layers
+        kept = name in listeners
         if kept:
-            keep(name, x)
+            x = listeners[name](x)
     return x

@@ -10,7 +10,8 @@ map is a single window, it is the ordinary network to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,34 +27,35 @@ class Portion(NamedTuple):
     Attributes
     ----------
     rows : Tensor, (R, D)
-        At least those that `counts` names; zeros follow where they would be few.
-    counts : list of (int, int)
-        For each part how many inputs it has, and how many rows, or positions, each of these.
+        At least those that `shapes` names; zeros follow where they would be few.
+    shapes : list of tuple of int
+        For each part (inputs,), or (inputs, height, width) of its positions.
     """
 
     rows: Tensor
-    counts: list[tuple[int, int]]
+    shapes: list[tuple[int, ...]]
 
-    def per_input(self, activation: Tensor) -> Tensor:
-        """Average what a layer puts out over each input's positions.
+    def split(self, activation: Tensor) -> Iterator[Tensor]:
+        """Give each part its own of what a layer puts out.
 
         Parameters
         ----------
         activation : Tensor, (R, D)
             One row for each of `rows`.
 
-        Returns
-        -------
-        Tensor, (inputs, D)
+        Yields
+        ------
+        Tensor, (inputs, D) or (inputs, D, height, width)
         """
-        sizes = [inputs * positions for inputs, positions in self.counts]
+        sizes = [math.prod(shape) for shape in self.shapes]
         parts = torch.split_with_sizes(activation[: sum(sizes)], sizes)
-        # (inputs * positions, D) -> (inputs, D)
-        means = [
-            part if counts[1] == 1 else part.reshape(*counts, -1).mean(1)
-            for part, counts in zip(parts, self.counts, strict=True)
-        ]
-        return torch.cat(means)
+        for part, shape in zip(parts, self.shapes, strict=True):
+            yield part.reshape(*shape, -1).movedim(-1, 1)
+
+    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+        """Lay out as rows (R, D) what :meth:`split` gave."""
+        rows = torch.cat([part.movedim(1, -1).flatten(0, -2) for part in parts])
+        return torch.nn.functional.pad(rows, (0, 0, 0, len(self.rows) - len(rows)))
 
 
 def portions(parts: Iterable[Tensor], grid: int, least: int = 1) -> Iterator[Portion]:
@@ -77,17 +79,16 @@ def portions(parts: Iterable[Tensor], grid: int, least: int = 1) -> Iterator[Por
         All parts, in their order.
     """
     waiting: list[Tensor] = []
-    counts: list[tuple[int, int]] = []
+    shapes: list[tuple[int, ...]] = []
     for part in parts:
-        height, width = (size - grid + 1 for size in part.shape[2:]) if part.ndim == 4 else (1, 1)
-        own = (len(part), height * width)
-        if waiting and sum(n * p for n, p in [*counts, own]) > _ROWS:
-            yield _portion(waiting, counts, grid, least)
-            waiting, counts = [], []
+        own = (len(part), *(size - grid + 1 for size in part.shape[2:]))
+        if waiting and sum(map(math.prod, [*shapes, own])) > _ROWS:
+            yield _portion(waiting, shapes, grid, least)
+            waiting, shapes = [], []
         waiting.append(part)
-        counts.append(own)
+        shapes.append(own)
     if waiting:
-        yield _portion(waiting, counts, grid, least)
+        yield _portion(waiting, shapes, grid, least)
 
 
 def windows(maps: Tensor, grid: int) -> Tensor:
@@ -109,8 +110,8 @@ def windows(maps: Tensor, grid: int) -> Tensor:
     return cut.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)
 
 
-def _portion(parts: list[Tensor], counts: list[tuple[int, int]], grid: int, least: int) -> Portion:
+def _portion(parts: list[Tensor], shapes: list[tuple[int, ...]], grid: int, least: int) -> Portion:
     laid = [windows(part, grid) if part.ndim == 4 else part for part in parts]
     rows = laid[0] if len(laid) == 1 else torch.cat(laid)
     missing = max(0, least - len(rows))
-    return Portion(torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows, counts)
+    return Portion(torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows, shapes)

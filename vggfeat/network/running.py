@@ -1,4 +1,4 @@
-"""8-bit images through a network: what its layers put out, pooled."""
+"""Images through a network: activations, and features made of them."""
 
 from __future__ import annotations
 
@@ -11,26 +11,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vggfeat import malloc, pooling
+from vggfeat import malloc
 from vggfeat.devices import TYPES, chunk_size, resolve_device
-from vggfeat.errors import DeviceError
+from vggfeat.errors import DeviceError, ImageError, LayerError
 from vggfeat.layers import Architecture
+from vggfeat.network.activations import activations, check_input, route
 from vggfeat.network.callers import own_torch, plain_torch
 from vggfeat.network.engines import Engine
 from vggfeat.network.modules import build
-from vggfeat.network.positions import Portion, portions
+from vggfeat.network.tail import Tail
 from vggfeat.preprocessing import Preprocessing
-from vggfeat.weights import Weights
+from vggfeat.weights import Weights, names
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network ready to turn 8-bit images into pooled features.
+    """A network ready to turn 8-bit images into activations and features.
 
     Attributes
     ----------
+    architecture : Architecture
+        Its table of layers.
+    weights : Weights
+        Where its tensors came from.
     modules : torch.nn.ModuleDict
         From :func:`~vggfeat.network.build`, on `device` and in `precision`.
     layers : dict of str to str
@@ -41,18 +46,17 @@ class Network:
         Where it runs.
     precision : torch.dtype
         Type of weights and activations.
-    grid : int
-        Side of the map that the fully connected layers were trained on.
     engine : Engine
         Runs the modules, or what takes their place.
     """
 
+    architecture: Architecture
+    weights: Weights
     modules: nn.ModuleDict
     layers: Mapping[str, str]
     preprocessing: Preprocessing
     device: torch.device
     precision: torch.dtype
-    grid: int
     engine: Engine
 
     @classmethod
@@ -89,12 +93,154 @@ class Network:
             ) from error
         _log.debug("%s up to %s on %s", network.name, list(modules)[-1], place)
         spec, kind = weights.preprocessing, TYPES[precision]
-        runs = Engine(engine, network, modules, place, kind)
-        return cls(modules, dict(layers), spec, place, kind, network.grid, runs)
+        runs = Engine(
+            engine, network, modules, place, kind, lambda: _rebuilt(network, weights, modules)
+        )
+        return cls(network, weights, modules, dict(layers), spec, place, kind, runs)
 
-    def expect(self, pixels: int) -> None:
+    def hint_workload(self, pixels: int) -> None:
         """Say how many pixels of input are to come in all, so that the engine can be chosen."""
-        self.engine.expect(pixels)
+        self.engine.hint_workload(pixels)
+
+    def activations(
+        self,
+        inputs: Sequence[NDArray[np.uint8]] | Tensor,
+        layers: Iterable[str] | None = None,
+        *,
+        start: str = "",
+        dense: bool = False,
+        gradients: bool = False,
+    ) -> dict[str, Tensor]:
+        """Return what layers put out, unpooled: maps, and of fully connected layers vectors.
+
+        Parameters
+        ----------
+        inputs : sequence of ndarray of uint8 (H, W, 3), array (B, H, W, 3), or Tensor
+            RGB images, 0..255, of one size; or, as a tensor, what goes into the layer `start`:
+            what this method returned of the layer before it, and for the first layer what
+            :meth:`normalised` returns.
+        layers : iterable of str, optional
+            Names or aliases; by default those that the network was loaded for.
+        start : str
+            Name or alias of the first layer that runs; by default the network's first.
+        dense : bool
+            Run the fully connected layers at every position of the map, as convolutions
+            (Simonyan & Zisserman, arXiv 1409.1556, section 3.2). Otherwise the map is resampled
+            to what they were trained on.
+        gradients : bool
+            Let autograd record the run, so that scores can be differentiated with respect to each
+            activation, to `inputs` where that is a tensor which requires it, and to the pixels.
+            Parameters are fixed; :meth:`tail` has ones to train.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Canonical name to float32 (B, C, H, W) or (B, D), in a dense run (B, D, h, w) for fully
+            connected layers, in the order that the layers run, on the network's device.
+
+        Raises
+        ------
+        LayerError
+            A layer is unknown, not built, or comes before `start`; or `inputs` does not fit it.
+        ImageError
+            Images of several sizes.
+
+        Notes
+        -----
+        Runs from the middle on and runs with gradients are torch's; with the Winograd engine they
+        agree with whole runs to 1e-5, with torch's to the last bit.
+
+        Examples
+        --------
+        >>> maps = network.activations(images, ["pool4"])             # doctest: +SKIP
+        >>> network.activations(maps["pool4"], ["relu5_3"], start="conv5_1")  # doctest: +SKIP
+        """
+        network = self.architecture
+        requested, path = route(
+            network,
+            list(self.modules),
+            self.layers if layers is None else layers,
+            start,
+            dense=dense,
+        )
+        first = network.layer(start).name if start else network.names[0]
+        if isinstance(inputs, Tensor):
+            check_input(network, first, inputs, dense=dense)
+        elif first != network.names[0]:
+            raise LayerError(
+                f"Images go into {network.names[0]}, not {first}. Give a tensor of what the layer "
+                "before it puts out, or leave the start out."
+            )
+        plain = gradients or first != network.names[0]
+        with (
+            own_torch(self.device, gradients=gradients),
+            self.engine.running(plain=plain) as runner,
+        ):
+            x = inputs if isinstance(inputs, Tensor) else self.normalised(inputs)
+            if not gradients:
+                x = x.detach()
+            elif not isinstance(inputs, Tensor):
+                x.requires_grad_()
+            elif x.is_inference():
+                x = x.clone()
+            x = x.to(self.device, self.precision)
+            chunk = len(x)
+            if x.ndim == 4:
+                x = x.contiguous(memory_format=torch.channels_last)
+            if x.ndim == 4 and not gradients:
+                shrunk = 2 ** sum(
+                    one.kind == "pool" for one in network.layers[: network.names.index(first)]
+                )
+                chunk = chunk_size(self.device, x.shape[2] * shrunk, x.shape[3] * shrunk)
+            poolings = dict.fromkeys(requested, "")
+            return activations(runner, network, path, torch.split(x, chunk), poolings, dense=dense)
+
+    def tail(self, first: str, last: str = "") -> Tail:
+        """Return the layers from one on as a module with parameters to train.
+
+        Its parameters are copies, in float32 on the network's device: training them changes
+        nothing here. It starts from what :meth:`activations` returns of the layer before `first`.
+
+        Parameters
+        ----------
+        first : str
+            Name or alias of its first layer.
+        last : str
+            Name or alias of its last layer; by default the deepest that is built.
+
+        Returns
+        -------
+        Tail
+
+        Raises
+        ------
+        LayerError
+            Unknown layers, `last` before `first`, or a `first` in the middle of a convolution and
+            its batch normalisation.
+        """
+        network = self.architecture
+        deepest = network.layer(last or list(self.modules)[-1]).name
+        route(network, network.names, [deepest], first)
+        with plain_torch():
+            modules = build(
+                network, self.weights, [deepest], first=network.layer(first).name, fold=False
+            )
+        return Tail(network, modules.to(self.device).requires_grad_())
+
+    def whole_state(self, tail: Tail) -> dict[str, Tensor]:
+        """Return torchvision's state dict of this network, with the tensors of a tail in it.
+
+        As far as the tail goes: deeper layers of this network were trained on other inputs. A file
+        of it should say its preprocessing (docs/activations.md).
+
+        Returns
+        -------
+        dict of str to Tensor
+            float32 on the CPU, such as ``features.28.weight``.
+        """
+        own = tail.torchvision_state()
+        every = names(self.architecture.upto([tail.layers[-1]]))
+        return self.weights.load(self.architecture, [n for n in every if n not in own]) | own
 
     def features(
         self, images: Sequence[NDArray[np.uint8]], *, flip: bool = False, dense: bool = False
@@ -144,14 +290,14 @@ class Network:
     def _inputs(
         self, images: Sequence[NDArray[np.uint8]], places: Sequence[int], copies: int
     ) -> Tensor:
-        x = self._normalised(np.stack([images[place // copies] for place in places]))
+        x = self.normalised([images[place // copies] for place in places])
         if copies == 2:  # images and mirror images take turns
             mirrored = slice(1 - places[0] % 2, None, 2)
             x[mirrored] = x[mirrored].flip(3)
         return x
 
     def run(self, inputs: Iterable[Tensor], *, dense: bool = False) -> dict[str, Tensor]:
-        """Run normalised inputs: the convolutions part by part, the head on many together.
+        """Run normalised inputs, and pool what the network's layers put out.
 
         Parameters
         ----------
@@ -165,37 +311,16 @@ class Network:
         dict of str to Tensor
             As :meth:`features`, in the order of the inputs.
         """
-        body, head = self._halves(dense)
-        found: dict[str, list[Tensor]] = {name: [] for name in self.layers}
-        running: list[Portion] = []
+        _, path = route(self.architecture, list(self.modules), self.layers, dense=dense)
+        spatial = {layer.name for layer in self.architecture.layers if layer.spatial}
+        poolings = {  # over positions, where vectors have them
+            name: pool if name in spatial or not dense else "avg"
+            for name, pool in self.layers.items()
+        }
+        with own_torch(self.device), self.engine.running() as runner:
+            return activations(runner, self.architecture, path, inputs, poolings, dense=dense)
 
-        def keep(name: str, activation: Tensor) -> None:
-            pooled = pooling.apply(activation, self.layers[name])
-            if pooled.data_ptr() == activation.data_ptr() and not self.engine.runner.lasting:
-                pooled = pooled.clone()
-            found[name].append(running[-1].per_input(pooled) if name in head else pooled)
-
-        asked = {name: pool for name, pool in self.layers.items() if name in self.modules}
-        with own_torch(self.device), self.engine.layers(asked, keep) as layers:
-            maps = []
-            for part in inputs:
-                x = layers.body(part, body, result=bool(head))
-                if head:  # else it would be kept for nothing
-                    maps.append(x)
-            for portion in portions(maps, self.grid, self.engine.runner.least_rows):
-                running[:] = [portion]
-                layers.head(portion.rows, head)
-            return {name: torch.cat(parts) for name, parts in found.items()}
-
-    def _halves(self, dense: bool) -> tuple[list[str], list[str]]:
-        """Name what makes the fully connected layers' input, and what runs over its rows."""
-        names = list(self.modules)
-        if "flatten" not in names:
-            return names, []
-        at = names.index("flatten")
-        return names[: at if dense else at + 1], names[at + 1 :]
-
-    def features_with_retreat(
+    def features_with_oom_retry(
         self, images: Sequence[NDArray[np.uint8]], *, flip: bool = False, dense: bool = False
     ) -> dict[str, Tensor]:
         """As :meth:`features`, in halves where the device's memory does not hold the batch."""
@@ -214,15 +339,39 @@ class Network:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         parts = [
-            self.features_with_retreat(part, flip=flip, dense=dense)
+            self.features_with_oom_retry(part, flip=flip, dense=dense)
             for part in (images[:half], images[half:])
         ]
         return {name: torch.cat([part[name] for part in parts]) for name in self.layers}
 
-    def _normalised(self, images: NDArray[np.uint8]) -> Tensor:
+    def normalised(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Return what goes into the first layer.
+
+        Parameters
+        ----------
+        images : sequence of ndarray of uint8 (H, W, 3), or array (B, H, W, 3)
+            RGB, 0..255, of one size.
+
+        Returns
+        -------
+        Tensor, (B, 3, H, W)
+            On the network's device and in its precision, in the weights' order of channels.
+
+        Raises
+        ------
+        ImageError
+            None, images of several sizes, or other values than uint8 (H, W, 3).
+        """
+        kinds = {(image.shape, str(image.dtype)) for image in images}
+        if len(kinds) != 1 or any(len(s) != 3 or s[2] != 3 or d != "uint8" for s, d in kinds):
+            raise ImageError(
+                f"Images of {sorted(kinds)} cannot run together. Give uint8 arrays (H, W, 3) of "
+                "one size at a time, RGB in 0..255."
+            )
         spec = self.preprocessing
+        pixels = torch.from_numpy(np.stack(images))
         # (B, H, W, 3) -> (B, 3, H, W): a view, and the memory is channels_last already
-        x = torch.from_numpy(images).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        x = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         if spec.channels == "BGR":
             x = x.flip(1).contiguous(memory_format=torch.channels_last)
         mean, std = (
@@ -234,3 +383,11 @@ class Network:
         # Division, as torchvision divides by 255: a product with 1/255 rounds otherwise.
         x = x.to(torch.float32).div_(1 / spec.scale).sub_(mean).div_(std)
         return x.to(self.precision)
+
+
+def _rebuilt(network: Architecture, weights: Weights, modules: nn.ModuleDict) -> nn.ModuleDict:
+    """Return modules with the weights of convolutions that an engine took; others are shared."""
+    with plain_torch():
+        spatial = [name for name in modules if network.layer(name).spatial]
+        body = build(network, weights, spatial).to(memory_format=torch.channels_last)
+    return nn.ModuleDict({name: body[name] if name in body else modules[name] for name in modules})

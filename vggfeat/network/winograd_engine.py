@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
@@ -13,13 +13,10 @@ from vggfeat import malloc
 from vggfeat.engine import processor
 from vggfeat.layers import Architecture
 from vggfeat.network.callers import plain_torch
-from vggfeat.network.engines import Keep, Runner
+from vggfeat.network.engines import Runner
 from vggfeat.network.folding import source
-from vggfeat.network.modules import walk
+from vggfeat.network.modules import Listeners, walk
 from vggfeat.processors import usable_cores
-
-if TYPE_CHECKING:
-    from vggfeat.engine.winograd import Winograd
 
 
 class WinogradEngine(Runner):
@@ -49,23 +46,9 @@ class WinogradEngine(Runner):
             self._winograd = Winograd(network, _parameters(modules), threads=self._threads)
         malloc.return_freed_blocks()
 
-    def layers(self, requested: Collection[str], keep: Keep) -> WinogradLayers:
-        """Give the layers."""
-        return WinogradLayers(self._winograd, self._modules, requested, keep)
-
-    def __str__(self) -> str:
-        return f"winograd on {self._threads} threads, vectors of {self._winograd.lanes} values"
-
-
-class WinogradLayers:
-    """Layers on the Winograd engine, listened to."""
-
-    def __init__(
-        self, engine: Winograd, modules: nn.ModuleDict, requested: Collection[str], keep: Keep
-    ) -> None:
-        self._engine, self._modules, self._requested, self._keep = engine, modules, requested, keep
-
-    def body(self, x: Tensor, names: Sequence[str], *, result: bool = True) -> Tensor:
+    def body(
+        self, x: Tensor, names: Sequence[str], listeners: Listeners, *, result: bool = True
+    ) -> Tensor:
         """Run the layers from the first one on over (B, 3, H, W)."""
         result = result or "flatten" in names
         maps = [name for name in names if name != "flatten"]
@@ -73,34 +56,34 @@ class WinogradLayers:
 
         def keep(name: str, array: object) -> None:
             activation = torch.from_numpy(array).permute(0, 3, 1, 2)  # (B, h, w, C) -> (B, C, h, w)
-            if name in self._requested:
-                self._keep(name, activation)
+            if name in listeners:
+                listeners[name](activation)
             if result and name == maps[-1]:
                 deepest.append(activation.clone())
 
-        asked = {name for name in maps if name in self._requested} | {maps[-1]}
+        requested = {name for name in maps if name in listeners} | {maps[-1]}
         # (B, 3, H, W) -> (B, H, W, 3): a view of memory that is channels_last
-        self._engine.maps(x.permute(0, 2, 3, 1).contiguous().numpy(), asked, keep)
+        self._winograd.maps(x.permute(0, 2, 3, 1).contiguous().numpy(), requested, keep)
         if not result:
             return x.new_empty(0)
         x = torch.cat(deepest)
-        return self._torch("flatten", x) if "flatten" in names else x
+        return walk(self._modules, ["flatten"], x, listeners) if "flatten" in names else x
 
-    def head(self, rows: Tensor, names: Sequence[str]) -> None:
-        """Run the fully connected layers over rows (R, D)."""
+    def head(self, rows: Tensor, names: Sequence[str], listeners: Listeners) -> None:
+        """Run fully connected layers over rows (R, D)."""
         for name, behind in zip(names, [*names[1:], ""], strict=True):
-            if self._engine.connects(name):
-                fused = behind.startswith("relu") and name not in self._requested
+            if self._winograd.connects(name):
+                fused = behind.startswith("relu") and name not in listeners
                 rows = torch.from_numpy(
-                    self._engine.connect(name, rows.contiguous().numpy(), rectified=fused)
+                    self._winograd.connect(name, rows.contiguous().numpy(), rectified=fused)
                 )
-                if name in self._requested:
-                    self._keep(name, rows)
+                if name in listeners:
+                    listeners[name](rows)
             else:
-                rows = self._torch(name, rows)
+                rows = walk(self._modules, [name], rows, listeners)
 
-    def _torch(self, name: str, x: Tensor) -> Tensor:
-        return walk(self._modules, [name], x, self._requested, self._keep)
+    def __str__(self) -> str:
+        return f"winograd on {self._threads} threads, vectors of {self._winograd.lanes} values"
 
 
 def _parameters(

@@ -22,10 +22,10 @@ import numpy.typing as npt
 from vggfeat.index import LeftOut, Metric, SimilarityIndex
 from vggfeat.index.building import construct
 from vggfeat.index.catalogue import Catalogue
-from vggfeat.index.feeds import KeptFeed
 from vggfeat.index.folder import commit, creating
 from vggfeat.index.kinds import plan
 from vggfeat.index.rows import Rows, Texts
+from vggfeat.index.vector_sources import IndexVectors
 from vggfeat.preprocessing import TORCHVISION
 from vggfeat.provenance import FeatureConfig, Provenance, RunInfo
 from vggfeat.store import FeatureStore, StoreWriter
@@ -95,7 +95,7 @@ def index_of(
         ("ant", "bee", "ant|bee"),
         np.zeros(len(X), np.bool_),
     )
-    feed = KeptFeed([(np.float32(vectors), np.arange(len(X)))], rows)
+    feed = IndexVectors([(np.float32(vectors), np.arange(len(X)))], rows)
     chosen = plan(kind, len(X), X.shape[1], metric, memory=1 << 30, recall=recall)
     place = path or Path(tempfile.mkdtemp()) / "test.index"
     with creating(place) as folder:

@@ -18,12 +18,12 @@ TWO_THREADS = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
 CODE = """
 import resource, sys
 import faiss
-from vggfeat.index import SimilarityIndex, limited
+from vggfeat.index import SimilarityIndex, memory_limits
 from vggfeat.store import FeatureStore
 
 kind, store, path, room = *sys.argv[1:4], int(sys.argv[4])
 assert faiss.omp_get_max_threads() == 2
-limited.take_buffers()  # libraries take what they keep for themselves, whatever comes
+memory_limits.take_buffers()  # libraries take what they keep for themselves, whatever comes
 taken = int(open("/proc/self/status").read().partition("VmData:")[2].split()[0]) << 10
 # All that a process allocates counts, and not the files that it maps.
 resource.setrlimit(resource.RLIMIT_DATA, (taken + room, taken + room))
@@ -66,21 +66,21 @@ LIMITED = """
 import os, resource, sys
 import faiss
 from vggfeat.errors import SearchError
-from vggfeat.index import SimilarityIndex, limited
+from vggfeat.index import SimilarityIndex, memory_limits
 from vggfeat.index.building import needed_to_build
-from vggfeat.index.feeds import StoreFeed
+from vggfeat.index.vector_sources import StoreVectors
 from vggfeat.index.kinds import plan
 from vggfeat.store import FeatureStore
 
 store, path, kind = sys.argv[1:]
 assert faiss.omp_get_max_threads() == 2
-limited.take_buffers()
+memory_limits.take_buffers()
 with FeatureStore(store) as opened:
-    feed = StoreFeed(opened, "relu7", "cosine")
+    feed = StoreVectors(opened, "relu7", "cosine")
     count, width = len(feed.positions), feed.dimension
     needed = needed_to_build(plan(kind, count, width, "cosine", memory=MEMORY, recall=0.95), feed)
     opened_index = 256 * count
-    needed = max(needed, limited.to_search(50, width, 5, 1024) + opened_index)
+    needed = max(needed, memory_limits.to_search(50, width, 5, 1024) + opened_index)
     needed += 4 * count * width  # the vectors, which are mapped
 for share in (0.0, 0.9, 1.05):
     child = os.fork()

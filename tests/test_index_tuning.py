@@ -29,7 +29,7 @@ def test_the_recall_asked_for_is_reached_by_queries_that_tuning_did_not_see(tmp_
         index = SimilarityIndex.build(store, "relu7", kind="IVF128,PQ16x4fs", recall=0.95)
     tuning = index.info().tuning
     assert tuning is not None
-    assert tuning.found.effort < 128
+    assert tuning.setting.effort < 128
     rows = index.catalogue.rows.row[index.nearest(queries, 10)[0]]
     found = np.mean([len(set(a) & set(b)) for a, b in zip(rows, nearest, strict=True)]) / 10
     assert found >= 0.95

@@ -62,5 +62,5 @@ def _tell_tuning(info: IndexInfo) -> None:
     ]
     header = ["effort", "compared", "recall", "ms", ""]
     click.echo(table(rows, header, right="effort compared recall ms"))
-    if tuning.found.recall < tuning.asked:
-        click.echo("the recall asked for is not reached: try --kind ivf or flat")
+    if tuning.setting.recall < tuning.asked:
+        click.echo("that recall is not reached: try --kind ivf or flat")

@@ -106,8 +106,8 @@ def calibrated(
     k = min(COPIES + 1, len(alive))
     parts = []
     for block in _blocks(looked_at):
-        places, scores = index.nearest(index.vectors[block], k, prepared=True)
-        parts.append(_without_itself(block, places, _distances(index, scores)))
+        ids, scores = index.nearest(index.vectors[block], k, prepared=True)
+        parts.append(_without_itself(block, ids, _distances(index, scores)))
         progress("Calibrating", len(block), len(looked_at))
     near = np.concatenate(parts)
     surely_copies = share * float(np.median(near[:, -1]))
@@ -152,22 +152,22 @@ def near(
     """
     check(index)
     alive = index.ids
-    found: dict[int, list[int]] = {}
+    neighbours: dict[int, list[int]] = {}
     left_out = 0
     for block in _blocks(alive):
         answers = index.range_search(index.vectors[block], threshold, prepared=True)
-        for place, (places, _) in zip(block.tolist(), answers, strict=True):
-            others = places[places != place]
+        for image_id, (ids, _) in zip(block.tolist(), answers, strict=True):
+            others = ids[ids != image_id]
             left_out += max(0, len(others) - most)
             if len(others):
-                found[place] = others[:most].tolist()
+                neighbours[image_id] = others[:most].tolist()
         progress("Comparing", len(block), len(alive))
-    return found, left_out
+    return neighbours, left_out
 
 
-def similarities(index: SimilarityIndex, place: int, places: Integers) -> Floats:
+def similarities(index: SimilarityIndex, image_id: int, ids: Integers) -> Floats:
     """Return the scores of one image of an index and several others, float64, shape (m,)."""
-    (scores,) = _scores(index, index.vectors[[place]], index.vectors[places])
+    (scores,) = _scores(index, index.vectors[[image_id]], index.vectors[ids])
     return np.asarray(scores)
 
 
@@ -191,16 +191,16 @@ def check(index: SimilarityIndex) -> None:
         )
 
 
-def _blocks(places: Integers) -> Iterator[Integers]:
-    for start in range(0, len(places), _BLOCK):
-        yield places[start : start + _BLOCK]
+def _blocks(ids: Integers) -> Iterator[Integers]:
+    for start in range(0, len(ids), _BLOCK):
+        yield ids[start : start + _BLOCK]
 
 
-def _without_itself(block: Integers, places: Integers, distances: Floats) -> Floats:
+def _without_itself(block: Integers, ids: Integers, distances: Floats) -> Floats:
     """Drop each image from its own neighbours, or the farthest where it is not among them."""
-    own = places == block[:, None]
-    own[:, -1] |= ~own.any(axis=1)
-    return np.asarray(distances[~own]).reshape(len(block), -1)  # (b, k) -> (b, k - 1)
+    itself = ids == block[:, None]
+    itself[:, -1] |= ~itself.any(axis=1)
+    return np.asarray(distances[~itself]).reshape(len(block), -1)  # (b, k) -> (b, k - 1)
 
 
 def _distances(index: SimilarityIndex, scores: Vectors) -> Floats:

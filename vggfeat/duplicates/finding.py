@@ -204,11 +204,11 @@ def find_duplicates(
     )
     near, left_out = candidates.near(index, chosen.score, CANDIDATES, progress)
     images = images or Originals([source.source for source in index.catalogue.sources])
-    found = _Finding(index, near, images)
-    groups = found.groups(progress)
+    search = _Finding(index, near, images)
+    groups = search.groups(progress)
     groups.sort(key=lambda group: (not group.verified, -len(group.images), group.images[0].path))
     return Duplicates(
-        chosen, tuple(groups), len(index), index.metric, found.compared, found.different, left_out
+        chosen, tuple(groups), len(index), index.metric, search.compared, search.different, left_out
     )
 
 
@@ -222,14 +222,14 @@ class _Finding:
         self._images = images
         same_size = _of_equal_size(index, images)
         self._facts = {
-            place: facts_of(images, index.source(place), index.path(place))
-            for place in sorted({*near, *chain.from_iterable(near.values()), *same_size})
+            image_id: facts_of(images, index.source(image_id), index.path(image_id))
+            for image_id in sorted({*near, *chain.from_iterable(near.values()), *same_size})
         }
         self._near = near
         self._same: dict[str, list[int]] = defaultdict(list)
-        for place, facts in self._facts.items():
+        for image_id, facts in self._facts.items():
             if facts.digest:
-                self._same[facts.digest].append(place)
+                self._same[facts.digest].append(image_id)
         self._verified: dict[tuple[int, int], Verification | None] = {}
         self._picture = lru_cache(maxsize=_PICTURES)(self._decoded)
 
@@ -250,22 +250,22 @@ class _Finding:
         order = sorted(self._facts, key=self._rank)
         total, left = len(order), dict.fromkeys(order)
         kept: dict[int, list[int]] = {}
-        for place in order:
-            if place not in left:
+        for image_id in order:
+            if image_id not in left:
                 continue
-            best = self._most_original(place, left)
+            best = self._most_original(image_id, left)
             members = [one for one in self._candidates(best, left) if self._is(best, one, "copy")]
             for one in (best, *members):
                 del left[one]
             kept[best] = members
             progress("Comparing pixels", 1 + len(members), total)
-            if best != place and place in left:  # it was no copy of what is a copy of it
-                kept[place] = []
-                del left[place]
+            if best != image_id and image_id in left:  # it was no copy of what is a copy of it
+                kept[image_id] = []
+                del left[image_id]
         return self._with_likely(kept)
 
     def _with_likely(self, kept: dict[int, list[int]]) -> list[Copies]:
-        alone = dict.fromkeys(place for place, members in kept.items() if not members)
+        alone = dict.fromkeys(image_id for image_id, members in kept.items() if not members)
         groups = []
         for best, members in sorted(kept.items(), key=lambda one: not one[1]):
             if not members and best not in alone:
@@ -278,35 +278,42 @@ class _Finding:
         return groups
 
     def _group(self, best: int, members: list[int], likely: list[int]) -> Copies:
-        places = [best, *members, *likely]
-        scores = candidates.similarities(self._index, best, np.array(places))
+        ids = [best, *members, *likely]
+        scores = candidates.similarities(self._index, best, np.array(ids))
         images = [
-            self._image(best, place, float(score), place in likely)
-            for place, score in zip(places, scores, strict=True)
+            self._image(best, image_id, float(score), image_id in likely)
+            for image_id, score in zip(ids, scores, strict=True)
         ]
         order = ("best", "identical", "copy", "likely")
         images.sort(key=lambda one: (order.index(one.verdict), one.path))
         return Copies(tuple(images))
 
-    def _image(self, best: int, place: int, score: float, likely: bool) -> Copy:
-        facts, kept = self._facts[place], self._facts[best]
-        path, source = self._index.path(place), self._images.place(self._index.source(place))
-        if place == best:
+    def _image(self, best: int, image_id: int, score: float, likely: bool) -> Copy:
+        facts, kept = self._facts[image_id], self._facts[best]
+        path, source = self._index.path(image_id), self._images.place(self._index.source(image_id))
+        if image_id == best:
             return Copy(path, source, score, "best", False, facts)
         if facts.digest and facts.digest == kept.digest:
             return Copy(path, source, score, "identical", True, facts, ("the same bytes",))
-        found = self._verification(best, place)
-        told = _differences(kept, facts, found)
+        verification = self._verification(best, image_id)
+        differences = _differences(kept, facts, verification)
         if likely:
             return Copy(
-                path, source, score, "likely", False, facts, told, found.where if found else None
+                path,
+                source,
+                score,
+                "likely",
+                False,
+                facts,
+                differences,
+                verification.where if verification else None,
             )
-        assert found is not None
-        spare = found.finer < 1 + _RESIZED and not found.beyond[1].more
-        return Copy(path, source, score, "copy", spare, facts, told)
+        assert verification is not None
+        spare = verification.finer < 1 + _RESIZED and not verification.beyond[1].more
+        return Copy(path, source, score, "copy", spare, facts, differences)
 
-    def _rank(self, place: int) -> tuple[Any, ...]:
-        return rank(self._facts[place], self._index.path(place))
+    def _rank(self, image_id: int) -> tuple[Any, ...]:
+        return rank(self._facts[image_id], self._index.path(image_id))
 
     def _candidates(self, best: int, among: Container[int]) -> list[int]:
         """Return what may be a copy of an image, by its bytes or its features."""
@@ -317,24 +324,28 @@ class _Finding:
         chosen.pop(best, None)
         return [one for one in chosen if one in among]
 
-    def _most_original(self, place: int, left: dict[int, None]) -> int:
+    def _most_original(self, image_id: int, left: dict[int, None]) -> int:
         """Return the image, or a copy of it that is more original though its file is ranked lower.
 
         Comparing whole images finds what a file does not tell: a border, cut-off tones, that it
         was saved again at a higher quality.
         """
-        best = place
+        best = image_id
         for _ in range(_SWAPS):
             for one in self._candidates(best, left):
                 if self._facts[one].digest == self._facts[best].digest or not self._is(
                     best, one, "copy"
                 ):
                     continue
-                found = self._verification(best, one)
-                assert found is not None
+                verification = self._verification(best, one)
+                assert verification is not None
                 where = tuple((self._index.source(n), self._index.path(n)) for n in (best, one))
                 if second_is_original(
-                    self._facts[best], self._facts[one], found, self._images, (where[0], where[1])
+                    self._facts[best],
+                    self._facts[one],
+                    verification,
+                    self._images,
+                    (where[0], where[1]),
                 ):
                     best = one
                     break
@@ -347,8 +358,8 @@ class _Finding:
         a, b = self._facts[first].digest, self._facts[second].digest
         if a and a == b:
             return outcome == "copy"
-        found = self._verification(first, second)
-        return (found.outcome if found else "unsure") == outcome
+        verification = self._verification(first, second)
+        return (verification.outcome if verification else "unsure") == outcome
 
     def _verification(self, first: int, second: int) -> Verification | None:
         """Compare two images, or return None where one cannot be decoded."""
@@ -359,55 +370,54 @@ class _Finding:
             self._verified[key] = compared(one, other) if one and other else None
         return self._verified[key]
 
-    def _decoded(self, place: int) -> Picture | None:
-        if self._facts[place].problem:
+    def _decoded(self, image_id: int) -> Picture | None:
+        if self._facts[image_id].problem:
             return None
         try:
-            source, path = self._index.source(place), self._index.path(place)
+            source, path = self._index.source(image_id), self._index.path(image_id)
             with self._images.open(source, path) as file, decoded(file) as image:
                 return Picture(image)
         except (ImageError, SourceError):
             return None
 
 
-def _differences(kept: FileFacts, facts: FileFacts, found: Verification | None) -> tuple[str, ...]:
+def _differences(
+    kept: FileFacts, facts: FileFacts, verification: Verification | None
+) -> tuple[str, ...]:
     """Say in words what differs from the image to keep."""
-    told: list[str] = []
+    differences: list[str] = []
     if facts.problem or kept.problem:
         return ("its file cannot be read" if facts.problem else "the best's file cannot be read",)
-    if found is None:
+    if verification is None:
         return ("it cannot be decoded",)
-    if found.outcome != "copy":
-        told.append("something in it differs")
-    if found.placing.turn:
-        told.append(found.placing.turn)
-    if abs(found.finer - 1) > _RESIZED:
-        told.append(f"{100 * found.finer:.0f} % of the resolution")
+    if verification.outcome != "copy":
+        differences.append("something in it differs")
+    if verification.placing.turn:
+        differences.append(verification.placing.turn)
+    if abs(verification.finer - 1) > _RESIZED:
+        differences.append(f"{100 * verification.finer:.0f} % of the resolution")
     for side, more, border in (
-        (found.beyond[0], "{:.0f} % cut off", "without {:.0f} % of border"),
-        (found.beyond[1], "shows {:.0f} % more", "with {:.0f} % of border"),
+        (verification.beyond[0], "{:.0f} % cut off", "without {:.0f} % of border"),
+        (verification.beyond[1], "shows {:.0f} % more", "with {:.0f} % of border"),
     ):
         if side.share > _RESIZED / 2:
-            told.append((border if side.border else more).format(100 * side.share))
-    if abs(found.lighter) > _TONES:
-        told.append("lighter" if found.lighter > 0 else "darker")
+            differences.append((border if side.border else more).format(100 * side.share))
+    if abs(verification.lighter) > _TONES:
+        differences.append("lighter" if verification.lighter > 0 else "darker")
     if facts.format != kept.format:
-        told.append(f"{facts.format}, not {kept.format}")
+        differences.append(f"{facts.format}, not {kept.format}")
     elif facts.quality != kept.quality:
-        told.append(f"JPEG quality {facts.quality}, not {kept.quality}")
-    return tuple(told)
+        differences.append(f"JPEG quality {facts.quality}, not {kept.quality}")
+    return tuple(differences)
 
 
 def _of_equal_size(index: SimilarityIndex, images: Originals) -> set[int]:
     """Return the images of plain folders whose files are as large as another's."""
     by_size: dict[int, list[int]] = defaultdict(list)
-    for place in index.ids.tolist():
-        by_size[_size(images.place(index.source(place)), index.path(place))].append(place)
+    for image_id in index.ids.tolist():
+        by_size[_size(images.place(index.source(image_id)), index.path(image_id))].append(image_id)
     return {
-        place
-        for size, places in by_size.items()
-        if size > 0 and len(places) > 1
-        for place in places
+        image_id for size, ids in by_size.items() if size > 0 and len(ids) > 1 for image_id in ids
     }
 
 

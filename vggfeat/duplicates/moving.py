@@ -309,11 +309,11 @@ def _folder_of(source: str) -> Path:
     return Path(os.path.realpath(decode_path(within(source, "")[0])))
 
 
-def _same(found: os.stat_result, expected: os.stat_result) -> bool:
+def _same(actual: os.stat_result, expected: os.stat_result) -> bool:
     def key(state: os.stat_result) -> tuple[int, ...]:
         return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
-    return stat.S_ISREG(found.st_mode) and key(found) == key(expected)
+    return stat.S_ISREG(actual.st_mode) and key(actual) == key(expected)
 
 
 def _copied(file: BinaryIO, state: os.stat_result, new: tuple[str, int], digest: str) -> None:

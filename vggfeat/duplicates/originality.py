@@ -105,7 +105,7 @@ def rank(facts: FileFacts, path: str) -> tuple[Any, ...]:
 def second_is_original(
     first: FileFacts,
     second: FileFacts,
-    found: Verification,
+    verification: Verification,
     images: Originals,
     pictures: tuple[tuple[str, str], tuple[str, str]],
 ) -> bool:
@@ -126,20 +126,20 @@ def second_is_original(
     pictures : pair of (source, path)
         Where they are.
     """
-    if abs(found.finer - 1) > _RESIZED:
-        return found.finer > 1
-    one, other = found.beyond
+    if abs(verification.finer - 1) > _RESIZED:
+        return verification.finer > 1
+    one, other = verification.beyond
     if one.more != other.more:
         return other.more
-    bordered = [side.border and side.share > _RESIZED for side in found.beyond]
+    bordered = [side.border and side.share > _RESIZED for side in verification.beyond]
     if bordered[0] != bordered[1]:
         return bordered[0]
-    if abs(found.lighter) > _TONES and abs(found.cut_off) > _CUT_OFF:
-        return found.cut_off < 0
+    if abs(verification.lighter) > _TONES and abs(verification.cut_off) > _CUT_OFF:
+        return verification.cut_off < 0
     order = second.fidelity - first.fidelity
     if order and sorted((first.width, first.height)) == sorted((second.width, second.height)):
         finer, coarser = pictures[::-1] if order > 0 else pictures
-        turn = orientation(found.placing.turn)
+        turn = orientation(verification.placing.turn)
         turned_back = None if turn is None else _BACK.get(turn, turn)
         if _was_saved_as(images, finer, coarser, turn if order > 0 else turned_back):
             return order < 0

@@ -10,22 +10,22 @@ import numpy as np
 from vggfeat.index import structures
 from vggfeat.index.building import Built, construct
 from vggfeat.index.expansion import Expansion, expanded
-from vggfeat.index.feeds import ChangedFeed
 from vggfeat.index.searching import Searcher
+from vggfeat.index.vector_sources import ChangedVectors
 from vggfeat.index.vectors import opened
 from vggfeat.progress import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vggfeat.index.feeds import Feed
     from vggfeat.index.kinds import Plan
     from vggfeat.index.preparing import Vectors
+    from vggfeat.index.vector_sources import VectorSource
 
 
 def augment(
     folder: Path,
-    feed: Feed,
+    source: VectorSource,
     built: Built,
     by: Expansion,
     *,
@@ -44,7 +44,7 @@ def augment(
     ----------
     folder : Path
         Holds what was built, and takes what is.
-    feed : Feed
+    source : VectorSource
         The vectors as they are.
     built : Built
         The index of these; its files are removed.
@@ -61,22 +61,22 @@ def augment(
         settings.effort, settings.candidates,
     )  # fmt: skip
 
-    def change(own: Vectors) -> Vectors:
-        queries = own.astype(np.float64)
+    def change(block: Vectors) -> Vectors:
+        queries = block.astype(np.float64)
         # A vector is its own nearest neighbour, and weighs once.
         ids, scores = searcher.nearest(queries, by.count + 1)
         same = scores >= 1 - 1e-6
         first = same & (np.cumsum(same, axis=1) == 1)
         first[~first.any(axis=1), -1] = True
         keep = ~first
-        shape = (len(own), by.count)
-        found = expanded(
+        shape = (len(block), by.count)
+        averaged = expanded(
             queries, ids[keep].reshape(shape), scores[keep].reshape(shape), vectors, by
         )
-        return found.astype(np.float32)
+        return averaged.astype(np.float32)
 
     again = construct(
-        folder, ChangedFeed(feed, change), plan, "cosine", recall=recall, progress=progress
+        folder, ChangedVectors(source, change), plan, "cosine", recall=recall, progress=progress
     )
     for name in (files.vectors, files.faiss):
         if name:

@@ -9,24 +9,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vggfeat.index import structures
-from vggfeat.index.feeds import among
 from vggfeat.index.folder import fresh, write_faiss
 from vggfeat.index.memory_limits import to_build, within_limits
 from vggfeat.index.searching import Searcher
 from vggfeat.index.settings import Files, Settings
 from vggfeat.index.structures import FLAT
 from vggfeat.index.tuning import QUERIES, Truth, tune
+from vggfeat.index.vector_sources import among
 from vggfeat.index.vectors import VectorWriter, opened
 from vggfeat.progress import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vggfeat.index.feeds import Feed
     from vggfeat.index.kinds import Plan
     from vggfeat.index.preparing import Integers, Metric, Vectors
+    from vggfeat.index.vector_sources import VectorSource
 
-_HELD = 20  # fewer held-out queries would measure nothing: such structures search everything
+_LEAST_HELD_OUT = (
+    20  # fewer held-out queries would measure nothing: such structures search everything
+)
 _EVERYTHING = 1 << 20
 
 
@@ -40,7 +42,7 @@ class Built:
     settings : Settings
         Without the time.
     positions : ndarray of int64
-        Numbers in the feed of the vectors, in the order of their file.
+        Numbers in the source of the vectors, in the order of their file.
     longest : float
         Length of the longest.
     """
@@ -53,7 +55,7 @@ class Built:
 
 def construct(
     folder: Path,
-    feed: Feed,
+    source: VectorSource,
     plan: Plan,
     metric: Metric,
     *,
@@ -70,7 +72,7 @@ def construct(
     ----------
     folder : Path
         Takes the files.
-    feed : Feed
+    source : VectorSource
         Gives the vectors; read up to four times, and in full once.
     plan : Plan
         What to build.
@@ -82,23 +84,25 @@ def construct(
     seed : int
         Of the choice of held-out vectors and of the sample to train on.
     """
-    mapped = 4 * len(feed.positions) * feed.dimension
-    with within_limits(needed_to_build(plan, feed), "Building this index", mapped=mapped):
-        return _constructed(folder, feed, plan, metric, recall=recall, progress=progress, seed=seed)
+    mapped = 4 * len(source.positions) * source.dimension
+    with within_limits(needed_to_build(plan, source), "Building this index", mapped=mapped):
+        return _constructed(
+            folder, source, plan, metric, recall=recall, progress=progress, seed=seed
+        )
 
 
-def needed_to_build(plan: Plan, feed: Feed) -> int:
+def needed_to_build(plan: Plan, source: VectorSource) -> int:
     """Return the most bytes that building allocates; see :mod:`vggfeat.index.memory_limits`."""
-    return to_build(plan, len(feed.positions), feed.dimension, queries=_held_out(feed))
+    return to_build(plan, len(source.positions), source.dimension, queries=_held_out(source))
 
 
-def _held_out(feed: Feed) -> int:
-    return min(QUERIES, len(feed.positions) // 10)
+def _held_out(source: VectorSource) -> int:
+    return min(QUERIES, len(source.positions) // 10)
 
 
 def _constructed(
     folder: Path,
-    feed: Feed,
+    source: VectorSource,
     plan: Plan,
     metric: Metric,
     *,
@@ -107,92 +111,94 @@ def _constructed(
     seed: int,
 ) -> Built:
     if plan.factory == FLAT:
-        return flat(folder, feed, progress)
+        return flat(folder, source, progress)
     rng = np.random.default_rng(seed)
-    held = _some(feed.positions, _held_out(feed), rng)
-    others = feed.positions[~among(feed.positions, held)]
-    structure = structures.make(plan.factory, feed.dimension, metric)
+    held_out = _some(source.positions, _held_out(source), rng)
+    others = source.positions[~among(source.positions, held_out)]
+    structure = structures.make(plan.factory, source.dimension, metric)
     if not structure.is_trained:
-        sample = _gathered(feed, _some(others, plan.sample, rng), "reading a sample", progress)
+        sample = _gathered(source, _some(others, plan.sample, rng), "reading a sample", progress)
         if not len(sample):
-            return flat(folder, feed, progress)
+            return flat(folder, source, progress)
         progress("training", 0, 1)
         structures.train(structure, sample)
         progress("training", 1, 1)
         del sample
-    truth = Truth(_gathered(feed, held, "", progress), metric)
+    truth = Truth(_gathered(source, held_out, "", progress), metric)
 
     def settled(vectors: Vectors, longest: float) -> Settings:
-        if len(truth.queries) < _HELD or len(vectors) <= truth.k:
+        if len(truth.queries) < _LEAST_HELD_OUT or len(vectors) <= truth.k:
             return Settings(plan.factory, structures.effort_limits(structure)[1], _EVERYTHING)
         progress("tuning", 0, 1)
         order = np.arange(len(vectors))
         tuning = tune(Searcher(vectors, metric, longest, order, structure), truth, recall)
         progress("tuning", 1, 1)
-        return Settings(plan.factory, tuning.found.effort, tuning.found.candidates, tuning)
+        return Settings(plan.factory, tuning.setting.effort, tuning.setting.candidates, tuning)
 
-    return fill(folder, feed, structure, settled, progress=progress, held=held, truth=truth)
+    return fill(
+        folder, source, structure, settled, progress=progress, held_out=held_out, truth=truth
+    )
 
 
 def fill(
     folder: Path,
-    feed: Feed,
+    source: VectorSource,
     structure: Any,
     settings: Settings | Callable[[Vectors, float], Settings],
     *,
     progress: Progress,
-    held: Integers | None = None,
+    held_out: Integers | None = None,
     truth: Truth | None = None,
 ) -> Built:
     """Write vectors and put them into a trained structure.
 
     Parameters
     ----------
-    folder, feed, progress :
+    folder, source, progress :
         See :func:`construct`.
     structure : faiss.Index
         Empty, but trained.
     settings : Settings or callable
         How to search; or what finds that out, from all vectors but those held out and the length
         of the longest.
-    held : ndarray of int64, optional
+    held_out : ndarray of int64, optional
         Numbers of vectors that follow at the end, when the settings are known.
     truth : Truth, optional
         Looks at all others.
     """
-    held = np.empty(0, np.int64) if held is None else held
-    filling = _Filling(fresh(folder, "vectors"), feed.dimension, structure)
+    held_out = np.empty(0, np.int64) if held_out is None else held_out
+    filling = _Filling(fresh(folder, "vectors"), source.dimension, structure)
     with filling.writer as writer:
-        total = len(feed.positions)
+        total = len(source.positions)
         progress("adding", 0, total)
-        for positions, vectors in feed.blocks(feed.positions):
-            inside = ~among(positions, held)
+        for positions, vectors in source.blocks(source.positions):
+            inside = ~among(positions, held_out)
             if truth is not None:
                 truth.update(vectors[inside], writer.written)
             filling.add(positions[inside], vectors[inside])
             progress("adding", len(positions), total)
         if callable(settings):
-            found = opened(filling.path, writer.written, feed.dimension, mapped=True)
-            settings = settings(found, filling.longest)
-        for positions, vectors in feed.blocks(held):
+            matrix = opened(filling.path, writer.written, source.dimension, mapped=True)
+            settings = settings(matrix, filling.longest)
+        for positions, vectors in source.blocks(held_out):
             filling.add(positions, vectors)
         progress("writing", 0, 1)
         writer.sync()
     name, size, crc32 = write_faiss(folder, structure)
     progress("writing", 1, 1)
-    files = Files(filling.path.name, feed.dimension, filling.parts, name, size, crc32)
+    files = Files(filling.path.name, source.dimension, filling.parts, name, size, crc32)
     return Built(files, settings, filling.positions, filling.longest)
 
 
 def append(
-    path: Path, files: Files, feed: Feed, structure: Any, progress: Progress
+    path: Path, files: Files, source: VectorSource, structure: Any, progress: Progress
 ) -> tuple[tuple[tuple[int, int], ...], Integers, float]:
     """Append vectors to a file and a structure; return parts, positions and greatest length."""
     adding = _Filling(path, files.dimension, structure, files.count)
     with adding.writer:
-        total = len(feed.positions)
+        total = len(source.positions)
         progress("adding", 0, total)
-        for positions, vectors in feed.blocks(feed.positions):
+        for positions, vectors in source.blocks(source.positions):
             adding.add(positions, vectors)
             progress("adding", len(positions), total)
         adding.writer.sync()
@@ -229,23 +235,23 @@ class _Filling:
         return ((self.writer.written, self.writer.crc32),) if self.writer.written else ()
 
 
-def flat(folder: Path, feed: Feed, progress: Progress) -> Built:
+def flat(folder: Path, source: VectorSource, progress: Progress) -> Built:
     """Write vectors for exact search, which needs nothing else."""
     path = fresh(folder, "vectors")
-    files = Files(path.name, feed.dimension, ())
-    parts, positions, longest = append(path, files, feed, None, progress)
-    return Built(Files(path.name, feed.dimension, parts), Settings(), positions, longest)
+    files = Files(path.name, source.dimension, ())
+    parts, positions, longest = append(path, files, source, None, progress)
+    return Built(Files(path.name, source.dimension, parts), Settings(), positions, longest)
 
 
-def _gathered(feed: Feed, positions: Integers, stage: str, progress: Progress) -> Vectors:
+def _gathered(source: VectorSource, positions: Integers, stage: str, progress: Progress) -> Vectors:
     """Return some vectors as one matrix."""
-    matrix = np.empty((len(positions), feed.dimension), np.float32)
+    matrix = np.empty((len(positions), source.dimension), np.float32)
     count = 0
-    for own, vectors in feed.blocks(positions):
-        matrix[count : count + len(own)] = vectors
-        count += len(own)
+    for kept, vectors in source.blocks(positions):
+        matrix[count : count + len(kept)] = vectors
+        count += len(kept)
         if stage:
-            progress(stage, len(own), len(positions))
+            progress(stage, len(kept), len(positions))
     return matrix[:count]
 
 

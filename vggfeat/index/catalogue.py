@@ -1,35 +1,19 @@
-"""What an index knows beyond its vectors, in a plain HDF5 file; docs/index-format.md specifies it.
-
-Whoever replaces this file changes the index: it names the files that belong to it.
-"""
+"""What an index knows beyond its vectors."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
-import h5py
-import numpy as np
-
-from vggfeat import hdf5
-from vggfeat.errors import SearchError
 from vggfeat.index.excluded import Excluded
-from vggfeat.index.preparing import METRICS, Metric
-from vggfeat.index.rows import Rows, Texts
-from vggfeat.index.settings import Files, LeftOut, Settings, settings_of
-from vggfeat.index.validation import check, check_arrays
-from vggfeat.provenance import FeatureConfig, Provenance, RunInfo
-from vggfeat.whitening import Whitening
+from vggfeat.provenance import Provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-FORMAT = "vggfeat-index"
-FORMAT_VERSION = 2
-_BUILD = "Build it anew: `vggfeat index build STORE INDEX`."
+    from vggfeat.index.preparing import Metric
+    from vggfeat.index.rows import Rows
+    from vggfeat.index.settings import Files, LeftOut, Settings
+    from vggfeat.provenance import FeatureConfig, RunInfo
+    from vggfeat.whitening import Whitening
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,157 +66,3 @@ class Catalogue:
     def changed(self, **values: Any) -> Self:
         """Return it with some fields replaced."""
         return replace(self, **values)
-
-    def write(self, path: Path) -> None:
-        """Write a new file."""
-        head, arrays = self._head(), self._arrays()
-        with h5py.File(path, "x", libver=("earliest", "v110"), locking=False) as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["format_version"] = FORMAT_VERSION
-            file.attrs["sha256"] = _digest(head, arrays)
-            # Not as attributes, which HDF5 limits to 64 KiB.
-            file["about"] = np.frombuffer(json.dumps(head, indent=1).encode(), np.uint8)
-            for name, array in arrays.items():
-                file[name] = array
-            file.flush()
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read a file.
-
-        Raises
-        ------
-        SearchError
-            The file is damaged, something else, or of another format version.
-        """
-        if format_of(path) != FORMAT:
-            raise SearchError(f"{path} is not the catalogue of an index, or damaged. {_BUILD}")
-        try:
-            with hdf5.opened(path, SearchError, ("about", *_ARRAYS)) as file:
-                check_version(path, hdf5.integer(file, "format_version"))
-                head = json.loads(file["about"][:].tobytes())
-                names = [name for name in _ARRAYS if name in file]
-                arrays = {name: file[name][:] for name in names}
-                if hdf5.text(file, "sha256") != _digest(head, arrays):
-                    raise ValueError("its content does not have its checksum")
-            return cls._of(head, arrays)
-        except SearchError:
-            raise
-        except (*hdf5.DAMAGED, StopIteration) as error:
-            raise SearchError(
-                f"{path} is damaged ({' '.join(str(error).split())}). Copy the index again from "
-                "where it came, or build it anew."
-            ) from error
-
-    def _head(self) -> dict[str, Any]:
-        head = {
-            "layer": self.layer,
-            "metric": self.metric,
-            "deciding": self.config.to_json(),
-            "sources": [source.to_json() for source in self.sources],
-            "label_names": list(self.rows.names),
-            "longest": self.longest,
-            "left_out": asdict(self.left_out),
-            "settings": asdict(self.settings),
-            "files": asdict(self.files),
-        }
-        if self.whitening is not None:
-            head["whitening"] = {"count": self.whitening.count, "made": self.whitening.made}
-        if len(self.excluded):
-            head["excluded"] = self.excluded.to_json()
-        if self.stores:
-            head["stores"] = list(self.stores)
-        return json.loads(json.dumps(head))  # type: ignore[no-any-return]
-
-    def _arrays(self) -> dict[str, Any]:
-        rows = self.rows
-        arrays = {
-            "path_bytes": rows.paths.bytes,
-            "path_ends": rows.paths.ends,
-            "row": rows.row,
-            "origin": rows.origin,
-            "checksum": rows.checksum,
-            "label": rows.label,
-            "removed": rows.removed.astype(np.uint8),
-        }
-        if self.whitening is not None:
-            arrays |= {
-                "whitening/mean": self.whitening.mean,
-                "whitening/projection": self.whitening.projection,
-                "whitening/eigenvalues": self.whitening.eigenvalues,
-            }
-        return arrays
-
-    @classmethod
-    def _of(cls, head: Mapping[str, Any], arrays: Mapping[str, Any]) -> Self:
-        check_arrays(arrays)
-        rows = Rows(
-            Texts(arrays["path_bytes"], arrays["path_ends"]),
-            arrays["row"],
-            arrays["origin"],
-            arrays["checksum"],
-            arrays["label"],
-            tuple(head["label_names"]),
-            arrays["removed"].astype(np.bool_),
-        )
-        files = head["files"]
-        parts = tuple((count, crc32) for count, crc32 in files["parts"])
-        whitening = None
-        if "whitening" in head:
-            whitening = Whitening(
-                arrays["whitening/mean"],
-                arrays["whitening/projection"],
-                arrays["whitening/eigenvalues"],
-                **head["whitening"],
-            )
-        found = cls(
-            head["layer"],
-            next(metric for metric in METRICS if metric == head["metric"]),
-            FeatureConfig.from_json(head["deciding"]),
-            tuple(RunInfo.from_json(source) for source in head["sources"]),
-            rows,
-            float(head["longest"]),
-            LeftOut(**head["left_out"]),
-            settings_of(head["settings"]),
-            Files(**{**files, "parts": parts}),
-            whitening,
-            Excluded.from_json(head["excluded"]) if "excluded" in head else Excluded(),
-            tuple(head.get("stores", ())),
-        )
-        check(found)
-        return found
-
-
-_ARRAYS = (
-    *("path_bytes", "path_ends", "row", "origin", "checksum", "label", "removed"),
-    *("whitening/mean", "whitening/projection", "whitening/eigenvalues"),
-)
-
-
-def format_of(path: Path) -> str | None:
-    """Return the ``format`` of an HDF5 file; None where it has none or is no such file."""
-    try:
-        with hdf5.opened(path, SearchError, ()) as file:
-            return hdf5.text(file, "format")
-    except (*hdf5.DAMAGED, SearchError):
-        return None
-
-
-def check_version(path: Path, found: int) -> None:
-    """Refuse formats that this version does not read."""
-    if found > FORMAT_VERSION:
-        raise SearchError(
-            f"{path} was made by a newer vggfeat (format {found}; this one reads up to "
-            f"{FORMAT_VERSION}). Upgrade vggfeat."
-        )
-    if found < FORMAT_VERSION:
-        raise SearchError(f"{path} was made by an older vggfeat (format {found}). {_BUILD}")
-
-
-def _digest(head: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.shape}".encode())
-        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
-    return digest.hexdigest()

@@ -15,13 +15,13 @@ from vggfeat.index import structures
 from vggfeat.index.building import append, fill, flat
 from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.excluded import Excluded
-from vggfeat.index.feeds import KeptFeed, StoreFeed, among
 from vggfeat.index.folder import changing, checksum, commit, write_faiss
 from vggfeat.index.memory_limits import one_thread_within_limits
 from vggfeat.index.moved_sources import with_moved_sources
 from vggfeat.index.results import AddReport
 from vggfeat.index.rows import name_of, sources_of
 from vggfeat.index.settings import LeftOut
+from vggfeat.index.vector_sources import IndexVectors, StoreVectors, among
 from vggfeat.index.vectors import check, opened
 from vggfeat.progress import Progress
 
@@ -58,11 +58,11 @@ def add(
         stays_out = frozenset(excluded.path)
         out = store.done & [path in stays_out for path in store.paths]
         fresh, changed_rows, replaced, unchanged = _compared(known, store, catalogue.layer, ~out)
-        feed = StoreFeed(store, catalogue.layer, catalogue.metric, catalogue.whitening, fresh)
+        vectors = StoreVectors(store, catalogue.layer, catalogue.metric, catalogue.whitening, fresh)
         gone = _gone(catalogue, store, ours, stays_out)
         known = known.without(gone)
         if not len(fresh):
-            report = AddReport(0, 0, unchanged, feed.left_out, len(gone), int(out.sum()))
+            report = AddReport(0, 0, unchanged, vectors.left_out, len(gone), int(out.sum()))
             if not len(gone) and excluded == before.excluded and catalogue is before:
                 return catalogue, report
             changed = catalogue.changed(rows=known, excluded=excluded)
@@ -72,16 +72,16 @@ def add(
         structure = _structure(folder, catalogue)
         path = folder / files.vectors
         with one_thread_within_limits():
-            parts, rows, longest = append(path, files, feed, structure, progress)
+            parts, rows, longest = append(path, files, vectors, structure, progress)
         sources, origins = _origins(catalogue, store)
-        added = feed.rows(rows)
+        added = vectors.rows(rows)
         # An image that has changed into one that cannot be compared is in the index no longer.
         known = known.without(replaced)
         changed = catalogue.changed(
             sources=sources,
             rows=known.followed_by(added, origins),
             longest=max(catalogue.longest, longest),
-            left_out=_left_out(catalogue, store, feed.left_out),
+            left_out=_left_out(catalogue, store, vectors.left_out),
             files=_with_structure(folder, replace(files, parts=(*files.parts, *parts)), structure),
             excluded=excluded,
             stores=_stores(catalogue, store),
@@ -89,7 +89,14 @@ def add(
         commit(folder, changed)
         replacing = int(among(np.sort(rows), changed_rows).sum())
         report = AddReport(
-            *(len(rows) - replacing, replacing, unchanged, feed.left_out, len(gone), int(out.sum()))
+            *(
+                len(rows) - replacing,
+                replacing,
+                unchanged,
+                vectors.left_out,
+                len(gone),
+                int(out.sum()),
+            )
         )
         return changed, report
 
@@ -97,15 +104,15 @@ def add(
 def remove(folder: Path, paths: Sequence[str]) -> tuple[Catalogue, int]:
     """Mark images as removed; see :meth:`vggfeat.index.SimilarityIndex.remove`."""
     with changing(folder) as catalogue:
-        found = np.unique(ids_of(catalogue.rows, paths, folder))
-        if not len(found):
+        ids = np.unique(ids_of(catalogue.rows, paths, folder))
+        if not len(ids):
             return catalogue, 0
         changed = catalogue.changed(
-            rows=catalogue.rows.without(found),
-            excluded=catalogue.excluded.followed_by(Excluded.of(catalogue.rows, found)),
+            rows=catalogue.rows.without(ids),
+            excluded=catalogue.excluded.followed_by(Excluded.of(catalogue.rows, ids)),
         )
         commit(folder, changed)
-        return changed, len(found)
+        return changed, len(ids)
 
 
 def compact(folder: Path, progress: Progress) -> tuple[Catalogue, int]:
@@ -121,15 +128,15 @@ def compact(folder: Path, progress: Progress) -> tuple[Catalogue, int]:
                 "(`vggfeat index add --again` takes removed images back)."
             )
         kept = rows.taken(alive)
-        vectors = opened(folder / files.vectors, files.count, files.dimension, mapped=True)
-        feed = KeptFeed([(vectors, alive)], kept)
+        matrix = opened(folder / files.vectors, files.count, files.dimension, mapped=True)
+        vectors = IndexVectors([(matrix, alive)], kept)
         structure = _structure(folder, catalogue)
         with one_thread_within_limits():
             if structure is None:
-                built = flat(folder, feed, progress)
+                built = flat(folder, vectors, progress)
             else:
                 structure.reset()  # what training found stays
-                built = fill(folder, feed, structure, catalogue.settings, progress=progress)
+                built = fill(folder, vectors, structure, catalogue.settings, progress=progress)
         changed = catalogue.changed(
             rows=kept, files=built.files, settings=built.settings, longest=built.longest
         )
@@ -205,7 +212,7 @@ def _compared(
 
 
 def _gone(
-    catalogue: Catalogue, store: FeatureTable, own: set[str], excluded: frozenset[str]
+    catalogue: Catalogue, store: FeatureTable, store_sources: set[str], excluded: frozenset[str]
 ) -> Integers:
     """Return ids of images that a store had, and whose files are no longer where they were.
 
@@ -219,7 +226,7 @@ def _gone(
     sums = store.checksums(catalogue.layer)
     numbers = {path: row for row, path in enumerate(paths)}
     alone = catalogue.stores == (name_of(store),)
-    ours = np.array([source.source in own for source in catalogue.sources])
+    ours = np.array([source.source in store_sources for source in catalogue.sources])
     gone = []
     for path, image_id in _ids(known).items():
         if path in excluded:

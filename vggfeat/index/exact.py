@@ -148,15 +148,15 @@ def _within(
 ) -> Integers:
     """Return all vectors that may be at least as near as `bound`."""
     sign = 1 if metric == "l2" else -1
-    found = []
+    near = []
     ids = np.arange(len(vectors)) if chosen is None else chosen.ids
     for part in _parts(len(ids), vectors.shape[1]):
         block = vectors[part] if chosen is None else vectors[ids[part]]
         rough = block @ query
         if metric == "l2":
             rough = np.einsum("nd,nd->n", block, block) - 2 * rough + query @ query
-        found.append(ids[part][sign * rough <= bound])
-    return np.concatenate(found)
+        near.append(ids[part][sign * rough <= bound])
+    return np.concatenate(near)
 
 
 def _first(

@@ -55,18 +55,18 @@ class Excluded:
         ValueError
             It has other types, lengths or numbers than the format allows.
         """
-        found = cls(*(tuple(data[field.name]) for field in fields(cls)))
-        if not all(isinstance(path, str) and path for path in found.path):
+        excluded = cls(*(tuple(data[field.name]) for field in fields(cls)))
+        if not all(isinstance(path, str) and path for path in excluded.path):
             raise ValueError("the path of an excluded image is no text, or empty")
-        if len(set(found.path)) < len(found):
+        if len(set(excluded.path)) < len(excluded):
             raise ValueError("it excludes an image twice")
         for name, end in _LIMITS.items():
-            numbers = getattr(found, name)
-            if len(numbers) != len(found) or not all(
+            numbers = getattr(excluded, name)
+            if len(numbers) != len(excluded) or not all(
                 type(number) is int and 0 <= number < end for number in numbers
             ):
                 raise ValueError(f"{name} of its excluded images has other values than it may")
-        return found
+        return excluded
 
     def to_json(self) -> dict[str, list[Any]]:
         """Return JSON-ready columns."""

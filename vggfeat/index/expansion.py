@@ -55,10 +55,10 @@ class Expansion:
         SearchError
             It is neither.
         """
-        found = re.fullmatch(r"(\d{1,6})(?::(\d+(?:\.\d+)?))?", text.strip())
-        if not found:
+        match = re.fullmatch(r"(\d{1,6})(?::(\d+(?:\.\d+)?))?", text.strip())
+        if not match:
             raise SearchError(f"Expansion {text!r}: write 10, or 10:3 for an alpha of 3.")
-        return cls(int(found[1]), float(found[2] or 0))
+        return cls(int(match[1]), float(match[2] or 0))
 
 
 def expanded(
@@ -91,11 +91,11 @@ def expanded(
     """
     weights = np.maximum(np.nan_to_num(scores.astype(np.float64)), 0)
     weights = np.where(neighbours >= 0, weights**by.alpha if by.alpha else 1.0, 0.0)
-    found = np.array(queries, np.float64)
-    for i, (ids, own) in enumerate(zip(neighbours, weights, strict=True)):
-        some = own > 0
-        found[i] += own[some] @ vectors[ids[some]].astype(np.float64)
-    return _directed(found, queries)
+    sums = np.array(queries, np.float64)
+    for i, (ids, weight) in enumerate(zip(neighbours, weights, strict=True)):
+        some = weight > 0
+        sums[i] += weight[some] @ vectors[ids[some]].astype(np.float64)
+    return _directed(sums, queries)
 
 
 def rocchio(like: Array, unlike: Array | None = None, *, metric: Metric) -> Array:

@@ -275,17 +275,17 @@ class _Walk:
                 f"its inverted lists {kind!r} do not lie in it as vggfeat writes them"
             )
 
-    def _note(self, own: npt.NDArray[np.integer[Any]], seen: npt.NDArray[np.bool_]) -> None:
+    def _note(self, ids: npt.NDArray[np.integer[Any]], seen: npt.NDArray[np.bool_]) -> None:
         """Refuse vectors of a list that there are not, or that are in lists twice."""
-        if not self._trained or not len(own):
+        if not self._trained or not len(ids):
             return
         self._require(
-            own.min() >= 0 and own.max() < len(seen), "its lists have vectors that it does not have"
+            ids.min() >= 0 and ids.max() < len(seen), "its lists have vectors that it does not have"
         )
         self._require(
-            not seen[own].any() and len(np.unique(own)) == len(own), "its lists have a vector twice"
+            not seen[ids].any() and len(np.unique(ids)) == len(ids), "its lists have a vector twice"
         )
-        seen[own] = True
+        seen[ids] = True
 
     def _scalar_quantizer(self, d: int) -> int:
         """Walk a scalar quantiser; return the bytes of a code."""

@@ -79,8 +79,8 @@ def matching(rows: Rows, paths: Sequence[str], labels: Sequence[str]) -> npt.NDA
 
 def nothing_fits(rows: Rows, path: str) -> str:
     """Return a message that no image of `rows` fits a name or pattern, with names that are near."""
-    found = {path[: at.start()] for path in rows.paths for at in re.finditer("/", path)}
-    folders = sorted(found - {""})
+    parents = {path[: at.start()] for path in rows.paths for at in re.finditer("/", path)}
+    folders = sorted(parents - {""})
     name = path.strip("/")
     last = name.rpartition("/")[2]
     below = [one for one in folders if one.rpartition("/")[2] == last]
@@ -122,8 +122,8 @@ def _one_form(text: str) -> str:
 
 def _labelled(rows: Rows, labels: Sequence[str]) -> npt.NDArray[np.bool_]:
     labels = [class_name(label) for label in labels]
-    own = [{class_name(part) for part in (name, *name.split("|"))} for name in rows.names]
-    known = set().union(*own)
+    classes = [{class_name(part) for part in (name, *name.split("|"))} for name in rows.names]
+    known = set().union(*classes)
     if unknown := [label for label in labels if label not in known]:
         some = ", ".join(sorted(known)[:10]) + (", ..." if len(known) > 10 else "")
         near = difflib.get_close_matches(unknown[0], sorted(known), n=3)
@@ -133,5 +133,5 @@ def _labelled(rows: Rows, labels: Sequence[str]) -> npt.NDArray[np.bool_]:
             + (f"Known labels: {some}." if known else "The index has no labels.")
         )
     wanted = set(labels)
-    hit = [bool(wanted & parts) for parts in own]
+    hit = [bool(wanted & parts) for parts in classes]
     return np.array([*hit, False])[rows.label]  # -1, unknown, is the last

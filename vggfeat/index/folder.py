@@ -21,7 +21,9 @@ from typing import Any
 from vggfeat.atomic import atomic_file, leftovers, temporary_of, to_disk
 from vggfeat.errors import SearchError, StoreError
 from vggfeat.failures import writing
-from vggfeat.index.catalogue import Catalogue, check_version, format_of
+from vggfeat.index import catalogue_file
+from vggfeat.index.catalogue import Catalogue
+from vggfeat.index.catalogue_file import check_version, format_of
 from vggfeat.index.named_files import FAISS, VECTORS, open_plain
 from vggfeat.locking import WriterLock
 
@@ -39,8 +41,8 @@ def fresh(folder: Path, kind: str) -> Path:
 
 def is_index(path: str | os.PathLike[str]) -> bool:
     """Return whether an index is there, of any format version."""
-    found = Path(path)
-    return (found / CATALOGUE).is_file() or _is_old(found)
+    folder = Path(path)
+    return (folder / CATALOGUE).is_file() or _is_old(folder)
 
 
 def state(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
@@ -49,10 +51,10 @@ def state(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
     Every change puts a new catalogue in the place of the old one, so one look at that file tells.
     """
     try:
-        found = Path(path, CATALOGUE).stat()
+        status = Path(path, CATALOGUE).stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Path, Catalogue]:
@@ -71,7 +73,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Path, Catalogue]:
         what = "is no index" if folder.exists() else "does not exist"
         raise SearchError(f"{path} {what}. `vggfeat index build STORE {path}` makes one.")
     for _ in range(_ATTEMPTS):
-        catalogue = Catalogue.read(file)
+        catalogue = catalogue_file.read(file)
         missing = [name for name in files_of(catalogue) if not _is_there(folder / name)]
         if not missing:
             return folder, catalogue
@@ -124,7 +126,7 @@ def changing(folder: Path) -> Iterator[Catalogue]:
 def commit(folder: Path, catalogue: Catalogue) -> None:
     """Make a new catalogue that of the folder, in one step; its files are on the disk by now."""
     with atomic_file(folder / CATALOGUE, fresh(folder, "index")) as temporary:
-        catalogue.write(temporary)
+        catalogue_file.write(catalogue, temporary)
 
 
 def write_faiss(folder: Path, index: Any) -> tuple[str, int, int]:
@@ -181,7 +183,7 @@ def _remove_old(target: Path) -> None:
         target.rmdir()
     elif target.exists():
         second = target.with_name(f"{target.name}.h5")
-        if _is_old(target) and format_of(second) == "vggfeat-index":
+        if _is_old(target) and format_of(second) == catalogue_file.FORMAT:
             second.unlink()
         target.unlink()
 

@@ -16,7 +16,6 @@ from vggfeat.index import augmenting
 from vggfeat.index.building import Built, construct
 from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.excluded import Excluded
-from vggfeat.index.feeds import KeptFeed, StoreFeed
 from vggfeat.index.folder import CATALOGUE, commit, creating, files_of
 from vggfeat.index.kinds import RECALL, parse_memory, plan
 from vggfeat.index.named_files import open_plain
@@ -25,6 +24,7 @@ from vggfeat.index.results import IndexInfo
 from vggfeat.index.rows import name_of, sources_of
 from vggfeat.index.settings import LeftOut
 from vggfeat.index.structures import FLAT
+from vggfeat.index.vector_sources import IndexVectors, StoreVectors
 from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -63,12 +63,14 @@ def build(
     config = store.provenance.config.for_layer(name)
     allowed = parse_memory(memory)
     learnt = _whitening(store, name, whitening, progress)
-    feed = StoreFeed(store, name, metric, learnt)
-    chosen = plan(kind, len(feed.positions), feed.dimension, metric, memory=allowed, recall=recall)
+    vectors = StoreVectors(store, name, metric, learnt)
+    chosen = plan(
+        kind, len(vectors.positions), vectors.dimension, metric, memory=allowed, recall=recall
+    )
     with creating(path) as folder:
-        built = construct(folder, feed, chosen, metric, recall=recall, progress=progress)
+        built = construct(folder, vectors, chosen, metric, recall=recall, progress=progress)
         if not len(built.positions):
-            left_out = feed.left_out
+            left_out = vectors.left_out
             raise SearchError(
                 f"{store.path} has no row of {name} to index: of {len(store)} images "
                 f"{left_out.not_done} are not done, {left_out.not_finite} hold NaN or infinite "
@@ -76,10 +78,10 @@ def build(
             )
         if augment is not None:
             built = augmenting.augment(
-                folder, feed, built, augment, plan=chosen, recall=recall, progress=progress
+                folder, vectors, built, augment, plan=chosen, recall=recall, progress=progress
             )
-        rows, sources = feed.rows(built.positions), sources_of(store)
-        catalogue = _catalogue(name, metric, config, sources, rows, feed.left_out, built, learnt)
+        rows, sources = vectors.rows(built.positions), sources_of(store)
+        catalogue = _catalogue(name, metric, config, sources, rows, vectors.left_out, built, learnt)
         commit(folder, _timed(catalogue.changed(stores=(name_of(store),)), began))
 
 
@@ -100,25 +102,25 @@ def merge(
     for other, _ in parts:
         _check_alike(first, other)
     rows, sources, taken, excluded = _united([catalogue for catalogue, _ in parts])
-    vectors = [matrix for _, matrix in parts]
-    feed = KeptFeed(list(zip(vectors, taken, strict=True)), rows)
-    if not len(feed.positions):
+    matrices = [matrix for _, matrix in parts]
+    vectors = IndexVectors(list(zip(matrices, taken, strict=True)), rows)
+    if not len(vectors.positions):
         raise SearchError("The indexes hold no image that is not removed from one of them.")
     tuning = first.settings.tuning
-    asked = recall if recall is not None else tuning.asked if tuning else RECALL
+    target = recall if recall is not None else tuning.asked if tuning else RECALL
     chosen = plan(
         kind or first.settings.factory,
-        *(len(feed.positions), feed.dimension, first.metric),
+        *(len(vectors.positions), vectors.dimension, first.metric),
         memory=parse_memory(memory),
-        recall=asked,
+        recall=target,
     )
     named = [catalogue.stores for catalogue, _ in parts]
     stores = tuple(dict.fromkeys(one for each in named for one in each)) if all(named) else ()
     left_out = sum((catalogue.left_out for catalogue, _ in parts), LeftOut())
     with creating(path) as folder:
-        built = construct(folder, feed, chosen, first.metric, recall=asked, progress=progress)
+        built = construct(folder, vectors, chosen, first.metric, recall=target, progress=progress)
         catalogue = _catalogue(
-            first.layer, first.metric, first.config, sources, feed.rows(built.positions),
+            first.layer, first.metric, first.config, sources, vectors.rows(built.positions),
             left_out, built, first.whitening,
         )  # fmt: skip
         commit(folder, _timed(catalogue.changed(excluded=excluded, stores=stores), began))
@@ -247,10 +249,10 @@ def _whitening(
 def _made_otherwise(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
     a, b = ({**one, **one.pop("deciding", {})} for one in (dict(theirs), dict(ours)))
     names = sorted(name for name in {*a, *b} if a.get(name) != b.get(name))
-    told = "; ".join(f"{name}: {a.get(name)!r}, not {b.get(name)!r}" for name in names)
+    differences = "; ".join(f"{name}: {a.get(name)!r}, not {b.get(name)!r}" for name in names)
     return (
-        f"The whitening was learnt from features made in another way than the store's: {told}. "
-        "Learn one from features like the store's: `vggfeat whiten STORE OUT`."
+        "The whitening was learnt from features made in another way than the store's: "
+        f"{differences}. Learn one from features like the store's: `vggfeat whiten STORE OUT`."
     )
 
 
@@ -299,8 +301,8 @@ def _united(
             origins.append(sources.index(source))
         taken.append(alive[new])
         excluded = excluded.followed_by(catalogue.excluded)
-        own = catalogue.rows.taken(alive[new])
-        empty = own.taken(np.arange(0)) if rows is None else rows
-        rows = empty.followed_by(own, origins)
+        kept = catalogue.rows.taken(alive[new])
+        empty = kept.taken(np.arange(0)) if rows is None else rows
+        rows = empty.followed_by(kept, origins)
     assert rows is not None
     return rows, tuple(sources), taken, excluded

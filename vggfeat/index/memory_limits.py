@@ -20,8 +20,8 @@ import numpy as np
 from vggfeat import malloc
 from vggfeat.errors import SearchError
 from vggfeat.failures import amount
-from vggfeat.index.feeds import block_bytes
 from vggfeat.index.structures import FLAT
+from vggfeat.index.vector_sources import block_bytes
 from vggfeat.thread_pools import one_thread
 
 if TYPE_CHECKING:
@@ -190,13 +190,13 @@ def _kilobytes(status: str, name: str) -> int:
 
 def _check(needed: int, step: str, remedy: str, mapped: int = 0) -> None:
     wanted_bytes = (needed, needed + mapped)
-    if (found := room()) is None:
+    if (rest := room()) is None:
         return
-    if any(left is not None and left < one for left, one in zip(found, wanted_bytes, strict=True)):
+    if any(left is not None and left < one for left, one in zip(rest, wanted_bytes, strict=True)):
         gc.collect()  # what nobody holds any more counts until it is collected
         malloc.return_freed_blocks()
-        found = room() or found
-    for left, wanted, flag in zip(found, wanted_bytes, "dv", strict=True):
+        rest = room() or rest
+    for left, wanted, flag in zip(rest, wanted_bytes, "dv", strict=True):
         if left is not None and left < wanted:
             raise SearchError(
                 f"{step} takes up to {amount(wanted)} of memory, and the limit of this process "

@@ -39,10 +39,10 @@ def with_moved_sources(catalogue: Catalogue, store: FeatureTable) -> tuple[Catal
     ours : set of str
         All sources of the index that are the store's, by their present and former folders.
     """
-    own = [one.text for one in store.sources]
+    store_texts = [one.text for one in store.sources]
     texts = [one.source for one in catalogue.sources]
-    roots = {within(text, "")[0] for text in own}
-    ours = {text for text in texts if within(text, "")[0] in roots} | set(own)
+    roots = {within(text, "")[0] for text in store_texts}
+    ours = {text for text in texts if within(text, "")[0] in roots} | set(store_texts)
     elsewhere = dict.fromkeys(text for text in texts if text not in ours)
     if not elsewhere:
         return catalogue, ours
@@ -54,8 +54,8 @@ def with_moved_sources(catalogue: Catalogue, store: FeatureTable) -> tuple[Catal
     moved = [
         text
         for text in elsewhere
-        if (found := int((same & (of[ids] == text)).sum()))
-        and 2 * found >= int((of[alive] == text).sum())
+        if (count := int((same & (of[ids] == text)).sum()))
+        and 2 * count >= int((of[alive] == text).sum())
     ]
     if not moved:
         return catalogue, ours

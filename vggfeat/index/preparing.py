@@ -31,7 +31,7 @@ _LARGEST = float(np.sqrt(np.finfo(np.float32).max / 16))
 
 
 @dataclass(frozen=True, slots=True)
-class Comparable:
+class PreparedVectors:
     """Vectors that can be compared.
 
     Attributes
@@ -50,7 +50,9 @@ class Comparable:
     zero: Integers
 
 
-def comparable(X: npt.NDArray[Any], metric: Metric, whitening: Whitening | None) -> Comparable:
+def prepare_vectors(
+    X: npt.NDArray[Any], metric: Metric, whitening: Whitening | None
+) -> PreparedVectors:
     """Make features ready to be compared, leaving out those that cannot be.
 
     Parameters
@@ -72,10 +74,10 @@ def comparable(X: npt.NDArray[Any], metric: Metric, whitening: Whitening | None)
         vectors, kept = vectors[nonzero], kept[nonzero]
     elif metric == "cosine":
         unit_length(vectors, out=vectors)
-    return Comparable(vectors, kept, np.flatnonzero(~finite), np.flatnonzero(finite & ~good))
+    return PreparedVectors(vectors, kept, np.flatnonzero(~finite), np.flatnonzero(finite & ~good))
 
 
-def queries(
+def prepare_queries(
     X: npt.ArrayLike, width: int, metric: Metric, whitening: Whitening | None, layer: str
 ) -> npt.NDArray[np.float64]:
     """Make queries ready; none may be left out.
@@ -113,7 +115,7 @@ def queries(
         lengths = np.sqrt(np.einsum("qd,qd->q", given, given))
         if ((lengths > _USUAL[0]) & (lengths < _USUAL[1])).all():
             return np.asarray(given / lengths[:, None])
-    ready = comparable(given, metric, whitening)
+    ready = prepare_vectors(given, metric, whitening)
     if len(ready.not_finite):
         raise SearchError(f"Query {ready.not_finite[0]} holds NaN or infinite values.")
     if len(ready.zero):

@@ -163,17 +163,17 @@ class Searcher:
         """
         count = len(self.vectors) if chosen is None else len(chosen)
         empty = np.empty(0, np.int64), np.empty(0, np.float32)
-        found: list[tuple[Integers, Vectors]] = [empty] * len(queries)
-        asked, k = np.arange(len(queries)), min(_FIRST, count)
-        while len(asked) and k:
-            ids, scores = self.nearest(queries[asked], k, chosen)
+        results: list[tuple[Integers, Vectors]] = [empty] * len(queries)
+        unfinished, k = np.arange(len(queries)), min(_FIRST, count)
+        while len(unfinished) and k:
+            ids, scores = self.nearest(queries[unfinished], k, chosen)
             near = scores <= threshold if self.metric == "l2" else scores >= threshold
-            for i, query in enumerate(asked.tolist()):
-                found[query] = ids[i][near[i]], scores[i][near[i]]
+            for i, query in enumerate(unfinished.tolist()):
+                results[query] = ids[i][near[i]], scores[i][near[i]]
             if k == count:
                 break
-            asked, k = asked[near[:, -1]], min(4 * k, count)
-        return found
+            unfinished, k = unfinished[near[:, -1]], min(4 * k, count)
+        return results
 
     def _exact(
         self, queries: npt.NDArray[np.float64], k: int, chosen: Selection | None
@@ -183,7 +183,7 @@ class Searcher:
         count = len(self.vectors) if chosen is None else len(chosen)
         if not count or not len(queries):
             return ids, scores
-        found = exact.search(
+        results = exact.search(
             self.vectors,
             queries,
             k,
@@ -192,8 +192,8 @@ class Searcher:
             order=self.order,
             chosen=chosen,
         )
-        for i, (own, own_scores) in enumerate(found):
-            ids[i, : len(own)], scores[i, : len(own)] = own, own_scores
+        for i, (near, near_scores) in enumerate(results):
+            ids[i, : len(near)], scores[i, : len(near)] = near, near_scores
         return ids, scores
 
     def _approximate(
@@ -265,10 +265,10 @@ def open_searcher(folder: Path, catalogue: Catalogue, mapped: bool | None = None
         structure = structures.opened(folder / files.faiss, files)
         effort = structures.effort_within(structure, effort, folder)
     mapped = size >= _MAPPED if mapped is None else mapped
-    found = vectors.opened(path, files.count, files.dimension, mapped)
+    matrix = vectors.opened(path, files.count, files.dimension, mapped)
     if size < _CHECKED:
-        vectors.check(path, found, files.parts)
+        vectors.check(path, matrix, files.parts)
     return Searcher(
-        found, catalogue.metric, catalogue.longest, catalogue.rows.order, structure, effort,
+        matrix, catalogue.metric, catalogue.longest, catalogue.rows.order, structure, effort,
         settings.candidates,
     )  # fmt: skip

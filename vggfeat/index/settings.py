@@ -63,7 +63,7 @@ class Tuning:
     Attributes
     ----------
     asked : float
-        Recall that was asked for.
+        The recall to reach.
     k, queries : int
         Neighbours and held-out queries it was measured with.
     chosen : int
@@ -79,7 +79,7 @@ class Tuning:
     tried: tuple[Measured, ...]
 
     @property
-    def found(self) -> Measured:
+    def setting(self) -> Measured:
         """The setting that was chosen."""
         return self.tried[self.chosen]
 

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import SearchError
-from vggfeat.index import changing, expansion, making, preparing
+from vggfeat.index import changing, expansion, making
 from vggfeat.index.filters import Selection, matching, nothing_fits
 from vggfeat.index.folder import read
 from vggfeat.index.kinds import MEMORY, RECALL
 from vggfeat.index.memory_limits import to_search, within_limits
+from vggfeat.index.preparing import prepare_queries
 from vggfeat.index.results import AddReport, IndexInfo, Neighbour
 from vggfeat.index.searching import TUNED_FOR, open_searcher
 from vggfeat.progress import Progress, silent
@@ -118,16 +119,16 @@ class SimilarityIndex:
         LayerError
             The store has no such layer.
         """
-        made, folder = cls._made(path)
+        temporary, folder = cls._new_folder(path)
         try:
             making.build(
                 folder, store, layer, metric=metric, kind=kind, memory=memory, recall=recall,
                 whitening=whitening, augment=augment, progress=progress,
             )  # fmt: skip
-            return cls._kept(folder, made)
+            return cls._opened(folder, temporary)
         except BaseException:
-            if made:
-                shutil.rmtree(made, ignore_errors=True)
+            if temporary:
+                shutil.rmtree(temporary, ignore_errors=True)
             raise
 
     @classmethod
@@ -165,14 +166,14 @@ class SimilarityIndex:
         SearchError
             Their measures or whitenings differ, or one is augmented.
         """
-        made, folder = cls._made(path)
+        temporary, folder = cls._new_folder(path)
         try:
             parts = [(index.catalogue, index.vectors) for index in indexes]
             making.merge(folder, parts, kind=kind, memory=memory, recall=recall, progress=progress)
-            return cls._kept(folder, made)
+            return cls._opened(folder, temporary)
         except BaseException:
-            if made:
-                shutil.rmtree(made, ignore_errors=True)
+            if temporary:
+                shutil.rmtree(temporary, ignore_errors=True)
             raise
 
     @classmethod
@@ -379,7 +380,7 @@ class SimilarityIndex:
             measure is the cosine.
         """
         whitening = self.catalogue.whitening
-        return preparing.queries(X, self.width, self.metric, whitening, self.layer)
+        return prepare_queries(X, self.width, self.metric, whitening, self.layer)
 
     def check_ids(self, ids: Sequence[int]) -> None:
         """Refuse ids that no image has, and those of removed images.
@@ -457,14 +458,14 @@ class SimilarityIndex:
             A label is unknown; or, with `some`, nothing fits, and the message has near names.
         """
         rows = self.catalogue.rows
-        found = Selection(matching(rows, paths, labels))
+        selection = Selection(matching(rows, paths, labels))
         if some:
             for path in paths:
                 if not matching(rows, [path], ()).any():
                     raise SearchError(nothing_fits(rows, path))
-            if not len(found):
+            if not len(selection):
                 raise SearchError("No image is of these paths and of these labels.")
-        return found
+        return selection
 
     def search(
         self,
@@ -611,16 +612,16 @@ class SimilarityIndex:
         return expansion.expanded(queries, ids, scores, self.vectors, by)
 
     @classmethod
-    def _made(cls, path: str | os.PathLike[str] | None) -> tuple[Path | None, Path]:
+    def _new_folder(cls, path: str | os.PathLike[str] | None) -> tuple[Path | None, Path]:
         """Return a temporary folder to remove later, if one is needed, and where to build."""
         if path is not None:
             return None, Path(path)
-        made = Path(tempfile.mkdtemp(prefix="vggfeat-index-"))
-        return made, made / "index"
+        temporary = Path(tempfile.mkdtemp(prefix="vggfeat-index-"))
+        return temporary, temporary / "index"
 
     @classmethod
-    def _kept(cls, folder: Path, made: Path | None) -> Self:
-        found = cls.open(folder)
-        if made is not None:
-            weakref.finalize(found, shutil.rmtree, made, ignore_errors=True)
-        return found
+    def _opened(cls, folder: Path, temporary: Path | None) -> Self:
+        index = cls.open(folder)
+        if temporary is not None:
+            weakref.finalize(index, shutil.rmtree, temporary, ignore_errors=True)
+        return index

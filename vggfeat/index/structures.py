@@ -102,7 +102,7 @@ def train(index: Any, sample: npt.NDArray[np.float32]) -> None:
     needed = max(lists, 1 << max(bits, 8))
     if len(sample) < needed:
         sample = np.tile(sample, (math.ceil(needed / len(sample)), 1))
-    held = _without_warnings(index)
+    lent = _without_warnings(index)
     coder = _storage(inner)
     if hasattr(coder, "do_polysemous_training"):
         # Seconds for each part of a code, to order it for a search that we never ask for.
@@ -115,7 +115,7 @@ def train(index: Any, sample: npt.NDArray[np.float32]) -> None:
             f"FAISS cannot train the index ({reason}). Choose another kind."
         ) from None
     finally:
-        for rotation in held:
+        for rotation in lent:
             rotation.pq = None
 
 
@@ -154,10 +154,10 @@ def core(index: Any) -> Any:
     """Return what is inside transformations."""
     import faiss
 
-    found = faiss.downcast_index(index)
-    while isinstance(found, faiss.IndexPreTransform):
-        found = faiss.downcast_index(found.index)
-    return found
+    inner = faiss.downcast_index(index)
+    while isinstance(inner, faiss.IndexPreTransform):
+        inner = faiss.downcast_index(inner.index)
+    return inner
 
 
 def effort_limits(index: Any) -> tuple[int, int]:
@@ -193,15 +193,15 @@ def parameters(index: Any, effort: int, selector: Any = None) -> Any:
     """Return FAISS's parameters for one search."""
     import faiss
 
-    found = faiss.downcast_index(index)
-    if isinstance(found, faiss.IndexPreTransform):
+    inner = faiss.downcast_index(index)
+    if isinstance(inner, faiss.IndexPreTransform):
         return faiss.SearchParametersPreTransform(
-            index_params=parameters(found.index, effort, selector)
+            index_params=parameters(inner.index, effort, selector)
         )
     given = {} if selector is None else {"sel": selector}
-    if isinstance(found, faiss.IndexIVF):
+    if isinstance(inner, faiss.IndexIVF):
         return faiss.SearchParametersIVF(nprobe=effort, **given)
-    if isinstance(found, faiss.IndexHNSW):
+    if isinstance(inner, faiss.IndexHNSW):
         return faiss.SearchParametersHNSW(efSearch=effort, **given)
     return faiss.SearchParameters(**given) if given else None
 

@@ -64,11 +64,11 @@ class Truth:
         return np.asarray(np.sort(self._sign * scores, axis=1)[:, self.k - 1])
 
 
-def tune(searcher: Searcher, truth: Truth, asked: float) -> Tuning:
+def tune(searcher: Searcher, truth: Truth, target: float) -> Tuning:
     """Find the fastest setting that reaches a recall.
 
     For each number of candidates the least effort is found whose recall is surely at least
-    `asked`; the settings found are timed, and the fastest is chosen. Where none reaches it, the
+    `target`; the settings found are timed, and the fastest is chosen. Where none reaches it, the
     one of the greatest recall is. Surely means that the recall, reckoned with one more query that
     finds nothing, less 1.645 standard errors is that large: queries mostly find all or, rarely,
     almost nothing, and a sample may hold none of the rare ones.
@@ -79,14 +79,14 @@ def tune(searcher: Searcher, truth: Truth, asked: float) -> Tuning:
         Of all vectors but the queries.
     truth : Truth
         What exact search finds among them.
-    asked : float
+    target : float
         Recall, in 0..1.
     """
     bounds = truth.bounds(searcher.vectors)
     queries = truth.queries.astype(np.float64)
 
-    def found_by(effort: int, candidates: int) -> Shares:
-        return _found(searcher.set(effort, candidates), queries, truth, bounds)
+    def shares_by(effort: int, candidates: int) -> Shares:
+        return _shares(searcher.set(effort, candidates), queries, truth, bounds)
 
     tried: list[Measured] = []
     enough: list[bool] = []
@@ -96,13 +96,13 @@ def tune(searcher: Searcher, truth: Truth, asked: float) -> Tuning:
         low, high = 0, len(efforts) - 1
         while low < high:  # the least effort that suffices
             middle = (low + high) // 2
-            suffices = _surely(found_by(efforts[middle], candidates)) >= asked
+            suffices = _surely(shares_by(efforts[middle], candidates)) >= target
             low, high = (low, middle) if suffices else (middle + 1, high)
         effort = efforts[low]
-        found = found_by(effort, candidates)
+        shares = shares_by(effort, candidates)
         seconds = _seconds(searcher.set(effort, candidates), queries)
-        tried.append(Measured(*_mean(found), seconds, effort, candidates))
-        enough.append(_surely(found) >= asked)
+        tried.append(Measured(*_mean(shares), seconds, effort, candidates))
+        enough.append(_surely(shares) >= target)
         reached = [one for one, suffices in zip(tried, enough, strict=True) if suffices]
         if candidates >= len(searcher.vectors) or _settled(tried[-1], reached, efforts[0]):
             break
@@ -110,10 +110,10 @@ def tune(searcher: Searcher, truth: Truth, asked: float) -> Tuning:
         chosen = tried.index(min(reached, key=lambda one: one.seconds))
     else:
         chosen = max(range(len(tried)), key=lambda i: tried[i].recall)
-    return Tuning(asked, truth.k, len(queries), chosen, tuple(tried))
+    return Tuning(target, truth.k, len(queries), chosen, tuple(tried))
 
 
-def _found(
+def _shares(
     searcher: Searcher,
     queries: npt.NDArray[np.float64],
     truth: Truth,
@@ -123,18 +123,18 @@ def _found(
     ids, _ = searcher.nearest(queries, truth.k)
     scores = exact.score(searcher.vectors, truth.queries, ids, truth.metric)
     sign = 1 if truth.metric == "l2" else -1
-    found = (sign * scores <= bounds[:, None]) & (ids >= 0)
-    return np.asarray(found.mean(axis=1))
+    hits = (sign * scores <= bounds[:, None]) & (ids >= 0)
+    return np.asarray(hits.mean(axis=1))
 
 
-def _mean(found: Shares) -> tuple[float, float]:
+def _mean(shares: Shares) -> tuple[float, float]:
     """Return the mean and its standard error."""
-    return float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found)))
+    return float(shares.mean()), float(shares.std(ddof=1) / np.sqrt(len(shares)))
 
 
-def _surely(found: Shares) -> float:
+def _surely(shares: Shares) -> float:
     """Return what the recall exceeds with 95 % confidence."""
-    mean, error = _mean(np.append(found, 0))
+    mean, error = _mean(np.append(shares, 0))
     return mean - _SURE * error
 
 
@@ -151,11 +151,11 @@ def _efforts(least: int, most: int) -> list[int]:
     """Return efforts to try, in steps of the square root of 2, the greatest among them."""
     if not most:
         return [0]
-    found, effort = [], float(least)
+    efforts, effort = [], float(least)
     while effort < most:
-        found.append(round(effort))
+        efforts.append(round(effort))
         effort *= 2**0.5
-    return sorted({*found, most})
+    return sorted({*efforts, most})
 
 
 def _settled(last: Measured, reached: list[Measured], least: int) -> bool:

@@ -96,13 +96,13 @@ def _check_files(files: Files) -> None:
 
 def _check_texts(paths: Texts) -> None:
     """Check that each text begins where the one before ends, is not empty, and is UTF-8."""
-    ends, held = paths.ends, paths.bytes
+    ends, data = paths.ends, paths.bytes
     starts = np.concatenate([[0], ends[:-1]])
-    if len(ends) and (ends[-1] != len(held) or (ends <= starts).any()):
+    if len(ends) and (ends[-1] != len(data) or (ends <= starts).any()):
         raise ValueError("its paths are empty, or do not end one after the other")
-    if ((held[starts] & 0xC0) == 0x80).any():
+    if ((data[starts] & 0xC0) == 0x80).any():
         raise ValueError("a path begins within a character")
-    held.tobytes().decode()
+    data.tobytes().decode()
 
 
 def _check_range(name: str, array: Any, low: int, end: int) -> None:

@@ -92,8 +92,8 @@ def opened(path: Path, count: int, dimension: int, mapped: bool) -> Vectors:
                 f"numbers take {needed}. Copy the index again, or build it anew."
             )
         if mapped:
-            found = np.memmap(file, "<f4", "r", shape=(count, dimension))
-            return np.asarray(found).view(np.ndarray)
+            mapping = np.memmap(file, "<f4", "r", shape=(count, dimension))
+            return np.asarray(mapping).view(np.ndarray)
         return np.fromfile(file, "<f4", count * dimension).reshape(count, dimension)
 
 

@@ -70,13 +70,13 @@ class JsonForms:
             (b"content-type", _FORMS[1].encode()),
             (b"content-length", str(len(form)).encode()),
         ]
-        told = False
+        sent = False
 
         async def formed() -> Message:
-            nonlocal told
-            if told:
+            nonlocal sent
+            if sent:
                 return await receive()
-            told = True
+            sent = True
             return {"type": "http.request", "body": form, "more_body": False}
 
         await self.app({**scope, "headers": headers}, formed, send)

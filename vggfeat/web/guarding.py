@@ -50,8 +50,8 @@ class Hosts:
         names = _LOCAL | {host.lower(), *(one.lower().rstrip(".") for one in others)}
         if is_local(host):
             return cls(names)
-        own = socket.gethostname().lower()
-        return cls(names | {own, own.partition(".")[0] + ".local"}, addresses=True)
+        hostname = socket.gethostname().lower()
+        return cls(names | {hostname, hostname.partition(".")[0] + ".local"}, addresses=True)
 
     def allow(self, host: str) -> bool:
         """Return whether a request may call the server so."""

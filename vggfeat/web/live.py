@@ -73,7 +73,7 @@ class LiveService:
         return self._service
 
     def _renew(self) -> None:
-        found = state(self._path)
+        changed = state(self._path)
         try:
             index = SimilarityIndex.open(self._path)
             try:
@@ -84,5 +84,5 @@ class LiveService:
             self._not_before = monotonic() + _AGAIN_SECONDS
             _log.warning("The index as it was is served on: %s", error)
             return
-        self._state = found
+        self._state = changed
         _log.info("The index has changed: %d images", len(index))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from vggfeat.errors import SearchError
 from vggfeat.evaluation.retrieval.results import RetrievalEvaluation, RetrievalScore
 from vggfeat.index import SimilarityIndex
-from vggfeat.index.preparing import comparable
+from vggfeat.index.preparing import prepare_vectors
 from vggfeat.metrics.retrieval import (
     UKBENCH_VIEWS,
     Area,
@@ -129,7 +129,7 @@ def _rankings(
     index: SimilarityIndex, X: npt.NDArray[np.float32], k: int, expand: Expansion | None
 ) -> list[Integers | None]:
     """Search for each query; None for one that cannot be compared, such as zeros."""
-    ready = comparable(X, index.metric, index.catalogue.whitening)
+    ready = prepare_vectors(X, index.metric, index.catalogue.whitening)
     found: list[Integers | None] = [None] * len(X)
     if len(ready.kept):
         places, _ = index.nearest(ready.vectors, k, expand=expand, prepared=True)

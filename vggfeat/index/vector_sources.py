@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.index.preparing import Integers, Metric, Vectors, comparable
+from vggfeat.index.preparing import Integers, Metric, Vectors, prepare_vectors
 from vggfeat.index.rows import Rows, rows_of
 from vggfeat.index.settings import LeftOut
 
@@ -29,8 +29,8 @@ def _block_rows(dimension: int) -> int:
     return max(256, _BLOCK_BYTES // (4 * dimension))
 
 
-class Feed(Protocol):
-    """Vectors that can be asked for by number, again and again."""
+class VectorSource(Protocol):
+    """Vectors that can be read by number, again and again."""
 
     @property
     def dimension(self) -> int:
@@ -47,7 +47,7 @@ class Feed(Protocol):
         """Say whose vectors these are."""
 
 
-class StoreFeed:
+class StoreVectors:
     """Rows of a layer of a store that are done.
 
     Parameters
@@ -91,10 +91,10 @@ class StoreFeed:
         return LeftOut(self._not_done, len(self._not_finite), len(self._zero))
 
     def blocks(self, positions: Integers) -> Iterator[tuple[Integers, Vectors]]:
-        """Give rows of the store; see :class:`Feed`."""
+        """Give rows of the store; see :class:`VectorSource`."""
         size = _block_rows(self.width)
         for rows, X in self.store.blocks(self.layer, positions, size=size):
-            ready = comparable(X, self.metric, self.whitening)
+            ready = prepare_vectors(X, self.metric, self.whitening)
             self._not_finite |= set(rows[ready.not_finite].tolist())
             self._zero |= set(rows[ready.zero].tolist())
             yield rows[ready.kept], ready.vectors.astype(np.float32)
@@ -104,7 +104,7 @@ class StoreFeed:
         return rows_of(self.store, self.layer, positions)
 
 
-class KeptFeed:
+class IndexVectors:
     """Vectors that indexes hold, one index behind the other.
 
     Parameters
@@ -122,7 +122,7 @@ class KeptFeed:
         self.positions: Integers = np.arange(len(rows))
 
     def blocks(self, positions: Integers) -> Iterator[tuple[Integers, Vectors]]:
-        """Give vectors as they are kept; see :class:`Feed`."""
+        """Give vectors as they are kept; see :class:`VectorSource`."""
         size = _block_rows(self.dimension)
         start = 0
         for vectors, taken in self._parts:
@@ -137,30 +137,30 @@ class KeptFeed:
         return self._rows.taken(positions)
 
 
-class ChangedFeed:
-    """Another feed, each block changed by a function.
+class ChangedVectors:
+    """Another source, each block changed by a function.
 
     Parameters
     ----------
-    feed : Feed
+    source : VectorSource
     change : callable
         Takes vectors (n, d), and gives as many.
     """
 
-    def __init__(self, feed: Feed, change: Callable[[Vectors], Vectors]) -> None:
-        self._feed = feed
+    def __init__(self, source: VectorSource, change: Callable[[Vectors], Vectors]) -> None:
+        self._source = source
         self._change = change
-        self.dimension = feed.dimension
-        self.positions = feed.positions
+        self.dimension = source.dimension
+        self.positions = source.positions
 
     def blocks(self, positions: Integers) -> Iterator[tuple[Integers, Vectors]]:
-        """Give changed vectors; see :class:`Feed`."""
-        for own, vectors in self._feed.blocks(positions):
+        """Give changed vectors; see :class:`VectorSource`."""
+        for own, vectors in self._source.blocks(positions):
             yield own, self._change(vectors)
 
     def rows(self, positions: Integers) -> Rows:
         """Say whose vectors these are."""
-        return self._feed.rows(positions)
+        return self._source.rows(positions)
 
 
 def among(positions: Integers, some: Integers) -> npt.NDArray[np.bool_]:

@@ -136,7 +136,7 @@ def test_a_sweep_runs_where_no_network_does(work):
     [
         ("sweep", compare, {"seed": 3, "k": 2}),
         ("knn", score_neighbours, {"k": (1, 3), "leave_one_out": True}),
-        ("lowshot", low_shot, {"shots": (1, 2), "repeats": 2, "judges": ("mean", "mean")}),
+        ("lowshot", low_shot, {"shots": (1, 2), "repeats": 2, "classifiers": ("mean", "mean")}),
     ],
 )
 def test_results_in_python_give_the_json_of_the_command(work, capsys, command, judge, options):

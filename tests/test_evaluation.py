@@ -318,20 +318,20 @@ def test_layers_are_told_apart_only_where_more_than_chance_differs(tmp_path):
             layer: [one.predicted for one in evaluate(first, layer).predictions] for layer in layers
         }
         true = [one.true for one in evaluate(first, "relu7").predictions]
-    pairs = {(pair.judge, pair.layer): pair for pair in compared.from_best[0]}
+    pairs = {(pair.classifier, pair.layer): pair for pair in compared.from_best[0]}
     best = max(compared.scores[0], key=lambda score: score.accuracy).layer
-    assert {layer for judge, layer in pairs if judge == "probe"} == layers.keys() - {best}
+    assert {layer for classifier, layer in pairs if classifier == "probe"} == layers.keys() - {best}
     assert pairs["probe", "conv1_1"].beyond_chance
-    other = next(pair for (judge, layer), pair in pairs.items() if layer != "conv1_1")
+    other = next(pair for (classifier, layer), pair in pairs.items() if layer != "conv1_1")
     assert not other.beyond_chance
     for pair in compared.from_best[0]:
-        if pair.judge == "probe":
+        if pair.classifier == "probe":
             exact = compare_answers(true, answers[pair.layer], answers[pair.other])
             assert (pair.p, pair.difference) == (exact.p, exact.difference)
             assert (pair.only_layer, pair.only_other) == (exact.only_first, exact.only_second)
             assert pair.adjusted >= pair.p
     (between,) = compared.from_first
-    told = {(pair.judge, pair.layer): pair for pair in between}
+    told = {(pair.classifier, pair.layer): pair for pair in between}
     assert len(told) == 6
     assert told["probe", "relu6"].p == told["kNN", "relu6"].p == 1
     assert told["probe", "relu7"].beyond_chance

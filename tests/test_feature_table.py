@@ -117,7 +117,7 @@ JOBS = {
     "probe": lambda table, _: evaluate(table, "pool5", C=1.0),
     "all layers": lambda table, _: compare([table]),
     "neighbours": lambda table, _: score_neighbours([table], k=[1, 5]),
-    "few images": lambda table, _: low_shot([table], shots=[1, 2], repeats=2, judges=["mean"]),
+    "few images": lambda table, _: low_shot([table], shots=[1, 2], repeats=2, classifiers=["mean"]),
     "paper": lambda table, photos: score_dataset(
         open_dataset("folder", photos), {"vgg16": table}, layer="relu7"
     ),

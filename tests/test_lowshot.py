@@ -66,21 +66,23 @@ def layers():
 
 def test_scores_are_those_of_the_classifiers_on_the_drawn_images(tmp_path, layers):
     with FeatureStore(make_store(tmp_path / "s.h5", layers)) as store:
-        judges = ("svm", "logreg", "mean", "nearest")
-        result = low_shot([store], ["relu7"], shots=[4, 1], judges=judges, repeats=2, seed=7)
+        classifiers = ("svm", "logreg", "mean", "nearest")
+        result = low_shot(
+            [store], ["relu7"], shots=[4, 1], classifiers=classifiers, repeats=2, seed=7
+        )
     X, y = normalize(layers["relu7"]), np.arange(60) % 3
     draw = Draw.of(y, 4, (7, 1))  # the second repetition's
-    found = {(score.judge, score.shots): score for score in result.scores[0]}
-    assert list(found) == [(judge, shots) for judge in judges for shots in (1, 4)]
-    for (judge, shots), score in found.items():
+    found = {(score.classifier, score.shots): score for score in result.scores[0]}
+    assert list(found) == [(classifier, shots) for classifier in classifiers for shots in (1, 4)]
+    for (classifier, shots), score in found.items():
         train = draw.train(shots)
         model = {
             "svm": LinearProbe("svm", validation=4 if shots == 4 else 0.2, seed=7),
             "logreg": LinearProbe("logreg", validation=4 if shots == 4 else 0.2, seed=7),
             "mean": NearestCentroid(),
             "nearest": KNeighborsClassifier(1, metric="cosine"),
-        }[judge]
-        if judge == "mean" and shots == 1:  # scikit-learn's divides by no degree of freedom
+        }[classifier]
+        if classifier == "mean" and shots == 1:  # scikit-learn's divides by no degree of freedom
             model = KNeighborsClassifier(1)
         named = model.fit(X[train], y[train]).predict(X[draw.test])
         assert score.recalls[1] == pytest.approx(balanced_accuracy_score(y[draw.test], named))
@@ -93,10 +95,10 @@ def test_scores_are_those_of_the_classifiers_on_the_drawn_images(tmp_path, layer
 
 def test_more_images_help_and_more_repetitions_keep_the_first_ones(tmp_path, layers):
     with FeatureStore(make_store(tmp_path / "s.h5", layers)) as store:
-        few = low_shot([store], ["relu7"], shots=[1, 8], judges=["mean"], repeats=4)
-        many = low_shot([store], ["relu7"], shots=[1, 8], judges=["mean"], repeats=9)
-        again = low_shot([store], ["relu7"], shots=[8, 1, 1], judges=["mean"], repeats=9)
-        other = low_shot([store], ["relu7"], shots=[1, 8], judges=["mean"], repeats=9, seed=1)
+        few = low_shot([store], ["relu7"], shots=[1, 8], classifiers=["mean"], repeats=4)
+        many = low_shot([store], ["relu7"], shots=[1, 8], classifiers=["mean"], repeats=9)
+        again = low_shot([store], ["relu7"], shots=[8, 1, 1], classifiers=["mean"], repeats=9)
+        other = low_shot([store], ["relu7"], shots=[1, 8], classifiers=["mean"], repeats=9, seed=1)
     assert many == again
     assert many.scores != other.scores
     one, eight = many.scores[0]
@@ -109,7 +111,7 @@ def test_all_layers_and_stores_learn_from_the_same_images_in_whatever_order(tmp_
     same = {"relu6": layers["relu7"], "relu7": layers["relu7"]}
     paths = make_store(tmp_path / "a.h5", same), make_store(tmp_path / "b.h5", same, runs=later)
     with FeatureStore(paths[0]) as first, FeatureStore(paths[1]) as second:
-        result = low_shot([first, second], shots=[2], judges=["nearest"], repeats=3)
+        result = low_shot([first, second], shots=[2], classifiers=["nearest"], repeats=3)
     assert len({score.recalls for scores in result.scores for score in scores}) == 1
     assert [score.layer for score in result.scores[1]] == ["relu6", "relu7"]
 
@@ -117,7 +119,7 @@ def test_all_layers_and_stores_learn_from_the_same_images_in_whatever_order(tmp_
 def test_shots_that_the_smallest_class_cannot_give_are_left_out(tmp_path, layers):
     labels = {i: CLASSES[0 if i < 30 else 1 if i < 55 else 2] for i in range(60)}
     with FeatureStore(make_store(tmp_path / "s.h5", layers, labels)) as store:
-        result = low_shot([store], ["relu7"], shots=[2, 4, 5, 8], judges=["mean"], repeats=2)
+        result = low_shot([store], ["relu7"], shots=[2, 4, 5, 8], classifiers=["mean"], repeats=2)
         assert (result.shots, result.too_many) == ((2, 4), (5, 8))
         assert result.smallest == ("owl", 5)
         assert result.n_test == 60 - 12
@@ -134,7 +136,7 @@ def test_nothing_is_said_of_how_c_is_chosen_from_one_image_and_warnings_name_the
 
     with caplog.at_level(logging.INFO, "vggfeat"):
         with FeatureStore(make_store(tmp_path / "s.h5", layers)) as store:
-            low_shot([store], ["relu7"], shots=[1], judges=["svm"], repeats=2)
+            low_shot([store], ["relu7"], shots=[1], classifiers=["svm"], repeats=2)
         assert not caplog.records
         X, y = clusters(30, 2.0), np.arange(30) % 3
         with naming("relu7 of a.h5", quiet=True):
@@ -150,8 +152,8 @@ def test_nothing_is_said_of_how_c_is_chosen_from_one_image_and_warnings_name_the
     [
         ({"shots": []}, ProbeError, "from 1 on"),
         ({"shots": [0, 1]}, ProbeError, "from 1 on"),
-        ({"judges": ["tree"]}, ProbeError, "known ones: svm, logreg, mean, nearest"),
-        ({"judges": []}, ProbeError, "Judges are"),
+        ({"classifiers": ["tree"]}, ProbeError, "known ones: svm, logreg, mean, nearest"),
+        ({"classifiers": []}, ProbeError, "Classifiers are"),
         ({"repeats": 1}, ProbeError, "1 repetitions"),
         ({"layers": ["fc6"]}, LayerError, "no layer 'fc6'"),
     ],
@@ -169,10 +171,10 @@ def test_a_layer_larger_than_memory_is_refused_before_the_work(tmp_path, layers,
         low_shot([store])
 
 
-def curve(layer: str, level: float, judge: str = "svm") -> list[LowShotScore]:
+def curve(layer: str, level: float, classifier: str = "svm") -> list[LowShotScore]:
     values = [(level + 0.03 * i, level + 0.03 * i + 0.02) for i in range(3)]
     return [
-        LowShotScore(layer, judge, shots, pair, pair)  # type: ignore[arg-type]
+        LowShotScore(layer, classifier, shots, pair, pair)  # type: ignore[arg-type]
         for shots, pair in zip((1, 4, 32), values, strict=True)
     ]
 

@@ -389,7 +389,7 @@ def test_samples_without_any_image_of_a_class_are_left_out():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"samples": 0}, "0 samples are asked for"), ({"level": 1}, "The level is 1")],
+    [({"samples": 0}, "0 samples were requested"), ({"level": 1}, "The level is 1")],
 )
 def test_a_bootstrap_that_means_nothing_is_refused(options, message):
     y, weak, strong, _ = multi_label()

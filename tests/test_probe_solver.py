@@ -27,7 +27,7 @@ from vggfeat.probe.targets import multi_label, single_label
 from vggfeat.probe.training import Training
 from vggfeat.solver.conjugate import conjugate_gradients
 from vggfeat.solver.deflation import Deflation
-from vggfeat.solver.factors import HELD_BYTES, Cholesky, Factors
+from vggfeat.solver.factors import CACHED_BYTES, Cholesky, Factors
 from vggfeat.solver.losses import Logistic, Multinomial, SquaredHinge
 from vggfeat.solver.newton import minimise
 from vggfeat.solver.rows import Rows
@@ -249,7 +249,7 @@ def test_a_factor_that_has_overflowed_is_made_anew():
         g = (space.regular(V) + space.pull(loss.slope(space.scores(V)))).astype(np.float32)
         d, _ = factors.step(np.arange(2), curvature, g)
     V += d
-    for factor in worn._held.values():
+    for factor in worn._cached.values():
         factor.cholesky.inverses[0][:] = np.inf
     f = space.scores(V)
     g = (space.regular(V) + space.pull(loss.slope(f))).astype(np.float32)
@@ -457,8 +457,8 @@ def bytes_promised(n: int, d: int, m: int, block: int) -> int:
     block = max(block, 8 * d)
     taken = 5 * block + 8 * 8 * 144 * (n + p) + 8 * m * (24 * (n + p) + 4 * d)
     if few:
-        return taken + 12 * n**2 + min(HELD_BYTES, 8 * n**2 * m) + 16 * n**2 * threads
-    return taken + threads * (HELD_BYTES + 3 * block)
+        return taken + 12 * n**2 + min(CACHED_BYTES, 8 * n**2 * m) + 16 * n**2 * threads
+    return taken + threads * (CACHED_BYTES + 3 * block)
 
 
 @pytest.mark.parametrize("classifier", ["svm", "logreg"])

@@ -103,7 +103,7 @@ WORKS: dict[str, Callable[[Path, FeatureStore, Progress], object]] = {
     "sweep": lambda _, store, told: compare([store], progress=told),
     "neighbours": lambda _, store, told: score_neighbours([store], progress=told),
     "few images": lambda _, store, told: low_shot(
-        [store], shots=[1, 2], repeats=2, judges=["mean"], progress=told
+        [store], shots=[1, 2], repeats=2, classifiers=["mean"], progress=told
     ),
     "paper": evaluated,
     "map": lambda _, store, told: image_map(store, "relu7", method="pca", progress=told),

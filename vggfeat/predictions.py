@@ -108,15 +108,15 @@ def predict(
 
     Examples
     --------
-    >>> found = predict("photos.probe", "new-photos/")     # doctest: +SKIP
-    >>> found.images[0].labels                             # doctest: +SKIP
+    >>> result = predict("photos.probe", "new-photos/")    # doctest: +SKIP
+    >>> result.images[0].labels                            # doctest: +SKIP
     ('cat',)
     """
     saved = probe if isinstance(probe, SavedProbe) else SavedProbe.load(probe)
     images = source if isinstance(source, Source) else open_source(source)
     extractor = FeatureExtractor.like(saved.provenance, **options)
     saved.check(extractor.config)
-    found: list[Prediction] = []
+    predictions: list[Prediction] = []
     failed: dict[str, str] = {}
     for result in extractor.iter_features(images):
         if isinstance(result, Failure):
@@ -127,5 +127,6 @@ def predict(
         names, scores = saved.predict(X)
         for entry, name, row in zip(result.items, names, scores.tolist(), strict=True):
             labels = tuple(name) if saved.multi_label else (str(name),)
-            found.append(Prediction(entry.path, labels, dict(zip(saved.classes, row, strict=True))))
-    return Predictions(saved.layer, saved.multi_label, tuple(found), failed)
+            by_class = dict(zip(saved.classes, row, strict=True))
+            predictions.append(Prediction(entry.path, labels, by_class))
+    return Predictions(saved.layer, saved.multi_label, tuple(predictions), failed)

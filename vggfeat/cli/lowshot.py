@@ -13,7 +13,7 @@ from vggfeat.cli.output import bars, json_option, print_json, printable, store_l
 if TYPE_CHECKING:
     from vggfeat.evaluation import LowShot
 
-_JUDGES = ("svm", "logreg", "mean", "nearest")
+_CLASSIFIERS = ("svm", "logreg", "mean", "nearest")
 
 
 @click.command()
@@ -29,8 +29,8 @@ _JUDGES = ("svm", "logreg", "mean", "nearest")
 )
 @click.option(
     "--classifier",
-    "judges",
-    type=click.Choice(_JUDGES),
+    "classifiers",
+    type=click.Choice(_CLASSIFIERS),
     multiple=True,
     default=("svm", "mean"),
     show_default=True,
@@ -118,7 +118,7 @@ def _table(result: LowShot) -> str:
             span = score.mean_class_recall
             mark = "*" if span.mean == best[score.shots] else " "
             cell = f"{100 * span.mean:.1f} ± {100 * span.sd:.1f}{mark}"
-            rows.setdefault((name, score.judge), [name, score.judge]).append(cell)
+            rows.setdefault((name, score.classifier), [name, score.classifier]).append(cell)
     header = ["layer", "classifier", *map(str, result.shots)]
     return table(list(rows.values()), header, right=" ".join(header[2:]))
 

@@ -129,18 +129,18 @@ def _beside(compared: Comparison) -> str:
         columns[f"accuracy({number})"] = _column(layers, scores, "accuracy", alike["probe"])
         columns[f"kNN({number})"] = _column(layers, scores, "knn_accuracy", alike["kNN"])
     for number, versus in enumerate(compared.from_first, start=2):
-        p = {pair.layer: f"{pair.adjusted:.2g}" for pair in versus if pair.judge == "probe"}
+        p = {pair.layer: f"{pair.adjusted:.2g}" for pair in versus if pair.classifier == "probe"}
         columns[f"p({number})"] = [p.get(layer, "-") for layer in layers]
     rows = [list(row) for row in zip(layers, *columns.values(), strict=True)]
     return table(rows, ["layer", *columns], right=" ".join(columns))
 
 
 def _alike(versus: Sequence[Versus]) -> Alike:
-    """Return by judge the layers that may well be as good as the best."""
+    """Return by classifier the layers that may well be as good as the best."""
     alike: Alike = {"probe": set(), "kNN": set()}
     for pair in versus:
         if not pair.beyond_chance:
-            alike[pair.judge].add(pair.layer)
+            alike[pair.classifier].add(pair.layer)
     return alike
 
 

@@ -102,17 +102,17 @@ def top_k_accuracy(y: npt.ArrayLike, scores: npt.ArrayLike, k: int = 5) -> float
         )
     if not 1 <= k <= values.shape[1]:
         raise ProbeError(f"k is {k}; give a number from 1 to {values.shape[1]}.")
-    own = np.take_along_axis(values, classes[:, None], axis=1)
-    above, level = (values > own).sum(axis=1), (values == own).sum(axis=1)
+    right = np.take_along_axis(values, classes[:, None], axis=1)
+    above, level = (values > right).sum(axis=1), (values == right).sum(axis=1)
     return float(np.clip((k - above) / level, 0, 1).mean())
 
 
 def right_answers(y: npt.ArrayLike, predicted: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Return which answers are right; (n,). Errors are those of :func:`accuracy`."""
-    true, told = np.asarray(y), np.asarray(predicted)
-    if true.ndim != 1 or true.shape != told.shape or not len(true):
+    true, named = np.asarray(y), np.asarray(predicted)
+    if true.ndim != 1 or true.shape != named.shape or not len(true):
         raise ProbeError(
-            f"Classes have the shape {true.shape} and answers {told.shape}; "
+            f"Classes have the shape {true.shape} and answers {named.shape}; "
             "give one of each an image, and at least one image."
         )
-    return np.asarray(true == told)
+    return np.asarray(true == named)

@@ -228,7 +228,7 @@ def compare_rankings(
     """
     _check_level(level)
     if samples < 1:
-        raise ProbeError(f"{samples} samples are asked for; give at least 1.")
+        raise ProbeError(f"{samples} samples were requested; give at least 1.")
     ours, theirs = (mean_average_precision(y, scores, kind) for scores in (first, second))
     both = [rankings(y, scores) for scores in (first, second)]
     n = len(np.asarray(y))

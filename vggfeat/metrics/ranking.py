@@ -143,7 +143,7 @@ class Ranking:
             )
         if values.dtype.kind not in "biuf" or np.isnan(values).any():
             raise ProbeError("Scores hold NaN or no numbers, which have no rank; leave them out.")
-        known, present = _told(labels)
+        known, present = _known(labels)
         counted = np.flatnonzero(known)
         order = counted[np.argsort(values[counted])[::-1]]
         falls = np.flatnonzero(values[order][1:] != values[order][:-1])
@@ -178,8 +178,8 @@ class Ranking:
         ranked = np.cumsum(shown, axis=-1)[..., self.ends]
         total = hits[..., -1:] if hits.size else np.zeros((*hits.shape[:-1], 1), np.int64)
         with np.errstate(invalid="ignore"):  # 0 / 0 where nothing is present
-            found = _area(hits, ranked, total, kind)
-        return np.where(total[..., 0] > 0, found, np.nan)
+            area = _area(hits, ranked, total, kind)
+        return np.where(total[..., 0] > 0, area, np.nan)
 
 
 def rankings(y: npt.ArrayLike, scores: npt.ArrayLike) -> list[Ranking]:
@@ -205,7 +205,7 @@ def _area(hits: Counts, ranked: Counts, total: Counts, kind: APKind) -> Floats:
     return np.asarray((gains * (envelope if kind == "all-point" else precision)).sum(axis=-1))
 
 
-def _told(labels: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _known(labels: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Return which entries count, and which of them are present."""
     if labels.dtype == bool:
         return np.ones(labels.shape, bool), labels.astype(bool)

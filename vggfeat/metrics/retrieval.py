@@ -66,15 +66,15 @@ def ranked_average_precision(
     >>> ranked_average_precision([True, False, True])
     0.7916666666666666
     """
-    found = _counted(relevant, junk)
-    possible = _possible(found, total)
+    hits = _counted(relevant, junk)
+    possible = _possible(hits, total)
     if area not in AREAS:
         raise SearchError(f"Unknown area {area!r}. Choose from {', '.join(AREAS)}.")
-    precision = np.cumsum(found) / np.arange(1, len(found) + 1)
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     if area == "trapezoid":
         before = np.concatenate([[1.0], precision])[: len(precision)]
         precision = (before + precision) / 2
-    return float(precision[found].sum() / possible)
+    return float(precision[hits].sum() / possible)
 
 
 def precision_at(relevant: npt.ArrayLike, k: int, junk: npt.ArrayLike | None = None) -> float:
@@ -174,8 +174,8 @@ def _first(relevant: npt.ArrayLike, k: int, junk: npt.ArrayLike | None) -> Bools
     return _counted(relevant, junk)[:k]
 
 
-def _possible(found: Bools, total: int | None) -> int:
-    listed = int(found.sum())
+def _possible(hits: Bools, total: int | None) -> int:
+    listed = int(hits.sum())
     possible = listed if total is None else total
     if possible < max(1, listed):
         raise SearchError(

@@ -53,10 +53,10 @@ def chosen(training: Training, parts: Parts, score: Score, progress: Progress = 
         first = values[order[0]]
         _log.info("One row a class: none can be held out to choose C; %.4g is taken.", first)
         return np.asarray(first)
-    found = np.nan_to_num(training.choose(values, parts, score, progress), nan=0.0)
-    for C, one in zip(values, found, strict=True):
+    scores = np.nan_to_num(training.choose(values, parts, score, progress), nan=0.0)
+    for C, one in zip(values, scores, strict=True):
         _log.debug("C=%.3g: %.4f on held-out rows", C, np.mean(one))
-    return np.asarray(values[order[found[order].argmax(axis=0)]])
+    return np.asarray(values[order[scores[order].argmax(axis=0)]])
 
 
 def parts_of(keys: npt.NDArray[Any], validation: float, seed: int) -> Parts:

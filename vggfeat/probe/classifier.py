@@ -175,8 +175,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         else:
             rows, labels = validate_data(self, X, y, dtype=kinds)
             check_classification_targets(labels)
-        own = Rows(unit_length(rows) if self.normalize else rows)
-        return self._fit(own, labels, name, progress)
+        scaled = Rows(unit_length(rows) if self.normalize else rows)
+        return self._fit(scaled, labels, name, progress)
 
     def fit_reader(
         self,

@@ -113,8 +113,8 @@ class Labelled:
         names = tuple(store.classes)
         if targets.ndim != 1:
             rows = np.flatnonzero(known)
-            found = cls(name, rows, targets[rows], names, LeftOut(*without, 0))
-            return found.learnable(np.arange(len(rows)))
+            data = cls(name, rows, targets[rows], names, LeftOut(*without, 0))
+            return data.learnable(np.arange(len(rows)))
         sizes = np.bincount(targets[known], minlength=len(names))
         alone = known & (sizes[targets] == 1)  # -1 wraps, but is not known
         if alone.any():

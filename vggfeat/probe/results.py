@@ -208,7 +208,7 @@ class ProbeResult(HeldOut):
         predictions : bool
             Whether the prediction for every test image is told.
         """
-        told = self._protocol() | {
+        payload = self._protocol() | {
             "chance": self.chance,
             "majority": self.majority,
             "recall": self.recall.tolist(),
@@ -216,8 +216,8 @@ class ProbeResult(HeldOut):
             "mistakes": [asdict(p) for p in self.mistakes[:mistakes]],
         }
         if predictions:
-            told["predictions"] = [asdict(p) for p in self.predictions]
-        return told
+            payload["predictions"] = [asdict(p) for p in self.predictions]
+        return payload
 
     def against(self, other: ProbeResult) -> Disagreement:
         """Compare with another layer's or network's score, this one being the first.
@@ -293,13 +293,13 @@ class MultiLabelResult(HeldOut):
         """Test images on the wrong side of a class, the most confident mistake first."""
         below = boundary(self.classifier) - self.scores
         beyond = below * to_signs(self.y)  # above 0: the wrong side
-        found = [
+        mistakes = [
             Mistake(
                 self.paths[i], self.classes[k], bool(self.y[i, k] == PRESENT), float(beyond[i, k])
             )
             for i, k in zip(*np.nonzero(beyond > 0), strict=True)
         ]
-        return tuple(sorted(found, key=lambda one: (-one.margin, one.path, one.label)))
+        return tuple(sorted(mistakes, key=lambda one: (-one.margin, one.path, one.label)))
 
     def mistakes_of(self, label: str, *, present: bool) -> tuple[Mistake, ...]:
         """Return those of :attr:`mistakes` about one class, in images that show it or do not."""
@@ -316,7 +316,7 @@ class MultiLabelResult(HeldOut):
         predictions : bool
             Whether the scores of every test image are told.
         """
-        told = self._protocol() | {
+        payload = self._protocol() | {
             "ap": self.kind,
             "chance": self.chance,
             "average_precision": self.average_precision.tolist(),
@@ -332,10 +332,10 @@ class MultiLabelResult(HeldOut):
         }
         if predictions:
             rows = zip(self.paths, self.y.tolist(), self.scores.tolist(), strict=True)
-            told["predictions"] = [
+            payload["predictions"] = [
                 {"path": path, "labels": labels, "scores": scores} for path, labels, scores in rows
             ]
-        return told
+        return payload
 
     def against(self, other: MultiLabelResult) -> Difference:
         """Compare with another layer's or network's score, this one being the first.

@@ -134,12 +134,12 @@ class SavedProbe:
         scores = self.probe.class_scores(X)
         if not self.multi_label:
             return names[scores.argmax(axis=1)], scores
-        found = np.empty(len(X), dtype=object)
+        labels = np.empty(len(X), dtype=object)
         least = boundary(self.probe.classifier)
         for i, row in enumerate(scores):
             order = np.argsort(-row, kind="stable")
-            found[i] = tuple(names[k] for k in order if row[k] > least)
-        return found, scores
+            labels[i] = tuple(names[k] for k in order if row[k] > least)
+        return labels, scores
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, whole or not at all; a probe that is there already is replaced.
@@ -304,15 +304,17 @@ def train(
     data = Labelled.of(store, layer, multi_label=True)
     chosen: npt.ArrayLike | None = C
     if held_out is not None:
-        asked = data.layer, classifier, normalize, class_weight
+        requested = data.layer, classifier, normalize, class_weight
         scored = (
             held_out.layer,
             held_out.classifier,
             held_out.normalize,
             held_out.class_weight,
         )
-        if asked != scored:
-            raise ProbeError(f"The score is of {scored}, and a probe of {asked} is to be trained.")
+        if requested != scored:
+            raise ProbeError(
+                f"The score is of {scored}, and a probe of {requested} is to be trained."
+            )
         chosen = held_out.C if C is None else C
         if data.multi_label:
             data = data.only(held_out.classes)

@@ -106,7 +106,7 @@ def evaluate(
     learn(probe, rows, y, name=data.layer, memory=memory, progress=progress)
     scores = scores_of(probe, data.reader(store, test))
     paths = tuple(map(str, store.paths[data.rows[test]]))
-    told: dict[str, Any] = {
+    common: dict[str, Any] = {
         "layer": data.layer,
         "classifier": classifier,
         "normalize": normalize,
@@ -119,8 +119,10 @@ def evaluate(
     }
     if data.multi_label:
         each = tuple(np.asarray(probe.C_).tolist())
-        return MultiLabelResult(**told, C=each, paths=paths, y=data.y[test], scores=scores, kind=ap)
-    return ProbeResult(**told, C=float(probe.C_), **_answers(data, train, test, paths, scores))
+        return MultiLabelResult(
+            **common, C=each, paths=paths, y=data.y[test], scores=scores, kind=ap
+        )
+    return ProbeResult(**common, C=float(probe.C_), **_answers(data, train, test, paths, scores))
 
 
 def learn(
@@ -171,8 +173,8 @@ def _answers(
     confusion = np.zeros((len(names),) * 2, np.int64)
     np.add.at(confusion, (y, named), 1)
     predictions = tuple(
-        Prediction(path, names[true], names[told], float(high - low))
-        for path, true, told, (low, high) in zip(paths, y, named, best_two, strict=True)
+        Prediction(path, names[true], names[predicted], float(high - low))
+        for path, true, predicted, (low, high) in zip(paths, y, named, best_two, strict=True)
     )
     commonest = np.bincount(data.y[train]).argmax()
     majority = float(np.mean(y == commonest))

@@ -51,8 +51,8 @@ def stratified_split(
     for k in range(classes.max(initial=-1) + 1):
         members = order[classes[order] == k]
         n = len(members)
-        wanted = round(test_size * n) if train_per_class is None else n - train_per_class
-        in_test[members[: min(max(wanted, 1), n - 1)]] = True
+        n_test = round(test_size * n) if train_per_class is None else n - train_per_class
+        in_test[members[: min(max(n_test, 1), n - 1)]] = True
     return np.flatnonzero(~in_test), np.flatnonzero(in_test)
 
 
@@ -73,8 +73,8 @@ def rarest(present: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """
     n, K = present.shape
     sizes = np.where(present, present.sum(axis=0), n + 1)
-    found = sizes.argmin(axis=1) if K else np.zeros(n, np.int64)
-    return np.asarray(np.where(present.any(axis=1), found, K), np.int64)
+    columns = sizes.argmin(axis=1) if K else np.zeros(n, np.int64)
+    return np.asarray(np.where(present.any(axis=1), columns, K), np.int64)
 
 
 def stratified_folds(

@@ -8,8 +8,8 @@ n <= 3 d, else d. Training takes at most these bytes of arrays:
     blocks      5 B: two in float64, and what one of them is made from
     Gram        12 n^2 where n <= 3 d: float64, and the working precision's part; 8 n^2 more where
                 the problem is too ill-conditioned for single precision
-    factors     HELD_BYTES or 8 n^2 m, whichever is less, and 16 n^2 a thread while one is made,
-                where n <= 3 d; t (HELD_BYTES + 3 B) more at most elsewhere
+    factors     CACHED_BYTES or 8 n^2 m, whichever is less, and 16 n^2 a thread while one is made,
+                where n <= 3 d; t (CACHED_BYTES + 3 B) more at most elsewhere
     directions  8 arrays of 144 (n + p) numbers of 8 bytes
     columns     24 arrays of m (n + p) numbers of 8 bytes, and 4 of m d
 
@@ -109,12 +109,12 @@ class Training:
         """
         groups = self.targets.groups(self.classifier)
         stages = [(np.full(groups, C), SEARCH) for C in grid]
-        found = []
+        scores = []
         for part, held_out in parts:
             space = self._space(part, float(grid[-1]))
             solutions = self._path(space, part, stages, part_of(progress, 1 / len(parts)))
-            found.append([score(held_out, self._scores(space, held_out, s.V)) for s in solutions])
-        return np.mean(found, axis=0)
+            scores.append([score(held_out, self._scores(space, held_out, s.V)) for s in solutions])
+        return np.mean(scores, axis=0)
 
     def fit(self, C: Array, progress: Progress = silent) -> tuple[Array, Array, Solution]:
         """Train on all rows.
@@ -148,21 +148,21 @@ class Training:
     ) -> list[Solution]:
         """Return the solutions for rising values of C, each from the one before."""
         deflation = Deflation(space, self.seed)
-        found: list[Solution] = []
+        solutions: list[Solution] = []
         for C, tolerance in stages:
             solution = minimise(
                 space,
                 self.targets.loss(self.classifier, rows, C),
-                start=found[-1] if found else None,
+                start=solutions[-1] if solutions else None,
                 deflation=deflation,
                 tolerance=tolerance,
                 most_steps=self.most_steps,
                 exact=tolerance == FINAL or space.working == np.float64,
             )
             _log.debug("C up to %.3g: %d Newton steps", C.max(), solution.steps)
-            found.append(solution)
+            solutions.append(solution)
             progress("training", 1 / len(stages), 1)
-        return found
+        return solutions
 
     def _space(self, rows: Positions, largest_C: float) -> Space:
         """Return coordinates, in single precision unless the problem is too ill-conditioned."""

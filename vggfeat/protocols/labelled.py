@@ -119,8 +119,8 @@ def evaluate(
     Examples
     --------
     >>> import vggfeat
-    >>> found = vggfeat.evaluate("caltech101", "data", quick=True)         # doctest: +SKIP
-    >>> found.rows[0].score, found.rows[0].published.percent               # doctest: +SKIP
+    >>> result = vggfeat.evaluate("caltech101", "data", quick=True)         # doctest: +SKIP
+    >>> result.rows[0].score, result.rows[0].published.percent             # doctest: +SKIP
     """
     record = datasets.dataset_record(dataset)
     extractors = {
@@ -153,12 +153,12 @@ def evaluate(
     with ExitStack() as opening:
 
         def kept(*, boxes: bool) -> dict[str, FeatureTable]:
-            source, found = opened.source(boxes=boxes), {}
+            source, tables = opened.source(boxes=boxes), {}
             for network, extractor in extractors.items():
                 name = f"{dataset}-{network}{'-boxes' if boxes else ''}"
                 path = kept_store(source, extractor, stores, name, progress)
-                found[network] = opening.enter_context(open_features(path))
-            return found
+                tables[network] = opening.enter_context(open_features(path))
+            return tables
 
         images = kept(boxes=False)
         crops = kept(boxes=True) if boxes and opened.boxes is not None else {}
@@ -184,8 +184,8 @@ def network_names(networks: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _with_rule(dataset: Dataset, splits: int | None, train_per_class: int | None) -> Dataset:
-    wanted = {"count": splits, "train_per_class": train_per_class}
-    changes = {name: value for name, value in wanted.items() if value is not None}
+    given = {"count": splits, "train_per_class": train_per_class}
+    changes = {name: value for name, value in given.items() if value is not None}
     if not changes:
         return dataset
     if dataset.rule is None:

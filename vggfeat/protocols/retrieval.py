@@ -96,8 +96,8 @@ def evaluate_retrieval(
     Examples
     --------
     >>> import vggfeat
-    >>> found = vggfeat.evaluate_retrieval("folders", "photos")    # doctest: +SKIP
-    >>> found.scores[0].score                                      # doctest: +SKIP
+    >>> result = vggfeat.evaluate_retrieval("folders", "photos")   # doctest: +SKIP
+    >>> result.scores[0].score                                     # doctest: +SKIP
     """
     extractor = FeatureExtractor(
         model,

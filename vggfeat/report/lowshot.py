@@ -63,12 +63,13 @@ def lowshot_figure(
     axes = canvas(6.4, 4.3, dark=dark)
     every = list(dict.fromkeys((name, layer) for name, layer, _ in curves))
     colours = _best(curves, len(COLOURS[dark]))
-    for (name, layer, judge), scores in curves.items():
+    for (name, layer, classifier), scores in curves.items():
         if (name, layer) not in colours:
             continue
         colour = COLOURS[dark][colours.index((name, layer))]
         prefix = f"{shortened(name, 28)}: " if len(series) > 1 else ""
-        _curve(axes, scores, f"{prefix}{layer}, {judge}", colour, _LINES[judge], PAPER[dark])
+        label, line = f"{prefix}{layer}, {classifier}", _LINES[classifier]
+        _curve(axes, scores, label, colour, line, PAPER[dark])
     drawn = [one for key, scores in curves.items() if key[:2] in colours for one in scores]
     _shots(axes, sorted({score.shots for score in drawn}), INK[dark])
     recalls = [score.mean_class_recall for score in drawn]
@@ -104,7 +105,7 @@ def _curves(
     curves: dict[tuple[str, str, str], list[LowShotScore]] = {}
     for name, scores in series.items():
         for score in scores:
-            curves.setdefault((name, score.layer, score.judge), []).append(score)
+            curves.setdefault((name, score.layer, score.classifier), []).append(score)
     return {key: sorted(scores, key=lambda score: score.shots) for key, scores in curves.items()}
 
 

@@ -68,13 +68,13 @@ def sweep_figure(
     for number, (name, scores) in enumerate(series.items()):
         colour = COLOURS[dark][number % len(COLOURS[dark])]
         prefix = f"{shortened(name, 28)}: " if len(series) > 1 else ""
-        for judge in _LINES:
-            values = {score.layer: _accuracy(score, judge) for score in scores}
-            _line(axes, layers, values, f"{prefix}{judge}", colour, _LINES[judge], PAPER[dark])
+        for classifier, line in _LINES.items():
+            values = {score.layer: _accuracy(score, classifier) for score in scores}
+            _line(axes, layers, values, f"{prefix}{classifier}", colour, line, PAPER[dark])
     axes.set_xlim(-0.6, len(layers) - 0.4)
     axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=8.5, color=INK[dark])
     every = [score for scores in series.values() for score in scores]
-    drawn = [_accuracy(score, judge) for score in every for judge in _LINES]
+    drawn = [_accuracy(score, classifier) for score in every for classifier in _LINES]
     shares_upwards(axes, "test images named rightly", drawn, chance, dark=dark)
     lines, labels = axes.get_legend_handles_labels()
     columns = 2 if width > 6.5 else 1  # probes in one, neighbours in the other
@@ -107,8 +107,8 @@ def ordered_layers(sequences: Sequence[Sequence[str]]) -> list[str]:
     return layers
 
 
-def _accuracy(score: LayerScore, judge: str) -> float:
-    return score.accuracy if judge == "probe" else score.knn_accuracy
+def _accuracy(score: LayerScore, classifier: str) -> float:
+    return score.accuracy if classifier == "probe" else score.knn_accuracy
 
 
 def _line(

@@ -42,8 +42,8 @@ class Deflation:
     """
 
     def __init__(self, space: Space, seed: int = 0) -> None:
-        wanted = min(DIRECTIONS, space.n, space.dimension)
-        columns = min(wanted + _SPARE, space.n)
+        count = min(DIRECTIONS, space.n, space.dimension)
+        columns = min(count + _SPARE, space.n)
         rng = np.random.default_rng(seed)
         image: Floats = rng.standard_normal((space.n, columns), np.float32).astype(
             space.working, copy=False
@@ -52,7 +52,7 @@ class Deflation:
             basis, _triangle = np.linalg.qr(image)
             image = space.fast(space.pull(basis))
         values, turn = np.linalg.eigh((basis.T @ image).astype(np.float64))
-        kept = np.argsort(values)[::-1][:wanted]
+        kept = np.argsort(values)[::-1][:count]
         kept = kept[values[kept] > 1e-6 * max(values.max(), 1e-300)]
         self.values: Array = values[kept]
         self.rest = float(self.values[-1]) if len(kept) else 0.0

@@ -34,7 +34,7 @@ from vggfeat.solver.rows import Floats, Positions
 from vggfeat.solver.spaces import Space
 from vggfeat.thread_pools import blas_threads, one_blas_thread
 
-HELD_BYTES = 256 << 20
+CACHED_BYTES = 256 << 20
 """Factors kept for further steps take no more than this; others are made anew each time."""
 
 _BLOCK = 96  # rows of a factor's blocks
@@ -56,7 +56,7 @@ class Factors:
 
     def __init__(self, space: Space, deflation: Deflation) -> None:
         self._space, self._deflation = space, deflation
-        self._held: dict[int, _Factor] = {}
+        self._cached: dict[int, _Factor] = {}
         self._threads = blas_threads()
 
     def preferred(self, names: Positions, curvature: Diagonal) -> Active:
@@ -75,9 +75,9 @@ class Factors:
         # preconditioner leaves; 3 was found by counting.
         condition = 1 + curvature.scale * self._deflation.rest
         iterations = 3 * np.sqrt(condition) * np.log(2 / FORCING)
-        held = np.array([name in self._held for name in names.tolist()], bool)
-        factor[8 * s**2 > HELD_BYTES] = np.inf
-        return np.asarray(held | (factor < iterations * self._space.product_cost))
+        cached = np.array([name in self._cached for name in names.tolist()], bool)
+        factor[8 * s**2 > CACHED_BYTES] = np.inf
+        return np.asarray(cached | (factor < iterations * self._space.product_cost))
 
     def step(self, names: Positions, curvature: Diagonal, g: Floats) -> tuple[Floats, Active]:
         """Return the steps of some columns.
@@ -113,15 +113,21 @@ class Factors:
         return self._space.pull(weights) - rest, done
 
     def _solve(self, name: int, S: Positions, inverse: Floats, right: Floats) -> Floats | None:
-        held = self._held.pop(name, None)
-        if held is not None and (solved := held.solve(self._space, S, inverse, right)) is not None:
-            self._held[name] = held
+        cached = self._cached.pop(name, None)
+        if (
+            cached is not None
+            and (solved := cached.solve(self._space, S, inverse, right)) is not None
+        ):
+            self._cached[name] = cached
             return solved
         factor = _Factor.of(self._space, S, inverse)
         if factor is None:
             return None
-        if sum(other.nbytes for other in list(self._held.values())) + factor.nbytes <= HELD_BYTES:
-            self._held[name] = factor
+        if (
+            sum(other.nbytes for other in list(self._cached.values())) + factor.nbytes
+            <= CACHED_BYTES
+        ):
+            self._cached[name] = factor
         return factor.solve(self._space, S, inverse, right)
 
 

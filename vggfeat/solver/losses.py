@@ -196,10 +196,10 @@ class _Coupled:
         return np.asarray(spread, np.float64).ravel()
 
     def __call__(self, F: Floats) -> Floats:
-        found = self.p * F.reshape(self.p.shape)
-        found -= self.p * found.sum(axis=2, keepdims=True)
-        found *= self.C[:, :, None]
-        return found.reshape(F.shape)
+        products = self.p * F.reshape(self.p.shape)
+        products -= self.p * products.sum(axis=2, keepdims=True)
+        products *= self.C[:, :, None]
+        return products.reshape(F.shape)
 
     def take(self, groups: Groups) -> _Coupled:
         return _Coupled(self.p[:, groups], self.C[:, groups])

@@ -135,9 +135,9 @@ def _step(
     d, Fd = np.zeros_like(low), np.zeros(f.shape, low.dtype)
     few = np.flatnonzero(factors.preferred(names, curvature))
     if len(few):
-        found, done = factors.step(names[few], curvature.take(few), low[:, few])
+        steps, done = factors.step(names[few], curvature.take(few), low[:, few])
         few = few[done]
-        d[:, few] = found[:, done]
+        d[:, few] = steps[:, done]
         Fd[:, few] = space.fast(d[:, few])
     many = np.setdiff1d(np.arange(len(names)), few)
     if len(many):

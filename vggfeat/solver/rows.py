@@ -87,23 +87,23 @@ class Rows:
     def _read(self, rows: Positions, dtype: npt.DTypeLike) -> Floats:
         where = _as_slice(rows)
         if isinstance(where, slice):
-            found = np.asarray(self.X[where])
+            block = np.asarray(self.X[where])
         elif isinstance(self.X, np.ndarray):
-            found = self.X[where]
+            block = self.X[where]
         else:  # files read a span faster than single rows
-            found = np.empty((len(rows), self.shape[1]), np.asarray(self.X[0:0]).dtype)
+            block = np.empty((len(rows), self.shape[1]), np.asarray(self.X[0:0]).dtype)
             step = rows_a_block(self.shape[1])
             first = 0
             while first < len(rows):
                 last = int(np.searchsorted(rows, rows[first] + step))
                 start = int(rows[first])
                 span = np.asarray(self.X[start : int(rows[last - 1]) + 1])
-                found[first:last] = span[rows[first:last] - start]
+                block[first:last] = span[rows[first:last] - start]
                 first = last
         if self.normalize:
-            found = unit_length(found)
-        found = found.astype(dtype, copy=False)
-        return found if self.unit == 1 else np.asarray(found / found.dtype.type(self.unit))
+            block = unit_length(block)
+        block = block.astype(dtype, copy=False)
+        return block if self.unit == 1 else np.asarray(block / block.dtype.type(self.unit))
 
 
 def moments(rows: Rows) -> tuple[npt.NDArray[np.float64], float]:

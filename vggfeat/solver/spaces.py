@@ -124,11 +124,11 @@ class Gram:
         """Return the scores of any rows of the whole set, (len(rows), m)."""
         everywhere = np.zeros((len(self.G), V.shape[1]))
         everywhere[self.rows] = V[:-1]
-        found = np.empty((len(rows), V.shape[1]))
+        scores = np.empty((len(rows), V.shape[1]))
         for where in _steps(len(rows), len(self.G)):
-            found[where] = self.G[rows[where]] @ everywhere
-        found += V[-1]
-        return found
+            scores[where] = self.G[rows[where]] @ everywhere
+        scores += V[-1]
+        return scores
 
     def fast(self, V: Floats) -> Floats:
         """Return the scores (n, m), in the working precision."""
@@ -157,11 +157,11 @@ class Gram:
     def block(self, rows: Positions, others: Positions, dtype: npt.DTypeLike) -> Floats:
         """Return inner products of some rows."""
         if np.dtype(dtype) == self.working:
-            found = self._K.take(rows, axis=0).take(others, axis=1)  # without Python's lock
+            products = self._K.take(rows, axis=0).take(others, axis=1)  # without Python's lock
         else:
-            found = self.G[self.rows[rows]][:, self.rows[others]].astype(dtype, copy=False)
-        found += found.dtype.type(1)
-        return found
+            products = self.G[self.rows[rows]][:, self.rows[others]].astype(dtype, copy=False)
+        products += products.dtype.type(1)
+        return products
 
     def block_cost(self, s: Floats) -> Floats:
         """Return what a block costs."""
@@ -213,11 +213,11 @@ class Features:
         return np.asarray(self._scores(V))
 
     def _scores(self, V: Any) -> Any:
-        found = np.empty((self.n, V.shape[1]), V.dtype)
+        scores = np.empty((self.n, V.shape[1]), V.dtype)
         for where, block in self.rows.blocks(V.dtype):
-            found[where] = block @ V[:-1]
-        found += V[-1] - self._mean.astype(V.dtype) @ V[:-1]
-        return found
+            scores[where] = block @ V[:-1]
+        scores += V[-1] - self._mean.astype(V.dtype) @ V[:-1]
+        return scores
 
     def pull(self, R: Floats) -> Floats:
         """Return sums of rows."""
@@ -246,9 +246,9 @@ class Features:
         """Return inner products of some rows."""
         X = self.rows.take(rows, dtype) - self._mean.astype(dtype)
         Z = X if others is rows else self.rows.take(others, dtype) - self._mean.astype(dtype)
-        found = X @ Z.T
-        found += found.dtype.type(1)
-        return np.asarray(found)
+        products = X @ Z.T
+        products += products.dtype.type(1)
+        return np.asarray(products)
 
     def block_cost(self, s: Floats) -> Floats:
         """Return what a block costs; it is out of the question where its rows are many."""

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from vggfeat.metrics import compare_answers, holm
 
-Judge = Literal["probe", "kNN"]
-JUDGES: tuple[Judge, ...] = get_args(Judge)
+Classifier = Literal["probe", "kNN"]
+CLASSIFIERS: tuple[Classifier, ...] = get_args(Classifier)
 """Who names images: the linear probe, and nearest neighbours."""
 
 LIKELY = 0.05
 """Adjusted p-values from here on leave open whether there is a difference at all."""
 
-Answers = dict[Judge, dict[str, npt.NDArray[np.int64]]]
-"""By judge and layer, the class that each test image was given, (m,)."""
+Answers = dict[Classifier, dict[str, npt.NDArray[np.int64]]]
+"""By classifier and layer, the class that each test image was given, (m,)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Versus:
-    """Two layers, named by one judge, on the same test images.
+    """Two layers, named by one classifier, on the same test images.
 
     Attributes
     ----------
-    judge : {"probe", "kNN"}
+    classifier : {"probe", "kNN"}
     layer, other : str
         Canonical names.
     difference : float
@@ -41,7 +41,7 @@ class Versus:
         :func:`~vggfeat.metrics.holm`.
     """
 
-    judge: Judge
+    classifier: Classifier
     layer: str
     other: str
     difference: float
@@ -54,6 +54,11 @@ class Versus:
     def beyond_chance(self) -> bool:
         """Whether the layers surely differ, at the level of 5 %."""
         return self.adjusted < LIKELY
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values, the classifier under the key ``judge``."""
+        values = asdict(self)
+        return {"judge": values.pop("classifier"), **values}
 
 
 def from_best(y: npt.NDArray[np.int64], answers: Answers) -> tuple[Versus, ...]:
@@ -72,14 +77,14 @@ def from_best(y: npt.NDArray[np.int64], answers: Answers) -> tuple[Versus, ...]:
     Returns
     -------
     tuple of Versus
-        By judge, for all layers but the best.
+        By classifier, for all layers but the best.
     """
-    found: list[Versus] = []
-    for judge, named in answers.items():
+    versus: list[Versus] = []
+    for classifier, named in answers.items():
         best = max(named, key=lambda layer: np.count_nonzero(named[layer] == y))
         pairs = [(layer, named[layer], best, named[best]) for layer in named if layer != best]
-        found += _compared(y, judge, pairs)
-    return tuple(found)
+        versus += _compared(y, classifier, pairs)
+    return tuple(versus)
 
 
 def between(y: npt.NDArray[np.int64], first: Answers, second: Answers) -> tuple[Versus, ...]:
@@ -87,22 +92,22 @@ def between(y: npt.NDArray[np.int64], first: Answers, second: Answers) -> tuple[
 
     Parameters and returns are as for :func:`from_best`.
     """
-    found: list[Versus] = []
-    for judge, named in first.items():
-        theirs = second[judge]
+    versus: list[Versus] = []
+    for classifier, named in first.items():
+        theirs = second[classifier]
         pairs = [(layer, named[layer], layer, theirs[layer]) for layer in named if layer in theirs]
-        found += _compared(y, judge, pairs)
-    return tuple(found)
+        versus += _compared(y, classifier, pairs)
+    return tuple(versus)
 
 
 def _compared(
     y: npt.NDArray[np.int64],
-    judge: Judge,
+    classifier: Classifier,
     pairs: list[tuple[str, npt.NDArray[np.int64], str, npt.NDArray[np.int64]]],
 ) -> list[Versus]:
-    found = [compare_answers(y, ours, theirs) for _, ours, _, theirs in pairs]
-    adjusted = holm([one.p for one in found]).tolist()
+    disagreements = [compare_answers(y, ours, theirs) for _, ours, _, theirs in pairs]
+    adjusted = holm([one.p for one in disagreements]).tolist()
     return [
-        Versus(judge, layer, other, one.difference, one.only_first, one.only_second, one.p, p)
-        for (layer, _, other, _), one, p in zip(pairs, found, adjusted, strict=True)
+        Versus(classifier, layer, other, one.difference, one.only_first, one.only_second, one.p, p)
+        for (layer, _, other, _), one, p in zip(pairs, disagreements, adjusted, strict=True)
     ]

@@ -85,8 +85,8 @@ def shared_images(stores: Sequence[FeatureTable]) -> list[Images]:
                 "the same --labels; `vggfeat info` tells which images failed."
             )
         rows = dict(zip(others, data.rows.tolist(), strict=True))
-        own = np.array([rows[path] for path in labels], np.int64)
-        images.append(Images(store, first.y, first.classes, own))
+        in_order = np.array([rows[path] for path in labels], np.int64)
+        images.append(Images(store, first.y, first.classes, in_order))
     return images
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -122,8 +122,7 @@ def knn_answers(
 
 
 def _reader(X: Rows) -> Reader:
-    found: Reader = X if hasattr(X, "shape") else np.asarray(X)  # type: ignore[assignment]
-    return found
+    return cast("Reader", X) if hasattr(X, "shape") else np.asarray(X)
 
 
 def check_vote(k: Sequence[int], metric: Metric, temperature: float | None) -> None:
@@ -143,15 +142,15 @@ def check_vote(k: Sequence[int], metric: Metric, temperature: float | None) -> N
 
 def _check_shapes(train: Reader, known: npt.NDArray[Any], test: Reader | None) -> None:
     shapes = [train.shape, train.shape if test is None else test.shape]
-    told = f"features {shapes[0]} and {shapes[1]}, classes {known.shape}"
+    given = f"features {shapes[0]} and {shapes[1]}, classes {known.shape}"
     if (
         any(len(shape) != 2 for shape in shapes)
         or shapes[0][1] != shapes[1][1]
         or known.shape != shapes[0][:1]
     ):
-        raise ValueError(f"training and test rows do not fit one another: {told}")
+        raise ValueError(f"training and test rows do not fit one another: {given}")
     if shapes[0][0] < (2 if test is None else 1) or not shapes[1][0]:
-        raise ProbeError(f"Neighbours need rows to learn from and rows to test on; given: {told}.")
+        raise ProbeError(f"Neighbours need rows to learn from and rows to test on; given: {given}.")
 
 
 def _winners(

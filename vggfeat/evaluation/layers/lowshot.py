@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
-Judge = Literal["svm", "logreg", "mean", "nearest"]
-JUDGES: tuple[Judge, ...] = get_args(Judge)
+Classifier = Literal["svm", "logreg", "mean", "nearest"]
+CLASSIFIERS: tuple[Classifier, ...] = get_args(Classifier)
 """What learns from the few images.
 
 ``"svm"`` and ``"logreg"`` are :class:`LinearProbe`'s. ``"mean"`` takes the class whose mean of
@@ -70,8 +70,8 @@ class LowShotScore:
     ----------
     layer : str
         Canonical name.
-    judge : str
-        One of :data:`JUDGES`.
+    classifier : str
+        One of :data:`CLASSIFIERS`.
     shots : int
         Images of each class that it learnt from.
     recalls, accuracies : tuple of float
@@ -79,7 +79,7 @@ class LowShotScore:
     """
 
     layer: str
-    judge: Judge
+    classifier: Classifier
     shots: int
     recalls: tuple[float, ...]
     accuracies: tuple[float, ...]
@@ -98,7 +98,7 @@ class LowShotScore:
         """Return JSON-ready values."""
         return {
             "layer": self.layer,
-            "classifier": self.judge,
+            "classifier": self.classifier,
             "shots": self.shots,
             "mean_class_recall": asdict(self.mean_class_recall),
             "accuracy": asdict(self.accuracy),
@@ -124,11 +124,11 @@ class LowShot:
     repeats, seed : int
         How often training images were drawn, and from which seed.
     scores : tuple of tuple of LowShotScore
-        Those of each store: by layer in the order they run, judge and shots.
+        Those of each store: by layer in the order they run, classifier and shots.
     stores : tuple of JudgedStore
         The stores, as `scores` has them.
-    judges : tuple of str
-        What learnt, of :data:`JUDGES`.
+    classifiers : tuple of str
+        What learnt, of :data:`CLASSIFIERS`.
     """
 
     classes: tuple[str, ...]
@@ -140,7 +140,7 @@ class LowShot:
     seed: int
     scores: tuple[tuple[LowShotScore, ...], ...]
     stores: tuple[JudgedStore, ...]
-    judges: tuple[Judge, ...]
+    classifiers: tuple[Classifier, ...]
 
     @property
     def chance(self) -> float:
@@ -153,7 +153,7 @@ class LowShot:
             "classes": list(self.classes),
             "shots": list(self.shots),
             "left_out_shots": list(self.too_many),
-            "classifiers": list(self.judges),
+            "classifiers": list(self.classifiers),
             "repeats": self.repeats,
             "seed": self.seed,
             "n_test": self.n_test,
@@ -175,7 +175,7 @@ def low_shot(
     layers: Iterable[str] | None = None,
     *,
     shots: Sequence[int] = SHOTS,
-    judges: Sequence[Judge] = ("svm", "mean"),
+    classifiers: Sequence[Classifier] = ("svm", "mean"),
     repeats: int = 10,
     seed: int = 0,
     progress: Progress = silent,
@@ -192,8 +192,8 @@ def low_shot(
         Names or aliases; all layers of each store by default.
     shots : sequence of int
         Images of each class to learn from, each at least 1.
-    judges : sequence of str
-        Of :data:`JUDGES`.
+    classifiers : sequence of str
+        Of :data:`CLASSIFIERS`.
     repeats : int
         How often training images are drawn, at least 2.
     seed : int
@@ -214,8 +214,8 @@ def low_shot(
     LayerError
         A store has no such layer.
     """
-    judges = tuple(dict.fromkeys(judges))
-    _check(shots, judges, repeats)
+    classifiers = tuple(dict.fromkeys(classifiers))
+    _check(shots, classifiers, repeats)
     requested = [requested_layers(store, layers) for store in stores]
     images = shared_images(stores)
     y, classes = images[0].y, images[0].classes
@@ -230,11 +230,11 @@ def low_shot(
         progress("repeating", 1, total)
 
     draws = [Draw.of(y, usable[-1], (seed, number)) for number in range(repeats)]
-    found = tuple(
+    scores = tuple(
         tuple(
             score
             for layer in names
-            for score in _curves(part, layer, draws, usable, judges, seed, tell)
+            for score in _curves(part, layer, draws, usable, classifiers, seed, tell)
         )
         for part, names in zip(images, requested, strict=True)
     )
@@ -246,9 +246,9 @@ def low_shot(
         n_test=len(draws[0].test),
         repeats=repeats,
         seed=seed,
-        scores=found,
+        scores=scores,
         stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, requested, strict=True)),
-        judges=judges,
+        classifiers=classifiers,
     )
 
 
@@ -287,39 +287,39 @@ def _curves(
     layer: str,
     draws: Sequence[Draw],
     shots: Sequence[int],
-    judges: Sequence[Judge],
+    classifiers: Sequence[Classifier],
     seed: int,
     tell: Callable[[], object],
 ) -> Iterator[LowShotScore]:
     y = images.y
     X = unit_length(images.reader(layer, np.arange(len(y)))[:])
-    found: dict[tuple[Judge, int], list[tuple[float, float]]] = {
-        (judge, count): [] for judge in judges for count in shots
+    curves: dict[tuple[Classifier, int], list[tuple[float, float]]] = {
+        (classifier, count): [] for classifier in classifiers for count in shots
     }
     for draw in draws:
         X_test, y_test = X[draw.test], y[draw.test]
-        for (judge, count), values in found.items():
+        for (classifier, count), values in curves.items():
             train = draw.train(count)
             with naming(f"{layer}, {count} shots", quiet=count == 1):
-                named = _answers(judge, X[train], y[train], X_test, count, seed)
+                named = _answers(classifier, X[train], y[train], X_test, count, seed)
             values.append((mean_class_recall(y_test, named), accuracy(y_test, named)))
         tell()
-    for (judge, count), values in found.items():
+    for (classifier, count), values in curves.items():
         recalls, accuracies = zip(*values, strict=True)
-        yield LowShotScore(layer, judge, count, recalls, accuracies)
+        yield LowShotScore(layer, classifier, count, recalls, accuracies)
 
 
 def _answers(
-    judge: Judge, X: Any, y: Positions, X_test: Any, shots: int, seed: int
+    classifier: Classifier, X: Any, y: Positions, X_test: Any, shots: int, seed: int
 ) -> npt.NDArray[Any]:
-    if judge == "nearest":
+    if classifier == "nearest":
         return np.asarray(knn_answers(X, y, X_test, k=[1])[0])
-    if judge == "mean":
+    if classifier == "mean":
         means = np.stack([X[y == k].mean(axis=0, dtype=np.float64) for k in range(y.max() + 1)])
         # Distances less the length of the row itself, which is the same for all means.
         return np.asarray((np.square(means).sum(axis=1) - 2 * X_test @ means.T).argmin(axis=1))
     folds = min(max(shots, 2), _MOST_FOLDS)
-    return LinearProbe(judge, validation=folds, seed=seed).fit(X, y).predict(X_test)
+    return LinearProbe(classifier, validation=folds, seed=seed).fit(X, y).predict(X_test)
 
 
 def _usable(
@@ -339,12 +339,14 @@ def _usable(
     return usable, too_many, smallest
 
 
-def _check(shots: Sequence[int], judges: Sequence[str], repeats: int) -> None:
+def _check(shots: Sequence[int], classifiers: Sequence[str], repeats: int) -> None:
     if not shots or min(shots) < 1:
         raise ProbeError(
             f"Shots are {list(shots)}; give numbers of images a class from 1 on, such as 1, 2, 4."
         )
-    if not judges or not set(judges) <= set(JUDGES):
-        raise ProbeError(f"Judges are {list(judges)}; known ones: {', '.join(JUDGES)}.")
+    if not classifiers or not set(classifiers) <= set(CLASSIFIERS):
+        raise ProbeError(
+            f"Classifiers are {list(classifiers)}; known ones: {', '.join(CLASSIFIERS)}."
+        )
     if repeats < 2:
         raise ProbeError(f"{repeats} repetitions; a mean and its deviation need at least 2.")

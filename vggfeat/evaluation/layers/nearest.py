@@ -67,16 +67,16 @@ def nearest(
     """
     shift = _mean(train) if metric == "l2" else None
     sizes = _lengths(train, shift)
-    own = sizes if queries is None else _lengths(queries, shift)
+    query_sizes = sizes if queries is None else _lengths(queries, shift)
     if metric != "cosine":
         sizes = np.full_like(sizes, sizes.max())
     if metric == "l2":
-        own = np.full_like(own, sizes[0])
+        query_sizes = np.full_like(query_sizes, sizes[0])
     k = min(k, train.shape[0] - (queries is None))
-    asked = train if queries is None else queries
-    for block in _blocks(asked):
+    searched = train if queries is None else queries
+    for block in _blocks(searched):
         # Dividing a query by its length changes all its similarities alike, and so no order.
-        vectors = _vectors(asked, block, own[block], shift)
+        vectors = _vectors(searched, block, query_sizes[block], shift)
         itself = block.start if queries is None else None
         keys = _best(vectors, train, sizes, k, shift, itself)
         keys = np.sort(keys, axis=1)[:, ::-1]

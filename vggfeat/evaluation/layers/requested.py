@@ -31,14 +31,14 @@ def requested_layers(store: FeatureTable, layers: Iterable[str] | None) -> list[
     """
     network = ARCHITECTURES.get(store.provenance.config.model)
     depth = {name: at for at, name in enumerate(network.names if network else store.layers)}
-    held = sorted(store.layers, key=lambda name: depth.get(name, len(depth)))
+    in_order = sorted(store.layers, key=lambda name: depth.get(name, len(depth)))
     if layers is None:
-        return held
+        return in_order
     texts = layers.split(",") if isinstance(layers, str) else layers
-    wanted = {store.layer(name) for name in texts if name.strip()}
-    if not wanted:
-        raise LayerError(f"No layer was requested. {store.path} has {', '.join(held)}.")
-    return [name for name in held if name in wanted]
+    requested = {store.layer(name) for name in texts if name.strip()}
+    if not requested:
+        raise LayerError(f"No layer was requested. {store.path} has {', '.join(in_order)}.")
+    return [name for name in in_order if name in requested]
 
 
 def check_memory(store: FeatureTable, layer: str, n_train: int, n_test: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
-from vggfeat.evaluation.layers.differences import JUDGES, Answers, Versus, between, from_best
+from vggfeat.evaluation.layers.differences import CLASSIFIERS, Answers, Versus, between, from_best
 from vggfeat.evaluation.layers.images import Images, shared_images
 from vggfeat.evaluation.layers.judged import JudgedStore
 from vggfeat.evaluation.layers.knn import knn_answers
@@ -105,12 +105,12 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values; layers that could not be scored are named."""
-        told = [
-            store.with_scores(scores) | {"from_best": [asdict(pair) for pair in versus]}
+        stores = [
+            store.with_scores(scores) | {"from_best": [pair.to_json() for pair in versus]}
             for store, scores, versus in zip(self.stores, self.scores, self.from_best, strict=True)
         ]
-        for one, versus in zip(told[1:], self.from_first, strict=True):
-            one["from_first"] = [asdict(pair) for pair in versus]
+        for one, versus in zip(stores[1:], self.from_first, strict=True):
+            one["from_first"] = [pair.to_json() for pair in versus]
         return {
             **self.settings,
             "classes": list(self.classes),
@@ -118,7 +118,7 @@ class Comparison:
             "n_test": self.n_test,
             "chance": self.chance,
             "majority": self.majority,
-            "stores": told,
+            "stores": stores,
         }
 
 
@@ -135,7 +135,7 @@ def sweep(
 ) -> list[LayerScore]:
     """Score every layer of a store with a linear classifier and with nearest neighbours.
 
-    All layers, and both judges, learn from the same images and are tested on the same others:
+    All layers, and both classifiers, learn from the same images and are tested on the same others:
     those of :func:`vggfeat.probe.evaluate`, whose scores these are. A layer with NaN or infinite
     features is left out with a warning; one that is the same for all images is scored, with a
     warning.
@@ -229,11 +229,11 @@ def compare(
     answers: list[Answers] = []
     for part, names in zip(images, requested, strict=True):
         scores: list[LayerScore] = []
-        told: Answers = {judge: {} for judge in JUDGES}
+        named: Answers = {name: {} for name in CLASSIFIERS}
         for layer in names:
             with naming(f"{layer} of {part.store.path}"):
                 probe = LinearProbe(classifier, seed=seed)
-                score = _score(part, layer, train, test, probe, k, told)
+                score = _score(part, layer, train, test, probe, k, named)
             if score is not None:
                 scores.append(score)
             progress("scoring", 1, total)
@@ -243,7 +243,7 @@ def compare(
                 "`vggfeat verify` lists damaged rows."
             )
         results.append(tuple(scores))
-        answers.append(told)
+        answers.append(named)
     y = images[0].y
     return Comparison(
         classes=images[0].classes,
@@ -271,9 +271,9 @@ def _score(
     test: Positions,
     probe: LinearProbe,
     k: int,
-    told: Answers,
+    answers: Answers,
 ) -> LayerScore | None:
-    """Score a layer, and add what it named the test images to `told`."""
+    """Score a layer, and add what it named the test images to `answers`."""
     began = perf_counter()
     try:
         X_train, X_test = images.reader(layer, train)[:], images.reader(layer, test)[:]
@@ -289,7 +289,7 @@ def _score(
     y_train, y_test = images.y[train], images.y[test]
     named = probe.fit(X_train, y_train).predict(X_test)
     (voted,) = knn_answers(X_train, y_train, X_test, k=[k])
-    told["probe"][layer], told["kNN"][layer] = named, voted
+    answers["probe"][layer], answers["kNN"][layer] = named, voted
     return LayerScore(
         layer=layer,
         dimension=X_train.shape[1],

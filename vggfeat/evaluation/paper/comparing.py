@@ -71,10 +71,10 @@ def _paired(first: int, second: int, rows: Sequence[Outcome], answers: Sequence[
     if len(one.splits) > 1:
         pairs = zip(one.splits, other.splits, strict=True)
         ratio = one.splits[0].n_test / one.splits[0].n_train
-        found = mean_interval([a.score - b.score for a, b in pairs], test_to_train=ratio)
+        interval = mean_interval([a.score - b.score for a, b in pairs], test_to_train=ratio)
         return Paired(
-            first, second, difference, found.low, found.high, None,
-            f"Student's t over {found.n} splits, corrected for shared training images",
+            first, second, difference, interval.low, interval.high, None,
+            f"Student's t over {interval.n} splits, corrected for shared training images",
         )  # fmt: skip
     dataset, test = answers[first].dataset, answers[first].examples[0]
     ours, theirs = answers[first].scores[0], answers[second].scores[0]
@@ -88,5 +88,9 @@ def _paired(first: int, second: int, rows: Sequence[Outcome], answers: Sequence[
             first, second, difference, ranked.low, ranked.high, ranked.p,
             f"paired bootstrap over test images, {ranked.samples:,} samples",
         )  # fmt: skip
-    told = compare_answers(dataset.targets[test], ours.argmax(axis=1), theirs.argmax(axis=1))
-    return Paired(first, second, difference, None, None, told.p, "exact McNemar test of accuracy")
+    disagreement = compare_answers(
+        dataset.targets[test], ours.argmax(axis=1), theirs.argmax(axis=1)
+    )
+    return Paired(
+        first, second, difference, None, None, disagreement.p, "exact McNemar test of accuracy"
+    )

@@ -67,10 +67,10 @@ class Descriptors:
     @cached_property
     def usable(self) -> npt.NDArray[np.bool_]:
         """Which examples have features in all parts, (N,)."""
-        found = np.ones(len(self.dataset), bool)
+        usable = np.ones(len(self.dataset), bool)
         for part, rows in zip(self.parts, self.rows, strict=True):
-            found &= (rows >= 0) & np.asarray(part.store.done)[rows]  # -1 wraps, and is not usable
-        return found
+            usable &= (rows >= 0) & np.asarray(part.store.done)[rows]  # -1 wraps, and is not usable
+        return usable
 
     @property
     def dimension(self) -> int:

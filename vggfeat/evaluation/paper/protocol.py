@@ -187,14 +187,14 @@ def _row(
 
 
 def _usable(descriptors: Descriptors, examples: Positions) -> Positions:
-    found = examples[descriptors.usable[examples]]
-    if not len(found):
+    usable = examples[descriptors.usable[examples]]
+    if not len(usable):
         stores = ", ".join(str(part.store.path) for part in descriptors.parts)
         raise ProbeError(
             f"None of the {len(examples):,} images of a split has features in {stores}. Extract "
             "the dataset first; `vggfeat info` tells which images failed."
         )
-    return found
+    return usable
 
 
 def _trained(descriptors: Descriptors, train: Positions, rules: Rules) -> LinearProbe:

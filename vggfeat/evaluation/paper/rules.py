@@ -86,57 +86,61 @@ def departures_of(
     tuple of str
         One phrase each; empty where nothing is known to differ.
     """
-    protocol, found = dataset.protocol, list[str]()
+    protocol, departures = dataset.protocol, list[str]()
     if not protocol.published:
         return ()
     if protocol.caveat:
-        found.append(protocol.caveat)
-    found += [f"The dataset: {phrase}." for phrase in dataset.deviations]
+        departures.append(protocol.caveat)
+    departures += [f"The dataset: {phrase}." for phrase in dataset.deviations]
     if failed:
-        found.append(f"{failed:,} images have no features and took no part.")
+        departures.append(f"{failed:,} images have no features and took no part.")
     for part in {part.store.provenance.config.model: part for part in parts}.values():
-        found += _of_network(dataset, part)
+        departures += _of_network(dataset, part)
     if rules.classifier != "svm":
-        found.append("The classifier is logistic regression; the paper's is a linear SVM.")
+        departures.append("The classifier is logistic regression; the paper's is a linear SVM.")
     if protocol.validation is not None and rules.validation != protocol.validation:
         held_out = _share(rules.validation)
-        found.append(f"C is chosen on {held_out}; the paper held {protocol.validation:.0%} out.")
+        departures.append(
+            f"C is chosen on {held_out}; the paper held {protocol.validation:.0%} out."
+        )
     if protocol.ap is not None and rules.ap != protocol.ap:
-        found.append(f"Average precision is {rules.ap}; the dataset's devkit is {protocol.ap}.")
+        departures.append(
+            f"Average precision is {rules.ap}; the dataset's devkit is {protocol.ap}."
+        )
     rule = protocol.rule
     if rule is not None and dataset.rule is not None:
         ours, theirs = (_rule(one.to_json()) for one in (dataset.rule, rule))
         if ours != theirs:
-            found.append(f"Splits: {ours}; the paper's: {theirs}.")
-    return tuple(found)
+            departures.append(f"Splits: {ours}; the paper's: {theirs}.")
+    return tuple(departures)
 
 
 def _of_network(dataset: Dataset, part: Part) -> list[str]:
     config, protocol = part.store.provenance.config, dataset.protocol
-    name, found = config.model, list[str]()
+    name, departures = config.model, list[str]()
     if name not in _PAPER_NETWORKS:
-        found.append(f"{name} is none of the paper's networks, which are vgg16 and vgg19.")
+        departures.append(f"{name} is none of the paper's networks, which are vgg16 and vgg19.")
     elif not _authors(config):
-        found.append(
+        departures.append(
             f"{name}'s weights are {part.store.latest.weights!r}; the paper's are its authors' own."
         )
     if part.layer != "relu7":
-        found.append(f"{name}: the layer is {part.layer}; the paper's is relu7.")
+        departures.append(f"{name}: the layer is {part.layer}; the paper's is relu7.")
     if config.view != "dense":
-        return [*found, f"{name}: the view is {config.view}; the paper's is dense."]
+        return [*departures, f"{name}: the view is {config.view}; the paper's is dense."]
     network = ARCHITECTURES.get(name)
-    wanted = protocol.scales_for(network.input_size if network else 224)
-    if config.scales != wanted:
-        ours, theirs = (", ".join(map(str, scales)) for scales in (config.scales, wanted))
-        found.append(f"{name}: scales are {ours}; the protocol's are {theirs}.")
+    expected = protocol.scales_for(network.input_size if network else 224)
+    if config.scales != expected:
+        ours, theirs = (", ".join(map(str, scales)) for scales in (config.scales, expected))
+        departures.append(f"{name}: scales are {ours}; the protocol's are {theirs}.")
     elif config.combine != protocol.combine:
         how = {"mean": "averaged", "stack": "stacked"}
-        found.append(
+        departures.append(
             f"{name}: scales are {how[config.combine]}; in the paper {how[protocol.combine]}."
         )
     if not config.flip:
-        found.append(f"{name}: mirror images are not averaged in; the paper does that.")
-    return found
+        departures.append(f"{name}: mirror images are not averaged in; the paper does that.")
+    return departures
 
 
 def _authors(config: FeatureConfig) -> bool:

@@ -109,9 +109,9 @@ def mistakes(
     ]
 
 
-def most_confident(found: Sequence[Mistake]) -> tuple[Mistake, ...]:
+def most_confident(wrong: Sequence[Mistake]) -> tuple[Mistake, ...]:
     """Order mistakes by falling margin, each image once, and keep the first 200."""
     once: dict[str, Mistake] = {}
-    for mistake in sorted(found, key=lambda one: (-one.margin, one.path)):
+    for mistake in sorted(wrong, key=lambda one: (-one.margin, one.path)):
         once.setdefault(mistake.path, mistake)
     return tuple(once.values())[:_MISTAKES]

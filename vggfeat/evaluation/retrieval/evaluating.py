@@ -103,25 +103,25 @@ def score_benchmark(
     )  # fmt: skip
     alive = set(map(index.path, index.ids.tolist()))
     index.remove([path for path in others if path in alive])
-    held = _Held(benchmark, index, store, queries, name)
+    query_set = _QuerySet(benchmark, index, store, queries, name)
     chosen = area or benchmark.protocol.area
     tallies = {level: _Tally(benchmark, chosen) for level in benchmark.levels}
     places = {index.path(place): place for place in index.ids.tolist()}
     k = UKBENCH_VIEWS if benchmark.protocol.metric == "N-S score" else len(index)
-    for numbers, X in held.blocks():
+    for numbers, X in query_set.blocks():
         rankings = _rankings(index, X, k, expand)
         for number, ranking in zip(numbers, rankings, strict=True):
-            held.nowhere += ranking is None
+            query_set.incomparable += ranking is None
             for level, tally in tallies.items():
                 tally.add(benchmark.levels[level][number], ranking, places)
-        progress("Searching", len(numbers), len(held.numbers))
+        progress("Searching", len(numbers), len(query_set.numbers))
     return RetrievalEvaluation(
         benchmark=benchmark.name,
         protocol=benchmark.protocol,
         scores=tuple(tally.score(level) for level, tally in tallies.items()),
         images=len(index),
-        settings=_settings(benchmark, index, store, held, chosen, expand, whitening),
-        departures=_departures(benchmark, index, held, area),
+        settings=_settings(benchmark, index, store, query_set, chosen, expand, whitening),
+        departures=_departures(benchmark, index, query_set, area),
     )
 
 
@@ -130,16 +130,16 @@ def _rankings(
 ) -> list[Integers | None]:
     """Search for each query; None for one that cannot be compared, such as zeros."""
     ready = prepare_vectors(X, index.metric, index.catalogue.whitening)
-    found: list[Integers | None] = [None] * len(X)
+    rankings: list[Integers | None] = [None] * len(X)
     if len(ready.kept):
         places, _ = index.nearest(ready.vectors, k, expand=expand, prepared=True)
         for number, ranking in zip(ready.kept, places, strict=True):
-            found[number] = ranking
-    return found
+            rankings[number] = ranking
+    return rankings
 
 
 @dataclass(eq=False)
-class _Held:
+class _QuerySet:
     """Where the features of queries are, and how many of them cannot be compared."""
 
     benchmark: RetrievalBenchmark
@@ -147,24 +147,24 @@ class _Held:
     store: FeatureTable
     queries: FeatureTable | None
     layer: str
-    nowhere: int = 0
+    incomparable: int = 0
 
     def __post_init__(self) -> None:
         if self.queries is not None:
             self.index.check(self.queries.provenance.config)
         holder = self.queries or self.store
         rows = {path: row for row, path in enumerate(holder.paths.tolist())}
-        asked = self.benchmark.queries
+        requested = self.benchmark.queries
         self.whole = not (
-            self.benchmark.boxed and any(self.benchmark.key(one) in rows for one in asked)
+            self.benchmark.boxed and any(self.benchmark.key(one) in rows for one in requested)
         )
         done = holder.done
-        keys = [self.benchmark.key(one, whole=self.whole) for one in asked]
+        keys = [self.benchmark.key(one, whole=self.whole) for one in requested]
         usable = [key in rows and bool(done[rows[key]]) for key in keys]
         self.holder = holder
         self.numbers = [number for number, good in enumerate(usable) if good]
         self.rows = [rows[keys[number]] for number in self.numbers]
-        self.lost = [key for key, good in zip(keys, usable, strict=True) if not good]
+        self.missing = [key for key, good in zip(keys, usable, strict=True) if not good]
         if not self.numbers:
             raise SearchError(
                 f"None of the {len(keys):,} queries, as {keys[0]!r}, has features in {holder.path}."
@@ -245,28 +245,29 @@ def _settings(
     benchmark: RetrievalBenchmark,
     index: SimilarityIndex,
     store: FeatureTable,
-    held: _Held,
+    query_set: _QuerySet,
     area: Area,
     expand: Expansion | None,
     whitening: Whitening | int | None,
 ) -> dict[str, Any]:
     learnt = index.catalogue.whitening
-    told = None
+    whitened = None
     if learnt is not None:
-        own = isinstance(whitening, int)
-        told = learnt.summary() | {"learnt_on": "the searched images" if own else "other images"}
+        whitened = learnt.summary() | {
+            "learnt_on": "the searched images" if isinstance(whitening, int) else "other images"
+        }
     return {
         "store": str(store.path),
-        "queries": None if held.queries is None else str(held.queries.path),
+        "queries": None if query_set.queries is None else str(query_set.queries.path),
         "layer": index.layer,
         "weights": store.latest.weights,
         **index.provenance.config.to_json(),
         "dimension": index.dimension,
         "metric": index.metric,
-        "whitening": told,
+        "whitening": whitened,
         "augmented": index.catalogue.settings.augmented,
         "expand": "" if expand is None else str(expand),
-        "query": "crop" if benchmark.boxed and not held.whole else "whole image",
+        "query": "crop" if benchmark.boxed and not query_set.whole else "whole image",
         "query_itself": benchmark.protocol.itself,
         "junk": benchmark.protocol.junk,
         "average_precision": area if benchmark.protocol.metric == "mAP" else None,
@@ -275,21 +276,23 @@ def _settings(
 
 
 def _departures(
-    benchmark: RetrievalBenchmark, index: SimilarityIndex, held: _Held, area: Area | None
+    benchmark: RetrievalBenchmark, index: SimilarityIndex, query_set: _QuerySet, area: Area | None
 ) -> tuple[str, ...]:
     """Name in what a run differs from the benchmark."""
-    found = list(benchmark.deviations)
+    departures = list(benchmark.deviations)
     if missing := len(benchmark.images) - len(index):
-        found.append(f"{missing:,} images have no features and are never found")
-    if held.lost:
-        found.append(f"{_some(held.lost)} without features, left out of the mean")
-    if held.nowhere:
-        found.append(f"{held.nowhere:,} queries of zeros, which are like nothing, find nothing")
-    if benchmark.boxed and held.whole:
-        found.append("whole images are the queries, not their boxes")
+        departures.append(f"{missing:,} images have no features and are never found")
+    if query_set.missing:
+        departures.append(f"{_some(query_set.missing)} without features, left out of the mean")
+    if query_set.incomparable:
+        departures.append(
+            f"{query_set.incomparable:,} queries of zeros, which are like nothing, find nothing"
+        )
+    if benchmark.boxed and query_set.whole:
+        departures.append("whole images are the queries, not their boxes")
     if area is not None and area != benchmark.protocol.area:
-        found.append(f"average precision by {area}, not by {benchmark.protocol.area}")
-    return tuple(found)
+        departures.append(f"average precision by {area}, not by {benchmark.protocol.area}")
+    return tuple(departures)
 
 
 def _some(names: Sequence[str]) -> str:

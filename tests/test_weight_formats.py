@@ -26,7 +26,9 @@ from vggfeat import FeatureExtractor
 from vggfeat.errors import VggfeatError, WeightsError
 from vggfeat.layers import Architecture, architecture
 from vggfeat.preprocessing import CAFFE, PRESETS, TORCHVISION
+from vggfeat.weights import FORMATS as KNOWN
 from vggfeat.weights import inspect, resolve, shapes
+from vggfeat.weights.formats import format_of
 from vggfeat.weights.pairing import name_of
 
 TINY = architecture("vgg16-tiny")
@@ -98,6 +100,11 @@ def reference(state, x: torch.Tensor) -> dict[str, torch.Tensor]:
                 seen |= {name: x.clone() for name in names if LAYERS[name] == number}
             x = x.flatten(1)
     return seen
+
+
+def test_every_format_has_a_writer_whose_files_all_tests_read() -> None:
+    written = {format_of(Path(f"w{suffix}")).name for suffix, _ in FORMATS.values()}
+    assert written == set(KNOWN)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -59,6 +59,11 @@ def convert(path: Path) -> None:
     command("weights", "convert", path, path.with_name("out.safetensors"), "--model", "vgg16-tiny")
 
 
+def check(path: Path) -> None:
+    """Try the network on a synthetic image."""
+    command("weights", "check", path, "--model", "vgg16-tiny")
+
+
 def _kind(
     name: str, suffix: str, writer: Writer, *valid: Mutation, head: bool = False, factor: float = 16
 ) -> Kind:
@@ -70,7 +75,7 @@ def _kind(
 
     file = f"w{suffix}"
     mutations = (plain(file), at_the_edges(file), *valid * (4 // max(1, len(valid))))
-    steps = (read, inspect, load)
+    steps = (read, inspect, load, convert, check)
     return Kind(name, make, file, mutations, steps, factor=factor)
 
 

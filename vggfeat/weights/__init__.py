@@ -1,8 +1,8 @@
 """Weights: where they come from, what identifies them, and the preprocessing they need.
 
-:func:`resolve` identifies them, and imports torch only for ``.pth`` files that nothing is known of,
-so that a finished store is recognised at once; :meth:`Weights.load` reads only the tensors of the
-layers that will run. The formats are in :mod:`vggfeat.weights.formats`, one module each.
+:func:`resolve` identifies them without torch, so that a finished store is recognised at once;
+:meth:`Weights.load` reads only the tensors of the layers that will run. The formats are in
+:mod:`vggfeat.weights.formats`, one module each.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from vggfeat.weights.known import Published, published
 from vggfeat.weights.pairing import (
     AUTO,
     CHOICES,
-    PREPROCESSING_KEY,
     STRICT,
     Pairing,
     standard_preprocessing,
 )
+from vggfeat.weights.safetensors_file import PREPROCESSING_KEY
 from vggfeat.weights.state import check, located, names, shapes
 from vggfeat.weights.tensor_file import TensorFile, Understanding, understanding
 

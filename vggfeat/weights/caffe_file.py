@@ -34,8 +34,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggfeat.errors import WeightsError
+from vggfeat.preprocessing import CAFFE
 from vggfeat.weights.caffe_layers import GENERATIONS, Generation, Message, graph, message
 from vggfeat.weights.graph import selected
+from vggfeat.weights.record import WeightFormat
 from vggfeat.weights.understood import Understood
 from vggfeat.weights.wire import Buffer, Field, fields, varints
 
@@ -172,3 +174,8 @@ def _as_torch(shape: Sequence[int], name: str, kind: str) -> tuple[int, ...]:
     if len(shape) == 4 and (kind == "InnerProduct" or name.startswith("fc")):
         return (shape[0], math.prod(shape[1:]))  # (outputs, channel, row, column)
     return tuple(shape)
+
+
+FORMAT = WeightFormat(
+    "Caffe", (".caffemodel",), open_file, CAFFE, "the authors' Caffe release needs"
+)

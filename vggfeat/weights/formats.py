@@ -1,80 +1,36 @@
-"""The formats that weight files come in.
+"""The formats that weight files come in, by what a file is called.
 
-To add one, write a module with ``open_file(path)``, a context manager that gives a
-:class:`~vggfeat.weights.tensor_file.TensorFile`, and add a row to :data:`FORMATS`.
+To add one, write a module with its reader and its
+:class:`~vggfeat.weights.record.WeightFormat`, and name it here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 from vggfeat.errors import WeightsError
-from vggfeat.preprocessing import CAFFE, CAFFE_RGB, TORCHVISION, Preprocessing
+from vggfeat.weights import (
+    caffe_file,
+    keras_file,
+    matconvnet_file,
+    onnx_file,
+    safetensors_file,
+    torch_file,
+)
 from vggfeat.weights.digests import digest
+from vggfeat.weights.record import WeightFormat
 from vggfeat.weights.tensor_file import TensorFile
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """One format.
-
-    Attributes
-    ----------
-    name : str
-        For people.
-    module : str
-        Below ``vggfeat.weights``; imported when a file is opened.
-    suffixes : tuple of str
-        In lower case.
-    preprocessing : Preprocessing
-        Of files that say nothing themselves, and in which nothing is recognised.
-    usual : str
-        Who or what needs that, with the verb: the end of a clause for people.
-    parts : bool
-        Whether a file may hold several networks, of which ``FILE#NAME`` chooses one: its module's
-        ``open_file`` takes the name as its second argument.
-    """
-
-    name: str
-    module: str
-    suffixes: tuple[str, ...]
-    preprocessing: Preprocessing
-    usual: str
-    parts: bool = True
-
 
 MARK = "#"
 """Stands between a file and the name of a network in it."""
 
-FORMATS: Mapping[str, Format] = {
-    row.suffixes[0]: row
-    for row in (
-        Format(
-            "PyTorch", "torch_file", (".pth", ".pt", ".pth.tar", ".ckpt", ".bin"), TORCHVISION,
-            "torchvision trains",
-        ),
-        Format(
-            "safetensors", "safetensors_file", (".safetensors",), TORCHVISION,
-            "torchvision trains",
-        ),
-        Format("Caffe", "caffe_file", (".caffemodel",), CAFFE, "the authors' Caffe release needs"),
-        Format(
-            "Keras", "keras_file", (".h5", ".hdf5", ".keras"), CAFFE,
-            "Keras's applications need, which port the authors' Caffe release",
-        ),
-        Format(
-            "MatConvNet", "matconvnet_file", (".mat",), CAFFE_RGB,
-            "MatConvNet's ports of the authors' release need",
-        ),
-        Format("ONNX", "onnx_file", (".onnx",), TORCHVISION, "torchvision trains", parts=False),
-    )
-}  # fmt: skip
-"""Known formats by their first suffix."""
+_MODULES = (torch_file, safetensors_file, caffe_file, keras_file, matconvnet_file, onnx_file)
+
+FORMATS: Mapping[str, WeightFormat] = {module.FORMAT.name: module.FORMAT for module in _MODULES}
+"""Known formats by name."""
 
 SUFFIXES = {suffix: row for row in FORMATS.values() for suffix in row.suffixes}
 """Known formats by every suffix."""
@@ -105,7 +61,7 @@ def split(path: Path) -> tuple[Path, str]:
     return path, ""
 
 
-def format_of(path: Path) -> Format:
+def format_of(path: Path) -> WeightFormat:
     """Return a file's format, by its name.
 
     Raises
@@ -136,13 +92,9 @@ def open_file(path: Path) -> AbstractContextManager[TensorFile]:
     form, (file, part) = format_of(path), split(path)
     if file.exists() and not file.is_file():
         raise WeightsError(f"{file} is no plain file. Give the file of weights itself.")
-    module = importlib.import_module(f"vggfeat.weights.{form.module}")
     if part and not form.parts:
         raise WeightsError(f"{file}: {form.name} files hold one network. Leave {MARK}{part} out.")
-    opened: AbstractContextManager[TensorFile] = (
-        module.open_file(file, part) if part else module.open_file(file)
-    )
-    return opened
+    return form.open_file(file, part) if part else form.open_file(file)
 
 
 def fingerprint(path: Path) -> str:
@@ -159,8 +111,5 @@ def fingerprint(path: Path) -> str:
     """
     file, part = split(path)
     own, others = digest(file), [f"{MARK}{part}"] if part else []
-    if format_of(path).module == "onnx_file":
-        from vggfeat.weights import onnx_file
-
-        others += [digest(other) for other in onnx_file.beside(file)]
+    others += [digest(other) for other in format_of(path).beside(file)]
     return hashlib.sha256("".join([own, *others]).encode()).hexdigest() if others else own

@@ -18,7 +18,6 @@ from vggfeat.weights.known import Published
 from vggfeat.weights.state import located, names, reach, recognised
 from vggfeat.weights.tensor_file import Understanding, understanding
 
-_WITH_MD5 = ("Keras", "MatConvNet")  # formats of which such digests were published
 _SHOWN = 8  # shapes in a message
 
 
@@ -154,10 +153,9 @@ def inspect(path: str | os.PathLike[str], model: str | None = None) -> Inspectio
         network = architecture(model) if model else recognised(shapes)
         if network is None:
             raise WeightsError(_unknown(path, shapes, told))
-        deepest = reach(file, network)
+        deepest, whose = reach(file, network), pairing.whose(file, network)
     sha256 = fingerprint(path)
-    md5 = digest(place, "md5") if form.name in _WITH_MD5 else ""
-    whose = pairing.whose(path, network)
+    md5 = digest(place, "md5") if form.md5 else ""
     places = located(shapes, network)
     return Inspection(
         path=path,

@@ -34,8 +34,10 @@ from numpy.typing import NDArray
 
 from vggfeat import hdf5, zip_members
 from vggfeat.errors import WeightsError
+from vggfeat.preprocessing import CAFFE
 from vggfeat.weights import keras3, keras_config, keras_names
 from vggfeat.weights.graph import selected
+from vggfeat.weights.record import WeightFormat
 from vggfeat.weights.tensor_file import TensorFile
 from vggfeat.weights.understood import Understood
 
@@ -206,3 +208,13 @@ def _matrix(data: Any, channels: int) -> NDArray[Any]:
             at = position * channels
             made[:, start:stop, position] = data[at + start : at + stop].T
     return made.reshape(outputs, inputs)
+
+
+FORMAT = WeightFormat(
+    "Keras",
+    (".h5", ".hdf5", ".keras"),
+    open_file,
+    CAFFE,
+    "Keras's applications need, which port the authors' Caffe release",
+    md5=True,
+)

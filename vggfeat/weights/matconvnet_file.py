@@ -17,6 +17,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from vggfeat.errors import WeightsError
 from vggfeat.preprocessing import CAFFE_RGB, INTERPOLATIONS, Preprocessing
 from vggfeat.weights import mat_file
 from vggfeat.weights.graph import Kind, Node, selected
+from vggfeat.weights.record import WeightFormat
+from vggfeat.weights.tensor_file import Understanding
 from vggfeat.weights.understood import Understood
 
 _BROKEN = (OSError, ValueError, OverflowError, MemoryError, zlib.error)
@@ -59,26 +62,16 @@ def open_file(path: Path, part: str = "") -> Iterator[Understood]:
         The file is no MAT-file of version 5, or holds no network of MatConvNet's.
     """
     try:
-        held = MatConvNetFile(mat_file.read(path, ["layers", "net", "params", "vars"]))
+        names = ["layers", "net", "params", "vars", "meta", "normalization"]
+        variables = mat_file.read(path, names)
+        held = MatConvNetFile(variables)
         chosen = selected(held.nodes, held.shapes, part)
-        yield Understood(held, chosen.walk, chosen.parts)
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
-
-
-def preprocessing(path: Path) -> Preprocessing | None:
-    """Return the preprocessing that a file brings, or None where it brings none.
-
-    Raises
-    ------
-    WeightsError
-        As for :func:`open_file`, or the mean is no colour and no image.
-    """
-    try:
-        found = mat_file.read(path, ["meta", "normalization"]) or mat_file.read(path, ["net"])
-        network = _fields(found.get("net", found))
+        understood = Understood(held, chosen.walk, chosen.parts)
+        network = _fields(variables.get("net", variables))
         told = _fields(_fields(network.get("meta", network)).get("normalization"))
-        return _told(told) if "averageImage" in told else None
+        if "averageImage" in told:
+            understood.understanding = _with_pixels(understood.understanding, told)
+        yield understood
     except _BROKEN as error:
         raise _unreadable(path, error) from error
 
@@ -201,6 +194,17 @@ def _shape(name: str, array: NDArray[Any]) -> tuple[int, ...]:
     return (outputs, inputs, height, width)
 
 
+def _with_pixels(understanding: Understanding, told: dict[str, Any]) -> Understanding:
+    spec, unclear = None, ""
+    try:
+        spec = _told(told)
+    except ValueError as error:
+        unclear = str(error).rstrip(".")
+    return replace(
+        understanding, preprocessing=spec, any_size=False, where="normalization", unclear=unclear
+    )
+
+
 def _told(told: dict[str, Any]) -> Preprocessing:
     mean = told["averageImage"]
     if not isinstance(mean, np.ndarray) or not (
@@ -240,3 +244,13 @@ def _fields(value: Any) -> dict[str, Any]:
 def _unreadable(path: Path, error: Exception) -> WeightsError:
     reason = str(error).strip().partition("\n")[0].rstrip(".") or "it takes too much memory"
     return WeightsError(f"{path} cannot be read as MatConvNet's network: {reason}.")
+
+
+FORMAT = WeightFormat(
+    "MatConvNet",
+    (".mat",),
+    open_file,
+    CAFFE_RGB,
+    "MatConvNet's ports of the authors' release need",
+    md5=True,
+)

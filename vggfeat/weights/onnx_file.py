@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggfeat.errors import WeightsError
-from vggfeat.preprocessing import Preprocessing
+from vggfeat.preprocessing import TORCHVISION
 from vggfeat.weights.onnx import messages
 from vggfeat.weights.onnx.constants import Constant, Constants
 from vggfeat.weights.onnx.graph import follow
 from vggfeat.weights.onnx.steps import Step, following
 from vggfeat.weights.onnx.values import Values, siblings
+from vggfeat.weights.record import WeightFormat
 from vggfeat.weights.tensor_file import Obstacle, Understanding
 from vggfeat.weights.wire import Buffer
 
@@ -48,35 +49,6 @@ def open_file(path: Path) -> Iterator[OnnxFile]:
     except (ValueError, OSError, OverflowError, MemoryError) as error:
         reason = str(error).partition("\n")[0]
         raise WeightsError(f"{path} cannot be read as a VGG in ONNX: {reason}") from error
-
-
-def preprocessing(path: Path) -> tuple[Preprocessing | None, str]:
-    """Return what a file's graph does to pixels before its first convolution, if anything.
-
-    Where that is not understood, the second of the two says why.
-
-    Raises
-    ------
-    WeightsError
-        As for :func:`open_file`.
-    """
-    with open_file(path) as file:
-        try:
-            return file.pixels.preprocessing(), ""
-        except ValueError as error:
-            return None, str(error)
-
-
-def from_keras(path: Path) -> bool:
-    """Whether a file was made of a Keras or TensorFlow model.
-
-    Raises
-    ------
-    WeightsError
-        As for :func:`open_file`.
-    """
-    with open_file(path) as file:
-        return file.producer.startswith(_KERAS) or file.pixels.layout == "NHWC"
 
 
 def beside(path: Path) -> list[Path]:
@@ -105,12 +77,9 @@ class OnnxFile:
 
     Attributes
     ----------
-    producer : str
-        The program that wrote it.
-    pixels : Pixels
-        What the graph does before its first convolution.
     understanding : Understanding
-        Why no more layers are there than are, where the graph goes on, and what was folded.
+        Why no more layers are there than are, where the graph goes on, what was folded, and what
+        the graph does to pixels before its first convolution.
     siblings : list of str
         Names of the files that hold some of its tensors.
     """
@@ -118,8 +87,7 @@ class OnnxFile:
     def __init__(self, path: Path, data: Buffer, file: BinaryIO) -> None:
         model = messages.model(data)
         flow = follow(model, Constants(model, Values(path, file)))
-        self.producer, self.siblings = model.producer, siblings(model)
-        self.pixels = flow.pixels
+        self.siblings = siblings(model)
         obstacle = Obstacle(following(flow), f"{flow.end}.") if flow.end else None
         self._readers: dict[str, Callable[[], NDArray[Any]]] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -136,7 +104,16 @@ class OnnxFile:
                 if step.after:
                     behind = " and ".join(op for op, _, _ in step.after)
                     notes.append(f"{behind} behind {step.name} is folded into it")
-        self.understanding = Understanding(obstacle=obstacle, notes=tuple(notes))
+        preprocessing, unclear = None, ""
+        try:
+            preprocessing = flow.pixels.preprocessing()
+        except ValueError as error:
+            unclear = str(error)
+        ported = model.producer.startswith(_KERAS) or flow.pixels.layout == "NHWC"
+        self.understanding = Understanding(
+            obstacle=obstacle, notes=tuple(notes), preprocessing=preprocessing, where="graph",
+            unclear=unclear, origin="Keras" if ported else "",
+        )  # fmt: skip
 
     def read(self, name: str) -> NDArray[Any]:
         """Return one tensor as torch lays it out."""
@@ -224,3 +201,8 @@ def _scaled(weight: Constant, step: Step) -> NDArray[np.float32]:
 def _shifted(step: Step) -> NDArray[np.float32]:
     gain, offset = _affine(step)
     return (_bias(step).astype(np.float64) * gain + offset).astype(np.float32)
+
+
+FORMAT = WeightFormat(
+    "ONNX", (".onnx",), open_file, TORCHVISION, "torchvision trains", parts=False, beside=beside
+)

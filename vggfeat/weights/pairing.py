@@ -7,7 +7,6 @@ and at last its format, which is an assumption and called one.
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,9 @@ from vggfeat.preprocessing import (
     Preprocessing,
 )
 from vggfeat.weights import first_filters, known
-from vggfeat.weights.formats import FORMATS, format_of, open_file, split
+from vggfeat.weights.formats import FORMATS, format_of, open_file
 from vggfeat.weights.state import located
-from vggfeat.weights.tensor_file import understanding
-
-PREPROCESSING_KEY = "vggfeat.preprocessing"
-"""Where a safetensors file's metadata may hold a :class:`Preprocessing` as JSON."""
+from vggfeat.weights.tensor_file import TensorFile, Understanding, understanding
 
 AUTO, STRICT = "auto", "strict"
 CHOICES = (AUTO, STRICT, *PRESETS)
@@ -86,22 +82,35 @@ def decided(
     if (published := known.matching(sha256, md5)) is not None:
         spec = _BY_NAME[published.preprocessing].sized(network.input_size)
         return Pairing(spec, f"its digest is that of {published.file} ({published.publisher})")
-    if said := _said(path, network, strange):
-        return said
-    if filters := whose(path, network):
+    with open_file(path) as file:
+        told, filters = understanding(file), whose(file, network)
+    if told.unclear and not strange:
+        raise WeightsError(
+            f"{path}: {told.unclear}. Say what the pixels go through: --preprocessing, or "
+            "--scale with --mean and --std."
+        )
+    if told.preprocessing is not None:
+        return _said(told.preprocessing, told, network, path)
+    if filters:
         spec = filters[0].preprocessing.sized(network.input_size)
         return Pairing(spec, f"its first filter is that of {filters[0].whose}")
-    form, unclear = format_of(path), ""
-    if form.name == "ONNX":
-        from vggfeat.weights import onnx_file
-
-        form = FORMATS[".h5"] if onnx_file.from_keras(path) else form
-        unclear = onnx_file.preprocessing(path)[1]
+    form = FORMATS[told.origin] if told.origin else format_of(path)
     return Pairing(
         form.preprocessing.sized(network.input_size),
-        f"{unclear or 'nothing in the file says so'}; assumed, as {form.usual}",
+        f"{told.unclear or 'nothing in the file says so'}; assumed, as {form.usual}",
         sure=False,
     )
+
+
+def _said(spec: Preprocessing, told: Understanding, network: Architecture, path: Path) -> Pairing:
+    if told.any_size:
+        spec = spec.sized(network.input_size)
+    if spec.crop != network.input_size:
+        raise WeightsError(
+            f"{path} is for inputs of {spec.crop} pixels, but {network.name} takes "
+            f"{network.input_size}. Give the --model that it was made for."
+        )
+    return Pairing(spec, f"its own {told.where} says so")
 
 
 def chosen(
@@ -162,70 +171,14 @@ def name_of(spec: Preprocessing) -> str:
     return next((name for name, one in _BY_NAME.items() if one.sized(spec.crop) == spec), "")
 
 
-def whose(path: Path, network: Architecture) -> tuple[first_filters.Filters, float] | None:
-    """Tell whose a file's first filters are; None where nobody's that is known, or none is there.
-
-    Raises
-    ------
-    WeightsError
-        The file is unreadable.
-    """
-    with open_file(path) as file:
-        place = located(file.shapes, network).get("features.0.weight")
-        if place is None:
-            return None
-        values = file.read(place)
+def whose(file: TensorFile, network: Architecture) -> tuple[first_filters.Filters, float] | None:
+    """Tell whose a file's first filters are; None where they are nobody's that is known."""
+    name = located(file.shapes, network).get("features.0.weight")
+    if name is None:
+        return None
+    values = file.read(name)
     array = values if isinstance(values, np.ndarray) else values.double().numpy()
     return first_filters.recognised(array)
-
-
-def _said(path: Path, network: Architecture, strange: bool) -> Pairing | None:
-    """Return what a file says of itself."""
-    file = split(path)[0]
-    match format_of(path).name:
-        case "safetensors":
-            from vggfeat.weights import safetensors_file
-
-            text = safetensors_file.metadata(file).get(PREPROCESSING_KEY)
-            spec, where = (_read(text, file) if text else None), f"metadata {PREPROCESSING_KEY!r}"
-        case "MatConvNet":
-            from vggfeat.weights import matconvnet_file
-
-            spec, where = matconvnet_file.preprocessing(file), "normalization"
-        case "ONNX":
-            from vggfeat.weights import onnx_file
-
-            spec, unclear = onnx_file.preprocessing(path)
-            if unclear and not strange:
-                raise WeightsError(
-                    f"{path}: {unclear}. Say what the pixels go through: --preprocessing, or "
-                    "--scale with --mean and --std."
-                )
-            spec, where = (spec.sized(network.input_size) if spec else None), "graph"
-        case "Keras":
-            with open_file(path) as opened:
-                told = understanding(opened).preprocessing
-            spec = told.sized(network.input_size) if told else None
-            where = "layer before the first convolution"
-        case _:
-            return None
-    if spec is None:
-        return None
-    if spec.crop != network.input_size:
-        raise WeightsError(
-            f"{path} is for inputs of {spec.crop} pixels, but {network.name} takes "
-            f"{network.input_size}. Give the --model that it was made for."
-        )
-    return Pairing(spec, f"its own {where} says so")
-
-
-def _read(text: str, path: Path) -> Preprocessing:
-    try:
-        return Preprocessing.from_json(json.loads(text))
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise WeightsError(
-            f"{path}: its metadata {PREPROCESSING_KEY!r} is no preprocessing: {error}."
-        ) from error
 
 
 def alike(one: Preprocessing, other: Preprocessing) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +13,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from vggfeat.errors import WeightsError
+from vggfeat.preprocessing import TORCHVISION, Preprocessing
+from vggfeat.weights.record import WeightFormat
 from vggfeat.weights.torch_names import Translated, translated
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+PREPROCESSING_KEY = "vggfeat.preprocessing"
+"""Where a file's metadata may hold a :class:`Preprocessing` as JSON."""
 
 _NUMPY = ("F16", "F32", "F64", "I64", "I32", "I16", "I8", "U8")
 
@@ -81,8 +88,23 @@ def open_file(path: Path, part: str = "") -> Iterator[Translated]:
         found = translated(file, part)
     except ValueError as error:
         raise _unreadable(path, error) from error
+    if text := metadata(path).get(PREPROCESSING_KEY):
+        where = f"metadata {PREPROCESSING_KEY!r}"
+        spec, unclear = None, ""
+        try:
+            spec = Preprocessing.from_json(json.loads(text))
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            unclear = f"its {where} is no preprocessing: {error}"
+        found.understanding = replace(
+            found.understanding, preprocessing=spec, any_size=False, where=where, unclear=unclear
+        )
     yield found
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:
     return WeightsError(f"{path} cannot be read as safetensors: {str(error).rstrip('.')}.")
+
+
+FORMAT = WeightFormat(
+    "safetensors", (".safetensors",), open_file, TORCHVISION, "torchvision trains"
+)

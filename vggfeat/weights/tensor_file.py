@@ -46,7 +46,15 @@ class Understanding:
     parts : tuple of str
         Names of the networks in the file, where it has several: ``FILE#NAME`` chooses one.
     preprocessing : Preprocessing or None
-        What layers before the first convolution do to pixels.
+        What pixels must go through, where the file says it.
+    any_size : bool
+        Whether that is so whatever the size of the images.
+    where : str
+        What of the file says it.
+    unclear : str
+        What it says of pixels that is not understood: a clause for people.
+    origin : str
+        Name of the format that the file was converted from, where that can be told.
     """
 
     obstacle: Obstacle | None = None
@@ -54,6 +62,10 @@ class Understanding:
     notes: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     preprocessing: Preprocessing | None = None
+    any_size: bool = True
+    where: str = ""
+    unclear: str = ""
+    origin: str = ""
 
 
 class TensorFile(Protocol):

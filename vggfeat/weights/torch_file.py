@@ -17,16 +17,21 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from torch import Tensor
+from numpy.typing import NDArray
 
 from vggfeat import zip_members
 from vggfeat.errors import WeightsError
 from vggfeat.pickles import MOST_BYTES
+from vggfeat.preprocessing import TORCHVISION
+from vggfeat.weights.record import WeightFormat
 from vggfeat.weights.tensor_file import TensorFile
 from vggfeat.weights.torch_names import translated
 from vggfeat.weights.torch_pickles import RemediedError, TorchUnpickler, tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # What unpicklers raise over damaged files.
 _BROKEN = (
@@ -104,7 +109,7 @@ class ArchiveFile:
         for storage in {tensor.storage.key for tensor in self._state.values()}:
             archive.getinfo(f"{self._root}data/{storage}")
 
-    def read(self, name: str) -> Tensor:
+    def read(self, name: str) -> NDArray[Any] | Tensor:
         """Return one tensor, read from its place in the file."""
         tensor = self._state[name]
         member = f"{self._root}data/{tensor.storage.key}"
@@ -139,12 +144,21 @@ class LegacyFile:
             if int.from_bytes(file.read(8), "little") != storage.count:
                 raise ValueError("it is damaged: a storage is not as large as its tensors say.")
             self._starts[key] = file.tell()
-            file.seek(storage.count * storage.dtype.itemsize, io.SEEK_CUR)
+            file.seek(storage.count * storage.dtype.size, io.SEEK_CUR)
         if file.tell() > file.seek(0, io.SEEK_END):
             raise ValueError("it is truncated.")
         self.shapes = {name: tensor.shape for name, tensor in self._state.items()}
 
-    def read(self, name: str) -> Tensor:
+    def read(self, name: str) -> NDArray[Any] | Tensor:
         """Return one tensor, read from its place in the file."""
         tensor = self._state[name]
         return tensor.read(self._file, self._starts[tensor.storage.key])
+
+
+FORMAT = WeightFormat(
+    "PyTorch",
+    (".pth", ".pt", ".pth.tar", ".ckpt", ".bin"),
+    open_file,
+    TORCHVISION,
+    "torchvision trains",
+)

@@ -11,12 +11,15 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from vggfeat.pickles import LONGEST_NAME, Unpickler, put
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _DEEPEST = 8  # dictionaries within dictionaries
 _MOST_DIMENSIONS = 16
@@ -30,11 +33,23 @@ class RemediedError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class DType:
+    """A type of values, by torch's name, which is numpy's where numpy has it."""
+
+    name: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of a value."""
+        return 2 if self.name == "bfloat16" else np.dtype(self.name).itemsize
+
+
+@dataclass(frozen=True, slots=True)
 class Storage:
     """Values in a file: which, of what type, and how many."""
 
     key: str
-    dtype: torch.dtype
+    dtype: DType
     count: int
 
 
@@ -47,11 +62,11 @@ class Held:
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
-    def read(self, file: Any, start: int) -> Tensor:
+    def read(self, file: Any, start: int) -> NDArray[Any] | Tensor:
         """Read it from a file in which its storage begins at `start`."""
-        dtype = self.storage.dtype
+        size = self.storage.dtype.size
         if 0 in self.shape:
-            return torch.empty(self.shape, dtype=dtype)
+            return np.empty(self.shape, np.float32)
         extent = 1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
         if self.offset < 0 or min(self.stride, default=0) < 0:
             raise ValueError("it has a tensor that begins before its storage.")
@@ -60,13 +75,19 @@ class Held:
         if math.prod(self.shape) > max(self.storage.count, _REPEATED):
             raise ValueError("it has a tensor of more values than its storage.")
         file.seek(0, 2)
-        if start + (self.offset + extent) * dtype.itemsize > file.tell():
+        if start + (self.offset + extent) * size > file.tell():
             raise ValueError("it is truncated.")
-        file.seek(start + self.offset * dtype.itemsize)
-        data = bytearray(extent * dtype.itemsize)
+        file.seek(start + self.offset * size)
+        data = bytearray(extent * size)
         if _fill(file, data) != len(data):
             raise ValueError("it is truncated.")
-        return torch.frombuffer(data, dtype=dtype).as_strided(self.shape, self.stride)
+        if self.storage.dtype.name == "bfloat16":
+            import torch
+
+            return torch.frombuffer(data, dtype=torch.bfloat16).as_strided(self.shape, self.stride)
+        steps = [size * step for step in self.stride]
+        values = np.frombuffer(data, self.storage.dtype.name)
+        return np.lib.stride_tricks.as_strided(values, self.shape, steps)
 
 
 def _fill(file: Any, data: bytearray) -> int:
@@ -176,10 +197,12 @@ def _dictionary(items: Any = (), *_: Any) -> dict[Any, Any]:
 
 
 _TYPES = {
-    "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
+    name + "Storage": DType(dtype)
+    for name, dtype in {
+        "Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16",
+        "Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8",
+        "Bool": "bool",
+    }.items()
 }  # fmt: skip
 """Storages of real numbers; tensors of others are no weights."""
 
@@ -256,7 +279,7 @@ class TorchUnpickler(Unpickler):
             raise pickle.UnpicklingError("it calls a storage by no name.")
         if kind != "storage" or any(one is not None for one in view):
             raise pickle.UnpicklingError("it holds views of storages, which are not supported.")
-        if not isinstance(dtype, torch.dtype):
+        if not isinstance(dtype, DType):
             return Stand()
         if type(count) is not int or count < 0:
             raise pickle.UnpicklingError("it has a storage of fewer values than none.")

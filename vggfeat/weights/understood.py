@@ -75,6 +75,7 @@ class Understood:
             notes=tuple(self._notes()),
             parts=tuple(parts),
             preprocessing=_rescaled(walk.rescale),
+            where="layer before the first convolution",
         )
 
     def read(self, name: str) -> Array:

@@ -31,7 +31,7 @@ _AT_ONCE = 1024
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What was found for a query.
+    """The results of a query.
 
     Attributes
     ----------
@@ -132,16 +132,16 @@ class ImageSearch:
         -------
         X : ndarray, shape (n, D)
             Of the index's layer; maps as vectors.
-        places : list of int
+        positions : list of int
             Which of `images` these are of, ascending.
         failures : list of Failure
-            The others, by their places.
+            The others, by their positions.
         """
         given = list(images)
 
         @contextmanager
-        def load(place: int) -> Iterator[Image.Image]:
-            with self.extractor.open_image(given[place]) as image:
+        def load(position: int) -> Iterator[Image.Image]:
+            with self.extractor.open_image(given[position]) as image:
                 yield image if box is None else box.cut(image)
 
         rows: dict[int, npt.NDArray[Any]] = {}
@@ -150,11 +150,11 @@ class ImageSearch:
             if isinstance(result, Failure):
                 failures.append(result)
                 continue
-            found = result.arrays()[self.index.layer].astype(self.extractor.dtype)
-            rows.update(zip(result.items, found.reshape(len(found), -1), strict=True))
-        places = sorted(rows)
-        X = [rows[place] for place in places]
-        return np.stack(X) if X else np.empty((0, self.index.width)), places, failures
+            maps = result.arrays()[self.index.layer].astype(self.extractor.dtype)
+            rows.update(zip(result.items, maps.reshape(len(maps), -1), strict=True))
+        positions = sorted(rows)
+        X = [rows[position] for position in positions]
+        return np.stack(X) if X else np.empty((0, self.index.width)), positions, failures
 
     def search(
         self,
@@ -188,7 +188,7 @@ class ImageSearch:
         Yields
         ------
         SearchResult or Failure
-            For each query in turn; failures of images, which name the image, come first.
+            For each query in turn, with `average` after the images that fail before its first.
 
         Raises
         ------
@@ -197,42 +197,37 @@ class ImageSearch:
         SearchError
             See :meth:`vggfeat.index.SimilarityIndex.search`.
         """
-        options = {"within": within, "expand": expand, "rerank": rerank}
         others = self._counterexamples(unlike)
         step = len(images) if average else _AT_ONCE
         for start in range(0, len(images), max(1, step)):
             some = images[start : start + step]
-            X, places, failures = self.features(some, box)
-            for failure in failures:
-                yield Failure(some[failure.item], failure.reason)
-            if not places:
-                continue
-            if average:
-                query = self.index.query(X, others)
-                (found,) = self.index.search(query, k, prepared=True, **options)  # type: ignore[arg-type]
-                yield SearchResult(tuple(some[place] for place in places), found)
+            X, positions, failures = self.features(some, box)
+            outcomes: dict[int, SearchResult | Failure[Any]] = {
+                one.item: Failure(some[one.item], one.reason) for one in failures
+            }
+            if average and positions:
+                examples = {positions[0]: (tuple(some[one] for one in positions), X)}
             else:
-                yield from self._each([some[place] for place in places], X, others, k, options)
-
-    def _each(
-        self,
-        images: Sequence[Any],
-        X: npt.NDArray[Any],
-        others: npt.NDArray[Any] | None,
-        k: int,
-        options: dict[str, Any],
-    ) -> Iterator[SearchResult | Failure[Any]]:
-        queries, usable = [], []
-        for image, vector in zip(images, X, strict=True):
-            try:
-                queries.append(self.index.query(vector, others))
-                usable.append(image)
-            except SearchError as error:  # such as a query of zeros
-                yield Failure(image, str(error))
-        if queries:
-            found = self.index.search(np.concatenate(queries), k, prepared=True, **options)
-            for image, neighbours in zip(usable, found, strict=True):
-                yield SearchResult((image,), neighbours)
+                examples = {
+                    one: ((some[one],), vector[None])
+                    for one, vector in zip(positions, X, strict=True)
+                }
+            queries: dict[int, npt.NDArray[np.float64]] = {}
+            for position, (_, vectors) in examples.items():
+                try:
+                    queries[position] = self.index.query(vectors, others)
+                except SearchError as error:  # such as a query of zeros
+                    if average:
+                        raise
+                    outcomes[position] = Failure(some[position], str(error))
+            if queries:
+                answers = self.index.search(
+                    np.concatenate(list(queries.values())), k,
+                    within=within, expand=expand, rerank=rerank, prepared=True,
+                )  # fmt: skip
+                for position, neighbours in zip(queries, answers, strict=True):
+                    outcomes[position] = SearchResult(examples[position][0], neighbours)
+            yield from (outcomes[position] for position in sorted(outcomes))
 
     def _counterexamples(self, unlike: Sequence[Any]) -> npt.NDArray[Any] | None:
         if not unlike:
@@ -251,11 +246,11 @@ def listed(names: Sequence[str]) -> list[str]:
     SourceError
         A list cannot be read.
     """
-    found: list[str] = []
+    paths: list[str] = []
     for name in names:
         if Path(name).suffix.lower() in (".txt", ".csv"):
             source = open_source(name)
-            found += [str(file_path(source.root, entry.path)) for entry in source.entries]
+            paths += [str(file_path(source.root, entry.path)) for entry in source.entries]
         else:
-            found.append(name)
-    return found
+            paths.append(name)
+    return paths

@@ -12,9 +12,7 @@ from vggfeat.cli.index import index_argument
 from vggfeat.cli.output import json_option, print_json, printable, table
 
 if TYPE_CHECKING:
-    from vggfeat.extract import Failure
     from vggfeat.index import Neighbour, SimilarityIndex
-    from vggfeat.queries import SearchResult
 
 
 @click.command()
@@ -107,17 +105,19 @@ def search(
     within = None
     if options["matching"] or options["labels"]:
         within = opened.select(paths=options["matching"], labels=options["labels"], some=True)
-    found = ImageSearch(opened, **network_of(options)).search(
-        queries,
-        k,
-        box=region,
-        average=options["average"],
-        unlike=options["unlike"],
-        within=within,
-        expand=expand,
-        rerank=options["rerank"],
+    search = ImageSearch(opened, **network_of(options))
+    results = list(
+        search.search(
+            queries,
+            k,
+            box=region,
+            average=options["average"],
+            unlike=options["unlike"],
+            within=within,
+            expand=expand,
+            rerank=options["rerank"],
+        )
     )
-    results = _in_order(list(found), queries)
     if html:
         _write_page(opened, index_path, results, html, options["roots"])
     if as_json:
@@ -138,16 +138,6 @@ def search(
         raise click.exceptions.Exit(1)
 
 
-def _in_order(results: list[SearchResult | Failure[str]], queries: list[str]) -> list[Any]:
-    """Sort results by where their first images stand on the command line."""
-    position = {image: number for number, image in reversed(list(enumerate(queries)))}
-
-    def first(result: Any) -> int:
-        return position[result.images[0] if hasattr(result, "images") else result.item]
-
-    return sorted(results, key=first)
-
-
 def _table(neighbours: list[Neighbour]) -> str:
     rows = [[str(one.rank), f"{one.score:.4f}", one.label, one.path] for one in neighbours]
     return table(rows, ["rank", "score", "label", "image"], right="rank score")
@@ -160,26 +150,17 @@ def _write_page(
     html: str,
     roots: tuple[str, ...],
 ) -> None:
-    from vggfeat.report import (
-        QueryResult,
-        config_facts,
-        original,
-        run_facts,
-        search_page,
-    )
+    from vggfeat.report import QueryResult, config_facts, original, run_facts, search_page
     from vggfeat.sources import Originals
 
     provenance = opened.provenance
-
-    found = [one for result in results for one in getattr(result, "neighbours", ())]
-    ids = {one.path: one.id for one in found}
-
+    ids = {one.path: one.id for r in results for one in getattr(r, "neighbours", ())}
     images = Originals([one.source for one in opened.catalogue.sources], roots)
 
     def shown(path: str) -> Any:
         return original(images, opened.source(ids[path]), path)
 
-    queries = [
+    page = [
         QueryResult(result.item, [], problem=result.reason)
         if hasattr(result, "reason")
         else QueryResult.of(result.name, result.neighbours, shown, image=result.images[0])
@@ -187,7 +168,7 @@ def _write_page(
     ]
     search_page(
         html,
-        queries,
+        page,
         index=Path(index_path).name,
         images=len(opened),
         facts=config_facts(provenance.config, opened.layer) | run_facts(provenance.run),

@@ -84,10 +84,37 @@ def construct(
     seed : int
         Of the choice of held-out vectors and of the sample to train on.
     """
-    mapped = 4 * len(source.positions) * source.dimension
-    with within_limits(needed_to_build(plan, source), "Building this index", mapped=mapped):
-        return _constructed(
-            folder, source, plan, metric, recall=recall, progress=progress, seed=seed
+    needed, mapped = needed_to_build(plan, source), 4 * len(source.positions) * source.dimension
+    with within_limits(needed, "Building this index", mapped=mapped):
+        if plan.factory == FLAT:
+            return flat(folder, source, progress)
+        rng = np.random.default_rng(seed)
+        held_out = _some(source.positions, _held_out(source), rng)
+        others = source.positions[~among(source.positions, held_out)]
+        structure = structures.make(plan.factory, source.dimension, metric)
+        if not structure.is_trained:
+            sample = _gathered(
+                source, _some(others, plan.sample, rng), "reading a sample", progress
+            )
+            if not len(sample):
+                return flat(folder, source, progress)
+            progress("training", 0, 1)
+            structures.train(structure, sample)
+            progress("training", 1, 1)
+            del sample
+        truth = Truth(_gathered(source, held_out, "", progress), metric)
+
+        def settled(vectors: Vectors, longest: float) -> Settings:
+            if len(truth.queries) < _LEAST_HELD_OUT or len(vectors) <= truth.k:
+                return Settings(plan.factory, structures.effort_limits(structure)[1], _EVERYTHING)
+            progress("tuning", 0, 1)
+            order = np.arange(len(vectors))
+            tuning = tune(Searcher(vectors, metric, longest, order, structure), truth, recall)
+            progress("tuning", 1, 1)
+            return Settings(plan.factory, tuning.setting.effort, tuning.setting.candidates, tuning)
+
+        return fill(
+            folder, source, structure, settled, progress=progress, held_out=held_out, truth=truth
         )
 
 
@@ -98,46 +125,6 @@ def needed_to_build(plan: Plan, source: VectorSource) -> int:
 
 def _held_out(source: VectorSource) -> int:
     return min(QUERIES, len(source.positions) // 10)
-
-
-def _constructed(
-    folder: Path,
-    source: VectorSource,
-    plan: Plan,
-    metric: Metric,
-    *,
-    recall: float,
-    progress: Progress,
-    seed: int,
-) -> Built:
-    if plan.factory == FLAT:
-        return flat(folder, source, progress)
-    rng = np.random.default_rng(seed)
-    held_out = _some(source.positions, _held_out(source), rng)
-    others = source.positions[~among(source.positions, held_out)]
-    structure = structures.make(plan.factory, source.dimension, metric)
-    if not structure.is_trained:
-        sample = _gathered(source, _some(others, plan.sample, rng), "reading a sample", progress)
-        if not len(sample):
-            return flat(folder, source, progress)
-        progress("training", 0, 1)
-        structures.train(structure, sample)
-        progress("training", 1, 1)
-        del sample
-    truth = Truth(_gathered(source, held_out, "", progress), metric)
-
-    def settled(vectors: Vectors, longest: float) -> Settings:
-        if len(truth.queries) < _LEAST_HELD_OUT or len(vectors) <= truth.k:
-            return Settings(plan.factory, structures.effort_limits(structure)[1], _EVERYTHING)
-        progress("tuning", 0, 1)
-        order = np.arange(len(vectors))
-        tuning = tune(Searcher(vectors, metric, longest, order, structure), truth, recall)
-        progress("tuning", 1, 1)
-        return Settings(plan.factory, tuning.setting.effort, tuning.setting.candidates, tuning)
-
-    return fill(
-        folder, source, structure, settled, progress=progress, held_out=held_out, truth=truth
-    )
 
 
 def fill(

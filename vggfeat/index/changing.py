@@ -16,7 +16,7 @@ from vggfeat.index.building import append, fill, flat
 from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.excluded import Excluded
 from vggfeat.index.folder import changing, checksum, commit, write_faiss
-from vggfeat.index.memory_limits import one_thread_within_limits
+from vggfeat.index.memory_limits import within_limits
 from vggfeat.index.moved_sources import with_moved_sources
 from vggfeat.index.results import AddReport
 from vggfeat.index.rows import name_of, sources_of
@@ -71,7 +71,7 @@ def add(
         files = catalogue.files
         structure = _structure(folder, catalogue)
         path = folder / files.vectors
-        with one_thread_within_limits():
+        with within_limits():
             parts, rows, longest = append(path, files, vectors, structure, progress)
         sources, origins = _origins(catalogue, store)
         added = vectors.rows(rows)
@@ -131,7 +131,7 @@ def compact(folder: Path, progress: Progress) -> tuple[Catalogue, int]:
         matrix = opened(folder / files.vectors, files.count, files.dimension, mapped=True)
         vectors = IndexVectors([(matrix, alive)], kept)
         structure = _structure(folder, catalogue)
-        with one_thread_within_limits():
+        with within_limits():
             if structure is None:
                 built = flat(folder, vectors, progress)
             else:

@@ -13,7 +13,7 @@ import numpy as np
 from vggfeat import whitening as whitenings
 from vggfeat.errors import SearchError, StoreMismatchError, WhiteningError
 from vggfeat.index import augmenting
-from vggfeat.index.building import Built, construct
+from vggfeat.index.building import construct
 from vggfeat.index.catalogue import Catalogue
 from vggfeat.index.excluded import Excluded
 from vggfeat.index.folder import CATALOGUE, commit, creating, files_of
@@ -22,7 +22,7 @@ from vggfeat.index.named_files import open_plain
 from vggfeat.index.preparing import METRICS, Metric, Vectors
 from vggfeat.index.results import IndexInfo
 from vggfeat.index.rows import name_of, sources_of
-from vggfeat.index.settings import LeftOut
+from vggfeat.index.settings import LeftOut, Settings
 from vggfeat.index.structures import FLAT
 from vggfeat.index.vector_sources import IndexVectors, StoreVectors
 from vggfeat.progress import Progress, silent
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
     from vggfeat.index.expansion import Expansion
     from vggfeat.index.rows import Rows
-    from vggfeat.provenance import FeatureConfig, RunInfo
+    from vggfeat.provenance import RunInfo
     from vggfeat.whitening import Whitening
 
 
@@ -80,9 +80,12 @@ def build(
             built = augmenting.augment(
                 folder, vectors, built, augment, plan=chosen, recall=recall, progress=progress
             )
-        rows, sources = vectors.rows(built.positions), sources_of(store)
-        catalogue = _catalogue(name, metric, config, sources, rows, vectors.left_out, built, learnt)
-        commit(folder, _timed(catalogue.changed(stores=(name_of(store),)), began))
+        catalogue = Catalogue(
+            name, metric, config, sources_of(store), vectors.rows(built.positions), built.longest,
+            vectors.left_out, _timed(built.settings, began), built.files, learnt,
+            stores=(name_of(store),),
+        )  # fmt: skip
+        commit(folder, catalogue)
 
 
 def merge(
@@ -119,11 +122,12 @@ def merge(
     left_out = sum((catalogue.left_out for catalogue, _ in parts), LeftOut())
     with creating(path) as folder:
         built = construct(folder, vectors, chosen, first.metric, recall=target, progress=progress)
-        catalogue = _catalogue(
-            first.layer, first.metric, first.config, sources, vectors.rows(built.positions),
-            left_out, built, first.whitening,
+        catalogue = first.changed(
+            sources=sources, rows=vectors.rows(built.positions), longest=built.longest,
+            left_out=left_out, settings=_timed(built.settings, began), files=built.files,
+            excluded=excluded, stores=stores,
         )  # fmt: skip
-        commit(folder, _timed(catalogue.changed(excluded=excluded, stores=stores), began))
+        commit(folder, catalogue)
 
 
 def copy(folder: Path, catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
@@ -165,25 +169,8 @@ def info(folder: Path, catalogue: Catalogue) -> IndexInfo:
     )
 
 
-def _catalogue(
-    layer: str,
-    metric: Metric,
-    config: FeatureConfig,
-    sources: tuple[RunInfo, ...],
-    rows: Rows,
-    left_out: LeftOut,
-    built: Built,
-    learnt: Whitening | None,
-) -> Catalogue:
-    return Catalogue(
-        layer, metric, config, sources, rows, built.longest, left_out, built.settings,
-        built.files, learnt,
-    )  # fmt: skip
-
-
-def _timed(catalogue: Catalogue, began: float) -> Catalogue:
-    seconds = round(time.perf_counter() - began, 3)
-    return catalogue.changed(settings=replace(catalogue.settings, seconds=seconds))
+def _timed(settings: Settings, began: float) -> Settings:
+    return replace(settings, seconds=round(time.perf_counter() - began, 3))
 
 
 def learn_whitening(

@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 BUFFER_BYTES = (128 + 2 * 32) << 20
 """What OpenBLAS sets aside for a thread at its first product: FAISS's, then NumPy's and SciPy's."""
 
-_COMPARING = (
-    4096 * 1024 * 4
-)  # FAISS's block of scores: distance_compute_blas_query_bs, ..._database_bs
+# FAISS's block of scores: distance_compute_blas_query_bs, ..._database_bs
+_COMPARING = 4096 * 1024 * 4
 _PLACES, _KNOWN = 64, 256  # bytes an image: its place in several orders; what is known of it
 _STATUS = Path("/proc/self/status")
 _taking = threading.Lock()
@@ -95,14 +94,19 @@ def _pairs(count: int) -> int:
 
 @contextmanager
 def within_limits(
-    needed: int, step: str, *, mapped: int = 0, remedy: str = "give less --memory or another --kind"
+    needed: int | None = None,
+    step: str = "This",
+    *,
+    mapped: int = 0,
+    remedy: str = "give less --memory or another --kind",
 ) -> Iterator[None]:
     """Give FAISS one thread where memory is limited, after a check that there is enough.
 
     Parameters
     ----------
-    needed : int
-        Bytes that the step allocates.
+    needed : int, optional
+        Bytes that the step allocates. Without it nothing is checked, as for changes of an index
+        that is open: how much of what it holds will be freed meanwhile is not known beforehand.
     step : str
         What needs them: ``"Building this index"``.
     mapped : int
@@ -121,26 +125,11 @@ def within_limits(
     import faiss  # noqa: F401  (before its threads are limited)
 
     with one_thread():
-        take_buffers(step)
+        if needed is not None:
+            take_buffers(step)
         malloc.return_freed_blocks()
-        _check(needed, step, remedy, mapped)
-        yield
-
-
-@contextmanager
-def one_thread_within_limits() -> Iterator[None]:
-    """Give FAISS one thread where memory is limited, without looking whether there is enough.
-
-    For changes of an index that is open: how much of what it holds will be freed meanwhile is not
-    known beforehand.
-    """
-    if room() is None:
-        yield
-        return
-    import faiss  # noqa: F401  (before its threads are limited)
-
-    with one_thread():
-        malloc.return_freed_blocks()
+        if needed is not None:
+            _check(needed, step, remedy, mapped)
         yield
 
 

@@ -16,7 +16,7 @@ from store_rows import Image as Entry
 from store_rows import fill, writer
 
 from vggfeat.errors import SourceError, StoreError
-from vggfeat.labels import NamesRequest, Wanted, requested_groups, requested_splits
+from vggfeat.labels import LabelRequest, NamesRequest, requested_groups, requested_splits
 from vggfeat.labels.splits import groups_from_pattern, split_level
 from vggfeat.store import FeatureStore, merge
 
@@ -128,7 +128,7 @@ def test_classes_that_look_like_splits_are_said_to(tmp_path: Path) -> None:
     entries = [Entry(path) for path in paths]
     with writer(store, entries=entries, labels={p: (p.split("/")[0],) for p in paths}) as opened:
         fill(opened)
-    with writer(store, entries=entries, labels=Wanted.of("auto", paths=paths)) as opened:
+    with writer(store, entries=entries, labels=LabelRequest.of("auto", paths=paths)) as opened:
         assert opened.labels.classes == 2, "what is labelled stays"
         assert "--labels folder:2" in " ".join(opened.labels.notes)
 
@@ -242,17 +242,18 @@ def test_a_column_of_flags_says_train_and_test(tmp_path: Path) -> None:
     from vggfeat.labels import NamedLines, read_label_file
 
     lines = NamedLines.of(read_label_file(tmp_path / "t.csv"), ["a.jpg", "b.jpg", "c.jpg"])
-    request = requested_splits("auto", ["a.jpg", "b.jpg", "c.jpg"], own=lines)
-    assert request.own == {"a.jpg": "train", "b.jpg": "test"}
+    request = requested_splits("auto", ["a.jpg", "b.jpg", "c.jpg"], source=lines)
+    assert request.from_source == {"a.jpg": "train", "b.jpg": "test"}
 
 
 def test_merged_stores_keep_splits_and_groups_by_name(tmp_path: Path) -> None:
     for name, split in (("a", "train"), ("b", "test")):
         paths = [f"{name}/{at}.jpg" for at in range(3)]
-        own = dict.fromkeys(paths, split)
+        from_source = dict.fromkeys(paths, split)
         groups = {path: f"g{at}" for at, path in enumerate(paths[:2])}
-        wanted = Wanted(
-            splits=NamesRequest(own=own, of_splits=True), groups=NamesRequest(own=groups)
+        wanted = LabelRequest(
+            splits=NamesRequest(from_source=from_source, of_splits=True),
+            groups=NamesRequest(from_source=groups),
         )
         entries = [Entry(path) for path in paths]
         with writer(tmp_path / f"{name}.h5", entries=entries, labels=wanted) as opened:
@@ -268,8 +269,8 @@ def test_merged_stores_keep_splits_and_groups_by_name(tmp_path: Path) -> None:
 def test_rows_keep_splits_when_others_are_pruned(tmp_path: Path) -> None:
     store = tmp_path / "s.h5"
     paths = ["a/1.jpg", "a/2.jpg", "a/3.jpg"]
-    wanted = Wanted(
-        splits=NamesRequest(own=dict(zip(paths, ("train", "val", "test"), strict=True)))
+    wanted = LabelRequest(
+        splits=NamesRequest(from_source=dict(zip(paths, ("train", "val", "test"), strict=True)))
     )
     with writer(store, entries=[Entry(path) for path in paths], labels=wanted) as opened:
         fill(opened)
@@ -298,7 +299,9 @@ def test_exports_have_columns_of_splits_and_groups_where_there_are_any(
 @pytest.mark.parametrize("lie", ["number", "short", "two dimensions"])
 def test_splits_that_lie_are_refused(tmp_path: Path, lie: str) -> None:
     store = tmp_path / "s.h5"
-    wanted = Wanted(splits=NamesRequest(own={"aa/1.jpg": "train", "bb/2.jpg": "test"}))
+    wanted = LabelRequest(
+        splits=NamesRequest(from_source={"aa/1.jpg": "train", "bb/2.jpg": "test"})
+    )
     with writer(store, entries=[Entry("aa/1.jpg"), Entry("bb/2.jpg")], labels=wanted) as opened:
         fill(opened)
     with h5py.File(store, "r+") as file:

@@ -11,7 +11,7 @@ import pytest
 from store_rows import Image, fill, made, writer
 
 from vggfeat.errors import SourceError
-from vggfeat.labels import Wanted
+from vggfeat.labels import LabelRequest
 from vggfeat.store import FeatureStore, LabelReport, StoreWriter, merge
 
 Shown = dict[str, tuple[str, ...]]
@@ -19,10 +19,12 @@ PHOTOS = ["cat/1.jpg", "cat/2.jpg", "dog/3.jpg"]
 
 
 def run(
-    store: Path, paths: list[str], asked: str | Path = "auto", own: Shown | None = None
+    store: Path, paths: list[str], asked: str | Path = "auto", from_source: Shown | None = None
 ) -> tuple[Shown, LabelReport]:
     """Extract as the command does; return each image's labels, and what is said of them."""
-    wanted = Wanted.of(asked, paths=paths, own=own, own_name="list.csv", root="/photos")
+    wanted = LabelRequest.of(
+        asked, paths=paths, from_source=from_source, source_name="list.csv", root="/photos"
+    )
     with writer(store, entries=[Image(path) for path in paths], labels=wanted) as opened:
         rows = opened.pending()
         for row in rows.tolist():
@@ -98,9 +100,9 @@ def test_a_photo_in_another_folder_has_that_folder_s_label(tmp_path: Path) -> No
 
 def test_labels_of_a_list_follow_the_list(tmp_path: Path) -> None:
     store = tmp_path / "s.h5"
-    _, report = run(store, PHOTOS, own={"cat/1.jpg": ("x",), "dog/3.jpg": ("y",)})
+    _, report = run(store, PHOTOS, from_source={"cat/1.jpg": ("x",), "dog/3.jpg": ("y",)})
     assert report.origin == "source:list.csv"
-    later, report = run(store, PHOTOS, own={"cat/1.jpg": ("z",)})
+    later, report = run(store, PHOTOS, from_source={"cat/1.jpg": ("z",)})
     assert later == {"cat/1.jpg": ("z",), "cat/2.jpg": (), "dog/3.jpg": ("y",)}
     assert report.changed == 1
     assert run(store, PHOTOS)[0] == later  # the folder, without the list

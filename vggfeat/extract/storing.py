@@ -20,8 +20,8 @@ from vggfeat.extract.summary import ExtractSummary
 from vggfeat.files import IMAGE_EXTENSIONS
 from vggfeat.images import Reading, Tally, decoded
 from vggfeat.labels import (
+    LabelRequest,
     NamedLines,
-    Wanted,
     class_name,
     requested_groups,
     requested_splits,
@@ -295,23 +295,23 @@ def _labels(
     split: str | Mapping[str, str | os.PathLike[str]],
     group_by: str | None,
     groups: str | os.PathLike[str] | None,
-) -> Wanted:
+) -> LabelRequest:
     parts = images.parts if isinstance(images, SeveralSources) else {}
     paths = [entry.path for entry in images.entries]
-    wanted = Wanted.of(
+    request = LabelRequest.of(
         labels,
         paths=paths,
-        own=images.given_labels,
-        own_name=", ".join(parts) or class_name(Path(images.spec).name),
-        own_file=images.file if isinstance(images, ListSource) else None,
+        from_source=images.given_labels,
+        source_name=", ".join(parts) or class_name(Path(images.spec).name),
+        source_list=images.file if isinstance(images, ListSource) else None,
         root=images.root,
     )
     root = images.root
-    own = NamedLines(images.file, images.keys) if isinstance(images, ListSource) else None
-    table = NamedLines.of(wanted.table, paths, root) if wanted.table else None
+    source = NamedLines(images.file, images.keys) if isinstance(images, ListSource) else None
+    table = NamedLines.of(request.table, paths, root) if request.table else None
     return replace(
-        wanted,
+        request,
         several_sources=bool(parts),
-        splits=requested_splits(split, paths, root=root, own=own, table=table),
-        groups=requested_groups(group_by, groups, paths, root=root, own=own, table=table),
+        splits=requested_splits(split, paths, root=root, source=source, table=table),
+        groups=requested_groups(group_by, groups, paths, root=root, source=source, table=table),
     )

@@ -12,6 +12,7 @@ from vggfeat.labels.names import (
     in_order,
 )
 from vggfeat.labels.origin import Origin
+from vggfeat.labels.request import LabelRequest
 from vggfeat.labels.splits import (
     TEST,
     TRAIN,
@@ -23,7 +24,6 @@ from vggfeat.labels.splits import (
     split_level,
 )
 from vggfeat.labels.targets import Targets
-from vggfeat.labels.wanted import Wanted
 
 __all__ = [
     "ABSENT",
@@ -34,13 +34,13 @@ __all__ = [
     "VAL",
     "FixedLabels",
     "LabelFile",
+    "LabelRequest",
     "Matching",
     "NamedLines",
     "NamesRequest",
     "Origin",
     "RawLabels",
     "Targets",
-    "Wanted",
     "as_floats",
     "class_name",
     "folder_level",

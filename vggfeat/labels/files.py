@@ -110,7 +110,7 @@ class LabelFile:
             Two lines give an image different labels, and the file does not say that it may have
             several.
         """
-        found: dict[str, dict[str, None]] = {}
+        labels_of: dict[str, dict[str, None]] = {}
         unsure: RawLabels = {}
         first: dict[str, int] = {}
         add_up = self.multi_label and not self.classes  # 1 in one line and 0 in another cannot
@@ -119,27 +119,27 @@ class LabelFile:
             if key is None or names is None:
                 continue
             before = first.setdefault(key, at)
-            own = found.setdefault(key, {})
+            known = labels_of.setdefault(key, {})
             left_open = self.unsure[at] if self.unsure else ()
-            same = own.keys() == set(names) and unsure.get(key) == left_open
+            same = known.keys() == set(names) and unsure.get(key) == left_open
             if before != at and not add_up and not same:
                 self._refuse(before, at)
-            own.update(dict.fromkeys(names))
+            known.update(dict.fromkeys(names))
             unsure[key] = left_open
-        labels = {key: tuple(names) for key, names in found.items()}
+        labels = {key: tuple(names) for key, names in labels_of.items()}
         if not self.classes and all(len(names) == 1 for names in labels.values()):
             return labels
-        classes = self.classes or in_order(name for own in labels.values() for name in own)
+        classes = self.classes or in_order(name for known in labels.values() for name in known)
         return FixedLabels(labels, classes, multi_label=True, unsure=unsure)
 
     def _refuse(self, first: int, second: int) -> None:
-        told = [
+        given = [
             f"{'|'.join(self.names[at] or ()) or 'none'!r} (line {self.lines[at]})"
             for at in (first, second)
         ]
         raise SourceError(
-            f"{self.file!r} gives the image {legible(self.paths[second])!r} the labels {told[0]} "
-            f"and {told[1]}. "
+            f"{self.file!r} gives the image {legible(self.paths[second])!r} the labels {given[0]} "
+            f"and {given[1]}. "
             + ("" if self.classes else _SEVERAL)
             + "Correct one of the lines, or leave it out."
         )
@@ -180,21 +180,21 @@ def read_label_file(
     name = os.fspath(file)
     text = read_text(name)
     if extension(name) in _TABLES or _has_heading(text):
-        found = _table(read_records(name, text), need_labels)
+        labels = _table(read_records(name, text), need_labels)
     else:
-        found = _list(name, text, is_image)
-    if need_labels and not found.used:
+        labels = _list(name, text, is_image)
+    if need_labels and not labels.used:
         raise SourceError(
             f"{name!r} names images and no labels. Write 'path label' into each line, or give a "
             "CSV file with the columns path and label."
         )
-    odd = next((n for own in found.names for n in own or () if not n.isascii()), "")
+    odd = next((n for several in labels.names for n in several or () if not n.isascii()), "")
     if odd and not _is_utf8(text):
-        found.notes.append(
+        labels.notes.append(
             f"{name!r} is not UTF-8 and was read as Windows-1252, for example {odd!r}; save it as "
             "UTF-8 if that is wrong"
         )
-    return found
+    return labels
 
 
 def _is_utf8(text: str) -> bool:
@@ -217,7 +217,7 @@ def _plain(heading: str) -> str:
 
 
 def _list(file: str, text: str, is_image: Callable[[str], bool]) -> LabelFile:
-    found = LabelFile(file, [], [], [])
+    labels = LabelFile(file, [], [], [])
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -227,12 +227,12 @@ def _list(file: str, text: str, is_image: Callable[[str], bool]) -> LabelFile:
                 f"Line {number} of {file!r} has several values behind its path: {label!r}. Give a "
                 "CSV file with a heading, or write several labels as 2|5."
             )
-        found.paths.append(path)
-        found.names.append(class_names(label))
-        found.lines.append(number)
-    if all(names is None for names in found.names):
-        return found
-    return replace(found, used=("",), multi_label=_several(found.names))
+        labels.paths.append(path)
+        labels.names.append(class_names(label))
+        labels.lines.append(number)
+    if all(names is None for names in labels.names):
+        return labels
+    return replace(labels, used=("",), multi_label=_several(labels.names))
 
 
 def _path_and_label(text: str, is_image: Callable[[str], bool]) -> tuple[str, str]:
@@ -250,7 +250,7 @@ def _path_and_label(text: str, is_image: Callable[[str], bool]) -> tuple[str, st
 
 
 def _several(names: Sequence[tuple[str, ...] | None]) -> bool:
-    return any(own is not None and len(own) != 1 for own in names)
+    return any(one is not None and len(one) != 1 for one in names)
 
 
 def _table(records: Records, need_labels: bool) -> LabelFile:
@@ -334,11 +334,11 @@ def _names_images(cells: list[list[str]], at: int) -> bool:
 
 def _distinct(headings: list[str]) -> list[str]:
     """Return headings as they can be shown and looked up: legible, none twice."""
-    found: list[str] = []
+    distinct: list[str] = []
     for at, heading in enumerate(headings):
         name = class_name(heading)
-        found.append(name if name not in found or not name else f"{name} ({at + 1})")
-    return found
+        distinct.append(name if name not in distinct or not name else f"{name} ({at + 1})")
+    return distinct
 
 
 def _marks(column: list[str]) -> list[int] | None:

@@ -55,10 +55,10 @@ def match(written: Sequence[str], keys: Sequence[str], root: str = "") -> Matchi
     for key in keys:
         name = spelling(decode_path(key))
         plain[name] = None if name in plain else key  # an NFC and an NFD name beside each other
-    found = {text: _as_written(text, exact, plain, root) for text in dict.fromkeys(written)}
-    if any(found.values()):
-        return Matching([found[text] for text in written])
-    names = {text: spelling(legible(text).replace("\\", "/")) for text in found}
+    matched = {text: _as_written(text, exact, plain, root) for text in dict.fromkeys(written)}
+    if any(matched.values()):
+        return Matching([matched[text] for text in written])
+    names = {text: spelling(legible(text).replace("\\", "/")) for text in matched}
     known = {name: key for name, key in plain.items() if key is not None}
     for rule in _RULES:
         by_name, how = rule(sorted(set(names.values())), known, root)
@@ -88,10 +88,10 @@ def _below(name: str, root: str) -> bool:
     return name.startswith(spelling(root).rstrip("/") + "/")
 
 
-_Found = tuple[dict[str, str], str]
+_Keys = tuple[dict[str, str], str]
 
 
-def _without_folders(names: list[str], known: dict[str, str], root: str) -> _Found:
+def _without_folders(names: list[str], known: dict[str, str], root: str) -> _Keys:
     """Drop leading folders of the table's paths."""
     by_prefix: dict[str, dict[str, str]] = {}
     for name in names:
@@ -100,22 +100,22 @@ def _without_folders(names: list[str], known: dict[str, str], root: str) -> _Fou
                 by_prefix.setdefault(prefix, {})[name] = known[rest]
                 break
     above = spelling(root)
-    own = [prefix for prefix in by_prefix if f"{above}/".endswith(f"/{prefix.strip('/')}/")]
-    if own:
-        best = max(own, key=lambda prefix: len(by_prefix[prefix]))
+    shared = [prefix for prefix in by_prefix if f"{above}/".endswith(f"/{prefix.strip('/')}/")]
+    if shared:
+        best = max(shared, key=lambda prefix: len(by_prefix[prefix]))
         return by_prefix[best], f"without the leading folder {best!r} of the table"
     if len(by_prefix) == 1:
-        prefix, found = next(iter(by_prefix.items()))
-        return found, f"without the leading folder {prefix!r} of the table"
+        prefix, matched = next(iter(by_prefix.items()))
+        return matched, f"without the leading folder {prefix!r} of the table"
     return {}, ""
 
 
-def _with_folders(names: list[str], known: dict[str, str], _root: str) -> _Found:
+def _with_folders(names: list[str], known: dict[str, str], _root: str) -> _Keys:
     """Drop leading folders of the source's paths."""
-    wanted, hits = set(names), dict[str, list[tuple[str, str]]]()
+    given, hits = set(names), dict[str, list[tuple[str, str]]]()
     for path, key in known.items():
         for prefix, rest in _suffixes(path):
-            if rest in wanted:
+            if rest in given:
                 hits.setdefault(rest, []).append((prefix, key))
                 break
     if any(len(several) > 1 for several in hits.values()):
@@ -127,8 +127,8 @@ def _with_folders(names: list[str], known: dict[str, str], _root: str) -> _Found
     return {name: several[0][1] for name, several in hits.items()}, how
 
 
-def _by(part: Callable[[str], str], how: str) -> Callable[[list[str], dict[str, str], str], _Found]:
-    def rule(names: list[str], known: dict[str, str], _root: str) -> _Found:
+def _by(part: Callable[[str], str], how: str) -> Callable[[list[str], dict[str, str], str], _Keys]:
+    def rule(names: list[str], known: dict[str, str], _root: str) -> _Keys:
         ours: dict[str, list[str]] = {}
         for name in names:
             ours.setdefault(part(name), []).append(name)

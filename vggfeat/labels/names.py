@@ -92,9 +92,9 @@ def from_folders(paths: Sequence[str], level: int | None = None) -> RawLabels:
     """
     at = (folder_level(paths) if level is None else level) - 1
     folders = {path: path.split("/")[:-1] for path in paths}
-    names = {own[at] for own in folders.values() if len(own) > at}
+    names = {parts[at] for parts in folders.values() if len(parts) > at}
     shown = {name: class_name(name) or name for name in names}  # a name may be a blank
-    return {path: (shown[own[at]],) for path, own in folders.items() if len(own) > at}
+    return {path: (shown[parts[at]],) for path, parts in folders.items() if len(parts) > at}
 
 
 def folder_level(paths: Sequence[str]) -> int:

@@ -101,9 +101,9 @@ class NamesRequest:
         Names by path from lists, or a table.
     origin : Origin
         What a store remembers of `names`.
-    own : dict or None
+    from_source : dict or None
         Names that the source says itself.
-    own_name : str
+    source_name : str
         What the source is called.
     of_splits : bool
         Whether the names are splits, so that folders may say them.
@@ -115,8 +115,8 @@ class NamesRequest:
     detail: str = ""
     names: NamesByPath = field(default_factory=dict)
     origin: Origin = field(default_factory=Origin)
-    own: NamesByPath | None = None
-    own_name: str = ""
+    from_source: NamesByPath | None = None
+    source_name: str = ""
     of_splits: bool = False
     heading: str = ""
 
@@ -153,8 +153,8 @@ def split_level(paths: Sequence[str]) -> int | None:
 def names_from_folders(paths: Sequence[str], level: int, *, splits: bool) -> NamesByPath:
     """Take the name of each image from the `level`-th folder it lies in, 1 for the first."""
     folders = {path: path.split("/")[:-1] for path in paths}
-    own = {path: folder[level - 1] for path, folder in folders.items() if len(folder) >= level}
-    return {path: split_name(name) if splits else class_name(name) for path, name in own.items()}
+    names = {path: folder[level - 1] for path, folder in folders.items() if len(folder) >= level}
+    return {path: split_name(name) if splits else class_name(name) for path, name in names.items()}
 
 
 def names_in_column(
@@ -269,14 +269,14 @@ def groups_from_pattern(pattern: str, paths: Sequence[str], *, needed: bool = Fa
         It is no regular expression, or occurs in no path.
     """
     try:
-        found = re.compile(pattern)
+        regex = re.compile(pattern)
     except re.error as error:
         raise SourceError(
             f"{pattern!r} is no regular expression: {error}. An example: 'patient_(\\d+)'."
         ) from error
     groups: NamesByPath = {}
     for path in paths:
-        if hit := found.search(path):
+        if hit := regex.search(path):
             parts = [part for part in hit.groups() if part is not None]
             groups[path] = class_name("-".join(parts) or hit[0]) or hit[0]
     if needed and not groups:
@@ -288,24 +288,24 @@ def groups_from_pattern(pattern: str, paths: Sequence[str], *, needed: bool = Fa
 
 
 def requested_splits(
-    asked: str | Mapping[str, str | os.PathLike[str]],
+    requested: str | Mapping[str, str | os.PathLike[str]],
     paths: Sequence[str],
     *,
     root: str = "",
-    own: NamedLines | None = None,
+    source: NamedLines | None = None,
     table: NamedLines | None = None,
 ) -> NamesRequest:
     """Understand which splits a person asks for.
 
     Parameters
     ----------
-    asked : str or dict
+    requested : str or dict
         ``auto``, ``none``, ``folder:N``; or a list of images by the name of their split.
     paths : sequence of str
         Entry paths of the source.
     root : str
         Absolute path that they are relative to.
-    own, table : NamedLines, optional
+    source, table : NamedLines, optional
         What the source, and a table of labels, say themselves.
 
     Raises
@@ -313,18 +313,18 @@ def requested_splits(
     SourceError
         It is nothing of the kind, or a list cannot be read or contradicts another.
     """
-    if isinstance(asked, str):
-        if match := _FOLDER.fullmatch(asked):
+    if isinstance(requested, str):
+        if match := _FOLDER.fullmatch(requested):
             return NamesRequest("folder", match[1], of_splits=True)
-        if asked == "none":
+        if requested == "none":
             return NamesRequest("none", of_splits=True)
-        if asked != "auto":
+        if requested != "auto":
             raise SourceError(
-                f"{asked!r} says no split. Allowed are auto, none, folder:N, and lists such as "
+                f"{requested!r} says no split. Allowed are auto, none, folder:N, and lists such as "
                 "train=train.txt."
             )
-        return _of_columns(own, table, SPLIT_COLUMNS, splits=True)
-    lists = {split_name(name): read_label_file(file) for name, file in asked.items()}
+        return _of_columns(source, table, SPLIT_COLUMNS, splits=True)
+    lists = {split_name(name): read_label_file(file) for name, file in requested.items()}
     names = splits_from_lists(lists, paths, root)
     files = ", ".join(class_name(Path(file.file).name) for file in lists.values())
     return NamesRequest("given", names=names, origin=Origin("lists", files), of_splits=True)
@@ -336,7 +336,7 @@ def requested_groups(
     paths: Sequence[str],
     *,
     root: str = "",
-    own: NamedLines | None = None,
+    source: NamedLines | None = None,
     table: NamedLines | None = None,
 ) -> NamesRequest:
     """Understand which groups a person asks for.
@@ -347,7 +347,7 @@ def requested_groups(
         A regular expression, ``folder:N`` or ``none``.
     file : path, optional
         A table with a column of groups, or a list of lines ``path group``.
-    paths, root, own, table : as for :func:`requested_splits`
+    paths, root, source, table : as for :func:`requested_splits`
 
     Raises
     ------
@@ -369,7 +369,7 @@ def requested_groups(
             )
         return NamesRequest("given", names=names, origin=column.origin)
     if by is None:
-        return _of_columns(own, table, GROUP_COLUMNS, splits=False)
+        return _of_columns(source, table, GROUP_COLUMNS, splits=False)
     if by == "none":
         return NamesRequest("none")
     if match := _FOLDER.fullmatch(by):
@@ -379,10 +379,14 @@ def requested_groups(
 
 
 def _of_columns(
-    own: NamedLines | None, table: NamedLines | None, headings: Sequence[str], *, splits: bool
+    source: NamedLines | None,
+    table: NamedLines | None,
+    headings: Sequence[str],
+    *,
+    splits: bool,
 ) -> NamesRequest:
     """Ask for what tables say, and else for what is there."""
-    heading, names = own.names(headings, splits=splits) if own else ("", None)
+    heading, names = source.names(headings, splits=splits) if source else ("", None)
     if table is not None:
         column, given = table.names(headings, splits=splits)
         if given:
@@ -390,5 +394,8 @@ def _of_columns(
                 "given", names=given, origin=table.origin, of_splits=splits, heading=column
             )
     return NamesRequest(
-        own=names or None, own_name=own.name if own else "", of_splits=splits, heading=heading
+        from_source=names or None,
+        source_name=source.name if source else "",
+        of_splits=splits,
+        heading=heading,
     )

@@ -26,7 +26,7 @@ from vggfeat.store.reader import FeatureStore
 from vggfeat.store.resuming import resume
 
 if TYPE_CHECKING:
-    from vggfeat.labels import RawLabels, Wanted
+    from vggfeat.labels import LabelRequest, RawLabels
 
 Rows = npt.NDArray[np.int64]
 
@@ -60,7 +60,7 @@ def follow(
     shapes: Mapping[str, tuple[int, ...]],
     config: FeatureConfig,
     given: Sequence[SourcePlace],
-    labels: RawLabels | Wanted | None,
+    labels: RawLabels | LabelRequest | None,
     ready: Callable[[int], object],
     **options: Any,
 ) -> Plan:
@@ -96,16 +96,16 @@ def follow(
     _compare(lock.path, stored, shapes, config)
     given = given or (stored.sources if stored.sources[0].name else stored.sources[:1])
     plan = resume(stored, entries, given, labels, name=str(lock.path), **options)
-    if pending := int((plan.contents.status[plan.wanted] == PENDING).sum()):
+    if pending := int((plan.contents.status[plan.requested] == PENDING).sum()):
         ready(pending)
     if plan.rewrite or locate(lock.path, stored) is None:
         return replace(plan, contents=_rebuild(lock, plan.contents, plan.carried))
     stale = np.flatnonzero((stored.errors != b"") & (stored.status == PENDING))
-    wanted, columns = plan.contents.columns, stored.columns
+    requested, columns = plan.contents.columns, stored.columns
     noted = [
         name
         for name in ("size", "mtime_ns", *SINCE_2)
-        if not np.array_equal(wanted[name], columns[name])
+        if not np.array_equal(requested[name], columns[name])
     ]
     if len(plan.reopened) or len(stale) or (noted and stored.version == FORMAT_VERSION):
         changes = Changes(lock.path, stored)
@@ -113,7 +113,7 @@ def follow(
             changes.reopen(plan.reopened)
             changes.clear(stale)  # a kill came in between
             for name in noted:
-                changes.column(name, wanted[name])
+                changes.column(name, requested[name])
         finally:
             changes.close()
     return plan

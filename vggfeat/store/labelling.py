@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from vggfeat.errors import SourceError
 from vggfeat.labels import (
+    LabelRequest,
     NamesRequest,
     Origin,
     RawLabels,
-    Wanted,
     folder_level,
     from_folders,
     match,
@@ -103,7 +103,7 @@ def label(
     stored_paths: Sequence[str],
     paths: Sequence[str],
     here: Rows,
-    wanted: RawLabels | Wanted | None,
+    request: RawLabels | LabelRequest | None,
 ) -> tuple[dict[str, Targets | None], LabelReport]:
     """Give rows the labels, splits and groups that a run asks for.
 
@@ -115,7 +115,7 @@ def label(
         Images of the store so far, and with those that this run adds at the end.
     here : ndarray of int64
         Rows whose images are in the source now, ascending.
-    wanted : Wanted, dict or None
+    request : LabelRequest, dict or None
         What is asked for. Of bare labels, images that they do not name become unlabelled; empty
         or None leaves all as it is.
 
@@ -134,16 +134,16 @@ def label(
     mine = [paths[row] for row in here]
     named: dict[str, Targets | None] = {}
     for name in ("splits", "groups"):
-        request = getattr(wanted, name) if isinstance(wanted, Wanted) else None
+        names = getattr(request, name) if isinstance(request, LabelRequest) else None
         old = stored.get(name)
-        chosen = _choose_names(old, mine, request) if request is not None else None
-        forced = request is not None and request.kind != "auto"
+        chosen = _choose_names(old, mine, names) if names is not None else None
+        forced = names is not None and names.kind != "auto"
         named[name] = _apply(old, len(stored_paths), paths, here, chosen, forced)
     labels = stored.get("targets")
     if labels is not None:
         labels = labels.composed()
-    choice = _choose(labels, stored_paths, mine, wanted, named["splits"])
-    anew = isinstance(wanted, Wanted) and wanted.kind != "auto"
+    choice = _choose(labels, stored_paths, mine, request, named["splits"])
+    anew = isinstance(request, LabelRequest) and request.kind != "auto"
     targets = _apply(labels, len(stored_paths), paths, here, choice, anew)
     before = unite(len(paths), [(np.arange(len(stored_paths)), labels)])
     known = targets.known[here] if targets is not None else np.zeros(len(here), bool)
@@ -155,10 +155,10 @@ def label(
         classes=len(targets.classes) if targets is not None else 0,
         multi_label=targets is not None and targets.multi_label,
         changed=_changed(before, targets),
-        **_told(named, here),
+        **_facts(named, here),
     )
-    if isinstance(wanted, Wanted):
-        report = _with_columns(report, wanted)
+    if isinstance(request, LabelRequest):
+        report = _with_columns(report, request)
     if targets is not None and targets.origin.kind == "folder":
         level = split_level(mine)
         if level == targets.origin.level and named["splits"] is not None:
@@ -174,28 +174,29 @@ def _choose(
     stored: Targets | None,
     stored_paths: Sequence[str],
     mine: list[str],
-    wanted: RawLabels | Wanted | None,
+    request: RawLabels | LabelRequest | None,
     splits: Targets | None,
 ) -> _Choice | None:
-    if not isinstance(wanted, Wanted):
-        return _Choice(wanted, Origin(), "replace") if wanted else None
-    if wanted.kind == "none":
+    if not isinstance(request, LabelRequest):
+        return _Choice(request, Origin(), "replace") if request else None
+    if request.kind == "none":
         return None
     origin = Origin()
     if stored is not None:
-        origin = stored.origin if stored.origin.kind else _inferred(stored, stored_paths, wanted)
-    own = Origin("source", wanted.own_name)
-    if wanted.kind == "table":
-        return _from_table(wanted, mine, "replace" if origin.kind == "folder" else "update")
-    if wanted.kind == "source":
-        if not wanted.own:
+        origin = stored.origin if stored.origin.kind else _inferred(stored, stored_paths, request)
+    of_source = Origin("source", request.source_name)
+    if request.kind == "table":
+        return _from_table(request, mine, "replace" if origin.kind == "folder" else "update")
+    if request.kind == "source":
+        if not request.from_source:
             raise SourceError(
-                f"{wanted.own_name or 'The source'} says no labels of its own: only lists with a "
-                "column of labels and archives with .cls members do. Give --labels FILE or folder."
+                f"{request.source_name or 'The source'} says no labels of its own: only lists with "
+                "a column of labels and archives with .cls members do. Give --labels FILE or "
+                "folder."
             )
-        return _Choice(wanted.own, own, "replace")
-    if wanted.kind == "folder":
-        names, level = _folders(mine, wanted.level, splits)
+        return _Choice(request.from_source, of_source, "replace")
+    if request.kind == "folder":
+        names, level = _folders(mine, request.level, splits)
         if not names:
             raise SourceError(
                 f"No image lies in a folder at level {level}, for example {mine[0]!r}. "
@@ -203,19 +204,19 @@ def _choose(
             )
         return _Choice(names, Origin("folder", str(level)), "replace")
     if stored is None:
-        if wanted.own is not None:
-            return _Choice(wanted.own, own, "replace")
+        if request.from_source is not None:
+            return _Choice(request.from_source, of_source, "replace")
         names, level = _folders(mine, None, splits)
         return _Choice(names, Origin("folder", str(level)), "replace")
-    if origin.kind == "folder" and wanted.several_sources and wanted.own is not None:
-        return _Choice(wanted.own, own, "replace")
+    if origin.kind == "folder" and request.several_sources and request.from_source is not None:
+        return _Choice(request.from_source, of_source, "replace")
     if origin.kind == "folder":
         return _Choice(from_folders(mine, origin.level), origin, "replace")
-    if not wanted.own:
+    if not request.from_source:
         return None
     if origin.kind == "source":
-        return _Choice(wanted.own, own, "update")
-    return _Choice(wanted.own, origin, "fill")
+        return _Choice(request.from_source, of_source, "update")
+    return _Choice(request.from_source, origin, "fill")
 
 
 def _folders(mine: list[str], level: int | None, splits: Targets | None) -> tuple[RawLabels, int]:
@@ -241,7 +242,7 @@ def _choose_names(stored: Targets | None, mine: list[str], request: NamesRequest
     if request.kind == "given":
         return chosen(request.names, request.origin, "replace" if by_paths else "update")
     if stored is None:
-        level = split_level(mine) if request.of_splits and request.own is None else None
+        level = split_level(mine) if request.of_splits and request.from_source is None else None
         if level is not None:
             origin = Origin("folder", str(level))
             return chosen(request.from_paths(origin, mine), origin, "replace")
@@ -249,44 +250,44 @@ def _choose_names(stored: Targets | None, mine: list[str], request: NamesRequest
         return chosen(request.from_paths(stored.origin, mine), stored.origin, "replace")
     elif stored.origin.kind != "source":
         return None
-    if request.own is None:
+    if request.from_source is None:
         return None
-    return chosen(request.own, Origin("source", request.own_name), "update")
+    return chosen(request.from_source, Origin("source", request.source_name), "update")
 
 
-def _told(named: Mapping[str, Targets | None], here: Rows) -> dict[str, Any]:
+def _facts(named: Mapping[str, Targets | None], here: Rows) -> dict[str, Any]:
     """Return what a report says of splits and groups."""
     splits, groups = named["splits"], named["groups"]
-    told: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     if splits is not None:
-        told["splits"] = splits.counts(here)
-        told["unsplit"] = int((~splits.known[here]).sum())
-        told["split_origin"] = str(splits.origin)
+        facts["splits"] = splits.counts(here)
+        facts["unsplit"] = int((~splits.known[here]).sum())
+        facts["split_origin"] = str(splits.origin)
     if groups is not None:
-        told["groups"] = len(groups.counts(here))
-        told["ungrouped"] = int((~groups.known[here]).sum())
-        told["group_origin"] = str(groups.origin)
-    return told
+        facts["groups"] = len(groups.counts(here))
+        facts["ungrouped"] = int((~groups.known[here]).sum())
+        facts["group_origin"] = str(groups.origin)
+    return facts
 
 
-def _from_table(wanted: Wanted, mine: list[str], mode: str) -> _Choice:
-    table = wanted.table
+def _from_table(request: LabelRequest, mine: list[str], mode: str) -> _Choice:
+    table = request.table
     assert table is not None
-    found = match(table.paths, mine, wanted.root)
-    given = dict(zip(table.paths, found.keys, strict=True))
+    matching = match(table.paths, mine, request.root)
+    given = dict(zip(table.paths, matching.keys, strict=True))
     lost = [path for path, key in given.items() if key is None]
-    named = set(found.keys)
+    named = set(matching.keys)
     unnamed = [path for path in mine if path not in named]
-    if not found.count:
+    if not matching.count:
         raise SourceError(
             f"None of the {len(given):,} paths of {table.file!r} is an image of the source. The "
             f"table has {_listed(lost)}; the source has {_listed(mine)}. Write paths relative to "
             "the source."
         )
-    names = table.by_key(found.keys)
+    names = table.by_key(matching.keys)
     if not names:
         raise SourceError(
-            f"{table.file!r} gives no label to any of the {found.count:,} images that it names. "
+            f"{table.file!r} gives no label to any of the {matching.count:,} images that it names. "
             f"Fill in {' or '.join(map(repr, table.used))}, or give --labels none."
         )
     report = LabelReport(
@@ -294,26 +295,26 @@ def _from_table(wanted: Wanted, mine: list[str], mode: str) -> _Choice:
         unmatched=len(lost),
         unmatched_paths=tuple(lost[:_EXAMPLES]),
         unnamed_images=tuple(unnamed[:_EXAMPLES]),
-        how=found.how,
+        how=matching.how,
     )
-    return _Choice(names, wanted.table_origin, mode, report)
+    return _Choice(names, request.table_origin, mode, report)
 
 
-def _inferred(stored: Targets, paths: Sequence[str], wanted: Wanted) -> Origin:
+def _inferred(stored: Targets, paths: Sequence[str], request: LabelRequest) -> Origin:
     """Tell where labels came from that were made before stores remembered it."""
     shown = [stored.names(row) for row in range(len(paths))]
     deepest = max(path.count("/") for path in paths)
     if not stored.multi_label:
         for level in dict.fromkeys((folder_level(paths), *range(1, deepest + 1))):
             names = from_folders(paths, level)
-            if all(names.get(path, ()) == own for path, own in zip(paths, shown, strict=True)):
+            if all(names.get(path, ()) == label for path, label in zip(paths, shown, strict=True)):
                 return Origin("folder", str(level))
-    if wanted.own and all(
-        set(wanted.own[path]) == set(own)
-        for path, own in zip(paths, shown, strict=True)
-        if path in wanted.own
+    if request.from_source and all(
+        set(request.from_source[path]) == set(label)
+        for path, label in zip(paths, shown, strict=True)
+        if path in request.from_source
     ):
-        return Origin("source", wanted.own_name)
+        return Origin("source", request.source_name)
     return Origin()
 
 
@@ -359,12 +360,12 @@ def _changed(before: Targets | None, after: Targets | None) -> int:
     return int((differ & before.known).sum())
 
 
-def _with_columns(report: LabelReport, wanted: Wanted) -> LabelReport:
+def _with_columns(report: LabelReport, request: LabelRequest) -> LabelReport:
     """Name the columns that nothing was made of."""
-    file = wanted.table or wanted.own_file
+    file = request.table or request.source_list
     if file is None:
         return report
-    used = {wanted.splits.heading, wanted.groups.heading}
+    used = {request.splits.heading, request.groups.heading}
     unused = tuple(name for name in file.unused if name not in used)
     return replace(report, unused=unused, notes=tuple(file.notes))
 

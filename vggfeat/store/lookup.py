@@ -51,8 +51,8 @@ def fresh_rows(
         It has no such layer.
     """
     dataset = store[layer]
-    place = {path: row for row, path in enumerate(store.paths.tolist())}
-    rows = np.array([place.get(entry.path, -1) for entry in entries], np.int64)
+    row_of = {path: row for row, path in enumerate(store.paths.tolist())}
+    rows = np.array([row_of.get(entry.path, -1) for entry in entries], np.int64)
     X = np.zeros((len(entries), math.prod(dataset.shape[1:])), np.float32)
     with reading(store.path):
         stored = read_contents(dataset.file, store.path)
@@ -63,9 +63,9 @@ def fresh_rows(
             same[unsure] = confirmed(stored, rows[unsure], [*compress(entries, unsure)], look)
         fresh &= same
         if fresh.any():
-            found = np.empty((int(fresh.sum()), X.shape[1]), np.float32)
-            read_rows(dataset, rows[fresh], found)
-            X[fresh] = found
+            features = np.empty((int(fresh.sum()), X.shape[1]), np.float32)
+            read_rows(dataset, rows[fresh], features)
+            X[fresh] = features
             sums = store.checksums(layer)[rows[fresh]]
-            fresh[fresh] = checksums(found.astype(dataset.dtype)) == sums
+            fresh[fresh] = checksums(features.astype(dataset.dtype)) == sums
     return X, fresh

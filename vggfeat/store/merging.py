@@ -119,13 +119,13 @@ def _contents(store: FeatureStore) -> Contents:
 
 
 def _compare(
-    store: FeatureStore, contents: Contents, first: FeatureStore, wanted: Contents
+    store: FeatureStore, contents: Contents, first: FeatureStore, expected: Contents
 ) -> None:
-    different = wanted.provenance.config.differences(contents.provenance.config)
+    different = expected.provenance.config.differences(contents.provenance.config)
     if not different:
         different = [
             f"shape of {layer}: {shape}, not {contents.shapes[layer]}"
-            for layer, shape in wanted.shapes.items()
+            for layer, shape in expected.shapes.items()
             if contents.shapes[layer] != shape
         ]
     if different:

@@ -70,9 +70,9 @@ def open_hdf5(path: Path, newer: bool = False) -> h5py.File:
         if not h5py.is_hdf5(path):
             with path.open("rb") as raw:
                 start = raw.read(8)
-            found = f"begins with {start!r}" if start else "is empty"
+            actual = f"begins with {start!r}" if start else "is empty"
             raise StoreError(
-                f"{path} is not a store: it {found}, and an HDF5 file would begin with "
+                f"{path} is not a store: it {actual}, and an HDF5 file would begin with "
                 r"b'\x89HDF\r\n\x1a\n'. Give the .h5 file that `vggfeat extract` made."
             )
         file = hdf5.opened(path, StoreError, ())
@@ -100,13 +100,13 @@ def read_runs(file: h5py.File) -> list[RunInfo]:
     """Read the runs so far, oldest first, leaving out slots that were cut short by a kill."""
     if not isinstance(file.get("runs"), h5py.Dataset):
         return []
-    found = []
+    runs = []
     for slot in hdf5.raw_texts(file["runs"]):
         try:
-            found.append(RunInfo.from_json(json.loads(slot)))
+            runs.append(RunInfo.from_json(json.loads(slot)))
         except (ValueError, TypeError, AttributeError, RecursionError):
             continue
-    return found
+    return runs
 
 
 def read_contents(file: h5py.File, path: Path) -> Contents:
@@ -144,8 +144,8 @@ def read_sources(file: h5py.File) -> list[SourcePlace]:
     """Read where the images come from; of format 1, where the last run found them."""
     if "sources" in file:
         columns = [hdf5.texts(file["sources"][name]) for name in SourcePlace._fields]
-        if found := [SourcePlace(*texts) for texts in zip(*columns, strict=True)]:
-            return found
+        if sources := [SourcePlace(*texts) for texts in zip(*columns, strict=True)]:
+            return sources
     runs = read_runs(file)
     run = runs[-1] if runs else Provenance.loads(hdf5.text(file, "provenance")).run
     return [SourcePlace("", run.source, run.source)]
@@ -249,9 +249,9 @@ def _texts(file: h5py.File, name: str) -> int:
 
 def _numbers(file: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> None:
     """Refuse a dataset of another shape, or of another kind of NumPy's types; ValueError."""
-    found = file[name]
-    if found.shape != shape or found.dtype.kind != kind:
-        raise ValueError(f"{name} is {found.dtype} of shape {found.shape}, not {shape}")
+    dataset = file[name]
+    if dataset.shape != shape or dataset.dtype.kind != kind:
+        raise ValueError(f"{name} is {dataset.dtype} of shape {dataset.shape}, not {shape}")
 
 
 def _within(file: h5py.File, name: str, low: int, end: int) -> None:

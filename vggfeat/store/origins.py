@@ -106,10 +106,10 @@ def place(
     """
     sources, numbers, touched = list(stored.sources), [], set[int]()
     for origin in given:
-        own = _own(origin, given, entries)
+        listed = _listed(origin, given, entries)
         number = _known(stored, origin)
         if number is None:
-            number = _moved(stored, origin, own, name, look)
+            number = _moved(stored, origin, listed, name, look)
         if number is None:
             number = len(sources)
             sources.append(origin)
@@ -153,7 +153,7 @@ def numbers_of(
     return np.array([named[path.partition("/")[0]] for path in paths], np.int32)
 
 
-def _own(
+def _listed(
     origin: SourcePlace, given: Sequence[SourcePlace], entries: Mapping[str, EntryLike]
 ) -> dict[str, EntryLike]:
     if len(given) == 1:
@@ -172,18 +172,18 @@ def _known(stored: Contents, origin: SourcePlace) -> int | None:
 def _moved(
     stored: Contents,
     origin: SourcePlace,
-    own: Mapping[str, EntryLike],
+    listed: Mapping[str, EntryLike],
     name: str,
     look: Look | None,
 ) -> int | None:
     """Return the number of the source that has moved to where `origin` is; None for a new one."""
     roots = np.array([one.root for one in stored.sources], object)
-    rows = np.array([row for row, path in enumerate(stored.paths) if path in own], np.int64)
+    rows = np.array([row for row, path in enumerate(stored.paths) if path in listed], np.int64)
     elsewhere = rows[roots[stored.source[rows]] != origin.root]
     if not len(elsewhere):
         return None
     number = int(np.bincount(stored.source[elsewhere]).argmax())
-    if not _alike(stored, elsewhere, own, look):
+    if not _alike(stored, elsewhere, listed, look):
         before = stored.sources[number]
         named = before.text if before.name else f"NAME={before.root}"
         example = stored.paths[int(elsewhere[0])]
@@ -194,22 +194,24 @@ def _moved(
             f"{name}`."
         )
     moved = int((stored.source == number).sum())
-    return number if 2 * len(elsewhere) >= min(moved, len(own)) else None
+    return number if 2 * len(elsewhere) >= min(moved, len(listed)) else None
 
 
-def _alike(stored: Contents, rows: Rows, own: Mapping[str, EntryLike], look: Look | None) -> bool:
+def _alike(
+    stored: Contents, rows: Rows, listed: Mapping[str, EntryLike], look: Look | None
+) -> bool:
     """Whether most images have the bytes that the store's features were made of."""
     rows = rows[stored.status[rows] != PENDING]
     if not (stored.status[rows] == DONE).any():
         return True  # nothing is lost
     digested = rows[stored.digests[rows].any(axis=1)]
     if not len(digested) or look is None:
-        sizes = np.array([own[stored.paths[row]].size for row in rows.tolist()])
-        times = np.array([own[stored.paths[row]].mtime_ns for row in rows.tolist()])
+        sizes = np.array([listed[stored.paths[row]].size for row in rows.tolist()])
+        times = np.array([listed[stored.paths[row]].mtime_ns for row in rows.tolist()])
         same = (stored.sizes[rows] == sizes) & (stored.mtimes[rows] == times)
         return bool(2 * same.sum() >= len(rows))
     some = digested[np.linspace(0, len(digested) - 1, min(_SAMPLE, len(digested))).astype(int)]
-    seen = look([own[stored.paths[row]] for row in some.tolist()])
+    seen = look([listed[stored.paths[row]] for row in some.tolist()])
     equal = sum(
         one is not None and one.digest == stored.digests[row].tobytes()
         for row, one in zip(some.tolist(), seen, strict=True)

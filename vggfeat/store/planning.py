@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import StoreError
 from vggfeat.feature_table import PENDING
-from vggfeat.labels import Wanted
+from vggfeat.labels import LabelRequest
 from vggfeat.provenance import NEVER, FeatureConfig, Provenance, SourcePlace
 from vggfeat.store.contents import DIGEST_BYTES, ERROR_BYTES, Contents
 from vggfeat.store.labelling import LabelReport, label
@@ -31,7 +31,7 @@ class Plan:
     ----------
     contents : Contents
         The store as it should be before the first row is computed.
-    wanted : ndarray of int64
+    requested : ndarray of int64
         Rows whose images are in the source now, ascending.
     reopened : ndarray of int64
         Rows that were done or failed, and become pending again.
@@ -50,7 +50,7 @@ class Plan:
     """
 
     contents: Contents
-    wanted: Rows
+    requested: Rows
     reopened: Rows
     rewrite: bool
     carried: Rows
@@ -84,10 +84,10 @@ def check(
             raise StoreError(f"{entry.path!r} cannot be stored: it is not UTF-8 text without NUL.")
         seen.add(entry.path)
     if set(shapes) != set(config.layers) or not shapes:
-        asked = ", ".join(config.layers) or "none"
+        names = ", ".join(config.layers) or "none"
         raise StoreError(
             f"Shapes were given for the layers {', '.join(shapes) or 'none'}, and the provenance "
-            f"has {asked}. Give one shape for each layer, and at least one layer."
+            f"has {names}. Give one shape for each layer, and at least one layer."
         )
     for layer, shape in shapes.items():
         if len(shape) not in (1, 3) or min(shape) < 1:
@@ -102,7 +102,7 @@ def begin(
     entries: Sequence[EntryLike],
     shapes: Mapping[str, tuple[int, ...]],
     provenance: Provenance,
-    labels: RawLabels | Wanted | None,
+    labels: RawLabels | LabelRequest | None,
     given: Sequence[SourcePlace],
 ) -> Plan:
     """Plan a new store: one pending row an entry, in the order of the entries."""

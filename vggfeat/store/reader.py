@@ -210,12 +210,12 @@ class FeatureStore(FeatureTable):
 
     def errors(self, rows: Sequence[int] | Rows) -> list[str]:
         """Return why each of `rows` failed; empty where it did not."""
-        status, found = self.status, []
+        status, reasons = self.status, []
         with reading(self.path):
             for row in rows:
                 raw = self._file["images/error"][int(row)] if status[row] == FAILED else b""
-                found.append(raw.decode(errors="replace"))
-        return found
+                reasons.append(raw.decode(errors="replace"))
+        return reasons
 
     def verify(self, progress: Progress = silent) -> VerifyReport:
         """Read everything again and compare it with the checksums; see :func:`verify`."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.feature_table import DONE, FAILED, PENDING
-from vggfeat.labels import Wanted
+from vggfeat.labels import LabelRequest
 from vggfeat.labels.targets import Targets
 from vggfeat.provenance import SourcePlace
 from vggfeat.store.contents import Contents
@@ -35,7 +35,7 @@ def resume(
     stored: Contents,
     entries: Sequence[EntryLike],
     given: Sequence[SourcePlace],
-    labels: RawLabels | Wanted | None,
+    labels: RawLabels | LabelRequest | None,
     *,
     name: str,
     retry_failed: bool = False,
@@ -58,7 +58,7 @@ def resume(
         Images of the sources.
     given : sequence of SourcePlace
         The sources.
-    labels : dict of str to tuple of str, or Wanted, optional
+    labels : dict of str to tuple of str, or LabelRequest, optional
         Class names by path, or what a person asks for.
     name : str
         Of the store, for messages.
@@ -85,8 +85,8 @@ def resume(
     source[rows] = origin
     fresh = [entry for entry in entries if entry.path not in old]
     moved = _moves(stored, ~present, fresh, look)
-    found = {entry.path for entry in moved.values()}
-    fresh = [entry for entry in fresh if entry.path not in found]
+    renamed = {entry.path for entry in moved.values()}
+    fresh = [entry for entry in fresh if entry.path not in renamed]
 
     paths = list(stored.paths)
     for row, entry in moved.items():
@@ -235,15 +235,15 @@ def _moves(
             key = int(stored.sizes[row]), stored.digests[row].tobytes()
             waiting.setdefault(key, []).append(row)
     sizes = {size for size, _ in waiting}
-    found: dict[int, EntryLike] = {}
+    moved: dict[int, EntryLike] = {}
     for seen in look([entry for entry in fresh if entry.size in sizes]) if sizes else ():
         if seen is not None and (rows := waiting.get((seen.size, seen.digest))):
             base = posixpath.basename(seen.path)
             named = [row for row in rows if posixpath.basename(stored.paths[row]) == base]
             row = (named or rows)[0]
             rows.remove(row)
-            found[row] = seen
-    return found
+            moved[row] = seen
+    return moved
 
 
 def _noted(
@@ -256,13 +256,15 @@ def _noted(
 
 
 def _renamed(
-    before: Targets | None, after: Targets | None, labels: RawLabels | Wanted | None
+    before: Targets | None, after: Targets | None, labels: RawLabels | LabelRequest | None
 ) -> bool:
     """Whether labels, splits or groups differ, or are said to come from elsewhere."""
     if before != after:
         return True
-    asked = labels is not None and not (isinstance(labels, Wanted) and labels.kind == "auto")
-    return asked and before is not None and after is not None and before.origin != after.origin
+    requested = labels is not None and not (
+        isinstance(labels, LabelRequest) and labels.kind == "auto"
+    )
+    return requested and before is not None and after is not None and before.origin != after.origin
 
 
 def _began(stored: Contents) -> int:

@@ -54,9 +54,9 @@ class SparseFile(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         count = max(0, min(len(view), self.size - self._at))
         for page, start, stop, first in self._cut(count):
-            found = self._pages.get(page)
+            data = self._pages.get(page)
             length = stop - start
-            view[first : first + length] = found[start:stop] if found else bytes(length)
+            view[first : first + length] = data[start:stop] if data else bytes(length)
         self._at += count
         return count
 

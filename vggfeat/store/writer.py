@@ -25,7 +25,7 @@ from vggfeat.store.reader import FeatureStore
 from vggfeat.store.rows import runs_of
 
 if TYPE_CHECKING:
-    from vggfeat.labels import RawLabels, Wanted
+    from vggfeat.labels import LabelRequest, RawLabels
 
 Rows = npt.NDArray[np.int64]
 _log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class StoreWriter:
         self.missing, self.pruned = plan.missing, plan.pruned
         self.labels = plan.labels
         self._lock, self._changes, self._contents = lock, changes, plan.contents
-        self._wanted = plan.wanted
+        self._requested = plan.requested
         self._complete = plan.contents.provenance.run.end != NEVER
         self._open = True
 
@@ -74,7 +74,7 @@ class StoreWriter:
         config: FeatureConfig | None = None,
         run: RunInfo | Callable[[int], RunInfo] | None = None,
         sources: Sequence[SourcePlace] = (),
-        labels: RawLabels | Wanted | None = None,
+        labels: RawLabels | LabelRequest | None = None,
         overwrite: bool = False,
         retry_failed: bool = False,
         prune: bool = False,
@@ -102,7 +102,7 @@ class StoreWriter:
         sources : sequence of SourcePlace
             Where the images come from; several have names, which are the first parts of their
             images' paths. By default where the store says, or the run.
-        labels : dict of str to tuple of str, or Wanted, optional
+        labels : dict of str to tuple of str, or LabelRequest, optional
             Class names by path, or what a person asks for; None or empty leaves the labels that
             the store has.
         overwrite : bool
@@ -190,7 +190,7 @@ class StoreWriter:
 
     def pending(self) -> Rows:
         """Return the rows still to do whose images are in the source, int64, ascending."""
-        rows: Rows = self._wanted[self._changes.status[self._wanted] == PENDING]
+        rows: Rows = self._requested[self._changes.status[self._requested] == PENDING]
         return rows
 
     def entry_path(self, row: int) -> str:
@@ -251,8 +251,8 @@ class StoreWriter:
         for layer, shape in self._contents.shapes.items():
             given = np.asarray(features[layer])
             if given.shape != (len(chosen), *shape):
-                wanted = (len(chosen), *shape)
-                raise ValueError(f"{layer} has the shape {given.shape}, not {wanted}")
+                requested = (len(chosen), *shape)
+                raise ValueError(f"{layer} has the shape {given.shape}, not {requested}")
             stored[layer], reasons = _fit(layer, given[order], self._contents.dtype)
             refused |= {int(chosen[i]): reason for i, reason in reasons.items()}
         good = ~np.isin(chosen, list(refused))

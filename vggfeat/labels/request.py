@@ -21,7 +21,7 @@ _FOLDER = re.compile(r"folders?(?::([1-9][0-9]*))?")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LabelRequest:
     """The labels that a run asks for; a store decides what that means for its rows.
 
     Attributes
@@ -30,27 +30,28 @@ class Wanted:
         ``"auto"``, ``"none"``, ``"folder"``, ``"source"`` or ``"table"``.
     level : int or None
         Of folders: which one of a path is the class.
-    own : dict or None
+    from_source : dict or None
         Labels that the source says itself.
-    own_name : str
+    source_name : str
         What the source is called.
-    own_file : LabelFile or None
+    source_list : LabelFile or None
         The list that the source is.
     table : LabelFile or None
         The file that was given.
     root : str
         Absolute path that entries' paths are relative to.
     several_sources : bool
-        Paths begin with the names of several sources, which are no classes; `own` says those.
+        Paths begin with the names of several sources, which are no classes; `from_source` says
+        those.
     splits, groups : NamesRequest
         What is asked for of them.
     """
 
     kind: Literal["auto", "none", "folder", "source", "table"] = "auto"
     level: int | None = None
-    own: RawLabels | None = None
-    own_name: str = ""
-    own_file: LabelFile | None = None
+    from_source: RawLabels | None = None
+    source_name: str = ""
+    source_list: LabelFile | None = None
     table: LabelFile | None = None
     root: str = ""
     several_sources: bool = False
@@ -60,23 +61,23 @@ class Wanted:
     @classmethod
     def of(
         cls,
-        asked: str | os.PathLike[str],
+        requested: str | os.PathLike[str],
         *,
         paths: Sequence[str] = (),
-        own: RawLabels | None = None,
-        own_name: str = "",
-        own_file: LabelFile | None = None,
+        from_source: RawLabels | None = None,
+        source_name: str = "",
+        source_list: LabelFile | None = None,
         root: str = "",
     ) -> Self:
         """Understand what a person asks for.
 
         Parameters
         ----------
-        asked : str or path
+        requested : str or path
             ``auto``, ``none``, ``folder``, ``folder:N``, ``source``, or a file.
         paths : sequence of str
             Entry paths of the source.
-        own, own_name, own_file, root
+        from_source, source_name, source_list, root
             As the attributes.
 
         Raises
@@ -86,19 +87,21 @@ class Wanted:
         """
         kind: Literal["auto", "none", "folder", "source", "table"]
         level = table = None
-        if asked in ("auto", "none", "source"):
-            kind = asked  # type: ignore[assignment]
-        elif isinstance(asked, str) and (match := _FOLDER.fullmatch(asked)):
+        if requested in ("auto", "none", "source"):
+            kind = requested  # type: ignore[assignment]
+        elif isinstance(requested, str) and (match := _FOLDER.fullmatch(requested)):
             kind, level = "folder", int(match[1]) if match[1] else None
-        elif Path(asked).is_file():
+        elif Path(requested).is_file():
             known = set(paths)
             kind = "table"
-            table = read_label_file(asked, need_labels=True, is_image=lambda p: as_key(p) in known)
+            table = read_label_file(
+                requested, need_labels=True, is_image=lambda p: as_key(p) in known
+            )
         else:
             raise SourceError(
-                f"No label file {os.fspath(asked)!r}. Allowed for --labels are {ALLOWED}."
+                f"No label file {os.fspath(requested)!r}. Allowed for --labels are {ALLOWED}."
             )
-        return cls(kind, level, own, own_name, own_file, table, root)
+        return cls(kind, level, from_source, source_name, source_list, table, root)
 
     @property
     def table_origin(self) -> Origin:

@@ -15,7 +15,8 @@ from torch import nn
 from vggfeat.devices import resolve_device
 from vggfeat.errors import DeviceError
 from vggfeat.layers import Architecture, architecture
-from vggfeat.network import Network, build, walk
+from vggfeat.network import Network, build
+from vggfeat.network.modules import run_modules
 from vggfeat.pooling import parse_layers
 from vggfeat.preprocessing import Preprocessing
 from vggfeat.weights import names, resolve, seeded, shapes
@@ -112,7 +113,7 @@ def test_what_is_kept_is_never_overwritten_later():
     names = ["conv1_1", "relu1_1", "conv1_2", "relu1_2"]
     with torch.inference_mode():
         listeners = {name: functools.partial(keep, name) for name in names}
-        walk(modules, list(modules), torch.randn(1, 3, 16, 16), listeners)
+        run_modules(modules, list(modules), torch.randn(1, 3, 16, 16), listeners)
     for name in names:
         assert torch.equal(kept[name], copies[name])
     assert (kept["conv1_2"] < 0).any()

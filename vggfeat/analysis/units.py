@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Excitement:
+class UnitActivation:
     """An image, and how strongly a unit responds to it.
 
     Attributes
@@ -56,7 +56,7 @@ class Unit:
         Of its values.
     positive : float
         Share of images, in 0..1, for which its value is above 0.
-    most, least : tuple of Excitement
+    most, least : tuple of UnitActivation
         Images with the largest values, largest first, and with the smallest, smallest first.
         Equal ones come in a random order; an image is in one of the two only.
     """
@@ -65,8 +65,8 @@ class Unit:
     mean: float
     deviation: float
     positive: float
-    most: tuple[Excitement, ...]
-    least: tuple[Excitement, ...]
+    most: tuple[UnitActivation, ...]
+    least: tuple[UnitActivation, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,31 +152,31 @@ def unit_responses(
     if interest not in INTERESTS:
         raise PlotError(f"Unknown interest {interest!r}. Known are {', '.join(INTERESTS)}.")
     total = store.shape(name)[0]
-    asked = _asked(units, total, name)
+    requested = _requested(units, total, name)
     if most < 1 or least < 0:
         raise PlotError(f"{most} and {least} images of each unit; give 1 and 0, or more.")
     done = np.flatnonzero(store.done).astype(np.int64)
-    passes = 1 if isinstance(asked, list) else 2
+    passes = 1 if isinstance(requested, list) else 2
     total_rows = passes * len(done)
 
-    def told(rows: int) -> None:
+    def report(rows: int) -> None:
         progress("reading", rows, total_rows)
 
-    if isinstance(asked, list):
-        numbers = np.array(asked, np.int64)
+    if isinstance(requested, list):
+        numbers = np.array(requested, np.int64)
     else:
-        numbers = _interesting(store, name, done, interest, asked, told)
-    rows, values = _columns(store, name, done, numbers, told)
+        numbers = _interesting(store, name, done, interest, requested, report)
+    rows, values = _columns(store, name, done, numbers, report)
     if not len(rows):
         raise PlotError(
             f"No image of {store.path} has finite features in {name}. Run `vggfeat extract` "
             f"again; `vggfeat verify {store.path}` lists damaged rows."
         )
     labels, _ = label_names(store, rows)
-    found = []
+    responses = []
     for number, column in zip(numbers.tolist(), values.T, strict=True):
         order = np.random.default_rng([seed, number]).permutation(len(rows))
-        found.append(
+        responses.append(
             _unit(
                 number, column, order, lambda at: (store.paths[rows[at]], labels[at]), most, least
             )
@@ -184,11 +184,11 @@ def unit_responses(
     return UnitsReport(
         name, store.provenance.config.layers[name],
         interest if isinstance(units, int) else "asked for", total, len(rows),
-        len(store) - len(done), len(done) - len(rows), tuple(found),
+        len(store) - len(done), len(done) - len(rows), tuple(responses),
     )  # fmt: skip
 
 
-def _asked(units: int | Sequence[int], total: int, layer: str) -> int | list[int]:
+def _requested(units: int | Sequence[int], total: int, layer: str) -> int | list[int]:
     if isinstance(units, int):
         if units < 1:
             raise PlotError(f"{units} units; give 1 or more.")
@@ -202,12 +202,12 @@ def _asked(units: int | Sequence[int], total: int, layer: str) -> int | list[int
 
 
 def _blocks(
-    store: FeatureTable, layer: str, rows: npt.NDArray[np.int64], told: Callable[[int], object]
+    store: FeatureTable, layer: str, rows: npt.NDArray[np.int64], report: Callable[[int], object]
 ) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
     """Yield finite rows and each unit's value in them: (n, C), of whole maps their maxima."""
     shape = store.shape(layer)
     for numbers, block in store.blocks(layer, rows):
-        told(len(numbers))
+        report(len(numbers))
         finite = np.isfinite(block).all(axis=1)
         # (n, C * H * W) -> (n, C)
         values = block[finite].reshape(-1, shape[0], math.prod(shape[1:])).max(axis=2)
@@ -220,14 +220,14 @@ def _interesting(
     rows: npt.NDArray[np.int64],
     interest: Interest,
     count: int,
-    told: Callable[[int], object],
+    report: Callable[[int], object],
 ) -> npt.NDArray[np.int64]:
     """Return the numbers of the most interesting units, best first."""
     width = store.shape(layer)[0]
     images = 0
     mean, squares = np.zeros(width), np.zeros(width)  # squares: of distances from the mean
     rectified, power = np.zeros(width), np.zeros(width)
-    for _, values in _blocks(store, layer, rows, told):
+    for _, values in _blocks(store, layer, rows, report):
         if not len(values):
             continue
         # Chan, Golub & LeVeque (1983): moments of two parts put together.
@@ -255,11 +255,11 @@ def _columns(
     layer: str,
     rows: npt.NDArray[np.int64],
     units: npt.NDArray[np.int64],
-    told: Callable[[int], object],
+    report: Callable[[int], object],
 ) -> tuple[npt.NDArray[np.int64], Floats]:
     """Read the values (n, u) of some units for all rows that are finite."""
     kept, parts = [np.empty(0, np.int64)], [np.empty((0, len(units)))]
-    for numbers, values in _blocks(store, layer, rows, told):
+    for numbers, values in _blocks(store, layer, rows, report):
         kept.append(numbers)
         parts.append(values[:, units])
     return np.concatenate(kept), np.concatenate(parts)
@@ -278,9 +278,9 @@ def _unit(
     top = ranked[:most]
     bottom = ranked[most:][::-1][:least]
 
-    def excited(positions: npt.NDArray[np.int64]) -> tuple[Excitement, ...]:
+    def excited(positions: npt.NDArray[np.int64]) -> tuple[UnitActivation, ...]:
         return tuple(
-            Excitement(path, float(values[at]), names)
+            UnitActivation(path, float(values[at]), names)
             for at in positions.tolist()
             for path, names in [described(at)]
         )

@@ -32,8 +32,8 @@ def block(
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Value:
         emitter = Emitter(builder, chosen.lanes, **how)
-        found = write(emitter, chosen, list(arguments[1:]))
-        return context.get_dummy_value() if found is None else found
+        value = write(emitter, chosen, list(arguments[1:]))
+        return context.get_dummy_value() if value is None else value
 
     return result(target, *[types.int64] * count), generate
 
@@ -95,10 +95,10 @@ def maxima(_context, target, x, row_bytes, pixel_bytes, floor, y):
     def write(e: Emitter, _target: Target, values: list[Value]) -> None:
         x, row, pixel, floor, y = values
         least = e.spread(e.builder.load(e.builder.inttoptr(floor, FLOAT.as_pointer())))
-        found = e.load(x)
+        largest = e.load(x)
         for i, j in ((0, 1), (1, 0), (1, 1)):
-            found = e.larger(found, e.load(e.at(e.at(x, row, i), pixel, j)))
-        e.store(e.larger(found, least), y)
+            largest = e.larger(largest, e.load(e.at(e.at(x, row, i), pixel, j)))
+        e.store(e.larger(largest, least), y)
 
     return block(write, 5, target)
 

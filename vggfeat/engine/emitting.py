@@ -118,17 +118,17 @@ class Emitter:
         """Return a sum of values with constant weights; those of weight 0 may be None."""
         terms = [(w, v) for w, v in zip(weights, values, strict=True) if w]
         terms.sort(key=lambda term: (term[0] != 1, abs(term[0]) != 1))  # ones need no product
-        found = None
+        total = None
         for weight, value in terms:
-            if found is None:
-                found = value if weight == 1 else self.builder.fmul(self.constant(weight), value)
+            if total is None:
+                total = value if weight == 1 else self.builder.fmul(self.constant(weight), value)
             elif weight == 1:
-                found = self.builder.fadd(found, value)
+                total = self.builder.fadd(total, value)
             elif weight == -1:
-                found = self.builder.fsub(found, value)
+                total = self.builder.fsub(total, value)
             else:
-                found = self.fma(self.constant(weight), value, found)
-        return found
+                total = self.fma(self.constant(weight), value, total)
+        return total
 
     def applied(self, stages: Sequence[Matrix], values: Sequence[Value]) -> list[Value]:
         """Return the product of matrices, the first one applied first, with a column of values."""

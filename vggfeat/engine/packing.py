@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggfeat.engine import kernels
-from vggfeat.engine.crew import crew
 from vggfeat.engine.memory import Floats, aligned
 from vggfeat.engine.steps import GAP
 from vggfeat.engine.target import Target
+from vggfeat.engine.thread_pool import thread_pool
 from vggfeat.engine.transforms import ELEMENTS, TAPS
 
 WHOLE = 16
@@ -112,8 +112,8 @@ def pack(
     """
     outputs, inputs = padded(weight.shape[0]), weight.shape[1]
     target = next(t for t in choices if outputs % t.panel == 0)
-    held = aligned(outputs)
-    held[: len(bias)] = bias
+    biases = aligned(outputs)
+    biases[: len(bias)] = bias
     # (K, C, 3, 3) -> (3, 3, C, K)
     taps = np.zeros((TAPS, TAPS, inputs, outputs), np.float32)
     taps[..., : weight.shape[0]] = weight.transpose(2, 3, 1, 0)
@@ -121,16 +121,16 @@ def pack(
         values = aligned(taps.size)
         panels = taps.reshape(TAPS, TAPS, inputs, -1, target.panel).transpose(3, 0, 1, 2, 4)
         values.reshape(panels.shape)[...] = panels
-        return Filters(target, inputs, outputs, True, values, held)
+        return Filters(target, inputs, outputs, True, values, biases)
     space = padded(inputs)
     element = 4 * space * outputs + GAP
     values = aligned(ELEMENTS * element // 4)
     addresses = (taps.ctypes.data, values.ctypes.data)
-    with crew().lock:
-        crew().run(
+    with thread_pool().lock:
+        thread_pool().run(
             lambda counter, _thread: kernels.pack(
                 target, counter, inputs, space, outputs, *addresses, element
             ),
             threads,
         )
-    return Filters(target, space, outputs, False, values, held)
+    return Filters(target, space, outputs, False, values, biases)

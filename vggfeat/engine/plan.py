@@ -34,7 +34,7 @@ _SHARED_TILES = 48
 
 def compiled(
     network: Architecture,
-    asked: Collection[str],
+    requested: Collection[str],
     images: int,
     height: int,
     width: int,
@@ -48,7 +48,7 @@ def compiled(
     ----------
     network : Architecture
         Whose layers are named.
-    asked : collection of str
+    requested : collection of str
         Canonical names of convolutions, ReLUs and poolings of the maps.
     images, height, width : int
         Inputs that run together.
@@ -62,9 +62,9 @@ def compiled(
     LayerError
         The input is too small for the deepest layer.
     """
-    layers = [layer for layer in network.upto(asked) if layer.spatial]
+    layers = [layer for layer in network.upto(requested) if layer.spatial]
     network.output_shape(layers[-1].name, height, width)  # raises for inputs that are too small
-    steps = list(_steps(list(_folded(layers, asked)), asked, height, width))
+    steps = list(_steps(list(_folded(layers, requested)), requested, height, width))
     sections = _sections(steps, images, threads)
     buffers = _buffers(sections, threads, GUARD if guarded else 0)
     offsets, total = placed([buffer.life for buffer in buffers])
@@ -76,7 +76,7 @@ def compiled(
     return Plan(images, height, width, threads, sections, settled, total, guards)
 
 
-def _folded(layers: Sequence[Layer], asked: Collection[str]) -> Iterator[Layer]:
+def _folded(layers: Sequence[Layer], requested: Collection[str]) -> Iterator[Layer]:
     """Give the layers as they run: batch normalisation as the convolution that it is folded into.
 
     A convolution's own output is then not on the way; it is computed beside it if asked for.
@@ -87,13 +87,13 @@ def _folded(layers: Sequence[Layer], asked: Collection[str]) -> Iterator[Layer]:
         if behind is None or behind.kind != "bn":
             yield layer
             continue
-        if layer.name in asked:
+        if layer.name in requested:
             yield layer
         yield replace(layer, name=behind.name)
 
 
 def _steps(
-    layers: Sequence[Layer], asked: Collection[str], height: int, width: int
+    layers: Sequence[Layer], requested: Collection[str], height: int, width: int
 ) -> Iterator[Step]:
     """Fuse layers to steps, each of which reads what the one before it wrote.
 
@@ -104,7 +104,7 @@ def _steps(
     at = buffer = written = 0
     while at < len(layers):
         direct = buffer == 0  # the first layer has too few channels to be worth transforming
-        fused = _fused(layers[at:], asked, pools=not direct)
+        fused = _fused(layers[at:], requested, pools=not direct)
         layer, kinds = fused[0], [one.kind for one in fused]
         kind = "pool" if "pool" in kinds else "rectify"
         if layer.kind == "conv":
@@ -124,7 +124,7 @@ def _steps(
             channels=layer.outputs,
             rectified="relu" in kinds,
             pooled=kind == "winograd" and "pool" in kinds,
-            captured=fused[-1].name in asked,
+            captured=fused[-1].name in requested,
         )
         yield step
         if step.halved:
@@ -133,7 +133,7 @@ def _steps(
         buffer = buffer if beside else target
 
 
-def _fused(layers: Sequence[Layer], asked: Collection[str], *, pools: bool) -> list[Layer]:
+def _fused(layers: Sequence[Layer], requested: Collection[str], *, pools: bool) -> list[Layer]:
     """Return the first layer and those behind it that one step computes together with it.
 
     A step that starts with a convolution whose kernel never `pools` ends before a pooling layer.
@@ -143,7 +143,7 @@ def _fused(layers: Sequence[Layer], asked: Collection[str], *, pools: bool) -> l
         last = fused[-1]
         # The larger of maxima and 0 is the maximum of what is larger than 0.
         follows = (last.kind, behind.kind) in (("conv", "relu"), ("relu", "pool"))
-        if not follows or last.name in asked or (behind.kind == "pool" and not pools):
+        if not follows or last.name in requested or (behind.kind == "pool" and not pools):
             break
         fused.append(behind)
     return fused
@@ -156,20 +156,20 @@ def _sections(steps: Sequence[Step], images: int, threads: int) -> tuple[Section
         blocks[-1].append(step)
         if step.halved:
             blocks.append([])
-    found: list[tuple[int, list[Step]]] = []
+    sections: list[tuple[int, list[Step]]] = []
     least = 1
     for block in filter(None, blocks):
         least = max(least, min(images, _together(block, threads) or images))
-        if found and found[-1][0] == least:
-            found[-1][1].extend(block)
+        if sections and sections[-1][0] == least:
+            sections[-1][1].extend(block)
         else:
-            found.append((least, block))
-    found[-1] = (images, found[-1][1])
-    if len(found) > 1 and found[-2][0] == images:
-        found[-2:] = [(images, [*found[-2][1], *found[-1][1]])]
+            sections.append((least, block))
+    sections[-1] = (images, sections[-1][1])
+    if len(sections) > 1 and sections[-2][0] == images:
+        sections[-2:] = [(images, [*sections[-2][1], *sections[-1][1]])]
     return tuple(
-        Section(count, tuple(replace(s, tiles=_tiles(s, count, threads)) for s in own))
-        for count, own in found
+        Section(count, tuple(replace(s, tiles=_tiles(s, count, threads)) for s in block))
+        for count, block in sections
     )
 
 
@@ -208,7 +208,7 @@ def _buffers(sections: Sequence[Section], threads: int, guards: int) -> list[Buf
     """Lay out what lives when: maps, and behind them V and M of each thread."""
     steps = [(step, section) for section in sections for step in section.steps]
     numbered = list(enumerate(steps))
-    found = []
+    buffers = []
     for number in range(steps[-1][0].target + 1):
         writing = [i for i, (step, _) in numbered if step.target == number]
         using = [i for i, (step, _) in numbered if number in (step.source, step.target)]
@@ -219,17 +219,17 @@ def _buffers(sections: Sequence[Section], threads: int, guards: int) -> list[Buf
         values = prod(step.shape)
         size = 4 * home.images * values + 2 * guards
         life = Lifetime(size, 0 if waits else min(writing), max(using))
-        found.append(Buffer("+".join(step.layers), home.images, values, life))
+        buffers.append(Buffer("+".join(step.layers), home.images, values, life))
     scratch = [step.scratch(section.images) for step, section in steps]
     for thread in range(threads):
         for name, place in (("V", 0), ("M", 1)):
             # For shared phases the first thread's is everybody's.
-            own = [
+            sizes = [
                 each[place]
                 for (step, _), each in zip(steps, scratch, strict=True)
                 if step.tiles or not thread
             ]
-            size = max(own, default=0)
+            size = max(sizes, default=0)
             life = Lifetime(size + 2 * guards, 0, len(steps))
-            found.append(Buffer(f"{name} of thread {thread}", 1, size // 4, life))
-    return found
+            buffers.append(Buffer(f"{name} of thread {thread}", 1, size // 4, life))
+    return buffers

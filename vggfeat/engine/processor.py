@@ -31,8 +31,8 @@ def widths() -> tuple[int, ...]:
     """Return the lanes of the vectors that this processor has, widest first."""
     from llvmlite import binding
 
-    found = binding.get_host_cpu_features()
-    return tuple(n for n, needed in LANES.items() if all(found.get(name) for name in needed))
+    features = binding.get_host_cpu_features()
+    return tuple(n for n, needed in LANES.items() if all(features.get(name) for name in needed))
 
 
 @cache

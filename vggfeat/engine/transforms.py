@@ -45,10 +45,10 @@ def _times_root(polynomial: list[Fraction], root: Fraction) -> list[Fraction]:
 
 
 def _from_roots(roots: Sequence[Fraction]) -> list[Fraction]:
-    found = [Fraction(1)]
+    polynomial = [Fraction(1)]
     for root in roots:
-        found = _times_root(found, root)
-    return found
+        polynomial = _times_root(polynomial, root)
+    return polynomial
 
 
 def cook_toom(points: Sequence[Fraction] = POINTS) -> tuple[Matrix, Matrix, Matrix]:

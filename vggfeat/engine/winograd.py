@@ -9,13 +9,13 @@ import numpy as np
 
 from vggfeat.engine import other_kernels
 from vggfeat.engine.compiling import BUFFERS
-from vggfeat.engine.crew import crew
+from vggfeat.engine.executor import Executor, Keep, address_of_floor
 from vggfeat.engine.memory import Floats
 from vggfeat.engine.packing import WHOLE, Filters, Packed, pack, targets
 from vggfeat.engine.plan import compiled
 from vggfeat.engine.processor import debugging, unsuited, widths
 from vggfeat.engine.steps import Plan, Step
-from vggfeat.engine.walk import Keep, Walk, address_of_floor
+from vggfeat.engine.thread_pool import thread_pool
 from vggfeat.errors import DeviceError, EngineError
 from vggfeat.layers import Architecture
 
@@ -92,13 +92,13 @@ class Winograd:
                 self._linear[name] = next(laid), next(laid)
         self._packed = Packed.of(filters, choices, threads)
 
-    def plan(self, asked: Collection[str], images: int, height: int, width: int) -> Plan:
+    def plan(self, requested: Collection[str], images: int, height: int, width: int) -> Plan:
         """Return the plan by which layers of the maps are reached, as :func:`compiled` makes it."""
-        key = (frozenset(asked), images, height, width)
+        key = (frozenset(requested), images, height, width)
         plan = self._plans.get(key)  # in one step, since other threads make plans, too
         if plan is None:
             plan = compiled(
-                self.network, asked, images, height, width,
+                self.network, requested, images, height, width,
                 threads=self.threads, guarded=self.debug,
             )  # fmt: skip
             _log.debug("plan: %s", plan.describe())
@@ -110,18 +110,18 @@ class Winograd:
     def maps(
         self,
         inputs: Floats,
-        asked: Collection[str],
+        requested: Collection[str],
         keep: Keep,
         *,
         observe: Callable[[Step, float], None] | None = None,
     ) -> None:
-        """Run the layers up to the deepest asked one that puts out maps.
+        """Run the layers up to the deepest requested one that puts out maps.
 
         Parameters
         ----------
         inputs : ndarray of float32, (B, H, W, 3)
             Normalised pixels.
-        asked : collection of str
+        requested : collection of str
             Canonical names of convolutions, ReLUs and poolings.
         keep : callable
             Called with a name and its activation (b, h, w, C) for some images at a time, in their
@@ -136,10 +136,10 @@ class Winograd:
         """
         inputs = np.ascontiguousarray(inputs, np.float32)
         images, height, width, _ = inputs.shape
-        plan = self.plan(asked, images, height, width)
-        own = crew()
-        with own.lock:
-            Walk(plan, self._packed, own, inputs, keep, observe or _unobserved).run()
+        plan = self.plan(requested, images, height, width)
+        pool = thread_pool()
+        with pool.lock:
+            Executor(plan, self._packed, pool, inputs, keep, observe or _unobserved).run()
 
     def connects(self, layer: str) -> bool:
         """Tell whether a fully connected layer can run here: its inputs fill whole vectors."""
@@ -172,9 +172,9 @@ class Winograd:
             _UNITS, len(rows), inputs, units, _DEPTH, rows.ctypes.data, weight.ctypes.data,
             bias.ctypes.data, address_of_floor(rectified), address_of_floor(False), out.ctypes.data,
         )  # fmt: skip
-        own = crew()
-        with own.lock:
-            fault = own.run(
+        pool = thread_pool()
+        with pool.lock:
+            fault = pool.run(
                 lambda counter, _thread: other_kernels.connect(target, counter, *fixed),
                 self.threads,
             )

@@ -98,12 +98,12 @@ class CachedFeatures:
         """
         if not len(images):
             return self._alone(images)
-        source = _Held(images, self._extractor.reading)
-        found, own = self._taken(source), False
-        waited, seen = time.monotonic(), _count(found)
-        while found is None or not found[1].all():
-            if own or time.monotonic() - waited > _PATIENCE:
-                why = "holds damaged rows" if own else "is locked, and nothing is added to it"
+        source = _KeyedImages(images, self._extractor.reading)
+        cached, filled = self._taken(source), False
+        waited, seen = time.monotonic(), _count(cached)
+        while cached is None or not cached[1].all():
+            if filled or time.monotonic() - waited > _PATIENCE:
+                why = "holds damaged rows" if filled else "is locked, and nothing is added to it"
                 _log.warning(
                     "%s %s; features are computed without it. `vggfeat verify --redo` mends it.",
                     self.path, why,
@@ -111,25 +111,27 @@ class CachedFeatures:
                 return self._alone(images)
             try:
                 self._fill(source)
-                own = True
+                filled = True
             except StoreLockedError:
                 time.sleep(_PAUSE)
-            found = self._taken(source)
-            if _count(found) > seen:
-                waited, seen = time.monotonic(), _count(found)
-        return found[0][source.places]
+            cached = self._taken(source)
+            if _count(cached) > seen:
+                waited, seen = time.monotonic(), _count(cached)
+        return cached[0][source.places]
 
-    def _fill(self, source: _Held) -> None:
+    def _fill(self, source: _KeyedImages) -> None:
         """Compute what is not there yet; raise StoreLockedError where another process does so."""
         summary = self._extractor.extract(
             source, self.path, labels="none", retry_failed=True, partial=True, progress=False
         )
-        asked = {entry.path for entry in source.entries}
+        requested = {entry.path for entry in source.entries}
         for path, reason in summary.failures:
-            if path in asked:
+            if path in requested:
                 raise ImageError(f"{decode_path(path)}: {reason}")
 
-    def _taken(self, source: _Held) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]] | None:
+    def _taken(
+        self, source: _KeyedImages
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]] | None:
         """Return the features of the source's entries that are there, and which are."""
         if not self.path.exists():
             return None
@@ -152,8 +154,8 @@ class CachedFeatures:
         return features.reshape(len(features), math.prod(features.shape[1:]))
 
 
-class _Held(FileSource):
-    """Images in memory and named by path, each once.
+class _KeyedImages(FileSource):
+    """Images in memory by their pixels, others by path, each once.
 
     Attributes
     ----------
@@ -163,24 +165,24 @@ class _Held(FileSource):
 
     def __init__(self, images: Sequence[Any], reading: Reading) -> None:
         self._reading = reading
-        self._held: dict[str, Any] = {}
-        found = [self._entry(number, image) for number, image in enumerate(images)]
-        super().__init__("/", "/", {entry.path: entry for entry in found}.values())
+        self._in_memory: dict[str, Any] = {}
+        entries = [self._entry(number, image) for number, image in enumerate(images)]
+        super().__init__("/", "/", {entry.path: entry for entry in entries}.values())
         order = {entry.path: at for at, entry in enumerate(self.entries)}
-        self.places = np.array([order[entry.path] for entry in found], np.int64)
+        self.places = np.array([order[entry.path] for entry in entries], np.int64)
 
     def open(self, entry: Entry) -> BinaryIO:
         """Open an image's file, or give its pixels as one."""
-        if entry.path not in self._held:
+        if entry.path not in self._in_memory:
             return super().open(entry)
         file = io.BytesIO()
-        as_image(self._held[entry.path], **self._reading).save(file, "PPM")
+        as_image(self._in_memory[entry.path], **self._reading).save(file, "PPM")
         file.seek(0)
         return file
 
     def seen(self, entry: Entry, file: BinaryIO) -> Entry:
         """Ask the image's file; pixels cannot change, since their digest is their name."""
-        return entry if entry.path in self._held else super().seen(entry, file)
+        return entry if entry.path in self._in_memory else super().seen(entry, file)
 
     def _entry(self, number: int, image: Any) -> Entry:
         if isinstance(image, str | os.PathLike):
@@ -191,7 +193,7 @@ class _Held(FileSource):
             raise ImageError(f"image {number}: {error}") from error
         raw = pixels.tobytes()
         key = f"pixels/{pixels.width}x{pixels.height}/{hashlib.sha256(raw).hexdigest()}"
-        self._held[key] = image
+        self._in_memory[key] = image
         return Entry(key, len(raw), 0, _ALWAYS)
 
 
@@ -203,5 +205,5 @@ def _name(extractor: FeatureExtractor) -> str:
     return f"{extractor.model}-{next(iter(extractor.shapes))}-{digest}.h5"
 
 
-def _count(found: tuple[Any, npt.NDArray[np.bool_]] | None) -> int:
-    return 0 if found is None else int(found[1].sum())
+def _count(cached: tuple[Any, npt.NDArray[np.bool_]] | None) -> int:
+    return 0 if cached is None else int(cached[1].sum())

@@ -228,12 +228,12 @@ class FeatureExtractor(Settings):
         LayerError
             ``flatten`` of a dense view, which is a vector.
         """
-        view, found = self.resolved_view, []
+        view, results = self.resolved_view, []
         for array in self.inputs(image):
             for own in (array, array[:, ::-1]) if view.flip else (array,):
                 one = self.network.activations([own], dense=view.dense, gradients=gradients)
-                found.append({name: batch[0] for name, batch in one.items()})
-        return found
+                results.append({name: batch[0] for name, batch in one.items()})
+        return results
 
     def iter_features(
         self, source: str | os.PathLike[str] | Source

@@ -129,11 +129,11 @@ class Settings:
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one image's feature for each layer."""
-        found = {}
+        shapes = {}
         for layer, pool in self.poolings.items():
             single = feature_shape(self.architecture, layer, pool)
-            found[layer] = self.resolved_view.shape(layer, single)
-        return found
+            shapes[layer] = self.resolved_view.shape(layer, single)
+        return shapes
 
     @cached_property
     def resolved_view(self) -> View:
@@ -174,9 +174,9 @@ class Settings:
         }
 
 
-def _stored(told: dict[str, Any]) -> str | Preprocessing:
+def _stored(preprocessing: dict[str, Any]) -> str | Preprocessing:
     """Return a store's preprocessing, or what belongs to its weights where it is another's."""
     try:
-        return Preprocessing.from_json(told)
+        return Preprocessing.from_json(preprocessing)
     except ValueError:
         return AUTO

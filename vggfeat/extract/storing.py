@@ -270,17 +270,17 @@ def _look(
     if not entries:
         return []
     _log.info("Reading %d images to see whether they have changed.", len(entries))
-    found: list[Entry | None] = []
+    seen: list[Entry | None] = []
     with (
-        bars("img", progress, delay=1) as told,
+        bars("img", progress, delay=1) as report,
         closing(
             prefetch(functools.partial(look, images), entries, workers=workers, ahead=4 * workers)
         ) as results,
     ):
-        for seen in results:
-            found.append(seen)
-            told("comparing", 1, len(entries))
-    return found
+        for entry in results:
+            seen.append(entry)
+            report("comparing", 1, len(entries))
+    return seen
 
 
 def _origins(images: Source) -> list[SourcePlace]:

@@ -98,10 +98,10 @@ def stream(
     def run() -> Batch[Item]:
         done, inputs = zip(*waiting, strict=True)
         waiting.clear()
-        found = network.features_with_oom_retry(
-            [array for own in inputs for array in own], flip=view.flip, dense=view.dense
+        features = network.features_with_oom_retry(
+            [array for each in inputs for array in each], flip=view.flip, dense=view.dense
         )
-        return Batch(done, {name: view.combined(rows) for name, rows in found.items()})
+        return Batch(done, {name: view.combined(rows) for name, rows in features.items()})
 
     ahead = batch_size + workers
     size = 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from vggfeat.network.checking import Check, LayerCheck, check
 from vggfeat.network.converting import Converted, convert
-from vggfeat.network.modules import build, walk
+from vggfeat.network.modules import build
 from vggfeat.network.running import Network
 from vggfeat.network.tail import Tail
 
@@ -24,5 +24,4 @@ __all__ = [
     "build",
     "check",
     "convert",
-    "walk",
 ]

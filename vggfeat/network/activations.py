@@ -52,14 +52,14 @@ def activations(
         records and there is one part, later layers see these very tensors, so that scores have
         gradients with respect to each.
     """
-    found: dict[str, list[Tensor]] = {name: [] for name in poolings}
+    results: dict[str, list[Tensor]] = {name: [] for name in poolings}
     running: list[Portion] = []
 
     def keep(name: str, activation: Tensor) -> Tensor:
         pooled = pooling.apply(activation, poolings[name])
         if pooled.data_ptr() == activation.data_ptr() and not runner.lasting:
             pooled = pooled.clone()
-        found[name].append(pooled)
+        results[name].append(pooled)
         return activation if poolings[name] else pooled.to(activation.dtype)
 
     def keep_rows(name: str, rows: Tensor) -> Tensor:
@@ -87,7 +87,9 @@ def activations(
     for portion in portions(maps, grid, runner.least_rows):
         running[:] = [portion]
         runner.head(portion.rows, head, listeners)
-    return {name: torch.cat(parts) if len(parts) > 1 else parts[0] for name, parts in found.items()}
+    return {
+        name: torch.cat(parts) if len(parts) > 1 else parts[0] for name, parts in results.items()
+    }
 
 
 def route(

@@ -78,7 +78,7 @@ class Check:
         colour gives, as a standard deviation over classes, by preprocessing; ``"own"`` is that
         which was used. Empty where there are no logits.
     problems : tuple of str
-        What is wrong, each in one line; empty if nothing was found.
+        What is wrong, each in one line; empty if nothing is.
     whose : str
         Whose the convolutions are, to the last bit; empty if nobody's that is known.
     """
@@ -92,7 +92,7 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing wrong was found."""
+        """Whether nothing is wrong."""
         return not self.problems
 
     @property
@@ -148,17 +148,17 @@ def check(
     WeightsError
         The file is unreadable, or no layer of it can be used.
     """
-    found = inspect(path, model)
-    network, problems = found.network, []
-    weights = resolve(str(found.path), network, preprocessing)
+    inspected = inspect(path, model)
+    network, problems = inspected.network, []
+    weights = resolve(str(inspected.path), network, preprocessing)
     try:
-        loaded = _loaded(network, weights, found.deepest)
+        loaded = _loaded(network, weights, inspected.deepest)
     except WeightsError as error:  # such as fully connected layers of nothing but NaN
         problems.append(str(error))
         loaded = _loaded(network, weights, "pool5")
     outputs = _outputs(loaded, network)
-    known = _reference(network, weights, found.deepest)
-    tolerance, expected = _TOLERANCE, known_figures(found.path, found.sha256)
+    known = _reference(network, weights, inspected.deepest)
+    tolerance, expected = _TOLERANCE, known_figures(inspected.path, inspected.sha256)
     if known and not expected and alike(weights.preprocessing, known.preprocessing):
         tolerance, expected = known.tolerance, dict(known.figures)
     layers = tuple(
@@ -167,14 +167,14 @@ def check(
     )
     problems += _problems(layers, outputs, tolerance)
     spread = _spread(loaded, network) if "fc8" in outputs else {}
-    certain = found.pairing.sure and preprocessing in (AUTO, STRICT)
+    certain = inspected.pairing.sure and preprocessing in (AUTO, STRICT)
     if not certain and (suggested := _suggested(spread)):
         problems.append(
             f"an image moves the logits by {spread['own']:.3g}, where {_USUAL_SPREAD:g} is usual; "
             f"with --preprocessing {suggested} by {spread[suggested]:.3g}"
         )
     whose = known.whose if known else ""
-    return Check(found.path, network.name, layers, spread, tuple(problems), whose)
+    return Check(inspected.path, network.name, layers, spread, tuple(problems), whose)
 
 
 def figures(network: Architecture, weights: Weights, deepest: str) -> dict[str, float]:
@@ -241,14 +241,14 @@ def _problems(
 
 
 def _spread(loaded: Network, network: Architecture) -> dict[str, float]:
-    found = {}
+    spread = {}
     side = network.input_size
     nothing = torch.zeros(1, 3, side, side, dtype=torch.float32, device="cpu")
     for name, spec in ({"own": loaded.preprocessing} | PRESETS).items():
         tried = replace(loaded, preprocessing=spec, layers={"fc8": ""})
         moved = _outputs(tried, network)["fc8"] - tried.run([nothing])["fc8"]
-        found[name] = float(moved.double().std())
-    return found
+        spread[name] = float(moved.double().std())
+    return spread
 
 
 def _suggested(spread: Mapping[str, float]) -> str:

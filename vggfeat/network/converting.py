@@ -99,36 +99,36 @@ def convert(
         raise WeightsError(f"{target} exists. Name another file, or give --overwrite.")
     if not target.parent.is_dir():
         raise WeightsError(f"{target}: there is no folder {target.parent}. Make it first.")
-    found = inspect(path, model)
-    if not found.deepest:
-        why = found.obstacle or "it lacks the first layer."
-        raise WeightsError(f"{found.path}: nothing can be made of it: {why}")
-    weights = resolve(str(found.path), found.network, preprocessing)
-    deepest = found.deepest
+    inspected = inspect(path, model)
+    if not inspected.deepest:
+        why = inspected.obstacle or "it lacks the first layer."
+        raise WeightsError(f"{inspected.path}: nothing can be made of it: {why}")
+    weights = resolve(str(inspected.path), inspected.network, preprocessing)
+    deepest = inspected.deepest
     try:
-        told = figures(found.network, weights, deepest)
+        expected = figures(inspected.network, weights, deepest)
     except WeightsError:  # fully connected layers of nothing but NaN; if it is not they, it shows
         deepest = "flatten"
-        told = figures(found.network, weights, deepest)
-    kept = names(found.network.upto([deepest]))
-    metadata = _own(found.path) | {
+        expected = figures(inspected.network, weights, deepest)
+    kept = names(inspected.network.upto([deepest]))
+    metadata = _own(inspected.path) | {
         "format": "pt",
         PREPROCESSING_KEY: json.dumps(weights.preprocessing.to_json()),
-        FIGURES_KEY: json.dumps(told),
-        "vggfeat.model": found.network.name,
-        "vggfeat.source": json.dumps({"file": found.path.name, "sha256": found.sha256}),
+        FIGURES_KEY: json.dumps(expected),
+        "vggfeat.model": inspected.network.name,
+        "vggfeat.source": json.dumps({"file": inspected.path.name, "sha256": inspected.sha256}),
         "vggfeat.preprocessing_why": weights.why,
         "vggfeat.version": __version__,
     }
-    tensors = weights.load(found.network, kept)
+    tensors = weights.load(inspected.network, kept)
     for name, tensor in tensors.items():
         tensors[name] = tensor.to(DTYPES[dtype]).contiguous()
     _write(tensors, metadata, target)
-    every = [name for layer in found.layers if layer.shape for name in [layer.name]]
-    served = {layer.name for layer in found.network.upto([deepest])}
-    left = [*(name for name in every if name not in served), *found.others]
+    every = [name for layer in inspected.layers if layer.shape for name in [layer.name]]
+    served = {layer.name for layer in inspected.network.upto([deepest])}
+    left = [*(name for name in every if name not in served), *inspected.others]
     return Converted(
-        target, found.network.name, deepest, target.stat().st_size, tuple(left), weights.why
+        target, inspected.network.name, deepest, target.stat().st_size, tuple(left), weights.why
     )
 
 

@@ -143,10 +143,10 @@ CONVOLUTIONS: Mapping[str, tuple[Reference, Reference]] = {
 
 def values_digest(tensors: Iterable[Tensor]) -> str:
     """Return the SHA-256 of tensors' values in hexadecimal, as little-endian float32."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for tensor in tensors:
-        found.update(tensor.contiguous().numpy().astype("<f4", copy=False).tobytes())
-    return found.hexdigest()
+        digest.update(tensor.contiguous().numpy().astype("<f4", copy=False).tobytes())
+    return digest.hexdigest()
 
 
 def reference(network: Architecture, tensors: Mapping[str, Tensor]) -> Reference | None:

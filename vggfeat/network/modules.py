@@ -103,7 +103,9 @@ def _empty(layer: Layer, network: Architecture) -> nn.Module:
             return nn.BatchNorm2d(layer.outputs, eps=EPS, dtype=torch.float32)
 
 
-def walk(modules: nn.ModuleDict, names: Sequence[str], x: Tensor, listeners: Listeners) -> Tensor:
+def run_modules(
+    modules: nn.ModuleDict, names: Sequence[str], x: Tensor, listeners: Listeners
+) -> Tensor:
     """Run modules one after the other, and hand over what some of them put out.
 
     The modules are left as they are, without hooks, so that several threads may run them at once.

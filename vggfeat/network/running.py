@@ -245,7 +245,7 @@ class Network:
     def features(
         self, images: Sequence[NDArray[np.uint8]], *, flip: bool = False, dense: bool = False
     ) -> dict[str, Tensor]:
-        """Run images, those of one size together, and pool what the asked layers put out.
+        """Run images, those of one size together, and pool what its layers put out.
 
         On a GPU this returns before the computation has ended.
 
@@ -268,12 +268,12 @@ class Network:
         """
         copies = 2 if flip else 1
         chunks = list(self._of_one_size(images, copies))
-        found = self.run((self._inputs(images, chunk, copies) for chunk in chunks), dense=dense)
+        features = self.run((self._inputs(images, chunk, copies) for chunk in chunks), dense=dense)
         order = [place for chunk in chunks for place in chunk]
         if order == sorted(order):
-            return found
+            return features
         ranks = torch.from_numpy(np.argsort(order)).to(self.device, non_blocking=True)
-        return {name: rows[ranks] for name, rows in found.items()}
+        return {name: rows[ranks] for name, rows in features.items()}
 
     def _of_one_size(
         self, images: Sequence[NDArray[np.uint8]], copies: int

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vggfeat.layers import Architecture
 from vggfeat.network.engines import Runner
-from vggfeat.network.modules import Listeners, walk
+from vggfeat.network.modules import Listeners, run_modules
 
 
 class TorchEngine(Runner):
@@ -28,11 +28,11 @@ class TorchEngine(Runner):
         result: bool = True,  # noqa: ARG002
     ) -> Tensor:
         """Run layers over maps (B, C, H, W)."""
-        return walk(self._modules, names, x, listeners)
+        return run_modules(self._modules, names, x, listeners)
 
     def head(self, rows: Tensor, names: Sequence[str], listeners: Listeners) -> None:
         """Run fully connected layers over rows (R, D)."""
-        walk(self._modules, names, rows, listeners)
+        run_modules(self._modules, names, rows, listeners)
 
     def __str__(self) -> str:
         return "torch"

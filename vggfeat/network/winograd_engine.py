@@ -15,7 +15,7 @@ from vggfeat.layers import Architecture
 from vggfeat.network.callers import plain_torch
 from vggfeat.network.engines import Runner
 from vggfeat.network.folding import source
-from vggfeat.network.modules import Listeners, walk
+from vggfeat.network.modules import Listeners, run_modules
 from vggfeat.processors import usable_cores
 
 
@@ -67,7 +67,7 @@ class WinogradEngine(Runner):
         if not result:
             return x.new_empty(0)
         x = torch.cat(deepest)
-        return walk(self._modules, ["flatten"], x, listeners) if "flatten" in names else x
+        return run_modules(self._modules, ["flatten"], x, listeners) if "flatten" in names else x
 
     def head(self, rows: Tensor, names: Sequence[str], listeners: Listeners) -> None:
         """Run fully connected layers over rows (R, D)."""
@@ -80,7 +80,7 @@ class WinogradEngine(Runner):
                 if name in listeners:
                     listeners[name](rows)
             else:
-                rows = walk(self._modules, [name], rows, listeners)
+                rows = run_modules(self._modules, [name], rows, listeners)
 
     def __str__(self) -> str:
         return f"winograd on {self._threads} threads, vectors of {self._winograd.lanes} values"

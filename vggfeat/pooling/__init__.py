@@ -83,11 +83,11 @@ def parse_layers(layers: str | Iterable[str], pool: str, network: Architecture) 
         An unknown layer or pooling, a parameter out of its range, a layer named twice or none
         at all, or a pooling for a layer that has no map.
     """
-    asked = _BETWEEN_LAYERS.split(layers) if isinstance(layers, str) else list(layers)
-    found: dict[str, str] = {}
+    requested = _BETWEEN_LAYERS.split(layers) if isinstance(layers, str) else list(layers)
+    poolings: dict[str, str] = {}
     others: dict[str, str] = {}
     default = canonical(pool)
-    for text in filter(None, (item.strip() for item in asked)):
+    for text in filter(None, (item.strip() for item in requested)):
         name, colon, own = text.partition(":")
         chosen = canonical(own) if colon else default
         if name.strip().lower() == ALL:
@@ -101,13 +101,13 @@ def parse_layers(layers: str | Iterable[str], pool: str, network: Architecture) 
                 f"{text!r}: {layer.name} is a vector, so there is nothing to pool. "
                 f"Ask for {layer.name!r} alone."
             )
-        if layer.name in found:
+        if layer.name in poolings:
             raise LayerError(f"Layer {layer.name} is asked for twice ({text!r}); name it once.")
-        found[layer.name] = chosen if layer.spatial else ""
-    found = others | found
-    if not found:
+        poolings[layer.name] = chosen if layer.spatial else ""
+    poolings = others | poolings
+    if not poolings:
         raise LayerError("No layer was asked for. Name at least one, such as relu7.")
-    return {name: found[name] for name in network.names if name in found}
+    return {name: poolings[name] for name in network.names if name in poolings}
 
 
 @cache

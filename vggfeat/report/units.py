@@ -20,7 +20,7 @@ from vggfeat.report.thumbnails import ImageSource, missing_tile, shrunk
 
 if TYPE_CHECKING:
     from vggfeat.analysis import UnitsReport
-    from vggfeat.analysis.units import Excitement, Unit
+    from vggfeat.analysis.units import Unit, UnitActivation
 
 # In pixels of the page.
 _EDGE, _HEAD, _NAMES, _TILE, _STEP, _BETWEEN, _ROW = 28, 112, 190, 84, 92, 26, 116
@@ -142,7 +142,7 @@ def _name(canvas: Canvas, unit: Unit, report: UnitsReport, y: float) -> None:
 
 def _tiles(
     canvas: Canvas,
-    excited: Sequence[Excitement],
+    excited: Sequence[UnitActivation],
     small: dict[str, Image.Image],
     left: float,
     y: float,

@@ -1,4 +1,4 @@
-"""Threads that run kernels together, one crew for the whole process."""
+"""Threads that run kernels together, one pool for the whole process."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vggfeat.engine.memory import Floats, aligned
 _STOP = 1 << 40  # no kernel has as many jobs
 
 Work = Callable[[int, int], int]
-"""Address of the jobs' counter and number of the thread, to a kernel's answer."""
+"""Address of the jobs' counter and number of the thread, to a kernel's result."""
 Task = Callable[[], object]
 
 
-class Helper:
+class Worker:
     """A thread that does what it is given, in that order, and puts out what comes of it.
 
     Ctrl-C may interrupt the thread that gives the tasks anywhere, also while it takes a lock. Where
@@ -32,30 +32,30 @@ class Helper:
 
     def __init__(self) -> None:
         self.tasks: SimpleQueue[Task] = SimpleQueue()
-        self.answers: SimpleQueue[Any] = SimpleQueue()
+        self.results: SimpleQueue[Any] = SimpleQueue()
         _thread.start_new_thread(self._work, ())
 
     def _work(self) -> None:
         while True:
-            self.answers.put(_answer(self.tasks.get()))
+            self.results.put(_result(self.tasks.get()))
 
 
 def _itself(mark: object) -> object:
     return mark
 
 
-def _answer(task: Task) -> Any:
+def _result(task: Task) -> Any:
     try:
         return task()
     except BaseException as error:
         return error
 
 
-class Crew:
+class ThreadPool:
     """Threads, and the memory that they work in.
 
-    There is one of a process, :func:`crew`, because there is one set of processors. Who holds
-    :attr:`lock` has both to themselves, so that several extractors take turns.
+    There is one of a process, :func:`thread_pool`, because there is one set of processors. Who
+    holds :attr:`lock` has both to themselves, so that several extractors take turns.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Crew:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._helpers: list[Helper] = []
+        self._workers: list[Worker] = []
         self._memory = aligned(0)
         self._counter = np.zeros(1, np.int64)
 
@@ -89,52 +89,52 @@ class Crew:
         Returns
         -------
         int
-            0, or what a kernel answered that stopped at a fault.
+            0, or what a kernel returned that stopped at a fault.
         """
         self._counter[0] = 0
         counter = self._counter.ctypes.data
-        while len(self._helpers) < threads - 1:
-            self._helpers.append(Helper())
-        helpers = self._helpers[: threads - 1]
+        while len(self._workers) < threads - 1:
+            self._workers.append(Worker())
+        workers = self._workers[: threads - 1]
         try:
-            for number, helper in enumerate(helpers, 1):
-                helper.tasks.put(partial(work, counter, number))
-            answers = [work(counter, 0), *(helper.answers.get() for helper in helpers)]
+            for number, worker in enumerate(workers, 1):
+                worker.tasks.put(partial(work, counter, number))
+            results = [work(counter, 0), *(worker.results.get() for worker in workers)]
         except BaseException:  # Ctrl-C, say
-            self._settle(helpers)
+            self._settle(workers)
             raise
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        fault: int = next((answer for answer in answers if answer), 0)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        fault: int = next((result for result in results if result), 0)
         return fault
 
-    def _settle(self, helpers: list[Helper]) -> None:
-        """Wait until no helper works any more, however often Ctrl-C is pressed."""
+    def _settle(self, workers: list[Worker]) -> None:
+        """Wait until no worker is busy any more, however often Ctrl-C is pressed."""
         settled = False
         while not settled:
             with suppress(KeyboardInterrupt):
                 self._counter[0] = _STOP
-                mark = object()  # what comes out before it are answers to what went in before
-                for helper in helpers:
-                    helper.tasks.put(partial(_itself, mark))
-                for helper in helpers:
-                    while helper.answers.get() is not mark:
+                mark = object()  # what comes out before it are results of what went in before
+                for worker in workers:
+                    worker.tasks.put(partial(_itself, mark))
+                for worker in workers:
+                    while worker.results.get() is not mark:
                         pass
                 settled = True
 
 
-_crew = Crew()
+_pool = ThreadPool()
 
 
-def crew() -> Crew:
-    """Return the process's crew; a forked process gets a new one, with threads of its own."""
-    return _crew
+def thread_pool() -> ThreadPool:
+    """Return the process's pool; a forked process gets a new one, with threads of its own."""
+    return _pool
 
 
 def _renew() -> None:
-    global _crew
-    _crew = Crew()
+    global _pool
+    _pool = ThreadPool()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""The walk along a plan's steps: kernels called with addresses, sizes checked before."""
+"""A plan's steps carried out: kernels called with addresses, sizes checked before."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from vggfeat.engine import kernels, other_kernels
 from vggfeat.engine.compiling import BUFFERS
-from vggfeat.engine.crew import Crew
 from vggfeat.engine.memory import Floats, guard, unharmed
 from vggfeat.engine.packing import WHOLE, Packed
 from vggfeat.engine.steps import Buffer, Plan, Step
+from vggfeat.engine.thread_pool import ThreadPool
 from vggfeat.errors import EngineError
 
 Keep = Callable[[str, Floats], None]
@@ -29,8 +29,8 @@ def address_of_floor(rectified: bool) -> int:
     return _FLOORS.ctypes.data + (0 if rectified else 4)
 
 
-class Walk:
-    """One walk along a plan, on memory that is its own meanwhile.
+class Executor:
+    """Carries out a plan once, on memory that is its own meanwhile.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Walk:
         What to do.
     packed : Packed
         Weights of all its layers.
-    crew : Crew
+    pool : ThreadPool
         Whose lock the caller holds.
     inputs : ndarray of float32, (B, H, W, 3)
         As many images as the plan is for, or fewer.
@@ -50,19 +50,19 @@ class Walk:
         self,
         plan: Plan,
         packed: Packed,
-        crew: Crew,
+        pool: ThreadPool,
         inputs: Floats,
         keep: Keep,
         observe: Callable[[Step, float], None],
     ) -> None:
-        self.plan, self.packed, self.crew = plan, packed, crew
+        self.plan, self.packed, self.pool = plan, packed, pool
         self.inputs, self.keep, self.observe = inputs, keep, observe
-        self.memory = crew.memory(-(-plan.bytes // 4))
+        self.memory = pool.memory(-(-plan.bytes // 4))
         self.base = self.memory.ctypes.data
         self.numbers = {id(step): number for number, step in enumerate(plan.steps)}
 
     def run(self) -> None:
-        """Walk.
+        """Carry out the plan.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class Walk:
         )
         if source.size < needed or out.size != images * prod(step.shape) or not room:
             raise EngineError(f"{step.layers[-1]}: a buffer is smaller than {images} maps.")
-        x, y, run = source.ctypes.data, out.ctypes.data, self.crew.run
+        x, y, run = source.ctypes.data, out.ctypes.data, self.pool.run
         threads, packed = self.plan.threads, self.packed
         floor = address_of_floor(step.rectified)
         if step.kind in ("pool", "rectify"):
@@ -173,13 +173,13 @@ class Walk:
     def _guards(self, step: Step) -> list[tuple[Buffer, Floats]]:
         """Return what lies around the buffers that are alive at a step."""
         number, size = self.numbers[id(step)], self.plan.guards // 4
-        found = []
+        guards = []
         for buffer in self.plan.buffers if size else ():
             if buffer.life.first <= number <= buffer.life.last:
                 start, past = buffer.offset // 4, (buffer.offset + buffer.bytes) // 4
-                found.append((buffer, self.memory[start - size : start]))
-                found.append((buffer, self.memory[past : past + size]))
-        return found
+                guards.append((buffer, self.memory[start - size : start]))
+                guards.append((buffer, self.memory[past : past + size]))
+        return guards
 
     def _guard(self, step: Step) -> None:
         number = self.numbers[id(step)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vggfeat.extract import FeatureExtractor
     from vggfeat.feature_table import FeatureTable
     from vggfeat.index import SimilarityIndex
-    from vggfeat.probe import LinearProbe
+    from vggfeat.probe import LinearProbe, RidgeProbe
     from vggfeat.protocols import evaluate, evaluate_retrieval
     from vggfeat.store import FeatureStore
 
@@ -26,6 +26,7 @@ __all__ = [
     "FeatureStore",
     "FeatureTable",
     "LinearProbe",
+    "RidgeProbe",
     "SimilarityIndex",
     "VggfeatError",
     "__version__",
@@ -38,6 +39,7 @@ _HOMES = {
     "FeatureStore": "vggfeat.store",
     "FeatureTable": "vggfeat.feature_table",
     "LinearProbe": "vggfeat.probe",
+    "RidgeProbe": "vggfeat.probe",
     "SimilarityIndex": "vggfeat.index",
     "evaluate": "vggfeat.protocols",
     "evaluate_retrieval": "vggfeat.protocols",

@@ -2,7 +2,8 @@
 
 Average precision ranks the images of one class (``ranking``), recall and accuracy count right
 answers (``answers``), and intervals and paired comparisons say what a number (``shares``) or a
-difference (``certainty``) is worth. SciPy, which knows the distributions, is imported where an
+difference (``certainty``) is worth; numbers that are predicted have scores of their own
+(``regression``). SciPy, which knows the distributions, is imported where an
 interval is asked for. All scores are shares in 0..1; where entries have equal scores, results never
 depend on their order. Ranked lists, as searches give them, have scores of their own
 (``retrieval``).
@@ -27,6 +28,13 @@ from vggfeat.metrics.ranking import (
     average_precisions,
     mean_average_precision,
 )
+from vggfeat.metrics.regression import (
+    TargetScores,
+    fisher_interval,
+    pearson_scores,
+    r2_scores,
+    score_targets,
+)
 from vggfeat.metrics.shares import Share, accuracy_interval, holm, recall_interval, wilson
 
 __all__ = [
@@ -37,6 +45,7 @@ __all__ = [
     "Interval",
     "Ranking",
     "Share",
+    "TargetScores",
     "accuracy",
     "accuracy_interval",
     "average_precision",
@@ -44,11 +53,15 @@ __all__ = [
     "class_recalls",
     "compare_answers",
     "compare_rankings",
+    "fisher_interval",
     "holm",
     "mean_average_precision",
     "mean_class_recall",
     "mean_interval",
+    "pearson_scores",
+    "r2_scores",
     "recall_interval",
+    "score_targets",
     "top_k_accuracy",
     "wilson",
 ]

@@ -5,7 +5,9 @@
 (:mod:`~vggfeat.solver.spaces`) over rows that may be in a file (:mod:`~vggfeat.solver.rows`). Its
 steps come from :mod:`~vggfeat.solver.conjugate` gradients with a preconditioner
 (:mod:`~vggfeat.solver.deflation`) or, where few rows are active, from
-:mod:`~vggfeat.solver.factors`. Nothing here knows of stores, labels or classifiers: all is arrays.
+:mod:`~vggfeat.solver.factors`. Squared errors, whose minima have
+a closed form, are for :func:`~vggfeat.solver.ridge.fit_ridge`. Nothing here knows of stores, labels
+or classifiers: all is arrays.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 from vggfeat.solver.deflation import Deflation
 from vggfeat.solver.losses import Logistic, Loss, Multinomial, SquaredHinge
 from vggfeat.solver.newton import Solution, minimise
+from vggfeat.solver.ridge import RidgeSolution, fit_ridge
 from vggfeat.solver.rows import Reader, Rows, moments
 from vggfeat.solver.spaces import Features, Gram, Space, gram
 
@@ -24,10 +27,12 @@ __all__ = [
     "Loss",
     "Multinomial",
     "Reader",
+    "RidgeSolution",
     "Rows",
     "Solution",
     "Space",
     "SquaredHinge",
+    "fit_ridge",
     "gram",
     "minimise",
     "moments",

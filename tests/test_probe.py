@@ -185,12 +185,16 @@ def test_a_solver_that_did_not_settle_is_reported_with_the_remedy(caplog):
 )
 def test_every_class_of_two_is_in_both_parts(sizes, share, per_class, seed):
     y = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    if per_class and min(sizes) <= per_class:
+        with pytest.raises(ProbeError, match="Take at most"):
+            stratified_split(y, train_per_class=per_class)
+        return
     one, two = stratified_split(y, test_size=share, train_per_class=per_class, seed=seed)
     np.testing.assert_array_equal(np.sort(np.concatenate([one, two])), np.arange(len(y)))
     for k, size in enumerate(sizes):
         n_train = int((y[one] == k).sum())
         assert n_train == 1 if size == 1 else 1 <= n_train < size
-        if per_class and size > per_class:
+        if per_class:
             assert n_train == per_class
     again = stratified_split(y, test_size=share, train_per_class=per_class, seed=seed)
     np.testing.assert_array_equal(again[1], two)

@@ -235,7 +235,8 @@ def split_options(command: Function) -> Function:
         ),
         click.option(
             "--test-size", type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            default=0.25, show_default=True, help="Share of each class's images to test on.",
+            help="Share of each class's images to draw for the test.  [default: the store's splits "
+            "train, val and test, where it has them; else 0.25]",
         ),
     ):  # fmt: skip
         command = option(command)

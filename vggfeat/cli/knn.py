@@ -9,6 +9,7 @@ import click
 
 from vggfeat.cli.choices import layers_option, refuse_given, split_options, whole_numbers
 from vggfeat.cli.output import bars, json_option, print_json, store_lines, table
+from vggfeat.cli.probe_text import divided_text
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import Neighbourhoods, NeighbourScore
@@ -75,7 +76,7 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(scored.to_json())
         return
-    click.echo(_protocol(scored))
+    click.echo("\n".join([_protocol(scored), *divided_text(scored.division)]))
     for line, store, scores in zip(
         store_lines(scored.stores), scored.stores, scored.scores, strict=True
     ):

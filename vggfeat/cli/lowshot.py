@@ -9,6 +9,7 @@ import click
 
 from vggfeat.cli.choices import layers_option, whole_numbers
 from vggfeat.cli.output import bars, json_option, print_json, printable, store_lines, table
+from vggfeat.cli.probe_text import divided_text
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import LowShot
@@ -97,7 +98,7 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
         f"{result.n_test:,} images to test, {len(result.classes)} classes; {result.repeats} "
         f"repetitions, seed {result.seed}; guessing: {result.chance:.2%}"
     )
-    click.echo("\n".join(store_lines(result.stores)))
+    click.echo("\n".join([*divided_text(result.division), *store_lines(result.stores)]))
     click.echo("\n" + _table(result))
     click.echo("mean class recall in %, mean ± standard deviation; * the best of its column")
     if picture:

@@ -95,13 +95,20 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
     metavar="REPORT",
     help="Write a page with the score of every class and the most confident mistakes.",
 )
+@click.option(
+    "--test",
+    type=click.Path(),
+    metavar="STORE",
+    help="Test on the labelled images of another store, made alike; all of this one train.",
+)
 @root_option
 @json_option
 def probe(store: str, as_json: bool, **options: Any) -> None:
     """Train and score a linear classifier on one layer of STORE.
 
-    The labelled images are divided class by class into a training and a test part; C is chosen
-    within the training part; the test part is touched once. Features are L2-normalised.
+    The labelled images train and test as the store's splits train, val and test say (val chooses
+    C); without such they are divided class by class, and no group of images is on both sides. C
+    is chosen within the training part; the test part is touched once. Features are L2-normalised.
 
     Where images have one label each, the score is accuracy and mean class recall. Where they have
     several, each class has a classifier of its own, and the score is the mean of the classes'
@@ -112,8 +119,10 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
     Example:
       vggfeat probe photos.h5 --layer relu7 --save photos.probe
       vggfeat probe photos.h5 --layer relu7 --against fc6
+      vggfeat probe train.h5 --test test.h5 --layer relu7
     """
     from vggfeat.probe import RepeatedResult, train
+    from vggfeat.probe.division import TEST_SIZE
     from vggfeat.report import destination
     from vggfeat.store import open_features
 
@@ -125,6 +134,10 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
     chosen["C"] = options["c"]
     divided = {name: options[name] for name in ("test_size", "train_per_class", "ap")}
     payload: dict[str, Any] = {"store": store}
+    if options["test"] and options["splits"] > 1:
+        raise click.UsageError("--test names the test images; --splits draws them.")
+    if options["splits"] > 1 and divided["train_per_class"] is None:
+        divided["test_size"] = divided["test_size"] or TEST_SIZE  # drawn, whatever the store says
     path, _, rival = (options["against"] or "").rpartition(":")
     with ExitStack() as stack:
         opened = stack.enter_context(open_features(store))
@@ -132,6 +145,8 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
         other = stack.enter_context(open_features(path)) if path else opened
         if rival:
             other.layer(rival)
+        if options["test"]:
+            divided["test"] = stack.enter_context(open_features(options["test"]))
         results = [
             _evaluate(opened, layer, **chosen | divided | {"seed": options["seed"] + number})
             for number in range(options["splits"])
@@ -149,7 +164,7 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
             payload["save"] = options["save"]
             lines.append(f"Probe: {printable(options['save'])}")
         if options["html"]:
-            _write_page(opened, results[0], options["html"], options["roots"])
+            _write_page(divided.get("test", opened), results[0], options["html"], options["roots"])
             payload["html"] = options["html"]
             lines.append(f"Report: {printable(options['html'])}")
     if not as_json:
@@ -164,7 +179,7 @@ def _evaluate(store: FeatureTable, layer: str, **options: Any) -> ProbeResult | 
     from vggfeat.probe import evaluate
 
     with _progress() as progress:
-        return evaluate(store, layer, progress=progress, **options)
+        return evaluate(store, layer, progress=progress, look_for_leaks=True, **options)
 
 
 def _progress() -> AbstractContextManager[Progress]:

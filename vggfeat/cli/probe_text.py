@@ -9,6 +9,8 @@ from vggfeat.cli.output import printable, table
 if TYPE_CHECKING:
     from vggfeat.metrics import Difference, Disagreement
     from vggfeat.probe import MultiLabelResult, ProbeResult, RepeatedResult
+    from vggfeat.probe.division import Division
+    from vggfeat.probe.leaks import Leak
 
 _WIDEST = 20  # classes up to which the confusion matrix is printed
 _PAIRS = 10  # pairs of classes named where there are more
@@ -28,7 +30,17 @@ def describe(result: ProbeResult | MultiLabelResult) -> str:
         score, classes = _one_label(result), _confusion(result)
     else:
         score, classes = _several(result), _precisions(result)
-    return "\n".join([about + _numbers(result), *score, *_left_out(result), *classes])
+    about += _numbers(result)
+    return "\n".join(
+        [
+            about,
+            *divided_text(result.division),
+            *score,
+            *_left_out(result),
+            *_leak_text(result.leak),
+            *classes,
+        ]
+    )
 
 
 def describe_splits(result: RepeatedResult) -> str:
@@ -91,6 +103,7 @@ def _one_label(result: ProbeResult) -> list[str]:
         f"accuracy           {result.accuracy:7.2%}   (always the commonest class: "
         f"{result.majority:.2%})",
         f"mean class recall  {result.mean_class_recall:7.2%}   (guessing: {result.chance:.2%})",
+        f"mean class F1      {result.macro_f1:7.2%}",
     ]
 
 
@@ -98,7 +111,31 @@ def _several(result: MultiLabelResult) -> list[str]:
 
     return [
         f"mean average precision  {result.mean_average_precision:7.2%}   "
-        f"({result.kind}; scores that tell nothing: {result.chance:.2%})"
+        f"({result.kind}; scores that tell nothing: {result.chance:.2%})",
+        f"F1 of its decisions     {result.macro_f1:7.2%}   "
+        f"(mean of classes; all together {result.micro_f1:.2%})",
+    ]
+
+
+def divided_text(division: Division | None) -> list[str]:
+    """Say how images were divided, where that is not by lot image by image."""
+    if division is None or not (told := division.describe()):
+        return []
+    hint = " (--test-size draws instead)" if division.splits else ""
+    return [printable(told) + hint]
+
+
+def _leak_text(leak: Leak | None) -> list[str]:
+    """Warn of test images that training has, too."""
+    if leak is None or not leak.near_identical:
+        return []
+    pairs = [f"  {printable(test)} is {printable(train)}" for test, train in leak.pairs]
+    return [
+        f"warning: {leak.near_identical:,} of {leak.looked_at:,} test images have a near-identical "
+        f"one in training (cosine {leak.cosine:.4f} or more), {leak.same_bytes:,} of them the very "
+        "same file. What they score says little of new images; keep such images together with "
+        "--group-by or --groups of `vggfeat extract`, or remove them (`vggfeat duplicates`).",
+        *pairs,
     ]
 
 
@@ -107,6 +144,8 @@ def _left_out(result: ProbeResult | MultiLabelResult) -> list[str]:
         "not done": result.left_out.not_done,
         "without a label": result.left_out.unlabelled,
         "alone in their class": result.left_out.alone,
+        "in no split that counts": result.left_out.other_split,
+        "of classes that are never learnt from": result.left_out.unseen,
     }
     reasons = [f"{count:,} {why}" for why, count in counts.items() if count]
     if result.left_out.classes:
@@ -124,14 +163,24 @@ def _confusion(result: ProbeResult) -> list[str]:
         return ["", "Most often confused:", lines] if rows else []
     numbers = [str(i) for i in range(len(result.classes))]
     rows = [
-        [number, name, f"{recall:.1%}", *map(str, counts)]
-        for number, name, recall, counts in zip(
-            numbers, result.classes, result.recall, result.confusion.tolist(), strict=True
+        [number, name, *(_percent(share) for share in shares), *map(str, counts)]
+        for number, name, *shares, counts in zip(
+            numbers,
+            result.classes,
+            result.recall,
+            result.precision,
+            result.f1,
+            result.confusion.tolist(),
+            strict=True,
         )
     ]
-    header = ["", "class", "recall", *numbers]
-    shown = table(rows, header, right=" ".join(["recall", *numbers]))
+    header = ["", "class", "recall", "precision", "F1", *numbers]
+    shown = table(rows, header, right=" ".join(header[2:]))
     return ["", "Named rightly, and what each class was taken for:", shown]
+
+
+def _percent(share: float) -> str:
+    return "-" if share != share else f"{share:.1%}"
 
 
 def _precisions(result: MultiLabelResult) -> list[str]:

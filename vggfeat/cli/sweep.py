@@ -10,6 +10,7 @@ import click
 
 from vggfeat.cli.choices import classifier_option, layers_option, split_options
 from vggfeat.cli.output import bars, json_option, print_json, printable, store_lines, table
+from vggfeat.cli.probe_text import divided_text
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import Comparison, LayerScore, Versus
@@ -73,7 +74,8 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(compared.to_json() | ({"png": picture} if picture else {}))
         return
-    click.echo("\n".join([_protocol(compared), *store_lines(compared.stores)]))
+    how = divided_text(compared.division)
+    click.echo("\n".join([_protocol(compared), *how, *store_lines(compared.stores)]))
     single = len(compared.stores) == 1
     click.echo("\n" + (_single(compared) if single else _beside(compared)))
     click.echo(

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.metrics.answers import right_answers
+from vggfeat.metrics.clusters import exchange_p, numbered, resampled
 from vggfeat.metrics.ranking import APKind, Ranking, mean_average_precision, rankings
-
-_CELLS = 1 << 18  # of a block of samples and images, to bound memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,12 @@ def mean_interval(
     return Interval(mean, sd, mean - reach, mean + reach, level, n)
 
 
-def compare_answers(y: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike) -> Disagreement:
+def compare_answers(
+    y: npt.ArrayLike,
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    groups: npt.ArrayLike | None = None,
+) -> Disagreement:
     """Compare two methods' answers about the same test images, by the exact McNemar test.
 
     Only images that one of them names rightly tell anything. Were the methods equally often
@@ -167,6 +171,9 @@ def compare_answers(y: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLik
     ----------
     y, first, second : array_like of shape (n,)
         True classes, and those that either method predicts.
+    groups : array_like of shape (n,), optional
+        The group of each image. Then the p-value is that of exchanging the methods' answers to
+        whole groups, see :func:`vggfeat.metrics.clusters.exchange_p`.
 
     Returns
     -------
@@ -175,14 +182,17 @@ def compare_answers(y: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLik
     Raises
     ------
     ProbeError
-        The shapes differ, or there is no answer.
+        The shapes differ, there is no answer, or all images are of one group.
     """
     from scipy.stats import binomtest
 
     ours, theirs = right_answers(y, first), right_answers(y, second)
     one, other = int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
     difference = (one - other) / len(ours)
-    p = float(binomtest(one, one + other).pvalue) if one + other else 1.0
+    if groups is not None:
+        p = exchange_p(ours.astype(int) - theirs, numbered(groups, len(ours)))
+    else:
+        p = float(binomtest(one, one + other).pvalue) if one + other else 1.0
     return Disagreement(one, other, difference, p)
 
 
@@ -191,6 +201,7 @@ def compare_rankings(
     first: npt.ArrayLike,
     second: npt.ArrayLike,
     kind: APKind = "all-point",
+    groups: npt.ArrayLike | None = None,
     *,
     samples: int = 1000,
     level: float = 0.95,
@@ -209,6 +220,8 @@ def compare_rankings(
         Labels and either method's scores, as for :func:`mean_average_precision`.
     kind : str
         As there.
+    groups : array_like of shape (n,), optional
+        The group of each image; whole groups are drawn then.
     samples : int
         Number of samples, at least 1. A class without a present image in a sample is left out of
         its means, a sample without any present image is left out.
@@ -232,12 +245,9 @@ def compare_rankings(
     ours, theirs = (mean_average_precision(y, scores, kind) for scores in (first, second))
     both = [rankings(y, scores) for scores in (first, second)]
     n = len(np.asarray(y))
-    rng = np.random.default_rng(seed)
+    of = None if groups is None else numbered(groups, n)
     drawn: list[npt.NDArray[np.float64]] = []
-    block = max(1, _CELLS // n)
-    for start in range(0, samples, block):
-        draws = rng.integers(n, size=(min(block, samples - start), n))
-        counts = np.stack([np.bincount(row, minlength=n) for row in draws])
+    for counts in resampled(n, samples, seed, of):
         one, other = (_mean_of_classes(each, kind, counts) for each in both)
         drawn.append(one - other)
     differences = np.concatenate(drawn)

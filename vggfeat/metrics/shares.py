@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.metrics.answers import class_recalls, right_answers
+from vggfeat.metrics.clusters import Counts, bootstrap_interval, numbered
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,12 @@ class Share:
     n: int
 
 
-def accuracy_interval(y: npt.ArrayLike, predicted: npt.ArrayLike, level: float = 0.95) -> Share:
+def accuracy_interval(
+    y: npt.ArrayLike,
+    predicted: npt.ArrayLike,
+    level: float = 0.95,
+    groups: npt.ArrayLike | None = None,
+) -> Share:
     """Return the share of right answers with its :func:`wilson` interval.
 
     Parameters
@@ -46,6 +52,9 @@ def accuracy_interval(y: npt.ArrayLike, predicted: npt.ArrayLike, level: float =
         True and predicted classes; n is at least 1.
     level : float
         Above 0 and below 1.
+    groups : array_like of shape (n,), optional
+        The group of each image. Then the interval is the bootstrap's over whole groups, see
+        :func:`vggfeat.metrics.clusters.bootstrap_interval`.
 
     Returns
     -------
@@ -57,20 +66,35 @@ def accuracy_interval(y: npt.ArrayLike, predicted: npt.ArrayLike, level: float =
         The shapes differ, there is no answer, or the level is out of its range.
     """
     right = right_answers(y, predicted)
-    low, high = wilson(int(right.sum()), len(right), level)
+    if groups is None:
+        low, high = wilson(int(right.sum()), len(right), level)
+    else:
+
+        def share(counts: Counts) -> npt.NDArray[np.float64]:
+            return np.asarray(counts @ right / counts.sum(axis=1))
+
+        of = numbered(groups, len(right))
+        low, high = bootstrap_interval(share, len(right), of, _checked(level))
     return Share(float(right.mean()), low, high, level, len(right))
 
 
-def recall_interval(y: npt.ArrayLike, predicted: npt.ArrayLike, level: float = 0.95) -> Share:
+def recall_interval(
+    y: npt.ArrayLike,
+    predicted: npt.ArrayLike,
+    level: float = 0.95,
+    groups: npt.ArrayLike | None = None,
+) -> Share:
     """Return the mean class recall with an interval that joins the classes' own.
 
     The limits are m - sqrt(sum((r_k - l_k)^2)) / K and m + sqrt(sum((u_k - r_k)^2)) / K for the
     mean m of K recalls r_k with :func:`wilson` intervals from l_k to u_k: Zou, Huang and Zhang,
     "A note on confidence interval estimation for a linear function of binomial proportions",
     Computational Statistics and Data Analysis 53 (2009). Parameters and errors are those of
-    :func:`accuracy_interval`.
+    :func:`accuracy_interval`; a sample of groups without an image of a class leaves it out.
     """
     recalls = class_recalls(y, predicted)
+    if groups is not None:
+        return _grouped_recall(y, predicted, level, groups)
     _, counts = np.unique(np.asarray(y), return_counts=True)
     limits = np.array(
         [wilson(round(r * n), n, level) for r, n in zip(recalls, counts.tolist(), strict=True)]
@@ -79,6 +103,29 @@ def recall_interval(y: npt.ArrayLike, predicted: npt.ArrayLike, level: float = 0
     low = mean - float(np.linalg.norm(recalls - limits[:, 0])) / size
     high = mean + float(np.linalg.norm(limits[:, 1] - recalls)) / size
     return Share(mean, max(low, 0.0), min(high, 1.0), level, int(counts.sum()))
+
+
+def _grouped_recall(
+    y: npt.ArrayLike, predicted: npt.ArrayLike, level: float, groups: npt.ArrayLike
+) -> Share:
+    right = right_answers(y, predicted).astype(np.float64)
+    classes = np.unique(np.asarray(y), return_inverse=True)[1]
+    of = classes[:, None] == np.arange(classes.max() + 1)  # (n, K)
+
+    def recall(counts: Counts) -> npt.NDArray[np.float64]:
+        hits, sizes = (counts * right) @ of, counts @ of
+        return np.asarray(np.nanmean(np.where(sizes, hits / np.maximum(sizes, 1), np.nan), axis=1))
+
+    low, high = bootstrap_interval(
+        recall, len(right), numbered(groups, len(right)), _checked(level)
+    )
+    return Share(float(class_recalls(y, predicted).mean()), low, high, level, len(right))
+
+
+def _checked(level: float) -> float:
+    if not 0 < level < 1:
+        raise ProbeError(f"The level is {level}; give a number above 0 and below 1, such as 0.95.")
+    return level
 
 
 def wilson(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -105,8 +152,7 @@ def wilson(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """
     if not 0 <= right <= n or n < 1:
         raise ProbeError(f"{right} of {n} answers are right; give 0 to n of 1 or more.")
-    if not 0 < level < 1:
-        raise ProbeError(f"The level is {level}; give a number above 0 and below 1, such as 0.95.")
+    _checked(level)
     from scipy.stats import binomtest
 
     limits = binomtest(right, n).proportion_ci(level, method="wilson")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.metrics import average_precision, mean_class_recall
+from vggfeat.probe.grouping import grouped_folds, grouped_split
 from vggfeat.probe.split import stratified_folds, stratified_split
 from vggfeat.probe.targets import Targets
 from vggfeat.probe.training import Training
@@ -19,6 +20,9 @@ from vggfeat.solver.rows import Positions
 
 Array = npt.NDArray[np.float64]
 Parts = list[tuple[Positions, Positions]]
+Validation = float | Sequence[tuple[npt.ArrayLike, npt.ArrayLike]]
+"""How rows are held out to choose C, see :func:`parts_of`."""
+
 Score = Callable[[Positions, Array], float | Array]
 
 GRID = tuple(float(10 ** (step / 2)) for step in range(-4, 5))
@@ -59,17 +63,31 @@ def chosen(training: Training, parts: Parts, score: Score, progress: Progress = 
     return np.asarray(values[order[scores[order].argmax(axis=0)]])
 
 
-def parts_of(keys: npt.NDArray[Any], validation: float, seed: int) -> Parts:
+def parts_of(
+    keys: npt.NDArray[Any],
+    validation: Validation,
+    seed: int,
+    groups: npt.ArrayLike | None = None,
+) -> Parts:
     """Divide rows into training and held-out ones, class by class.
 
     Parameters
     ----------
     keys : ndarray of shape (n,)
         The class of each row.
-    validation : float or int
-        A share below 1 to hold out, or the number of folds, 2 or more, each held out in turn.
+    validation : float, int or sequence of pairs
+        A share below 1 to hold out; the number of folds, 2 or more, each held out in turn; or the
+        training and held-out rows themselves, as for scikit-learn's `cv`.
     seed : int
+    groups : array_like of shape (n,), optional
+        Rows of a group stay on one side.
     """
+    if not isinstance(validation, float | int | np.number):
+        return _given(validation, len(keys))
+    if groups is not None and validation >= 2:
+        return grouped_folds(keys, groups, int(validation), seed=seed)
+    if groups is not None:
+        return [grouped_split(keys, groups, test_size=float(validation), seed=seed)]
     if isinstance(validation, int | np.integer) and validation >= 2:
         return stratified_folds(keys, int(validation), seed=seed)
     if not 0 < validation < 1:
@@ -77,6 +95,18 @@ def parts_of(keys: npt.NDArray[Any], validation: float, seed: int) -> Parts:
             f"validation is {validation!r}; give a share above 0 and below 1, or 2 or more folds."
         )
     return [stratified_split(keys, test_size=validation, seed=seed)]
+
+
+def _given(parts: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], count: int) -> Parts:
+    """Check parts that a person gives."""
+    rows = [tuple(np.asarray(part, np.int64) for part in pair) for pair in parts]
+    for pair in rows:
+        together = np.concatenate(pair)
+        if len(pair) != 2 or not all(map(len, pair)) or len(np.unique(together)) < len(together):
+            raise ProbeError("validation must be pairs of rows that have none in common.")
+        if together.min() < 0 or together.max() >= count:
+            raise ProbeError(f"validation names rows beyond 0 to {count - 1}.")
+    return [(pair[0], pair[1]) for pair in rows]
 
 
 def by_recall(labels: npt.NDArray[Any], classes: npt.NDArray[Any]) -> Score:

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from vggfeat.errors import ProbeError
 from vggfeat.norms import unit_length
-from vggfeat.probe.choosing import Score, by_precision, by_recall, chosen, parts_of
+from vggfeat.probe.choosing import Score, Validation, by_precision, by_recall, chosen, parts_of
 from vggfeat.probe.split import rarest
 from vggfeat.probe.targets import Classifier, ClassWeight, multi_label, single_label
 from vggfeat.probe.training import FINAL, Training
@@ -63,8 +63,9 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         several labels.
     normalize : bool
         Scale each row to length 1; rows of zeros stay as they are.
-    validation : float or int
-        Share of the rows that choose `C`, above 0 and below 1; or a number of folds, 2 or more.
+    validation : float, int or sequence of pairs
+        Share of the rows that choose `C`, above 0 and below 1; or a number of folds, 2 or more; or
+        the training and held-out rows themselves, as for scikit-learn's `cv`.
         They are divided class by class (rows of several labels: by their rarest one), and scored
         by mean class recall (several labels: each by average precision).
     class_weight : {"balanced"} or dict, optional
@@ -102,7 +103,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         *,
         C: float | npt.ArrayLike | None = None,
         normalize: bool = True,
-        validation: float = 0.2,
+        validation: Validation = 0.2,
         class_weight: ClassWeight = None,
         seed: int = 0,
         max_iter: int = 100,
@@ -139,6 +140,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         X: npt.ArrayLike,
         y: npt.ArrayLike,
         *,
+        groups: npt.ArrayLike | None = None,
         name: str | None = None,
         progress: Progress = silent,
     ) -> Self:
@@ -152,6 +154,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             Classes: integers or strings, at least two different ones. Or K >= 2 columns of 1 where
             the class is present, 0 where it is absent, NaN where the row is left out of it; each
             with both present and absent rows.
+        groups : array_like of shape (n,), optional
+            The group of each row; rows of one group are held out together.
         name : str, optional
             What warnings call these features, such as their layer.
         progress : Progress
@@ -176,13 +180,14 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             rows, labels = validate_data(self, X, y, dtype=kinds)
             check_classification_targets(labels)
         scaled = Rows(unit_length(rows) if self.normalize else rows)
-        return self._fit(scaled, labels, name, progress)
+        return self._fit(scaled, labels, groups, name, progress)
 
     def fit_reader(
         self,
         X: Reader,
         y: npt.ArrayLike,
         *,
+        groups: npt.ArrayLike | None = None,
         name: str | None = None,
         progress: Progress = silent,
     ) -> Self:
@@ -193,13 +198,14 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         X : Reader of shape (n, d)
             Such as an :class:`h5py.Dataset` or :class:`numpy.memmap`. Finite rows are read in
             blocks of some 64 MiB, anew for each product where n > 3 d.
-        y, name, progress :
+        y, groups, name, progress :
             As for :meth:`fit`.
         """
         self._check_parameters()
         check_consistent_length(np.empty((X.shape[0], 0)), y)
         self.n_features_in_ = X.shape[1]
-        return self._fit(Rows(X, normalize=self.normalize), np.asarray(y), name, progress)
+        own = Rows(X, normalize=self.normalize)
+        return self._fit(own, np.asarray(y), groups, name, progress)
 
     def decision_function(self, X: npt.ArrayLike) -> Array:
         """Return how strongly each row speaks for each class.
@@ -280,6 +286,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         self,
         rows: Rows,
         y: npt.NDArray[Any],
+        groups: npt.ArrayLike | None,
         name: str | None,
         progress: Progress,
     ) -> Self:
@@ -304,7 +311,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             rows, self.classifier, targets, seed=self.seed, most_steps=self.max_iter
         )
         if self.C is None:
-            parts = parts_of(keys, self.validation, self.seed)
+            parts = parts_of(keys, self.validation, self.seed, groups)
             C = chosen(training, parts, score, part_of(progress, CHOOSING))
         else:
             C = np.asarray(self.C, np.float64) * rows.unit**2

@@ -33,16 +33,22 @@ class LeftOut:
     unlabelled : int
         Rows that are done, but of unknown class.
     alone : int
-        Rows that are the only done image of their class: it cannot be both learnt from and tested
-        on. Always 0 of several labels.
+        Rows that are the only done image, or group of images, of their class: it cannot be both
+        learnt from and tested on. Always 0 of several labels.
     classes : tuple of str
         Of several labels: classes that are not both present and absent in each part.
+    other_split : int
+        Rows in none of the splits that train and test.
+    unseen : int
+        Test rows of classes that training does not have.
     """
 
     not_done: int
     unlabelled: int
     alone: int
     classes: tuple[str, ...] = ()
+    other_split: int = 0
+    unseen: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,8 +60,7 @@ class Labelled:
     layer : str
         Canonical name.
     rows : ndarray of int64, shape (n,)
-        Rows of the store, ascending: done and labelled. Of one label each: only those of a class
-        with at least two such rows.
+        Rows of the store, ascending: done and labelled.
     y : ndarray
         One label a row: (n,) int64, positions in `classes`. Several: (n, K) int8, 1 present,
         0 absent, -1 left out (:mod:`vggfeat.labels.codes`).
@@ -72,7 +77,9 @@ class Labelled:
     left_out: LeftOut
 
     @classmethod
-    def of(cls, store: FeatureTable, layer: str, *, multi_label: bool = False) -> Labelled:
+    def of(
+        cls, store: FeatureTable, layer: str, *, multi_label: bool = False, lone: bool = False
+    ) -> Labelled:
         """Find a store's rows for one of its layers.
 
         Parameters
@@ -83,6 +90,8 @@ class Labelled:
             Name or alias.
         multi_label : bool
             Whether images may have several labels.
+        lone : bool
+            Take the rows also of classes that have a single one, which cannot be divided.
 
         Raises
         ------
@@ -116,7 +125,7 @@ class Labelled:
             data = cls(name, rows, targets[rows], names, LeftOut(*without, 0))
             return data.learnable(np.arange(len(rows)))
         sizes = np.bincount(targets[known], minlength=len(names))
-        alone = known & (sizes[targets] == 1)  # -1 wraps, but is not known
+        alone = known & (sizes[targets] == 1) & (not lone)  # -1 wraps, but is not known
         if alone.any():
             lonely = [names[k] for k in np.flatnonzero(sizes == 1)]
             _log.info("Left out, with a single image each: %s.", _listed(lonely))
@@ -141,10 +150,61 @@ class Labelled:
         """What rows are divided by, (n,): their class, or the rarest of their classes."""
         return rarest(self.y == PRESENT) if self.multi_label else self.y
 
+    def taken(self, positions: Positions, left_out: LeftOut) -> Labelled:
+        """Return some of the rows, of one label each with the classes that occur in them."""
+        y, classes = self.y[positions], self.classes
+        if not self.multi_label:
+            used, y = np.unique(y, return_inverse=True)
+            classes = tuple(classes[k] for k in used)
+            if len(classes) < 2:
+                raise ProbeError(
+                    f"A probe tells at least two classes apart; there is only {classes[0]!r} among "
+                    "the images to learn from and to test on."
+                    if classes
+                    else "No image is left to learn from."
+                )
+        return replace(self, rows=self.rows[positions], y=y, classes=classes, left_out=left_out)
+
+    def of_classes(self, other: Labelled) -> Labelled:
+        """Return the rows that are of another's classes, with those classes' numbers.
+
+        Raises
+        ------
+        ProbeError
+            None is; or one of the two has several labels an image, and the other one.
+        """
+        if self.multi_label != other.multi_label:
+            raise ProbeError(
+                "One store has several labels an image and the other one; they cannot train and "
+                "test together."
+            )
+        if self.multi_label:
+            if lost := sorted(set(other.classes) - set(self.classes)):
+                raise ProbeError(
+                    f"The store to test on says nothing of the classes {_listed(lost)}. Label it "
+                    "by the same classes."
+                )
+            return self.only(other.classes).learnable(np.arange(len(self.rows)))
+        number = {name: k for k, name in enumerate(other.classes)}
+        y = np.array([number.get(name, -1) for name in self.classes], np.int64)[self.y]
+        kept = np.flatnonzero(y >= 0)
+        unknown = len(y) - len(kept)
+        if not len(kept):
+            raise ProbeError(
+                f"The stores have no class in common: {_listed(self.classes)} to test on, and "
+                f"{_listed(other.classes)} to learn from."
+            )
+        if unknown:
+            _log.warning("Left out: %d test images of classes never learnt from.", unknown)
+        left_out = replace(self.left_out, unseen=unknown)
+        return replace(
+            self, rows=self.rows[kept], y=y[kept], classes=other.classes, left_out=left_out
+        )
+
     def learnable(self, *parts: Positions) -> Labelled:
         """Return it without classes that are not both present and absent in each part.
 
-        Rows of one label each lack no class in a part that :func:`stratified_split` made.
+        Rows of one label each lack no class in training, see :mod:`vggfeat.probe.division`.
 
         Raises
         ------

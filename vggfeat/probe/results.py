@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
-from vggfeat.labels import PRESENT, UNKNOWN, as_floats, to_signs
+from vggfeat.labels import ABSENT, PRESENT, UNKNOWN, as_floats, to_signs
 from vggfeat.metrics import (
     APKind,
     Difference,
@@ -22,7 +22,9 @@ from vggfeat.metrics import (
     compare_rankings,
     mean_interval,
 )
+from vggfeat.probe.division import Division
 from vggfeat.probe.labelled import LeftOut
+from vggfeat.probe.leaks import Leak
 from vggfeat.probe.targets import Classifier, boundary
 
 
@@ -89,6 +91,12 @@ class HeldOut:
         Number of training images.
     left_out : LeftOut
         What took no part.
+    division : Division or None
+        How images were divided, as far as that is known.
+    leak : Leak or None
+        Test images that training has, too; None where nobody looked.
+    test_groups : ndarray of int64, shape (m,), or None
+        The group of each test image, in the order of predictions; None without groups.
     """
 
     layer: str
@@ -101,6 +109,9 @@ class HeldOut:
     left_out: LeftOut
     class_weight: Literal["balanced"] | None = None
     validation: float = 0.2
+    division: Division | None = None
+    leak: Leak | None = None
+    test_groups: npt.NDArray[np.int64] | None = None
 
     @property
     def n_test(self) -> int:
@@ -134,6 +145,8 @@ class HeldOut:
             "seed": self.seed,
             "n_train": self.n_train,
             "n_test": self.n_test,
+            "division": None if self.division is None else self.division.to_json(),
+            "leak": None if self.leak is None else self.leak.to_json(),
             "classes": list(self.classes),
             "left_out": asdict(self.left_out) | {"classes": list(self.left_out.classes)},
             **self.measures,
@@ -174,13 +187,36 @@ class ProbeResult(HeldOut):
 
     @property
     def recall(self) -> npt.NDArray[np.float64]:
-        """Share of each class's test images that are named rightly; (K,), in 0..1."""
-        return np.asarray(np.diag(self.confusion) / self.confusion.sum(axis=1))
+        """Share of each class's test images that are named rightly; (K,), in 0..1, NaN for none."""
+        sizes = self.confusion.sum(axis=1)
+        return np.where(sizes, np.diag(self.confusion) / np.maximum(sizes, 1), np.nan)
+
+    @property
+    def precision(self) -> npt.NDArray[np.float64]:
+        """Share of right ones among what is named so, by class; (K,), NaN where nothing is."""
+        named = self.confusion.sum(axis=0)
+        return np.where(named, np.diag(self.confusion) / np.maximum(named, 1), np.nan)
+
+    @property
+    def f1(self) -> npt.NDArray[np.float64]:
+        """Harmonic mean of precision and recall, by class; (K,), NaN where the class is nowhere."""
+        both = self.confusion.sum(axis=0) + self.confusion.sum(axis=1)
+        return np.where(both, 2 * np.diag(self.confusion) / np.maximum(both, 1), np.nan)
+
+    @property
+    def support(self) -> npt.NDArray[np.int64]:
+        """Test images of each class; (K,)."""
+        return np.asarray(self.confusion.sum(axis=1))
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of :attr:`f1` over the classes; its micro average is the accuracy."""
+        return float(np.nanmean(self.f1))
 
     @property
     def mean_class_recall(self) -> float:
-        """Mean of :attr:`recall`, also known as balanced accuracy."""
-        return float(self.recall.mean())
+        """Mean of :attr:`recall` over the classes tested, also known as balanced accuracy."""
+        return float(np.nanmean(self.recall))
 
     @property
     def measures(self) -> dict[str, float]:
@@ -211,7 +247,11 @@ class ProbeResult(HeldOut):
         payload = self._protocol() | {
             "chance": self.chance,
             "majority": self.majority,
-            "recall": self.recall.tolist(),
+            "macro_f1": self.macro_f1,
+            "recall": _shares(self.recall),
+            "precision": _shares(self.precision),
+            "f1": _shares(self.f1),
+            "support": self.support.tolist(),
             "confusion": self.confusion.tolist(),
             "mistakes": [asdict(p) for p in self.mistakes[:mistakes]],
         }
@@ -231,7 +271,7 @@ class ProbeResult(HeldOut):
         _check_same(ours == theirs)
         true = [p.true for p in self.predictions]
         first, second = ([p.predicted for p in one.predictions] for one in (self, other))
-        return compare_answers(true, first, second)
+        return compare_answers(true, first, second, self.test_groups)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -278,6 +318,30 @@ class MultiLabelResult(HeldOut):
         """Mean average precision."""
         return {"mean_average_precision": self.mean_average_precision}
 
+    @cached_property
+    def decisions(self) -> npt.NDArray[np.int64]:
+        """Right finds, false alarms and misses at the classifiers' own boundary; (3, K)."""
+        said = self.scores > boundary(self.classifier)
+        shown, absent = self.y == PRESENT, self.y == ABSENT
+        return np.stack([(said & shown).sum(0), (said & absent).sum(0), (~said & shown).sum(0)])
+
+    @property
+    def f1(self) -> npt.NDArray[np.float64]:
+        """Harmonic mean of precision and recall of the decisions, by class; (K,)."""
+        right, false, missed = self.decisions
+        return np.asarray(2 * right / (2 * right + false + missed))
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of :attr:`f1` over the classes."""
+        return float(np.mean(self.f1))
+
+    @property
+    def micro_f1(self) -> float:
+        """F1 of all decisions together."""
+        right, false, missed = self.decisions.sum(axis=1).tolist()
+        return float(2 * right / max(2 * right + false + missed, 1))
+
     @property
     def present(self) -> npt.NDArray[np.int64]:
         """Number of test images that show each class; (K,)."""
@@ -321,6 +385,9 @@ class MultiLabelResult(HeldOut):
             "chance": self.chance,
             "average_precision": self.average_precision.tolist(),
             "present": self.present.tolist(),
+            "macro_f1": self.macro_f1,
+            "micro_f1": self.micro_f1,
+            "f1": _shares(self.f1),
             "mistakes": {
                 name: [
                     {"path": one.path, "present": one.present, "margin": one.margin}
@@ -350,7 +417,12 @@ class MultiLabelResult(HeldOut):
             and np.array_equal(self.y, other.y)
         )
         return compare_rankings(
-            as_floats(self.y), self.scores, other.scores, self.kind, seed=self.seed
+            as_floats(self.y),
+            self.scores,
+            other.scores,
+            self.kind,
+            self.test_groups,
+            seed=self.seed,
         )
 
 
@@ -392,6 +464,11 @@ class RepeatedResult:
             "mean": {name: self.mean(name).to_json() for name in self.splits[0].measures},
             "splits": [one.to_json() for one in self.splits],
         }
+
+
+def _shares(values: npt.NDArray[np.float64]) -> list[float | None]:
+    """Return shares as JSON has them, which knows no NaN."""
+    return [None if np.isnan(share) else share for share in values.tolist()]
 
 
 def _check_same(same: bool) -> None:

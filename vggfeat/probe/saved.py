@@ -27,7 +27,7 @@ from vggfeat.errors import ProbeError
 from vggfeat.failures import writing
 from vggfeat.locking import WriterLock, destination, replacing
 from vggfeat.probe.classifier import LinearProbe
-from vggfeat.probe.labelled import Labelled
+from vggfeat.probe.division import to_keep
 from vggfeat.probe.results import MultiLabelResult, ProbeResult
 from vggfeat.probe.scoring import learn
 from vggfeat.probe.targets import Classifier, boundary
@@ -284,7 +284,8 @@ def train(
 ) -> SavedProbe:
     """Train a classifier on all of a store's labelled images, to be kept and applied.
 
-    The rows are those that :func:`evaluate` divides.
+    The rows are those that :func:`evaluate` divides; but where the store's splits are taken for
+    what they say, its test split is left out.
 
     Parameters
     ----------
@@ -301,7 +302,9 @@ def train(
         As :func:`evaluate`; or `held_out` is the score of another layer, classifier,
         normalisation or class weight.
     """
-    data = Labelled.of(store, layer, multi_label=True)
+    scored_on = held_out.division if held_out is not None else None
+    drawn = scored_on is not None and not scored_on.splits
+    data, division = to_keep(store, layer, multi_label=True, drawn=drawn)
     chosen: npt.ArrayLike | None = C
     if held_out is not None:
         requested = data.layer, classifier, normalize, class_weight
@@ -323,20 +326,27 @@ def train(
         C=chosen,
         normalize=normalize,
         class_weight=class_weight,
-        validation=validation,
+        validation=division.validation or validation,
         seed=seed,
         max_iter=max_iter,
     )
-    every = np.arange(len(data.rows))
-    rows, y = data.reader(store), data.target(every)
-    learn(probe, rows, y, name=data.layer, memory=memory, progress=progress)
+    rows, y = data.reader(store, division.train), data.target(division.train)
+    learn(
+        probe,
+        rows,
+        y,
+        groups=division.train_groups,
+        name=data.layer,
+        memory=memory,
+        progress=progress,
+    )
     given = store.provenance
     return SavedProbe(
         probe,
         data.classes,
         data.layer,
         Provenance(given.config.for_layer(data.layer), store.latest),
-        len(data.rows),
+        len(division.train),
         None if held_out is None else held_out.to_json(),
     )
 

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.errors import ProbeError
 from vggfeat.metrics import APKind
 from vggfeat.probe.classifier import LinearProbe
-from vggfeat.probe.labelled import Labelled
+from vggfeat.probe.division import beside, divided, groups_of
+from vggfeat.probe.leaks import find_leak
 from vggfeat.probe.reading import fits
 from vggfeat.probe.results import MultiLabelResult, Prediction, ProbeResult
-from vggfeat.probe.split import stratified_split
 from vggfeat.probe.targets import Classifier
 from vggfeat.progress import Progress, silent
-from vggfeat.solver.rows import Reader, Rows
+from vggfeat.solver.rows import Positions, Reader, Rows
 
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
@@ -29,26 +30,30 @@ _log = logging.getLogger(__name__)
 def evaluate(
     store: FeatureTable,
     layer: str,
+    test: FeatureTable | None = None,
     *,
     classifier: Classifier = "svm",
     C: float | None = None,
     normalize: bool = True,
     class_weight: Literal["balanced"] | None = None,
     validation: float = 0.2,
-    test_size: float = 0.25,
+    test_size: float | None = None,
     train_per_class: int | None = None,
     seed: int = 0,
     max_iter: int = 100,
     ap: APKind = "all-point",
+    look_for_leaks: bool = False,
     memory: int | None = None,
     progress: Progress = silent,
 ) -> ProbeResult | MultiLabelResult:
     """Train a linear classifier on part of a store's labelled images and test it on the others.
 
     Rows that are done and labelled take part, except those of a class with a single such row.
-    They are divided class by class, those of several labels by their rarest one; `C` is chosen
-    within the training part, on rows held out from it (see :class:`LinearProbe`), so that the
-    test part is touched once, at the end.
+    They are divided as the store's splits ``train``, ``val`` and ``test`` say, where it has them
+    (then ``val`` chooses `C`, before both train the classifier); else class by class, those of
+    several labels by their rarest one, and no group is on both sides
+    (:mod:`vggfeat.probe.division`). `C` is chosen within the training part, on rows held out from
+    it (see :class:`LinearProbe`), so that the test part is touched once, at the end.
 
     Of several labels an image, a class counts whose test and training images all have both: some
     that show it and some that do not. Images of which a class is not known are left out of that
@@ -60,16 +65,22 @@ def evaluate(
         With labels.
     layer : str
         A layer of the store, by name or alias; maps are read as vectors.
+    test : FeatureTable, optional
+        Test on the labelled images of this store, made alike, instead; all of `store`'s then train
+        but those of a test split.
     classifier, C, normalize, class_weight, validation, max_iter :
         See :class:`LinearProbe`.
-    test_size : float
-        Share of each class to test on, above 0 and below 1.
+    test_size : float, optional
+        Share of each class to draw for the test, above 0 and below 1. By default the store's own
+        splits, else 0.25.
     train_per_class : int, optional
         Instead of `test_size`: images of each class to train on, all others being for the test.
     seed : int
         The same seed divides the same store in the same way.
     ap : str
         Of several labels: which average precision, see :func:`vggfeat.metrics.average_precision`.
+    look_for_leaks : bool
+        Look for test images that training has, too; see :mod:`vggfeat.probe.leaks`.
     memory : int, optional
         Bytes that training may take for features; half of what is free by default. Where they
         are more, they are read block by block, again and again; the result is the same.
@@ -88,24 +99,57 @@ def evaluate(
     LayerError
         The store has no such layer.
     """
-    data = Labelled.of(store, layer, multi_label=True)
-    train, test = stratified_split(
-        data.keys, test_size=test_size, train_per_class=train_per_class, seed=seed
-    )
-    data = data.learnable(train, test)
+    if test is None:
+        data, division = divided(
+            store,
+            layer,
+            test_size=test_size,
+            train_per_class=train_per_class,
+            seed=seed,
+            multi_label=True,
+        )
+        data = data.learnable(division.train, division.test)
+        tested, positions, test_groups = data, division.test, division.test_groups
+    else:
+        if test_size is not None or train_per_class is not None:
+            raise ProbeError(
+                "The test images are another store's; a share or number to draw has no effect."
+            )
+        data, tested, division = beside(store, test, layer)
+        positions, test_groups = np.arange(len(tested.rows)), groups_of(test, tested.rows)
+    images = store if test is None else test
+    train = division.train
     probe = LinearProbe(
         classifier,
         C=C,
         normalize=normalize,
-        validation=validation,
+        validation=division.validation or validation,
         class_weight=class_weight,
         seed=seed,
         max_iter=max_iter,
     )
     rows, y = data.reader(store, train), data.target(train)
-    learn(probe, rows, y, name=data.layer, memory=memory, progress=progress)
-    scores = scores_of(probe, data.reader(store, test))
-    paths = tuple(map(str, store.paths[data.rows[test]]))
+    learn(
+        probe,
+        rows,
+        y,
+        groups=division.train_groups,
+        name=data.layer,
+        memory=memory,
+        progress=progress,
+    )
+    test_rows = tested.reader(images, positions)
+    scores = scores_of(probe, test_rows)
+    paths = images.paths[tested.rows[positions]]
+    leak = None
+    if look_for_leaks:
+        of_train, of_test = data.rows[train], tested.rows[positions]
+        leak = find_leak(
+            rows,
+            test_rows,
+            (store.paths[of_train], store.digests[of_train]),
+            (paths, images.digests[of_test]),
+        )
     common: dict[str, Any] = {
         "layer": data.layer,
         "classifier": classifier,
@@ -115,14 +159,22 @@ def evaluate(
         "seed": seed,
         "classes": data.classes,
         "n_train": len(train),
-        "left_out": data.left_out,
+        "left_out": tested.left_out,
+        "division": division,
+        "leak": leak,
+        "test_groups": test_groups,
     }
+    names, y_test = tuple(map(str, paths)), tested.y[positions]
     if data.multi_label:
         each = tuple(np.asarray(probe.C_).tolist())
-        return MultiLabelResult(
-            **common, C=each, paths=paths, y=data.y[test], scores=scores, kind=ap
-        )
-    return ProbeResult(**common, C=float(probe.C_), **_answers(data, train, test, paths, scores))
+        return MultiLabelResult(**common, C=each, paths=names, y=y_test, scores=scores, kind=ap)
+    commonest = np.bincount(data.y[train]).argmax()
+    return ProbeResult(
+        **common,
+        C=float(probe.C_),
+        majority=float(np.mean(y_test == commonest)),
+        **_answers(data.classes, y_test, names, scores),
+    )
 
 
 def learn(
@@ -130,6 +182,7 @@ def learn(
     rows: Reader,
     y: npt.NDArray[Any],
     *,
+    groups: npt.ArrayLike | None = None,
     name: str | None = None,
     memory: int | None = None,
     progress: Progress = silent,
@@ -142,15 +195,15 @@ def learn(
         To be trained; it is returned.
     rows : Reader of shape (n, d)
         Features.
-    y, name, progress :
+    y, groups, name, progress :
         As for :meth:`LinearProbe.fit`.
     memory : int, optional
         As for :func:`evaluate`.
     """
     if fits(rows, memory):
-        return probe.fit(rows[:], y, name=name, progress=progress)
+        return probe.fit(rows[:], y, groups=groups, name=name, progress=progress)
     _log.info("%s do not fit into memory and are read block by block.", name or "Features")
-    return probe.fit_reader(rows, y, name=name, progress=progress)
+    return probe.fit_reader(rows, y, groups=groups, name=name, progress=progress)
 
 
 def scores_of(probe: LinearProbe, rows: Reader) -> Array:
@@ -160,22 +213,15 @@ def scores_of(probe: LinearProbe, rows: Reader) -> Array:
 
 
 def _answers(
-    data: Labelled,
-    train: npt.NDArray[np.int64],
-    test: npt.NDArray[np.int64],
-    paths: tuple[str, ...],
-    scores: Array,
+    classes: tuple[str, ...], y: Positions, paths: tuple[str, ...], scores: Array
 ) -> dict[str, Any]:
     """Return what a score of one label an image tells beyond any other."""
-    y, names = data.y[test], data.classes
     named = scores.argmax(axis=1)
     best_two = np.partition(scores, -2, axis=1)[:, -2:]
-    confusion = np.zeros((len(names),) * 2, np.int64)
+    confusion = np.zeros((len(classes),) * 2, np.int64)
     np.add.at(confusion, (y, named), 1)
     predictions = tuple(
-        Prediction(path, names[true], names[predicted], float(high - low))
-        for path, true, predicted, (low, high) in zip(paths, y, named, best_two, strict=True)
+        Prediction(path, classes[true], classes[said], float(high - low))
+        for path, true, said, (low, high) in zip(paths, y, named, best_two, strict=True)
     )
-    commonest = np.bincount(data.y[train]).argmax()
-    majority = float(np.mean(y == commonest))
-    return {"confusion": confusion, "majority": majority, "predictions": predictions}
+    return {"confusion": confusion, "predictions": predictions}

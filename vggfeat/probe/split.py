@@ -24,8 +24,7 @@ def stratified_split(
         Share of each class that goes into the test part, above 0 and below 1; the number of rows
         is rounded to the nearest. Not used where `train_per_class` is given.
     train_per_class : int, optional
-        Rows of each class for training, at least 1; all others are for the test. A class without
-        a row to spare gives up one of its training rows.
+        Rows of each class for training, at least 1; all others are for the test.
     seed : int
         The same seed and the same `y` give the same parts.
 
@@ -37,7 +36,7 @@ def stratified_split(
     Raises
     ------
     ProbeError
-        `test_size` or `train_per_class` is out of its range.
+        `test_size` or `train_per_class` is out of its range, or a class has no row to spare.
     """
     if train_per_class is None and not 0 < test_size < 1:
         raise ProbeError(
@@ -45,7 +44,14 @@ def stratified_split(
         )
     if train_per_class is not None and train_per_class < 1:
         raise ProbeError(f"{train_per_class} training images a class; give at least 1.")
-    _, classes = np.unique(np.asarray(y), return_inverse=True)
+    names, classes, sizes = np.unique(np.asarray(y), return_inverse=True, return_counts=True)
+    if train_per_class is not None and sizes.min(initial=train_per_class + 1) <= train_per_class:
+        few = np.flatnonzero(sizes <= train_per_class)
+        raise ProbeError(
+            f"{train_per_class} training images a class and one for the test are more than "
+            f"{len(few)} of {len(names)} classes have; the smallest has {sizes.min()}. Take at "
+            f"most {sizes.min() - 1}, or give a share to test on (--test-size)."
+        )
     order = np.random.default_rng(seed).permutation(len(classes))
     in_test = np.zeros(len(classes), bool)
     for k in range(classes.max(initial=-1) + 1):

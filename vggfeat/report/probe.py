@@ -74,8 +74,17 @@ def probe_view(
     confusion, classes = result.confusion, result.classes
     many = len(classes) > 20
     bars: list[dict[str, Any]] = [
-        {"name": name, "share": float(share), "right": int(row[k]), "total": int(row.sum())}
-        for k, (name, share, row) in enumerate(zip(classes, result.recall, confusion, strict=True))
+        {
+            "name": name,
+            "share": 0.0 if share != share else float(share),
+            "right": int(row[k]),
+            "total": int(row.sum()),
+            "precision": float(precision),
+            "f1": float(f1),
+        }
+        for k, (name, share, precision, f1, row) in enumerate(
+            zip(classes, result.recall, result.precision, result.f1, confusion, strict=True)
+        )
     ]
     if many:
         bars.sort(key=lambda bar: bar["share"])
@@ -141,16 +150,20 @@ def protocol_facts(result: ProbeResult | MultiLabelResult) -> dict[str, str]:
         "without features": left.not_done,
         "without a label": left.unlabelled,
         "alone in their class": left.alone,
+        "in no split that counts": left.other_split,
+        "of classes that are never learnt from": left.unseen,
     }
     out = ", ".join(f"{count:,} {why}" for why, count in reasons.items() if count)
     if left.classes:
         out += ("; " if out else "") + f"classes {', '.join(left.classes)}"
+    divided = "" if result.division is None else result.division.describe()
     return {
         "classifier": CLASSIFIERS.get(result.classifier, result.classifier)
         + (", rows L2-normalised" if result.normalize else "")
         + (", classes weighed alike" if result.class_weight else ""),
         "C": result.C_text,
         "images": f"{result.n_train:,} to train, {result.n_test:,} to test",
+        **({"divided": divided} if divided else {}),
         "left out": out or "none",
         "seed": str(result.seed),
     }

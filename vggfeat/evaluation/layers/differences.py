@@ -61,7 +61,9 @@ class Versus:
         return {"judge": values.pop("classifier"), **values}
 
 
-def from_best(y: npt.NDArray[np.int64], answers: Answers) -> tuple[Versus, ...]:
+def from_best(
+    y: npt.NDArray[np.int64], answers: Answers, groups: npt.NDArray[np.int64] | None = None
+) -> tuple[Versus, ...]:
     """Compare each layer with the one of highest accuracy, the first of several.
 
     That the best was picked for being the best makes it look better than it is, so that
@@ -73,6 +75,8 @@ def from_best(y: npt.NDArray[np.int64], answers: Answers) -> tuple[Versus, ...]:
         True classes.
     answers : dict
         See :data:`Answers`.
+    groups : ndarray of int64, shape (m,), optional
+        The group of each image, see :func:`~vggfeat.metrics.compare_answers`.
 
     Returns
     -------
@@ -83,11 +87,16 @@ def from_best(y: npt.NDArray[np.int64], answers: Answers) -> tuple[Versus, ...]:
     for classifier, named in answers.items():
         best = max(named, key=lambda layer: np.count_nonzero(named[layer] == y))
         pairs = [(layer, named[layer], best, named[best]) for layer in named if layer != best]
-        versus += _compared(y, classifier, pairs)
+        versus += _compared(y, classifier, pairs, groups)
     return tuple(versus)
 
 
-def between(y: npt.NDArray[np.int64], first: Answers, second: Answers) -> tuple[Versus, ...]:
+def between(
+    y: npt.NDArray[np.int64],
+    first: Answers,
+    second: Answers,
+    groups: npt.NDArray[np.int64] | None = None,
+) -> tuple[Versus, ...]:
     """Compare the layers that two stores share, the first store's with the second's.
 
     Parameters and returns are as for :func:`from_best`.
@@ -96,7 +105,7 @@ def between(y: npt.NDArray[np.int64], first: Answers, second: Answers) -> tuple[
     for classifier, named in first.items():
         theirs = second[classifier]
         pairs = [(layer, named[layer], layer, theirs[layer]) for layer in named if layer in theirs]
-        versus += _compared(y, classifier, pairs)
+        versus += _compared(y, classifier, pairs, groups)
     return tuple(versus)
 
 
@@ -104,8 +113,9 @@ def _compared(
     y: npt.NDArray[np.int64],
     classifier: Classifier,
     pairs: list[tuple[str, npt.NDArray[np.int64], str, npt.NDArray[np.int64]]],
+    groups: npt.NDArray[np.int64] | None,
 ) -> list[Versus]:
-    disagreements = [compare_answers(y, ours, theirs) for _, ours, _, theirs in pairs]
+    disagreements = [compare_answers(y, ours, theirs, groups) for _, ours, _, theirs in pairs]
     adjusted = holm([one.p for one in disagreements]).tolist()
     return [
         Versus(classifier, layer, other, one.difference, one.only_first, one.only_second, one.p, p)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
+from vggfeat.probe.division import Division, divided
 from vggfeat.probe.labelled import Labelled
 from vggfeat.probe.reading import LayerRows
 
@@ -45,18 +46,28 @@ class Images:
         return LayerRows(self.store, layer, self.rows[positions])
 
 
-def shared_images(stores: Sequence[FeatureTable]) -> list[Images]:
-    """Find the labelled images of stores that hold the same ones.
+def shared_images(
+    stores: Sequence[FeatureTable],
+    *,
+    test_size: float | None = None,
+    train_per_class: int | None = None,
+    seed: int = 0,
+) -> tuple[list[Images], Division]:
+    """Find the labelled images of stores that hold the same ones, and divide them.
 
     Parameters
     ----------
     stores : sequence of FeatureTable
-        One or more; the first gives the order.
+        One or more; the first gives the order, and its splits and groups count.
+    test_size, train_per_class, seed :
+        See :func:`vggfeat.probe.division.divided`.
 
     Returns
     -------
-    list of Images
+    images : list of Images
         One a store.
+    division : Division
+        Of the first store's images.
 
     Raises
     ------
@@ -72,8 +83,10 @@ def shared_images(stores: Sequence[FeatureTable]) -> list[Images]:
                 f"Images in {store.path} have several labels each; only stores of one label an "
                 "image are scored by knn, lowshot and sweep."
             )
-    labelled = [Labelled.of(store, store.layers[0]) for store in stores]
-    first = labelled[0]
+    options = {"test_size": test_size, "train_per_class": train_per_class, "seed": seed}
+    parts = [divided(store, store.layers[0], **options) for store in stores]  # type: ignore[arg-type]
+    labelled = [data for data, _ in parts]
+    first, division = parts[0]
     labels = _labels(stores[0], first)
     images = [Images(stores[0], first.y, first.classes, first.rows)]
     for store, data in zip(stores[1:], labelled[1:], strict=True):
@@ -87,7 +100,7 @@ def shared_images(stores: Sequence[FeatureTable]) -> list[Images]:
         rows = dict(zip(others, data.rows.tolist(), strict=True))
         in_order = np.array([rows[path] for path in labels], np.int64)
         images.append(Images(store, first.y, first.classes, in_order))
-    return images
+    return images, division
 
 
 def _labels(store: FeatureTable, data: Labelled) -> dict[str, str]:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -39,6 +39,7 @@ from vggfeat.evaluation.layers.requested import check_memory, requested_layers
 from vggfeat.metrics import Interval, accuracy, mean_class_recall, mean_interval
 from vggfeat.norms import unit_length
 from vggfeat.probe import LinearProbe
+from vggfeat.probe.division import Division
 from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -129,6 +130,8 @@ class LowShot:
         The stores, as `scores` has them.
     classifiers : tuple of str
         What learnt, of :data:`CLASSIFIERS`.
+    division : Division or None
+        Whose splits or groups say what may be learnt from and what is tested; None without such.
     """
 
     classes: tuple[str, ...]
@@ -141,6 +144,7 @@ class LowShot:
     scores: tuple[tuple[LowShotScore, ...], ...]
     stores: tuple[JudgedStore, ...]
     classifiers: tuple[Classifier, ...]
+    division: Division | None = field(default=None, compare=False)
 
     @property
     def chance(self) -> float:
@@ -157,6 +161,7 @@ class LowShot:
             "repeats": self.repeats,
             "seed": self.seed,
             "n_test": self.n_test,
+            "division": None if self.division is None else self.division.to_json(),
             "chance": self.chance,
             "stores": [
                 {
@@ -217,10 +222,11 @@ def low_shot(
     classifiers = tuple(dict.fromkeys(classifiers))
     _check(shots, classifiers, repeats)
     requested = [requested_layers(store, layers) for store in stores]
-    images = shared_images(stores)
+    images, division = shared_images(stores, seed=seed)
     y, classes = images[0].y, images[0].classes
-    sizes = np.bincount(y)
-    usable, too_many, smallest = _usable(sorted(set(shots)), sizes, classes)
+    sizes = np.bincount(y[division.train] if division.splits else y, minlength=len(classes))
+    spare = 0 if division.splits else 1
+    usable, too_many, smallest = _usable(sorted(set(shots)), sizes, classes, spare)
     for part, names in zip(images, requested, strict=True):
         for layer in names:
             check_memory(part.store, layer, usable[-1] * len(classes), len(y))
@@ -229,7 +235,7 @@ def low_shot(
     def tell() -> None:
         progress("repeating", 1, total)
 
-    draws = [Draw.of(y, usable[-1], (seed, number)) for number in range(repeats)]
+    draws = [Draw.of(y, usable[-1], (seed, number), division) for number in range(repeats)]
     scores = tuple(
         tuple(
             score
@@ -249,6 +255,7 @@ def low_shot(
         scores=scores,
         stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, requested, strict=True)),
         classifiers=classifiers,
+        division=division if division.splits or division.groups is not None else None,
     )
 
 
@@ -268,14 +275,32 @@ class Draw:
     test: Positions
 
     @classmethod
-    def of(cls, y: Positions, most: int, seed: int | Sequence[int]) -> Draw:
-        """Draw `most` images of each class, 0..K-1, which must have more."""
-        permuted = np.random.default_rng(seed).permutation(len(y))
+    def of(
+        cls, y: Positions, most: int, seed: int | Sequence[int], division: Division | None = None
+    ) -> Draw:
+        """Draw `most` images of each class, 0..K-1, which must have as many.
+
+        Where images have splits, those of the training part are drawn and those of the test part
+        are for the test; otherwise all that are not drawn, nor of a group that was.
+        """
+        own = division is not None and bool(division.splits)
+        pool = division.train if division is not None and own else np.arange(len(y))
+        permuted = pool[np.random.default_rng(seed).permutation(len(pool))]
         # Stable, so that the images of each class keep their drawn order.
         by_class = permuted[np.argsort(y[permuted], kind="stable")]
-        starts = np.concatenate([[0], np.cumsum(np.bincount(y))[:-1]])
+        starts = np.concatenate([[0], np.cumsum(np.bincount(y[pool]))[:-1]])
         order = by_class[starts[:, None] + np.arange(most)]  # (K, S)
-        return cls(order, np.setdiff1d(np.arange(len(y)), order))
+        if division is not None and own:
+            return cls(order, division.test)
+        test = np.setdiff1d(np.arange(len(y)), order)
+        if division is not None and division.groups is not None:
+            test = test[~np.isin(division.groups[test], division.groups[order])]
+            if not len(test):
+                raise ProbeError(
+                    "No image is left to test on that is of another group than those that are "
+                    "learnt from. Ask for fewer shots, or add groups."
+                )
+        return cls(order, test)
 
     def train(self, shots: int) -> Positions:
         """Return the images to learn from, ascending."""
@@ -323,18 +348,18 @@ def _answers(
 
 
 def _usable(
-    shots: Sequence[int], sizes: npt.NDArray[np.int64], classes: Sequence[str]
+    shots: Sequence[int], sizes: npt.NDArray[np.int64], classes: Sequence[str], spare: int
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[str, int]]:
     """Divide numbers of shots into those that every class can give, and others."""
     at = int(sizes.argmin())
     smallest = classes[at], int(sizes[at])
-    usable = tuple(count for count in shots if count < sizes[at])
-    too_many = tuple(count for count in shots if count >= sizes[at])
+    usable = tuple(count for count in shots if count <= sizes[at] - spare)
+    too_many = tuple(count for count in shots if count > sizes[at] - spare)
     if not usable:
         raise ProbeError(
-            f"The smallest class, {smallest[0]!r}, has {smallest[1]} images; with one left to test "
-            f"on it gives up to {smallest[1] - 1} to learn from, and the fewest requested are "
-            f"{shots[0]}. Ask for fewer shots, or add images of it."
+            f"The smallest class, {smallest[0]!r}, has {smallest[1]} images; with {spare} left to "
+            f"test on it gives up to {smallest[1] - spare} to learn from, and the fewest requested "
+            f"are {shots[0]}. Ask for fewer shots, or add images of it."
         )
     return usable, too_many, smallest
 

@@ -18,7 +18,7 @@ from vggfeat.evaluation.layers.knn import check_vote, knn_answers
 from vggfeat.evaluation.layers.nearest import Metric
 from vggfeat.evaluation.layers.requested import requested_layers
 from vggfeat.metrics import Share, accuracy_interval, recall_interval
-from vggfeat.probe import stratified_split
+from vggfeat.probe.division import Division
 from vggfeat.probe.reading import fits
 from vggfeat.progress import Progress, silent
 from vggfeat.solver.rows import Reader
@@ -81,6 +81,8 @@ class Neighbourhoods:
         The stores, as `scores` has them.
     settings : dict
         What else decided the scores, JSON-ready.
+    division : Division or None
+        How images were divided; None where each was named by all the others.
     """
 
     classes: tuple[str, ...]
@@ -91,6 +93,7 @@ class Neighbourhoods:
     seconds: float
     stores: tuple[JudgedStore, ...]
     settings: Mapping[str, Any]
+    division: Division | None = None
 
     @property
     def chance(self) -> float:
@@ -106,6 +109,7 @@ class Neighbourhoods:
         """Return JSON-ready values; layers that could not be scored are named."""
         return {
             **self.settings,
+            "division": None if self.division is None else self.division.to_json(),
             "k": list(self.k),
             "classes": list(self.classes),
             "n_train": self.n_train,
@@ -128,7 +132,7 @@ def score_neighbours(
     metric: Metric = "cosine",
     temperature: float | None = None,
     leave_one_out: bool = False,
-    test_size: float = 0.25,
+    test_size: float | None = None,
     train_per_class: int | None = None,
     seed: int = 0,
     level: float = 0.95,
@@ -154,7 +158,7 @@ def score_neighbours(
         Name every image by all the others, instead of those of a test part by those of a
         training part. Nothing is drawn; near-duplicates within a store make it easier.
     test_size, train_per_class, seed :
-        See :func:`~vggfeat.probe.stratified_split`; of no effect with `leave_one_out`.
+        See :func:`vggfeat.probe.division.divided`; of no effect with `leave_one_out`.
     level : float
         Of the confidence intervals, above 0 and below 1.
     progress : Progress
@@ -175,16 +179,22 @@ def score_neighbours(
     began = perf_counter()
     check_vote(k, metric, temperature)
     requested = [requested_layers(store, layers) for store in stores]
-    images = shared_images(stores)
-    y = images[0].y
     split: dict[str, Any] = {
         "test_size": test_size,
         "train_per_class": train_per_class,
         "seed": seed,
     }
-    train, test = stratified_split(y, **split)
+    images, division = shared_images(stores, **split)
+    y = images[0].y
+    train, test = division.train, division.test
     if leave_one_out:
+        if division.groups is not None:
+            raise ProbeError(
+                f"Leaving one image out would let others of its group vote, and {stores[0].path} "
+                "has groups. Leave out --leave-one-out: then no group is on both sides."
+            )
         train = test = np.arange(len(y))
+    groups = None if division.groups is None else division.groups[test]
     most = len(train) - leave_one_out
     k = tuple(dict.fromkeys(min(voters, most) for voters in k))
     vote = _Vote(k, metric, temperature)
@@ -204,8 +214,8 @@ def score_neighbours(
                 tell("naming", len(test), len(test))
                 continue
             for voters, answers in zip(k, named, strict=True):
-                accuracy = accuracy_interval(y[test], answers, level)
-                recall = recall_interval(y[test], answers, level)
+                accuracy = accuracy_interval(y[test], answers, level, groups)
+                recall = recall_interval(y[test], answers, level, groups)
                 scores.append(NeighbourScore(layer, dimension, voters, accuracy, recall))
         if not scores:
             raise ProbeError(
@@ -227,6 +237,7 @@ def score_neighbours(
             "leave_one_out": leave_one_out,
             **({} if leave_one_out else split),
         },
+        division=None if leave_one_out else division,
     )
 
 

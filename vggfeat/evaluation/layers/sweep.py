@@ -19,7 +19,8 @@ from vggfeat.evaluation.layers.knn import knn_answers
 from vggfeat.evaluation.layers.naming import naming
 from vggfeat.evaluation.layers.requested import check_memory, requested_layers
 from vggfeat.metrics import accuracy, mean_class_recall
-from vggfeat.probe import LinearProbe, stratified_split
+from vggfeat.probe import LinearProbe
+from vggfeat.probe.division import Division
 from vggfeat.probe.targets import Classifier
 from vggfeat.progress import Progress, silent
 
@@ -86,6 +87,8 @@ class Comparison:
         The stores, as `scores` has them.
     settings : dict
         What else decided the scores, JSON-ready.
+    division : Division or None
+        How images were divided.
     """
 
     classes: tuple[str, ...]
@@ -97,6 +100,7 @@ class Comparison:
     from_first: tuple[tuple[Versus, ...], ...] = ()
     stores: tuple[JudgedStore, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    division: Division | None = None
 
     @property
     def chance(self) -> float:
@@ -113,6 +117,7 @@ class Comparison:
             one["from_first"] = [pair.to_json() for pair in versus]
         return {
             **self.settings,
+            "division": None if self.division is None else self.division.to_json(),
             "classes": list(self.classes),
             "n_train": self.n_train,
             "n_test": self.n_test,
@@ -127,7 +132,7 @@ def sweep(
     layers: Iterable[str] | None = None,
     *,
     classifier: Classifier = "svm",
-    test_size: float = 0.25,
+    test_size: float | None = None,
     train_per_class: int | None = None,
     seed: int = 0,
     k: int = 10,
@@ -149,7 +154,7 @@ def sweep(
     classifier : {"svm", "logreg"}
         See :class:`~vggfeat.probe.LinearProbe`; it chooses its C within the training images.
     test_size, train_per_class, seed :
-        See :func:`~vggfeat.probe.stratified_split`.
+        See :func:`vggfeat.probe.division.divided`.
     k : int
         How many neighbours vote, see :func:`knn_accuracy`.
     progress : Progress
@@ -187,7 +192,7 @@ def compare(
     layers: Iterable[str] | None = None,
     *,
     classifier: Classifier = "svm",
-    test_size: float = 0.25,
+    test_size: float | None = None,
     train_per_class: int | None = None,
     seed: int = 0,
     k: int = 10,
@@ -217,10 +222,10 @@ def compare(
     if k < 1:
         raise ProbeError(f"{k} neighbours; give at least 1, such as 10.")
     requested = [requested_layers(store, layers) for store in stores]
-    images = shared_images(stores)
-    train, test = stratified_split(
-        images[0].y, test_size=test_size, train_per_class=train_per_class, seed=seed
+    images, division = shared_images(
+        stores, test_size=test_size, train_per_class=train_per_class, seed=seed
     )
+    train, test, groups = division.train, division.test, division.test_groups
     for part, names in zip(images, requested, strict=True):
         for layer in names:
             check_memory(part.store, layer, len(train), len(test))
@@ -232,8 +237,8 @@ def compare(
         named: Answers = {name: {} for name in CLASSIFIERS}
         for layer in names:
             with naming(f"{layer} of {part.store.path}"):
-                probe = LinearProbe(classifier, seed=seed)
-                score = _score(part, layer, train, test, probe, k, named)
+                probe = LinearProbe(classifier, validation=division.validation or 0.2, seed=seed)
+                score = _score(part, layer, division, probe, k, named)
             if score is not None:
                 scores.append(score)
             progress("scoring", 1, total)
@@ -251,8 +256,8 @@ def compare(
         n_test=len(test),
         majority=float(np.mean(y[test] == np.bincount(y[train]).argmax())),
         scores=tuple(results),
-        from_best=tuple(from_best(y[test], named) for named in answers),
-        from_first=tuple(between(y[test], answers[0], named) for named in answers[1:]),
+        from_best=tuple(from_best(y[test], named, groups) for named in answers),
+        from_first=tuple(between(y[test], answers[0], named, groups) for named in answers[1:]),
         stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, requested, strict=True)),
         settings={
             "classifier": classifier,
@@ -261,20 +266,21 @@ def compare(
             "seed": seed,
             "k": k,
         },
+        division=division,
     )
 
 
 def _score(
     images: Images,
     layer: str,
-    train: Positions,
-    test: Positions,
+    division: Division,
     probe: LinearProbe,
     k: int,
     answers: Answers,
 ) -> LayerScore | None:
     """Score a layer, and add what it named the test images to `answers`."""
     began = perf_counter()
+    train, test = division.train, division.test
     try:
         X_train, X_test = images.reader(layer, train)[:], images.reader(layer, test)[:]
     except ProbeError as error:  # not finite
@@ -287,7 +293,7 @@ def _score(
             images.store.path,
         )
     y_train, y_test = images.y[train], images.y[test]
-    named = probe.fit(X_train, y_train).predict(X_test)
+    named = probe.fit(X_train, y_train, groups=division.train_groups).predict(X_test)
     (voted,) = knn_answers(X_train, y_train, X_test, k=[k])
     answers["probe"][layer], answers["kNN"][layer] = named, voted
     return LayerScore(

@@ -87,6 +87,70 @@ def extension(name: str) -> str:
     return name[dot:].lower() if dot > 0 else ""
 
 
+class NotPlainError(OSError):
+    """What has a file's name is a folder, a link, a FIFO or a device; :attr:`mode` says which."""
+
+    def __init__(self, mode: int) -> None:
+        kinds = {
+            stat.S_IFDIR: "folder",
+            stat.S_IFIFO: "FIFO",
+            stat.S_IFSOCK: "socket",
+            stat.S_IFCHR: "device",
+            stat.S_IFBLK: "device",
+            stat.S_IFLNK: "symbolic link",
+        }
+        kind = kinds.get(stat.S_IFMT(mode), "special file")
+        super().__init__(
+            errno.ELOOP if stat.S_ISLNK(mode) else errno.EINVAL, f"not a file but a {kind}"
+        )
+        self.mode = mode
+
+
+def open_plain(
+    path: str | os.PathLike[str],
+    flags: int = os.O_RDONLY,
+    mode: int = 0o666,
+    *,
+    folder: int | None = None,
+    follow: bool = False,
+) -> int:
+    """Open a plain file as ``os.open`` does, without ever waiting for one that is none.
+
+    Parameters
+    ----------
+    folder : int, optional
+        Descriptor of the folder that `path` is relative to.
+    follow : bool
+        Whether `path` may be a link.
+
+    Raises
+    ------
+    NotPlainError, OSError
+    """
+    flags |= 0 if follow else getattr(os, "O_NOFOLLOW", 0)
+    for name in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"):
+        flags |= getattr(os, name, 0)
+    try:
+        # Looked at before opening as well: opening a device may already do something.
+        before = os.stat(path, dir_fd=folder, follow_symlinks=follow).st_mode
+        if not stat.S_ISREG(before):
+            raise NotPlainError(before)
+    except FileNotFoundError:
+        if not flags & os.O_CREAT:
+            raise
+    try:
+        file = os.open(path, flags, mode, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK) and not follow:
+            raise NotPlainError(stat.S_IFLNK) from error
+        raise
+    opened = os.fstat(file).st_mode
+    if not stat.S_ISREG(opened):
+        os.close(file)
+        raise NotPlainError(opened)
+    return file
+
+
 def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a file for reading without ever waiting for one that is not a plain file.
 
@@ -96,16 +160,7 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
         The reason in one line: missing, not allowed, a folder, a FIFO, a device.
     """
     try:
-        # Asked before opening as well: opening a device may already do something.
-        _refuse_special(Path(path).stat().st_mode)
-        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-        file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-        try:
-            _refuse_special(os.fstat(file).st_mode)
-            return os.fdopen(file, "rb")
-        except BaseException:
-            os.close(file)
-            raise
+        return os.fdopen(open_plain(path, follow=True), "rb")
     except FileNotFoundError:
         what = "symbolic link to a missing file" if Path(path).is_symlink() else "no such file"
         raise ImageError(what) from None
@@ -141,8 +196,6 @@ def open_beneath(folder: str | os.PathLike[str], parts: Sequence[str]) -> io.Buf
             raise ImageError("a link lies on the way to it")
         return file
     look = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    read = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-    opened = -1
     try:
         at = os.open(folder, look)
         try:
@@ -150,17 +203,11 @@ def open_beneath(folder: str | os.PathLike[str], parts: Sequence[str]) -> io.Buf
                 below = os.open(part, look, dir_fd=at)
                 os.close(at)
                 at = below
-            # Asked before opening as well: opening a device may already do something.
-            _refuse_special(os.stat(parts[-1], dir_fd=at, follow_symlinks=False).st_mode)
-            opened = os.open(parts[-1], read, dir_fd=at)
+            return os.fdopen(open_plain(parts[-1], folder=at), "rb")
         finally:
             os.close(at)
-        try:
-            _refuse_special(os.fstat(opened).st_mode)
-            return os.fdopen(opened, "rb")
-        except BaseException:
-            os.close(opened)
-            raise
+    except NotPlainError as error:
+        raise ImageError(system_reason(error)) from None
     except (OSError, ValueError) as error:
         links = isinstance(error, OSError) and error.errno in (errno.ELOOP, errno.ENOTDIR)
         reason = "a link lies on the way to it" if links else system_reason(error)
@@ -177,16 +224,3 @@ def system_reason(error: BaseException) -> str:
     """Return what the operating system objected to, without numbers and paths."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text[:1].lower() + text[1:] if text else type(error).__name__
-
-
-def _refuse_special(mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        kinds = {
-            stat.S_IFDIR: "folder",
-            stat.S_IFIFO: "FIFO",
-            stat.S_IFSOCK: "socket",
-            stat.S_IFCHR: "device",
-            stat.S_IFBLK: "device",
-            stat.S_IFLNK: "symbolic link",
-        }
-        raise ImageError(f"not a file but a {kinds.get(stat.S_IFMT(mode), 'special file')}")

@@ -10,7 +10,6 @@ import ctypes
 import errno
 import hashlib
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -81,15 +80,6 @@ def descended(
 def _made(name: str, folder: int) -> None:
     with suppress(FileExistsError):
         os.mkdir(name, dir_fd=folder)
-
-
-def open_plain(name: str, folder: int, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
-    """Return the descriptor of a plain file in a folder; all else raises `OSError`."""
-    file = os.open(name, flags | _NO_FOLLOW | os.O_NONBLOCK, mode, dir_fd=folder)
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise OSError(errno.EINVAL, "not a plain file")
-    return file
 
 
 def beside_nothing(name: str, folder: int) -> str:

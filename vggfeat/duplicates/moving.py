@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING
 from vggfeat.duplicates.beneath import (
     beside_nothing,
     descended,
-    open_plain,
     opened_folder,
     parts_of,
     renamed,
     sha256_of,
 )
 from vggfeat.errors import SourceError
-from vggfeat.files import decode_path, encode_path, system_reason
+from vggfeat.files import decode_path, encode_path, open_plain, system_reason
 from vggfeat.progress import Progress, silent
 from vggfeat.sources import within
 
@@ -214,7 +213,7 @@ class _Mover:
     def __init__(self, stack: ExitStack, folder: Path, groups: Sequence[Copies]) -> None:
         self._folder = folder
         self._target = stack.enter_context(opened_folder(folder))
-        list_ = open_plain(LIST, self._target, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        list_ = open_plain(LIST, os.O_RDWR | os.O_APPEND | os.O_CREAT, folder=self._target)
         self._list = stack.enter_context(os.fdopen(list_, "a", encoding="utf-8", newline=""))
         self._written = csv.writer(self._list)
         if not os.fstat(list_).st_size:
@@ -234,7 +233,7 @@ class _Mover:
         with ExitStack() as stack:
             try:
                 parent = stack.enter_context(descended(root, parts[:-1]))
-                file = stack.enter_context(os.fdopen(open_plain(parts[-1], parent), "rb"))
+                file = stack.enter_context(os.fdopen(open_plain(parts[-1], folder=parent), "rb"))
             except FileNotFoundError:
                 raise _Stays("it is no longer there") from None
             except OSError as error:
@@ -319,7 +318,9 @@ def _same(actual: os.stat_result, expected: os.stat_result) -> bool:
 def _copied(file: BinaryIO, state: os.stat_result, new: tuple[str, int], digest: str) -> None:
     """Copy a file to another disk, with its times, and read the copy again from there."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-    with os.fdopen(open_plain(new[0], new[1], flags, stat.S_IMODE(state.st_mode)), "w+b") as copy:
+    with os.fdopen(
+        open_plain(new[0], flags, stat.S_IMODE(state.st_mode), folder=new[1]), "w+b"
+    ) as copy:
         try:
             file.seek(0)
             while block := file.read(1 << 20):

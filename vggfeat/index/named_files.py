@@ -6,12 +6,12 @@ should be. What is read and, worse, written by such a name would lie anywhere.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import stat
 from typing import TYPE_CHECKING, BinaryIO
 
+from vggfeat import files
 from vggfeat.errors import SearchError
 
 if TYPE_CHECKING:
@@ -44,36 +44,16 @@ def open_plain(path: Path) -> BinaryIO:
     FileNotFoundError
         There is none.
     """
-    return os.fdopen(descriptor(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
+    return os.fdopen(descriptor(path, os.O_RDONLY), "rb")
 
 
 def descriptor(path: Path, flags: int) -> int:
     """Open a file of an index as ``os.open`` does, following no link."""
-    flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
-        # Asked before opening as well: opening a device may already do something.
-        _refuse_special(path, path.stat(follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        if not flags & os.O_CREAT:
-            raise
-    try:
-        file = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK):
-            _refuse_special(path, stat.S_IFLNK)
-        raise
-    try:
-        _refuse_special(path, os.fstat(file).st_mode)
-    except BaseException:
-        os.close(file)
-        raise
-    return file
-
-
-def _refuse_special(path: Path, mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        what = "a link" if stat.S_ISLNK(mode) else "no plain file"
+        return files.open_plain(path, flags)
+    except files.NotPlainError as error:
+        what = "a link" if stat.S_ISLNK(error.mode) else "no plain file"
         raise SearchError(
             f"{path} is {what}; files of an index lie in its own folder. Copy the whole folder "
             "again from where it came (links as files), or build the index anew."
-        )
+        ) from error

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 TUNED_FOR = 10
 """Number of neighbours that effort and candidates are chosen for."""
 _FEW = 1 << 22  # numbers of chosen vectors up to which all are compared
-_FIRST = 16  # neighbours asked for first where all within a threshold are wanted
 _QUERIES = 1024  # answered at a time
 _PAIRS = 1 << 17  # of a query and a candidate, looked at together, so that memory stays small
 _MAPPED = 64 << 20  # bytes of vectors from which they stay on the disk
@@ -148,33 +147,6 @@ class Searcher:
         second = self._proposed(queries[half:], k, count, chosen, wanted)
         return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
 
-    def within(
-        self,
-        queries: npt.NDArray[np.float64],
-        threshold: float,
-        chosen: Selection | None = None,
-    ) -> list[tuple[Integers, Vectors]]:
-        """Find all vectors that are at least as near to each query as `threshold`.
-
-        Returns
-        -------
-        list of (ids, scores)
-            For each query in turn, the nearest first.
-        """
-        count = len(self.vectors) if chosen is None else len(chosen)
-        empty = np.empty(0, np.int64), np.empty(0, np.float32)
-        results: list[tuple[Integers, Vectors]] = [empty] * len(queries)
-        unfinished, k = np.arange(len(queries)), min(_FIRST, count)
-        while len(unfinished) and k:
-            ids, scores = self.nearest(queries[unfinished], k, chosen)
-            near = scores <= threshold if self.metric == "l2" else scores >= threshold
-            for i, query in enumerate(unfinished.tolist()):
-                results[query] = ids[i][near[i]], scores[i][near[i]]
-            if k == count:
-                break
-            unfinished, k = unfinished[near[:, -1]], min(4 * k, count)
-        return results
-
     def _exact(
         self, queries: npt.NDArray[np.float64], k: int, chosen: Selection | None
     ) -> tuple[Integers, Vectors]:
@@ -263,7 +235,13 @@ def open_searcher(folder: Path, catalogue: Catalogue, mapped: bool | None = None
     structure, effort = None, settings.effort
     if files.faiss:
         structure = structures.opened(folder / files.faiss, files)
-        effort = structures.effort_within(structure, effort, folder)
+        least, most = structures.effort_limits(structure)
+        if effort < least:
+            raise SearchError(
+                f"{folder} is searched with an effort of {effort:,} by its catalogue, and "
+                f"{least:,} is the least. Build the index anew."
+            )
+        effort = min(most, effort)  # beyond it nothing more is found, and memory taken
     mapped = size >= _MAPPED if mapped is None else mapped
     matrix = vectors.opened(path, files.count, files.dimension, mapped)
     if size < _CHECKED:

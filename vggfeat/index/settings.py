@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class LeftOut:
     zero: int = 0
 
     def __add__(self, other: LeftOut) -> LeftOut:
-        return LeftOut(*(a + b for a, b in zip(_values(self), _values(other), strict=True)))
+        return LeftOut(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,3 @@ def settings_of(data: Mapping[str, Any]) -> Settings:
         tried = tuple(Measured(**one) for one in tuning["tried"])
         tuning = Tuning(**{**tuning, "tried": tried})
     return Settings(**{**data, "tuning": tuning})
-
-
-def _values(left_out: LeftOut) -> tuple[int, int, int]:
-    return left_out.not_done, left_out.not_finite, left_out.zero

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vggfeat.whitening import Whitening
 
 _ATTEMPTS = 5
+_FIRST = 16  # neighbours searched for first where all within a threshold are wanted
 
 
 class SimilarityIndex:
@@ -247,7 +248,7 @@ class SimilarityIndex:
         """Remove images by their paths; return how many.
 
         Their vectors stay in the files, in no answer, until :meth:`compact`. The index remembers
-        the images: :meth:`add` leaves them out unless it is told to take them again.
+        the images: :meth:`add` leaves them out unless `again` takes them back.
 
         Raises
         ------
@@ -480,7 +481,7 @@ class SimilarityIndex:
     ) -> list[list[Neighbour]]:
         """Find the images nearest to each query.
 
-        The answer to a query does not depend on which others are asked with it; of equally near
+        The answer to a query does not depend on which others are given with it; of equally near
         images the one with the lower row comes first.
 
         Parameters
@@ -562,8 +563,8 @@ class SimilarityIndex:
     ) -> list[tuple[Integers, Vectors]]:
         """Find all images that are at least as near to each query as `threshold`.
 
-        Neighbours are asked for in growing numbers until they are farther away than that, so that
-        an index that is not exact finds what its recall allows.
+        Neighbours are taken in growing numbers until they are farther away than that, so that an
+        index that is not exact finds what its recall allows.
 
         Parameters
         ----------
@@ -580,7 +581,18 @@ class SimilarityIndex:
             float32.
         """
         queries = np.asarray(X, np.float64) if prepared else self.prepared(X)
-        return self.searcher.within(queries, threshold, self._all)
+        empty = np.empty(0, np.int64), np.empty(0, np.float32)
+        results: list[tuple[Integers, Vectors]] = [empty] * len(queries)
+        unfinished, k = np.arange(len(queries)), min(_FIRST, len(self))
+        while len(unfinished) and k:
+            ids, scores = self.searcher.nearest(queries[unfinished], k, self._all)
+            near = scores <= threshold if self.metric == "l2" else scores >= threshold
+            for i, query in enumerate(unfinished.tolist()):
+                results[query] = ids[i][near[i]], scores[i][near[i]]
+            if k == len(self):
+                break
+            unfinished, k = unfinished[near[:, -1]], min(4 * k, len(self))
+        return results
 
     def _use(self, catalogue: Catalogue) -> None:
         """Open the files that a catalogue names."""

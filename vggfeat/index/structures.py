@@ -206,25 +206,6 @@ def parameters(index: Any, effort: int, selector: Any = None) -> Any:
     return faiss.SearchParameters(**given) if given else None
 
 
-def effort_within(index: Any, effort: int, path: Path) -> int:
-    """Return the effort of a search that a catalogue says, as far as it may matter.
-
-    Beyond the greatest there is nothing more to find, only memory to take.
-
-    Raises
-    ------
-    SearchError
-        It is below the least.
-    """
-    least, most = effort_limits(index)
-    if effort < least:
-        raise SearchError(
-            f"{path} is searched with an effort of {effort:,} by its catalogue, and {least:,} is "
-            "the least. Build the index anew."
-        )
-    return min(effort, most)
-
-
 @contextmanager
 def refusing(step: str) -> Iterator[None]:
     """Turn what FAISS refuses to do into a SearchError; `step` is ``"search"``, ``"add to"``."""

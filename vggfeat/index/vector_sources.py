@@ -109,8 +109,8 @@ class IndexVectors:
 
     Parameters
     ----------
-    parts : sequence of (vectors, rows, positions)
-        Vectors of an index, what is known of all of them, and which of them to take.
+    parts : sequence of (vectors, ids)
+        Vectors of an index, and which of them to take.
     rows : Rows
         What is known of all that are taken.
     """

@@ -137,8 +137,8 @@ def one_text(dataset: h5py.Dataset) -> str:
         raise ValueError(f"{dataset.name} is no text")
     if h5py.check_string_dtype(dataset.dtype).length is None:
         check_dataset(dataset.id)
-    found: bytes = dataset[()]
-    return found.decode()
+    value: bytes = dataset[()]
+    return value.decode()
 
 
 def raw_texts(dataset: h5py.Dataset) -> list[bytes]:
@@ -148,15 +148,15 @@ def raw_texts(dataset: h5py.Dataset) -> list[bytes]:
     if h5py.check_string_dtype(dataset.dtype).length is not None:
         return [bytes(value) for value in dataset[:]]
     check_dataset(dataset.id)
-    found: list[bytes] = []
+    values: list[bytes] = []
     left = dataset.file.id.get_filesize()
     for start in range(0, len(dataset), _BLOCK):
         block = dataset[start : start + _BLOCK]
         left -= sum(map(len, block))
         if left < 0:
             raise ValueError(f"the strings of {dataset.name} are longer than the whole file")
-        found.extend(block)
-    return found
+        values.extend(block)
+    return values
 
 
 def attribute(held: h5py.File | h5py.Group | h5py.Dataset, name: str, default: Any = None) -> Any:
@@ -181,11 +181,11 @@ def attribute(held: h5py.File | h5py.Group | h5py.Dataset, name: str, default: A
         if default is None:
             raise KeyError(f"there is no attribute {name!r}")
         return default
-    found = h5py.h5a.open(held.id, key)
-    kind, count = found.get_type(), math.prod(found.shape)
+    stored = h5py.h5a.open(held.id, key)
+    kind, count = stored.get_type(), math.prod(stored.shape)
     if (
         kind.get_class() not in _TYPES
-        or found.get_space().get_simple_extent_type() == h5py.h5s.NULL
+        or stored.get_space().get_simple_extent_type() == h5py.h5s.NULL
     ):
         raise ValueError(f"its attribute {name!r} is neither numbers nor text")
     # Texts of any length may all be the same one, which is no longer than the file.

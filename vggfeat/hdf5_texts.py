@@ -94,8 +94,8 @@ def check_attribute(held: h5py.File | h5py.Group | h5py.Dataset, name: str) -> N
     checked = 0
     try:
         for data in _attributes(read, h5py.h5o.get_info(held.id).addr + base, base):
-            own, start = _name_of(data)
-            if own == name.encode():
+            stored_name, start = _name_of(data)
+            if stored_name == name.encode():
                 _check(file, read, data[start:])
                 checked += 1
     except struct.error as error:
@@ -112,9 +112,9 @@ def _check(file: Any, read: Read, data: bytes) -> None:
     size = file.get_filesize()
     whole = data[: len(data) // _REFERENCE.itemsize * _REFERENCE.itemsize]
     references = np.frombuffer(whole, _REFERENCE)
-    told = int(references["length"].sum(dtype=np.uint64))
-    if told > size:
-        raise ValueError(f"its texts say they are {told:,} bytes long, in a file of {size:,}")
+    length = int(references["length"].sum(dtype=np.uint64))
+    if length > size:
+        raise ValueError(f"its texts say they are {length:,} bytes long, in a file of {size:,}")
     heaps: list[bytes] = []
     for address in np.unique(references["heap"][references["length"] > 0]).tolist():
         head = read(address + _base(file), _HEAD) if address < size else b""
@@ -222,10 +222,10 @@ def _attributes(read: Read, address: int, base: int) -> list[bytes]:
     else:
         (size,) = struct.unpack_from("<I", head, 8)
         waiting, form, ordered, ends = [(address + 16, size)], "<HHB3x", 0, (0, 0)
-    found: list[bytes] = []
+    messages: list[bytes] = []
     for _ in range(_MOST_BLOCKS):
         if not waiting:
-            return found
+            return messages
         start, size = waiting.pop(0)
         block, at = read(start, size), 0
         head_size = struct.calcsize(form) + ordered
@@ -233,7 +233,7 @@ def _attributes(read: Read, address: int, base: int) -> list[bytes]:
             kind, length, flags = struct.unpack_from(form, block, at)
             data = block[at + head_size : at + head_size + length]
             if kind == _ATTRIBUTE and not flags & _SHARED:
-                found.append(data)
+                messages.append(data)
             elif kind == _ATTRIBUTE or (
                 kind == _ELSEWHERE and data[2 + 2 * (data[1] & 1) :][:8] != _NOWHERE
             ):

@@ -73,7 +73,7 @@ class Preprocessing:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Self:
+    def from_json(cls, payload: dict[str, Any]) -> Self:
         """Read what :meth:`to_json` gave.
 
         Raises
@@ -82,25 +82,25 @@ class Preprocessing:
             A field is missing or unknown, or has a value that cannot be.
         """
         names = {field.name for field in fields(cls)}
-        if set(told) != names:
-            raise ValueError(f"it has the fields {sorted(told)}, not {sorted(names)}")
+        if set(payload) != names:
+            raise ValueError(f"it has the fields {sorted(payload)}, not {sorted(names)}")
         values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in told.items()
+            k: tuple(v) if isinstance(v, list) else v for k, v in payload.items()
         }
-        found = cls(**values)
-        numbers = (found.scale, *found.mean, *found.std)
+        preprocessing = cls(**values)
+        numbers = (preprocessing.scale, *preprocessing.mean, *preprocessing.std)
         possible = (
-            all(type(side) is int for side in (found.resize, found.crop))
-            and 1 <= found.crop <= found.resize <= _LARGEST_SIDE
-            and len(found.mean) == len(found.std) == 3
+            all(type(side) is int for side in (preprocessing.resize, preprocessing.crop))
+            and 1 <= preprocessing.crop <= preprocessing.resize <= _LARGEST_SIDE
+            and len(preprocessing.mean) == len(preprocessing.std) == 3
             and all(type(value) in (int, float) and abs(value) < _LARGEST for value in numbers)
-            and min(found.scale, *found.std) > 0
-            and found.channels in ("RGB", "BGR")
-            and found.interpolation in INTERPOLATIONS
+            and min(preprocessing.scale, *preprocessing.std) > 0
+            and preprocessing.channels in ("RGB", "BGR")
+            and preprocessing.interpolation in INTERPOLATIONS
         )
         if not possible:
-            raise ValueError(f"{str(told)[:500]} has values that cannot be")
-        return found
+            raise ValueError(f"{str(payload)[:500]} has values that cannot be")
+        return preprocessing
 
 
 TORCHVISION = Preprocessing()

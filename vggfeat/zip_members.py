@@ -7,6 +7,7 @@ import zipfile
 from typing import BinaryIO
 
 from vggfeat.files import LARGEST_RATIO
+from vggfeat.sections import Section
 
 _HEADER = 30  # bytes of a local header before the name
 _SHOWN = 100  # characters of a name
@@ -35,48 +36,6 @@ def open_archive(file: BinaryIO) -> zipfile.ZipFile:
             raise ValueError(f"its member {info.filename[:_SHOWN]} overlaps what follows it.")
         end = info.header_offset
     return archive
-
-
-class Section(io.RawIOBase):
-    """A part of a file, as a file.
-
-    Parameters
-    ----------
-    file : binary file
-        What holds it; nobody else may read from it meanwhile.
-    start, size : int
-        Where the part lies, in bytes.
-    """
-
-    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        super().__init__()
-        self._file, self._start, self._size, self._at = file, start, size, 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position in the part."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move in the part, never before its start."""
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, origin + offset)
-        return self._at
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Read on, to the end of the part at most."""
-        view = memoryview(buffer)[: max(0, self._size - self._at)]
-        self._file.seek(self._start + self._at)
-        count: int = self._file.readinto(view)  # type: ignore[attr-defined]
-        self._at += count
-        return count
 
 
 def read(archive: zipfile.ZipFile, name: str, most: int) -> bytes:

@@ -46,8 +46,8 @@ def read_class_folders(
         There are fewer than two classes, or without a rule one of a single image.
     """
     paths = [entry.path for entry in open_folder(str(folder)).entries]
-    found = ((path, names.fullmatch(path)) for path in paths)
-    matches = [(path, class_name(match[1])) for path, match in found if match]
+    named = ((path, names.fullmatch(path)) for path in paths)
+    matches = [(path, class_name(match[1])) for path, match in named if match]
     sizes = Counter(label for _, label in matches)
     classes = in_order(sizes)
     if len(classes) < 2:

@@ -29,10 +29,10 @@ def first(names: Sequence[str], most: int) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
-def compare(found: Mapping[str, int], official: Mapping[str, int]) -> tuple[str, ...]:
+def compare(counted: Mapping[str, int], official: Mapping[str, int]) -> tuple[str, ...]:
     """Return one phrase for each count that is not the complete dataset's."""
     return tuple(
-        f"{found[what]:,} {what} instead of {count:,}"
+        f"{counted[what]:,} {what} instead of {count:,}"
         for what, count in official.items()
-        if found[what] != count
+        if counted[what] != count
     )

@@ -40,7 +40,7 @@ def load_plain(path: str | os.PathLike[str]) -> Any:
     Returns
     -------
     object
-        Lists, tuples, dictionaries, numbers and texts; arrays are :class:`Held`.
+        Lists, tuples, dictionaries, numbers and texts; arrays are :class:`PickledArray`.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def values(given: Any) -> list[Any]:
     TypeError
         It is something else.
     """
-    array = given.array if isinstance(given, Held) else given
+    array = given.array if isinstance(given, PickledArray) else given
     if isinstance(array, np.ndarray) and array.ndim == 1:
         return list(array.tolist())
     if isinstance(array, list | tuple):
@@ -80,7 +80,7 @@ def values(given: Any) -> list[Any]:
     raise TypeError(f"{type(given).__name__} in place of a list")
 
 
-class Held:
+class PickledArray:
     """An array of a pickle.
 
     Attributes
@@ -107,12 +107,12 @@ class _Type:
         """What it is to NumPy."""
         if not _DTYPE.fullmatch(self.text) or self.order not in ("<", ">", "|", "="):
             raise pickle.UnpicklingError(f"it holds an array of {self.text!r}, not of numbers.")
-        found = np.dtype(self.text)
-        return found if self.order == "|" else found.newbyteorder(self.order)  # type: ignore[arg-type]
+        dtype_ = np.dtype(self.text)
+        return dtype_ if self.order == "|" else dtype_.newbyteorder(self.order)  # type: ignore[arg-type]
 
 
-def _reconstruct(*_: Any) -> Held:
-    return Held()
+def _reconstruct(*_: Any) -> PickledArray:
+    return PickledArray()
 
 
 def _dtype(text: Any, *_: Any) -> _Type:
@@ -162,7 +162,7 @@ class _PlainUnpickler(Unpickler):
             ) from None
 
     def filled(self, target: Any, state: Any) -> None:
-        if isinstance(target, Held):
+        if isinstance(target, PickledArray):
             _version, shape, kind, columns_first, data = state
             if not isinstance(kind, _Type):
                 raise pickle.UnpicklingError("it holds an array of no type.")

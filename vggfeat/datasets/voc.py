@@ -93,11 +93,11 @@ def read_voc(
         root, lambda place: (place / "ImageSets/Main").is_dir(), "ImageSets/Main"
     )
     lists = folder / "ImageSets" / "Main"
-    found = read_sets(record, lists, CLASSES, sets)
-    ids = [key[0] for key in found.keys]
+    image_sets = read_sets(record, lists, CLASSES, sets)
+    ids = [key[0] for key in image_sets.keys]
     check_names(record, lists, ids, names)
     record.check_images(folder / "JPEGImages", [f"{image}.jpg" for image in ids])
-    positions = dict(found.sets)
+    positions = dict(image_sets.sets)
     place = {image: row for row, image in enumerate(ids)}
     for part in parts:
         if (file := lists / f"{part}.txt").is_file():
@@ -108,7 +108,7 @@ def read_voc(
         root=as_text(str(folder)),
         images=tuple(f"JPEGImages/{image}.jpg" for image in ids),
         classes=CLASSES,
-        targets=found.targets,
+        targets=image_sets.targets,
         protocol=record.protocol,
         sets=positions,
         deviations=compare(

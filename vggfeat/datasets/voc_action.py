@@ -59,9 +59,9 @@ def read_actions(record: DatasetRecord, root: str | os.PathLike[str]) -> Dataset
         root, lambda place: (place / "ImageSets/Action").is_dir(), "ImageSets/Action"
     )
     lists = folder / "ImageSets" / "Action"
-    found = read_sets(record, lists, ACTIONS, ("train", "val"), fields=2)
-    ids = [image for image, _ in found.keys]
-    numbers = [int(number) for _, number in found.keys]
+    image_sets = read_sets(record, lists, ACTIONS, ("train", "val"), fields=2)
+    ids = [image for image, _ in image_sets.keys]
+    numbers = [int(number) for _, number in image_sets.keys]
     check_names(record, lists, ids, NAMES_2012)
     record.check_images(folder / "JPEGImages", [f"{image}.jpg" for image in ids])
     boxes, others = _annotations(folder / "Annotations", ids, numbers)
@@ -70,9 +70,9 @@ def read_actions(record: DatasetRecord, root: str | os.PathLike[str]) -> Dataset
         root=as_text(str(folder)),
         images=tuple(f"JPEGImages/{image}.jpg" for image in ids),
         classes=(*ACTIONS, OTHER),
-        targets=np.column_stack([found.targets, others]),
+        targets=np.column_stack([image_sets.targets, others]),
         protocol=record.protocol,
-        sets=found.sets,
+        sets=image_sets.sets,
         objects=tuple(numbers),
         boxes=boxes,
     )

@@ -62,10 +62,10 @@ def open_list(file: str) -> Source:
         or not one of its files exists.
     """
     folder = Path(file).parent
-    found = read_label_file(file, is_image=lambda path: _exists(folder, path))
-    if not found.paths:
+    label_file = read_label_file(file, is_image=lambda path: _exists(folder, path))
+    if not label_file.paths:
         raise SourceError(f"The list {file!r} names no images. Write one path a line into it.")
-    keys = [_key(path, folder) for path in found.paths]
+    keys = [_key(path, folder) for path in label_file.paths]
     entries = {key: entry_of(str(folder), key) for key in dict.fromkeys(keys)}
     lost = [
         entry.path
@@ -73,19 +73,19 @@ def open_list(file: str) -> Source:
         if not entry.mtime_ns and not _exists(folder, decode_path(entry.path))
     ]
     if len(lost) == len(entries):
-        raise SourceError(_none_exists(file, folder, found.paths))
+        raise SourceError(_none_exists(file, folder, label_file.paths))
     if lost:
         _log.warning(
             "%s: %d of its %d images do not exist, for example %r.",
             *(file, len(lost), len(entries), lost[0]),
         )
-    if (repeated := len(keys) - len(entries)) and not found.multi_label:
+    if (repeated := len(keys) - len(entries)) and not label_file.multi_label:
         _log.warning(
             "%s: %d of %d lines repeat a path; each image is taken once.",
             *(file, repeated, len(keys)),
         )
-    labels = found.by_key(keys) if found.used else None
-    return ListSource(str(folder), file, entries.values(), labels, found, keys)
+    labels = label_file.by_key(keys) if label_file.used else None
+    return ListSource(str(folder), file, entries.values(), labels, label_file, keys)
 
 
 def _key(path: str, folder: Path) -> str:

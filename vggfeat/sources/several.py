@@ -92,7 +92,7 @@ def names_of(specs: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
     SourceError
         Two have one name, or one has none.
     """
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for spec in specs:
         text = os.fsdecode(spec)
         name, path = ("", text) if os.path.lexists(text) else named(text)
@@ -102,10 +102,10 @@ def names_of(specs: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
         name = encode_path(name)
         if not name or re.search(r"[/\\=:]", name):
             raise SourceError(f"{text!r} gives no name. Name the source: NAME={path}.")
-        if name in found:
+        if name in paths:
             raise SourceError(
-                f"{found[name]!r} and {path!r} would both be called {name!r}. Name one of them: "
+                f"{paths[name]!r} and {path!r} would both be called {name!r}. Name one of them: "
                 f"OTHER={path}."
             )
-        found[name] = path
-    return found
+        paths[name] = path
+    return paths

@@ -11,7 +11,7 @@ from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import as_key, open_regular
 from vggfeat.labels import RawLabels, from_folders
 from vggfeat.sources.base import Entry, Source
-from vggfeat.sources.tar import Listing, Place, check_unchanged, open_place
+from vggfeat.sources.tar import Listing, Location, check_unchanged, open_location
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,42 +42,42 @@ class ShardSource(Source):
     def __init__(self, shards: Sequence[str], spec: str) -> None:
         several = len(shards) > 1
         above = os.path.commonpath([Path(shard).parent for shard in shards])
-        self._places: dict[str, Place] = {}
+        self._locations: dict[str, Location] = {}
         members: dict[str, str] = {}
         labels: RawLabels = {}
-        left_out = found = 0
+        left_out = count = 0
         for shard in shards:
             listing = Listing(shard)
             prefix = as_key(str(Path(shard).relative_to(above))) + "/" if several else ""
-            for member, place in listing.images.items():
-                self._places[prefix + member] = place
+            for member, location in listing.images.items():
+                self._locations[prefix + member] = location
                 members[prefix + member] = member
             labels |= {prefix + member: names for member, names in listing.labels().items()}
             left_out += listing.left_out
-            found += listing.found
-        if not self._places:
+            count += listing.count
+        if not self._locations:
             others = f" ({left_out} other files)" if left_out else ""
             raise SourceError(
                 f"No images in {spec!r}{others}. Name a tar that holds JPEG, PNG or other images."
             )
-        if repeated := found - len(self._places):
+        if repeated := count - len(self._locations):
             _log.warning("%s: %d names repeat; the last of each counts, as in tar.", spec, repeated)
         if several and not labels:
             # Here rather than by whoever labels entries: a shard's name is no class.
             inner = from_folders(list(members.values()))
             labels = {path: inner[m] for path, m in members.items() if m in inner}
         entries = [
-            Entry(path, p.size, p.mtime_ns, p.shard_ctime_ns) for path, p in self._places.items()
+            Entry(path, p.size, p.mtime_ns, p.shard_ctime_ns) for path, p in self._locations.items()
         ]
         super().__init__(spec, spec, entries, labels or ({} if several else None), left_out)
 
     def open(self, entry: Entry) -> BinaryIO:
         """Open a member; see :meth:`Source.open`."""
         try:
-            place = self._places[entry.path]
+            location = self._locations[entry.path]
         except KeyError:
             raise ImageError("no such member in the archive") from None
-        return open_place(open_regular(place.shard), place)
+        return open_location(open_regular(location.shard), location)
 
     def seen(self, entry: Entry, file: BinaryIO) -> Entry:
         """Check that the archive is as it was listed; see :meth:`Source.seen`."""

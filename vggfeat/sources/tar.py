@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import IMAGE_EXTENSIONS, encode_path, extension, open_regular
 from vggfeat.labels import RawLabels, class_name
+from vggfeat.sections import Section
 from vggfeat.signatures import SIGNATURE_BYTES, sniff
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _LABEL_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where a member's bytes lie.
 
     Attributes
@@ -55,20 +56,20 @@ class Listing:
 
     Attributes
     ----------
-    images : dict of str to Place
+    images : dict of str to Location
         By member name, as a store spells it; hidden members are left out.
-    found : int
+    count : int
         Images met, with those whose name comes again.
     left_out : int
         Members that are no images by extension or first bytes.
     """
 
     def __init__(self, shard: str) -> None:
-        self.images: dict[str, Place] = {}
-        self.found = self.left_out = 0
+        self.images: dict[str, Location] = {}
+        self.count = self.left_out = 0
         self._shard = shard
         self._classes: dict[str, str] = {}
-        self._files: dict[str, Place] = {}
+        self._files: dict[str, Location] = {}
         links: dict[str, str] = {}
         try:
             with open_regular(shard) as file:
@@ -79,7 +80,7 @@ class Listing:
         except ImageError as error:
             raise SourceError(f"Cannot read {shard!r}: {error}.") from error
         for name, target in links.items():
-            missing = Place(shard, 0, 0, *self._times, "link to a missing member")
+            missing = Location(shard, 0, 0, *self._times, "link to a missing member")
             self.images[name] = self._files.get(target, missing)
 
     def labels(self) -> RawLabels:
@@ -119,47 +120,47 @@ class Listing:
         name = _clean(member.name)
         if member.isdir() or _hidden(name):
             return
-        place = Place(self._shard, member.offset_data, member.size, *self._times)
-        place = replace(place, mtime_ns=int(member.mtime * 1_000_000_000))
+        location = Location(self._shard, member.offset_data, member.size, *self._times)
+        location = replace(location, mtime_ns=int(member.mtime * 1_000_000_000))
         if member.issparse():
-            place = replace(place, reason="sparse member, which cannot be read in place")
+            location = replace(location, reason="sparse member, which cannot be read in place")
         elif member.offset_data + member.size > self._end:
-            place = replace(place, reason="truncated: the archive ends inside this image")
+            location = replace(location, reason="truncated: the archive ends inside this image")
         key = encode_path(name)
         if member.isreg():
-            self._files[name] = place
+            self._files[name] = location
         if extension(name) in IMAGE_EXTENSIONS:
-            self.found += 1
+            self.count += 1
             if member.islnk() or member.issym():
                 above = posixpath.dirname(name) if member.issym() else ""
                 links[key] = posixpath.normpath(posixpath.join(above, member.linkname))
             elif not member.isreg():
-                place = replace(place, reason="not a file but a device or FIFO")
-            self.images[key] = place
+                location = replace(location, reason="not a file but a device or FIFO")
+            self.images[key] = location
         elif not member.isreg():
             self.left_out += 1
         elif extension(name) == ".cls":
-            data = _peek(file, place, _LABEL_BYTES)
+            data = _peek(file, location, _LABEL_BYTES)
             self._classes[_stem(key)] = class_name(data.decode("utf-8", "surrogateescape"))
-        elif sniff(_peek(file, place, SIGNATURE_BYTES)):
-            self.found += 1
-            self.images[key] = place
+        elif sniff(_peek(file, location, SIGNATURE_BYTES)):
+            self.count += 1
+            self.images[key] = location
         else:
             self.left_out += 1
 
 
-def open_place(file: io.BufferedReader, place: Place) -> BinaryIO:
-    """Return the bytes at `place` as a file of their own, which closes `file` with itself.
+def open_location(file: io.BufferedReader, location: Location) -> BinaryIO:
+    """Return the bytes at `location` as a file of their own, which closes `file` with itself.
 
     Raises
     ------
     ImageError
-        The place cannot be read, or the tar file has changed since it was listed.
+        The location cannot be read, or the tar file has changed since it was listed.
     """
-    if place.reason:
+    if location.reason:
         file.close()
-        raise ImageError(place.reason)
-    window = _Window(file.detach(), place)
+        raise ImageError(location.reason)
+    window = _Window(file.detach(), location)
     try:
         window.check()
     except ImageError:
@@ -169,48 +170,26 @@ def open_place(file: io.BufferedReader, place: Place) -> BinaryIO:
 
 
 def check_unchanged(file: BinaryIO) -> None:
-    """Refuse what :func:`open_place` gave once its tar file has changed; raises ImageError."""
+    """Refuse what :func:`open_location` gave once its tar file has changed; raises ImageError."""
     if isinstance(raw := getattr(file, "raw", None), _Window):
         raw.check()
 
 
-class _Window(io.RawIOBase):
-    """A stretch of a file as if it were the whole file."""
+class _Window(Section):
+    """A member of an archive, which closes the archive with itself."""
 
-    def __init__(self, file: io.RawIOBase, place: Place) -> None:
-        self._file, self._offset, self._size, self._at = file, place.offset, place.size, 0
-        self._times = place.shard_mtime_ns, place.shard_ctime_ns
+    def __init__(self, file: io.RawIOBase, location: Location) -> None:
+        super().__init__(file, location.offset, location.size)
+        self._archive = file
+        self._times = location.shard_mtime_ns, location.shard_ctime_ns
 
     def check(self) -> None:
-        state = os.fstat(self._file.fileno())  # of all of the file, which is why nobody else asks
+        state = os.fstat(self._archive.fileno())  # of all of it, which is why nobody else asks
         if (state.st_mtime_ns, state.st_ctime_ns) != self._times:
             raise ImageError("the archive has changed since it was listed")
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise ValueError(f"negative seek position {start + offset}")
-        self._at = start + offset
-        return self._at
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        room = max(0, min(len(buffer), self._size - self._at))
-        self._file.seek(self._offset + self._at)
-        count = self._file.readinto(memoryview(buffer)[:room]) or 0
-        self._at += count
-        return count
-
     def close(self) -> None:
-        self._file.close()
+        self._archive.close()
         super().close()
 
 
@@ -232,6 +211,6 @@ def _stem(name: str) -> str:
     return folder + slash + base.partition(".")[0]
 
 
-def _peek(file: BinaryIO, place: Place, count: int) -> bytes:
-    file.seek(place.offset)
-    return file.read(min(count, place.size))
+def _peek(file: BinaryIO, location: Location, count: int) -> bytes:
+    file.seek(location.offset)
+    return file.read(min(count, location.size))

@@ -166,10 +166,12 @@ def resolve(
     if spec == "random" or spec.startswith("random:"):
         seed = seeded.seed_of(spec)
         standard = standard_preprocessing(network)
-        own = Pairing(standard, "random weights had no training", preprocessing in (AUTO, STRICT))
-        found = pairing.chosen(own, preprocessing, network, spec)
+        default = Pairing(
+            standard, "random weights had no training", preprocessing in (AUTO, STRICT)
+        )
+        chosen = pairing.chosen(default, preprocessing, network, spec)
         sha256 = seeded.fingerprint(network, seed)
-        return Weights(f"random:{seed}", sha256, found.preprocessing, why=found.why)
+        return Weights(f"random:{seed}", sha256, chosen.preprocessing, why=chosen.why)
     path = _place(spec, network)
     sha256 = fingerprint(path)
     if spec in imagenet.SPECS:
@@ -177,9 +179,9 @@ def resolve(
     given = spec if spec in ("builtin", *imagenet.SPECS) else str(path)
     if isinstance(preprocessing, Preprocessing):
         return Weights(given, sha256, preprocessing, path, "as given")
-    own = pairing.decided(path, sha256, network, strange=preprocessing not in (AUTO, STRICT))
-    found = pairing.chosen(own, preprocessing, network, str(path))
-    return Weights(given, sha256, found.preprocessing, path, found.why)
+    default = pairing.decided(path, sha256, network, strange=preprocessing not in (AUTO, STRICT))
+    chosen = pairing.chosen(default, preprocessing, network, str(path))
+    return Weights(given, sha256, chosen.preprocessing, path, chosen.why)
 
 
 def _place(spec: str, network: Architecture) -> Path:
@@ -197,14 +199,16 @@ def _place(spec: str, network: Architecture) -> Path:
     return path
 
 
-def _report(found: Understanding, path: Path) -> None:
+def _report(understood: Understanding, path: Path) -> None:
     """Log what became of tensors that the network does not have."""
-    for note in found.notes:
+    for note in understood.notes:
         _log.info("%s: %s", path, note)
-    if found.elsewhere:
-        shown = ", ".join(found.elsewhere[:_LISTED])
+    if understood.elsewhere:
+        shown = ", ".join(understood.elsewhere[:_LISTED])
         more = (
-            f" and {len(found.elsewhere) - _LISTED} more" if len(found.elsewhere) > _LISTED else ""
+            f" and {len(understood.elsewhere) - _LISTED} more"
+            if len(understood.elsewhere) > _LISTED
+            else ""
         )
         _log.info("%s: not on the way to these layers: %s%s", path, shown, more)
 

@@ -36,7 +36,6 @@ from numpy.typing import NDArray
 from vggfeat.errors import WeightsError
 from vggfeat.preprocessing import CAFFE
 from vggfeat.weights.caffe_layers import GENERATIONS, Generation, Message, graph, message
-from vggfeat.weights.graph import selected
 from vggfeat.weights.record import WeightFormat
 from vggfeat.weights.understood import Understood
 from vggfeat.weights.wire import Buffer, Field, fields, varints
@@ -66,8 +65,7 @@ def open_file(path: Path, part: str = "") -> Iterator[Understood]:
     try:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
             held = CaffeFile(data, file)
-            chosen = selected(graph(data, held.layers), held.shapes, part)
-            yield Understood(held, chosen.walk, chosen.parts)
+            yield Understood.of_graph(held, graph(data, held.layers), part)
     except (ValueError, OSError) as error:
         raise WeightsError(f"{path} cannot be read as a Caffe model: {error}") from error
 
@@ -126,17 +124,17 @@ class CaffeFile:
         return whole.reshape(blob.shape)
 
     def _add(self, layer: Field, numbers: Generation) -> None:
-        found, blobs = message(self._data, layer, numbers)
+        layer_message, blobs = message(self._data, layer, numbers)
         if len(blobs) > _MOST_BLOBS:
-            raise ValueError(f"{found.name} has {len(blobs):,} blobs.")
+            raise ValueError(f"{layer_message.name} has {len(blobs):,} blobs.")
         for number, blob in enumerate(blobs):
             kind = _KINDS[number] if number < len(_KINDS) else f"blob{number}"
-            name = f"{found.name}.{kind}"
+            name = f"{layer_message.name}.{kind}"
             if name in self._blobs:
-                name = f"{found.name}@{len(self.layers)}.{kind}"
-            self._blobs[name] = self._blob(blob, name, found.kind)
-            found.blobs.append(name)
-        self.layers.append(found)
+                name = f"{layer_message.name}@{len(self.layers)}.{kind}"
+            self._blobs[name] = self._blob(blob, name, layer_message.kind)
+            layer_message.blobs.append(name)
+        self.layers.append(layer_message)
 
     def _blob(self, blob: Field, name: str, kind: str) -> Blob:
         legacy, shape = [0, 0, 0, 0], None
@@ -158,11 +156,11 @@ class CaffeFile:
         shape = legacy if shape is None else shape
         if len(shape) > _MOST_DIMENSIONS:
             raise ValueError(f"{name} has {len(shape):,} dimensions.")
-        found = _as_torch(shape, name, kind)
+        torch_shape = _as_torch(shape, name, kind)
         size = sum(stop - start for start, stop in places[at])
-        if size != math.prod(found) * np.dtype(dtype).itemsize:
-            raise ValueError(f"{name} of shape {found} has {size:,} bytes of values.")
-        return Blob(found, dtype, places[at])
+        if size != math.prod(torch_shape) * np.dtype(dtype).itemsize:
+            raise ValueError(f"{name} of shape {torch_shape} has {size:,} bytes of values.")
+        return Blob(torch_shape, dtype, places[at])
 
 
 def _as_torch(shape: Sequence[int], name: str, kind: str) -> tuple[int, ...]:

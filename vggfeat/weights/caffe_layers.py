@@ -171,41 +171,41 @@ def _node(data: Buffer, layer: Message, name: str, inputs: tuple[str, ...]) -> N
 
 def _convolution(data: Buffer, at: Field) -> tuple[bool, str]:
     """Return whether a convolution keeps the map's size, and how it is unlike VGG's."""
-    told = _numbers(data, at)
-    kernel = told.get(4) or told.get(11, []) + told.get(12, [])
-    pad = told.get(3) or told.get(9, []) + told.get(10, [])
-    stride = told.get(6) or told.get(13, []) + told.get(14, [])
+    options = _numbers(data, at)
+    kernel = options.get(4) or options.get(11, []) + options.get(12, [])
+    pad = options.get(3) or options.get(9, []) + options.get(10, [])
+    stride = options.get(6) or options.get(13, []) + options.get(14, [])
     if not kernel:  # not the parameters of a real layer: its weights' shape has to do
         return True, ""
     padded = any(pad)
     unlike = []
     if set(stride) - {1}:
         unlike.append(f"stride {stride}")
-    if set(told.get(18, [])) - {1}:
-        unlike.append(f"dilation {told[18]}")
-    if set(told.get(5, [])) - {1}:
-        unlike.append(f"{told[5][0]} groups")
+    if set(options.get(18, [])) - {1}:
+        unlike.append(f"dilation {options[18]}")
+    if set(options.get(5, [])) - {1}:
+        unlike.append(f"{options[5][0]} groups")
     if padded and (set(pad), set(kernel)) != ({1}, {3}):
         unlike.append(f"kernel {kernel}, pad {pad}")
     return padded, ", ".join(unlike)
 
 
 def _pooling(data: Buffer, at: Field) -> str:
-    told = _numbers(data, at)
-    size, stride, pad = (told.get(number, [0])[-1] for number in (2, 3, 4))
-    if told.get(1, [0])[-1] != 0:
+    options = _numbers(data, at)
+    size, stride, pad = (options.get(number, [0])[-1] for number in (2, 3, 4))
+    if options.get(1, [0])[-1] != 0:
         return "not of the maximum"
     return "" if (size, stride, pad) == (2, 2, 0) else f"of {size}, stride {stride}, pad {pad}"
 
 
 def _numbers(data: Buffer, at: Field) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
+    options: dict[int, list[int]] = {}
     for each in fields(data, at.start, at.stop):
         if each.value is not None or each.number in (3, 4, 6, 18):  # the latter may be packed
-            found.setdefault(each.number, []).extend(varints(data, each, _MOST_NUMBERS))
-            if len(found[each.number]) > _MOST_NUMBERS:
+            options.setdefault(each.number, []).extend(varints(data, each, _MOST_NUMBERS))
+            if len(options[each.number]) > _MOST_NUMBERS:
                 raise ValueError(f"it has more than {_MOST_NUMBERS} numbers for an option.")
-    return found
+    return options
 
 
 def _float(data: Buffer, at: Field | None, number: int, default: float) -> float:

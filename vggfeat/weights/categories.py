@@ -48,7 +48,7 @@ def categories(weights: Weights, network: Architecture) -> list[str]:
 
 def _read(text: str, network: Architecture, weights: Weights) -> list[str]:
     try:
-        names = [told if isinstance(told, str) else str(told[-1]) for told in json.loads(text)]
+        names = [entry if isinstance(entry, str) else str(entry[-1]) for entry in json.loads(text)]
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise WeightsError(f"{weights.path}: its metadata {CLASSES_KEY!r}: {error}.") from error
     if len(names) != network.classes:

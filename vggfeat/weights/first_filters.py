@@ -100,12 +100,12 @@ def recognised(weights: NDArray[Any]) -> tuple[Filters, float] | None:
     if weights.ndim != 4 or weights.shape[1:] != (3, 3, 3) or not len(weights):
         return None
     first = np.asarray(weights[0], np.float64)
-    distances = {known: _distance(first, np.asarray(told)) for known, told in _KNOWN.items()}
+    distances = {known: _distance(first, np.asarray(printed)) for known, printed in _KNOWN.items()}
     nearest = min(distances, key=distances.__getitem__)
     return (nearest, distances[nearest]) if distances[nearest] <= _TOLERANCE else None
 
 
-def _distance(first: NDArray[np.float64], told: NDArray[np.float64]) -> float:
-    known = ~np.isnan(told)
-    distance = np.linalg.norm(first[known] - told[known]) / np.linalg.norm(told[known])
+def _distance(first: NDArray[np.float64], printed: NDArray[np.float64]) -> float:
+    known = ~np.isnan(printed)
+    distance = np.linalg.norm(first[known] - printed[known]) / np.linalg.norm(printed[known])
     return float(distance) if np.isfinite(distance) else float("inf")

@@ -110,6 +110,6 @@ def fingerprint(path: Path) -> str:
         A file cannot be read.
     """
     file, part = split(path)
-    own, others = digest(file), [f"{MARK}{part}"] if part else []
+    main, others = digest(file), [f"{MARK}{part}"] if part else []
     others += [digest(other) for other in format_of(path).beside(file)]
-    return hashlib.sha256("".join([own, *others]).encode()).hexdigest() if others else own
+    return hashlib.sha256("".join([main, *others]).encode()).hexdigest() if others else main

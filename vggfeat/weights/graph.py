@@ -221,14 +221,16 @@ def _chosen(walks: list[Walk]) -> Walk:
     """Return the walk that goes farthest; where two do by different weights, neither."""
     best = max(walks, key=lambda walk: (len(walk.steps), _depth(walk)))
     ways = [[step.source for step in walk.steps] for walk in walks]
-    own = [step.source for step in best.steps]
+    steps = [step.source for step in best.steps]
     rivals = [
-        walk for walk, way in zip(walks, ways, strict=True) if len(way) == len(own) and way != own
+        walk
+        for walk, way in zip(walks, ways, strict=True)
+        if len(way) == len(steps) and way != steps
     ]
     if not rivals:
         return best
     fork = next(
-        i for i, source in enumerate(own) if any(r.steps[i].source != source for r in rivals)
+        i for i, source in enumerate(steps) if any(r.steps[i].source != source for r in rivals)
     )
     layer = best.steps[fork].layer
     names = [repr(walk.steps[fork].node.name) for walk in [best, *rivals]]
@@ -401,9 +403,9 @@ def selected(nodes: Sequence[Node], shapes: Mapping[str, tuple[int, ...]], part:
         starts += 1
         if starts > _MOST_STARTS:
             raise ValueError(f"it has more than {_MOST_STARTS} convolutions of colours.")
-        found = followed(nodes, node.name, budget)
-        if found and _depth(found[0]) >= _BODY:
-            inner.append(found[0])
+        walks_from = followed(nodes, node.name, budget)
+        if walks_from and _depth(walks_from[0]) >= _BODY:
+            inner.append(walks_from[0])
             known.add(source)
     names = _names([walk.start for walk in [*whole, *inner]])
     if part:

@@ -22,7 +22,7 @@ _SHOWN = 8  # shapes in a message
 
 
 @dataclass(frozen=True)
-class Found:
+class FileLayer:
     """A layer of a network, as a file has it.
 
     Attributes
@@ -81,7 +81,7 @@ class Inspection:
     size: int
     sha256: str
     network: Architecture
-    layers: tuple[Found, ...]
+    layers: tuple[FileLayer, ...]
     deepest: str
     others: tuple[str, ...]
     notes: tuple[str, ...]
@@ -144,57 +144,61 @@ def inspect(path: str | os.PathLike[str], model: str | None = None) -> Inspectio
         The model is unknown.
     """
     path = Path(path).expanduser().absolute()
-    place = split(path)[0]
-    if not place.is_file():
+    file_path = split(path)[0]
+    if not file_path.is_file():
         raise WeightsError(f"No weight file {str(path)!r}. Give a {allowed()} file.")
     form = format_of(path)
     with open_file(path) as file:
-        shapes, told = dict(file.shapes), understanding(file)
+        shapes, understood = dict(file.shapes), understanding(file)
         network = architecture(model) if model else recognised(shapes)
         if network is None:
-            raise WeightsError(_unknown(path, shapes, told))
+            raise WeightsError(_unknown(path, shapes, understood))
         deepest, whose = reach(file, network), pairing.whose(file, network)
     sha256 = fingerprint(path)
-    md5 = digest(place, "md5") if form.md5 else ""
+    md5 = digest(file_path, "md5") if form.md5 else ""
     places = located(shapes, network)
     return Inspection(
         path=path,
         format=form.name,
-        size=place.stat().st_size,
+        size=file_path.stat().st_size,
         sha256=sha256,
         network=network,
         layers=_layers(network, shapes, places),
         deepest=deepest,
-        others=tuple(sorted({*shapes, *told.elsewhere} - set(places.values()))),
-        notes=told.notes,
-        obstacle=told.obstacle.reason if told.obstacle else "",
-        parts=told.parts,
+        others=tuple(sorted({*shapes, *understood.elsewhere} - set(places.values()))),
+        notes=understood.notes,
+        obstacle=understood.obstacle.reason if understood.obstacle else "",
+        parts=understood.parts,
         published=known.matching(sha256, md5),
         filters=f"that of {whose[0].whose} (distance {whose[1]:.1e})" if whose else "",
         pairing=pairing.decided(path, sha256, network, md5, strange=True),
     )
 
 
-def _unknown(path: Path, shapes: Mapping[str, tuple[int, ...]], told: Understanding) -> str:
+def _unknown(path: Path, shapes: Mapping[str, tuple[int, ...]], understood: Understanding) -> str:
     """Say why nothing is known of a file."""
-    if told.obstacle and not shapes:
-        return f"{path}: {told.obstacle.reason}"
-    listed = _listed(shapes) if shapes else ", ".join(told.elsewhere[:_SHOWN]) or "no tensors"
-    why = f" What stops it: {told.obstacle.reason}" if told.obstacle else ""
+    if understood.obstacle and not shapes:
+        return f"{path}: {understood.obstacle.reason}"
+    listed = _listed(shapes) if shapes else ", ".join(understood.elsewhere[:_SHOWN]) or "no tensors"
+    why = f" What stops it: {understood.obstacle.reason}" if understood.obstacle else ""
     return f"{path} holds no network that is known here: it has {listed}.{why}"
 
 
 def _layers(
-    network: Architecture, shapes: Mapping[str, tuple[int, ...]], places: Mapping[str, str]
-) -> tuple[Found, ...]:
-    found = []
+    network: Architecture, shapes: Mapping[str, tuple[int, ...]], names_in_file: Mapping[str, str]
+) -> tuple[FileLayer, ...]:
+    layers = []
     for layer in network.layers:
-        own = names([layer])
-        if own:
-            held = [shapes[places[name]] for name in own if name in places]
-            shape = shapes[places[own[0]]] if own[0] in places else ()
-            found.append(Found(layer.name, shape, sum(map(math.prod, held))))
-    return tuple(found)
+        tensor_names = names([layer])
+        if tensor_names:
+            present = [
+                shapes[names_in_file[name]] for name in tensor_names if name in names_in_file
+            ]
+            shape = (
+                shapes[names_in_file[tensor_names[0]]] if tensor_names[0] in names_in_file else ()
+            )
+            layers.append(FileLayer(layer.name, shape, sum(map(math.prod, present))))
+    return tuple(layers)
 
 
 def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:

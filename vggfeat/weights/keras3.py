@@ -51,25 +51,25 @@ def named(held: h5py.File) -> list[tuple[Path, dict[str, str]]]:
     The name is the one that Keras noted, else that of the group. Layers without tensors are there
     where Keras noted names.
     """
-    found: list[tuple[Path, dict[str, str]]] = []
+    layers: list[tuple[Path, dict[str, str]]] = []
 
     def visit(group: h5py.Group, path: Path) -> None:
-        own = group.get("vars")
-        if isinstance(own, h5py.Group):
-            told = hdf5.text(own, "name", "")
-            path = (*path[:-1], told) if told and path else path
-            names = sorted((n for n in own if n.isdecimal()), key=int)
-            roles = _by_rank([own[name].ndim for name in names])
-            places = [f"{own.name.strip('/')}/{name}" for name in names]
+        variables = group.get("vars")
+        if isinstance(variables, h5py.Group):
+            noted = hdf5.text(variables, "name", "")
+            path = (*path[:-1], noted) if noted and path else path
+            names = sorted((n for n in variables if n.isdecimal()), key=int)
+            roles = _by_rank([variables[name].ndim for name in names])
+            paths = [f"{variables.name.strip('/')}/{name}" for name in names]
             if names or (path and not any(root in group for root in _ROOTS)):
-                found.append((path, dict(zip(roles, places, strict=True))))
+                layers.append((path, dict(zip(roles, paths, strict=True))))
         for name in sorted(group, key=_counted):
             inner = group[name]
             if name not in ("vars", "optimizer") and isinstance(inner, h5py.Group):
                 visit(inner, path if name in _ROOTS else (*path, name))
 
     visit(held, ())
-    return found
+    return layers
 
 
 def _by_rank(ranks: list[int]) -> list[str]:
@@ -95,20 +95,21 @@ def _placed(
     for layer in layers_of(config):
         snake = _snake(str(layer["class_name"]))
         number = seen[snake] = seen.get(snake, -1) + 1
-        own, name = (*path, name_of(layer)), f"{snake}_{number}" if number else snake
+        inner, name = (*path, name_of(layer)), f"{snake}_{number}" if number else snake
         group = root.get(name) if root is not None else None
         if group is None:
             continue
         if layers_of(layer):
-            yield from _placed(layer, own, group)
+            yield from _placed(layer, inner, group)
             continue
         variables = group.get("vars")
-        told = hdf5.text(variables, "name", "") if variables is not None else ""
-        if told and told != own[-1]:
+        noted = hdf5.text(variables, "name", "") if variables is not None else ""
+        if noted and noted != inner[-1]:
             raise ValueError(
-                f"its configuration calls a layer {own[-1]!r} whose tensors are those of {told!r}."
+                f"its configuration calls a layer {inner[-1]!r} whose tensors are those of "
+                f"{noted!r}."
             )
-        yield own, layer, variables
+        yield inner, layer, variables
 
 
 def _roles(layer: Mapping[str, Any], paths: list[str]) -> dict[str, str]:
@@ -124,17 +125,17 @@ def _roles(layer: Mapping[str, Any], paths: list[str]) -> dict[str, str]:
 
 
 def _datasets(held: h5py.File) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+    datasets: list[tuple[str, Any]] = []
 
     def visit(name: str, one: Any) -> None:
-        own = "/vars/" in f"/{name}" and not name.startswith("optimizer/")
-        if own and isinstance(one, h5py.Dataset):
-            found.append((name, one))
-            if len(found) > _MOST or len(name) > _LONGEST_NAME:
+        of_a_layer = "/vars/" in f"/{name}" and not name.startswith("optimizer/")
+        if of_a_layer and isinstance(one, h5py.Dataset):
+            datasets.append((name, one))
+            if len(datasets) > _MOST or len(name) > _LONGEST_NAME:
                 raise ValueError("its tensors are too many, or have too long names.")
 
     held.visititems(visit)
-    return found
+    return datasets
 
 
 def _snake(name: str) -> str:

@@ -102,9 +102,9 @@ class _Builder:
                 mark = f"{call}@{number}" if number else call
                 made[name, number] = self._layer(layer, (*path, name), taken, mark)
         ends = _histories(config["config"].get("output_layers", []))
-        found = [end for of in ends[:_MOST_INPUTS] for end in _made(made, of)]
-        _check_count(found)
-        return found
+        outputs = [end for of in ends[:_MOST_INPUTS] for end in _made(made, of)]
+        _check_count(outputs)
+        return outputs
 
     def _layer(
         self, layer: Mapping[str, Any], path: Path, taken: Sequence[str], call: str
@@ -123,8 +123,8 @@ class _Builder:
 def name_of(layer: Mapping[str, Any]) -> str:
     """Return a layer's own name."""
     config = layer["config"]
-    own = config.get("name") if isinstance(config, Mapping) else None
-    name = str(own or layer.get("name") or layer["class_name"])
+    configured = config.get("name") if isinstance(config, Mapping) else None
+    name = str(configured or layer.get("name") or layer["class_name"])
     if len(name) > _LONGEST_NAME:
         raise ValueError(f"its configuration has a name of {len(name):,} characters.")
     return name
@@ -141,23 +141,23 @@ def _made(made: Mapping[tuple[str, int], list[str]], of: tuple[str, int, int]) -
     return [ends[output]] if output < len(ends) else ends
 
 
-def _histories(told: Any) -> list[tuple[str, int, int]]:
+def _histories(written: Any) -> list[tuple[str, int, int]]:
     """Return which outputs of which calls of which layers are named in what Keras wrote."""
-    return list(_walked(told))
+    return list(_walked(written))
 
 
-def _walked(told: Any) -> Iterator[tuple[str, int, int]]:
-    if isinstance(told, Mapping):
-        if told.get("class_name") == "__keras_tensor__":
-            told = [told["config"]["keras_history"]]
+def _walked(written: Any) -> Iterator[tuple[str, int, int]]:
+    if isinstance(written, Mapping):
+        if written.get("class_name") == "__keras_tensor__":
+            written = [written["config"]["keras_history"]]
         else:
-            told = list(told.values())
-    if isinstance(told, list):
-        match told:
+            written = list(written.values())
+    if isinstance(written, list):
+        match written:
             case [str(name), int(call), int(output), *_] if call >= 0:
                 yield name, call, output
             case _:
-                for each in told:
+                for each in written:
                     yield from _walked(each)
 
 
@@ -185,12 +185,12 @@ def converted(
         case "Conv2D":
             padded, unlike = _convolution(config)
             unlike = unlike or _unknown_tensors(tensors, {"weight"} | _bias(config))
-            own = Node(name, "conv", inputs, kind, tensors, padded=padded, unlike=unlike)
-            return [own, *_activated(own, config)]
+            node = Node(name, "conv", inputs, kind, tensors, padded=padded, unlike=unlike)
+            return [node, *_activated(node, config)]
         case "Dense":
             unlike = _unknown_tensors(tensors, {"weight"} | _bias(config))
-            own = Node(name, "linear", inputs, kind, tensors, unlike=unlike)
-            return [own, *_activated(own, config)]
+            node = Node(name, "linear", inputs, kind, tensors, unlike=unlike)
+            return [node, *_activated(node, config)]
         case "BatchNormalization":
             return [_norm(name, inputs, tensors, config)]
         case "Activation":
@@ -241,13 +241,13 @@ def _convolution(config: Mapping[str, Any]) -> tuple[bool, str]:
 def _norm(
     name: str, inputs: tuple[str, ...], tensors: Mapping[str, str], config: Mapping[str, Any]
 ) -> Node:
-    wanted = {"mean", "variance"}
-    wanted |= {"gamma"} if config.get("scale", True) else set()
-    wanted |= {"beta"} if config.get("center", True) else set()
+    expected = {"mean", "variance"}
+    expected |= {"gamma"} if config.get("scale", True) else set()
+    expected |= {"beta"} if config.get("center", True) else set()
     axis = config.get("axis", -1)
     axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
     unlike = "" if axis in (-1, 1, 3) else f"along axis {axis}"
-    unlike = unlike or _unknown_tensors(tensors, wanted)
+    unlike = unlike or _unknown_tensors(tensors, expected)
     eps = float(config.get("epsilon", 1e-3))
     return Node(name, "norm", inputs, "BatchNormalization", tensors, eps=eps, unlike=unlike)
 
@@ -261,16 +261,16 @@ def _rescaling(name: str, inputs: tuple[str, ...], config: Mapping[str, Any]) ->
     return Node(name, "rescale", inputs, "Rescaling", scale=float(scale), offset=float(offset))
 
 
-def _activated(own: Node, config: Mapping[str, Any]) -> list[Node]:
+def _activated(node: Node, config: Mapping[str, Any]) -> list[Node]:
     """Return the node of a layer's activation; none where that does nothing."""
-    told = config.get("activation")
-    if isinstance(told, Mapping):  # a serialised function or layer
-        inner = told.get("config")
-        named = inner if isinstance(inner, str) else told.get("class_name")
-        told = "relu" if named == "ReLU" and inner == {} else named
-    inputs = (own.name,) if own.kind != "same" else own.inputs
-    name = f"{own.name}:activation" if own.kind != "same" else own.name
-    match told:
+    activation = config.get("activation")
+    if isinstance(activation, Mapping):  # a serialised function or layer
+        inner = activation.get("config")
+        named = inner if isinstance(inner, str) else activation.get("class_name")
+        activation = "relu" if named == "ReLU" and inner == {} else named
+    inputs = (node.name,) if node.kind != "same" else node.inputs
+    name = f"{node.name}:activation" if node.kind != "same" else node.name
+    match activation:
         case None | "linear":
             return []
         case "relu":
@@ -278,13 +278,13 @@ def _activated(own: Node, config: Mapping[str, Any]) -> list[Node]:
         case "softmax":
             return [Node(name, "softmax", inputs, "activation softmax")]
         case _:
-            return [Node(name, "other", inputs, f"activation {told}")]
+            return [Node(name, "other", inputs, f"activation {activation}")]
 
 
-def _unknown_tensors(tensors: Mapping[str, str], wanted: set[str]) -> str:
-    if set(tensors) == wanted:
+def _unknown_tensors(tensors: Mapping[str, str], expected: set[str]) -> str:
+    if set(tensors) == expected:
         return ""
-    return f"it has the tensors {', '.join(tensors) or 'none'}, not {', '.join(sorted(wanted))}"
+    return f"it has the tensors {', '.join(tensors) or 'none'}, not {', '.join(sorted(expected))}"
 
 
 def _bias(config: Mapping[str, Any]) -> set[str]:

@@ -36,7 +36,6 @@ from vggfeat import hdf5, zip_members
 from vggfeat.errors import WeightsError
 from vggfeat.preprocessing import CAFFE
 from vggfeat.weights import keras3, keras_config, keras_names
-from vggfeat.weights.graph import selected
 from vggfeat.weights.record import WeightFormat
 from vggfeat.weights.tensor_file import TensorFile
 from vggfeat.weights.understood import Understood
@@ -91,14 +90,14 @@ def _is_legacy(held: h5py.File) -> bool:
 def _legacy(held: h5py.File, part: str) -> TensorFile:
     root = held.get("model_weights", held)
     layers = _listed(root, "layer_names")
-    found: dict[str, list[tuple[str, str, str]]] = {}
+    tensors_of: dict[str, list[tuple[str, str, str]]] = {}
     sets: dict[str, Any] = {}
     for group in layers:
         for weight in _listed(root[group], "weight_names"):
             data, name = root[group][weight], f"{group}/{weight}"
             sets[name] = data
-            own = keras_names.layer_of(group, weight), _role(weight, data.ndim), name
-            found.setdefault(group, []).append(own)
+            tensor = keras_names.layer_of(group, weight), _role(weight, data.ndim), name
+            tensors_of.setdefault(group, []).append(tensor)
         if len(sets) > _MOST_NAMES:
             raise ValueError(f"it holds more than {_MOST_NAMES:,} tensors.")
     raw = KerasTensors(sets)
@@ -107,13 +106,13 @@ def _legacy(held: h5py.File, part: str) -> TensorFile:
             raise ValueError(f"its configuration has {len(config):,} characters.")
 
         def lookup(path: keras_config.Path) -> Mapping[str, str]:
-            every = found.get(path[0], [])
+            every = tensors_of.get(path[0], [])
             return {role: name for of, role, name in every if len(path) == 1 or of == path[-1]}
 
         if nodes := keras_config.graph(json.loads(config), lookup):
-            chosen = selected(nodes, raw.shapes, part)
-            return Understood(raw, chosen.walk, chosen.parts)
-    return keras_names.ordered(raw, keras_names.listed(layers, found), part)
+            return Understood.of_graph(raw, nodes, part)
+    items = keras_names.listed(layers, tensors_of)
+    return keras_names.understood(raw, items, part, ordered=True)
 
 
 def _keras3(held: h5py.File, config: Any, part: str) -> TensorFile:
@@ -125,10 +124,9 @@ def _keras3(held: h5py.File, config: Any, part: str) -> TensorFile:
         )
     raw = KerasTensors(sets)
     if config is not None and (nodes := keras_config.graph(config, lookup)):
-        chosen = selected(nodes, raw.shapes, part)
-        return Understood(raw, chosen.walk, chosen.parts)
-    items = [keras_names.Item(path, own) for path, own in keras3.named(held)]
-    return keras_names.unordered(raw, items, part)
+        return Understood.of_graph(raw, nodes, part)
+    items = [keras_names.Item(path, tensors) for path, tensors in keras3.named(held)]
+    return keras_names.understood(raw, items, part, ordered=False)
 
 
 class KerasTensors:
@@ -159,15 +157,15 @@ class KerasTensors:
 
 def _listed(group: Any, attribute: str) -> list[str]:
     """Return an attribute's names; long lists are split over numbered attributes."""
-    found: list[str] = []
+    names: list[str] = []
     numbered = (f"{attribute}{number}" for number in range(_MOST_NAMES))
     parts = [attribute] if attribute in group.attrs else numbered
     for name in takewhile(lambda name: name in group.attrs, parts):
         part = hdf5.attribute(group, name)
-        found += [each.decode() if isinstance(each, bytes) else str(each) for each in part]
-        if len(found) > _MOST_NAMES or max(map(len, found), default=0) > _LONGEST_NAME:
+        names += [each.decode() if isinstance(each, bytes) else str(each) for each in part]
+        if len(names) > _MOST_NAMES or max(map(len, names), default=0) > _LONGEST_NAME:
             raise ValueError(f"its {attribute} are too many, or too long.")
-    return found
+    return names
 
 
 def _role(weight: str, dimensions: int) -> str:

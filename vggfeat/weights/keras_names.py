@@ -82,7 +82,7 @@ def layer_of(group: str, weight: str) -> str:
 
 
 def listed(
-    layers: Sequence[str], found: Mapping[str, Sequence[tuple[str, str, str]]]
+    layers: Sequence[str], tensors_of: Mapping[str, Sequence[tuple[str, str, str]]]
 ) -> list[Item]:
     """Return the layers of a legacy file in their order.
 
@@ -90,37 +90,42 @@ def listed(
     ----------
     layers : sequence of str
         All groups, also those without weights.
-    found : mapping of str to sequence of (str, str, str)
+    tensors_of : mapping of str to sequence of (str, str, str)
         For each group its tensors: layer, role, and name in the file.
     """
     items = []
     for number, group in enumerate(layers):
         after = layers[number + 1] if number + 1 < len(layers) else ""
-        inner = dict.fromkeys(layer for layer, _, _ in found.get(group, ()))
+        inner = dict.fromkeys(layer for layer, _, _ in tensors_of.get(group, ()))
         single = len(inner) == 1 or Item((group,)).layer
         for layer in ("",) if single and inner else inner:
             path = (group,) if not layer else (group, layer)
-            own = {role: name for of, role, name in found.get(group, ()) if layer in ("", of)}
+            tensors = {
+                role: name for of, role, name in tensors_of.get(group, ()) if layer in ("", of)
+            }
             if not layer and len(inner) == 1 and not Item(path).layer:
                 only = next(iter(inner))
                 path = (group, only) if Item((only,)).layer else path
-            items.append(Item(path, own, after if len(path) == 1 else ""))
+            items.append(Item(path, tensors, after if len(path) == 1 else ""))
         if not inner:
             items.append(Item((group,), {}, after))
     return items
 
 
-def ordered(raw: Raw, items: Sequence[Item], part: str) -> Understood:
-    """Return what is understood of a legacy file's layers.
+def understood(raw: Raw, items: Sequence[Item], part: str, *, ordered: bool) -> Understood:
+    """Return what is understood of a file's layers.
 
     Parameters
     ----------
     raw : Raw
         The tensors.
     items : sequence of Item
-        The layers in their order.
+        The layers.
     part : str
         The network, where there are several.
+    ordered : bool
+        Whether all stand in their order, as in a legacy file; in a ``.weights.h5`` of Keras 3,
+        only those of one class do.
 
     Raises
     ------
@@ -129,63 +134,44 @@ def ordered(raw: Raw, items: Sequence[Item], part: str) -> Understood:
     """
     items = [item for item in items if item.counts]
     model, parts, several = _model(raw, items, part)
+    layers = [item for item in items if item.model == model]
     if several:
-        return Understood(raw, Walk(obstacle=several), parts)
-    own = [item for item in items if item.model == model]
-    if not any(item.layer.startswith("conv") for item in own):
-        return Understood(raw, _by_shape(raw, own, items), parts)
-    first = items.index(own[0])
-    front = [item for item in items[:first] if item.model != model]
-    if front and not part:
-        walk = _walk(own, Obstacle("conv1_1", _may("before its first convolution", front)))
-    elif model:  # a model within another: its tensors are in no certain order
-        strange = [item for item in own if not item.layer]
-        reason = _may("between its layers", strange)
-        walk = _walk(own, Obstacle("conv1_1", reason) if strange else None)
+        walk = Walk(obstacle=several)
+    elif not any(item.layer.startswith("conv") for item in layers):
+        walk = _by_shape(raw, layers, items)
+    elif ordered:
+        walk = _by_order(items, layers, part)
     else:
-        walk = _listed(items)
+        walk = _by_class(raw, items, layers, part)
     return Understood(raw, walk, parts)
 
 
-def unordered(raw: Raw, items: Sequence[Item], part: str) -> Understood:
-    """Return what is understood of a ``.weights.h5`` of Keras 3.
+def _by_order(items: Sequence[Item], layers: Sequence[Item], part: str) -> Walk:
+    model = layers[0].model
+    front = [item for item in items[: items.index(layers[0])] if item.model != model]
+    if front and not part:
+        return _walk(layers, Obstacle("conv1_1", _may("before its first convolution", front)))
+    if model:  # a model within another: its tensors are in no certain order
+        strange = [item for item in layers if not item.layer]
+        reason = _may("between its layers", strange)
+        return _walk(layers, Obstacle("conv1_1", reason) if strange else None)
+    return _listed(items)
 
-    Parameters
-    ----------
-    raw : Raw
-        The tensors.
-    items : sequence of Item
-        The layers, those of one class in their order.
-    part : str
-        The network, where there are several.
 
-    Raises
-    ------
-    ValueError
-        There is no network of that name.
-    """
-    items = [item for item in items if item.counts]
-    model, parts, several = _model(raw, items, part)
-    if several:
-        return Understood(raw, Walk(obstacle=several), parts)
-    own = [item for item in items if item.model == model]
-    if not any(item.layer.startswith("conv") for item in own):
-        return Understood(raw, _by_shape(raw, own, items), parts)
-    last = max(i for i, item in enumerate(own) if item.layer.startswith("conv"))
+def _by_class(raw: Raw, items: Sequence[Item], layers: Sequence[Item], part: str) -> Walk:
+    last = max(i for i, item in enumerate(layers) if item.layer.startswith("conv"))
     doubtful = [
         item
-        for number, item in enumerate(own)
+        for number, item in enumerate(layers)
         if not item.layer and not (number > last and _is(raw, item, 4))
     ]
     heads = [item for item in doubtful if _is(raw, item, 2)]
-    if _lead_back(raw, heads, own):
-        heads = []
-    doubtful = [item for item in doubtful if item not in heads]
+    if not _lead_back(raw, heads, layers):
+        doubtful = [item for item in doubtful if item not in heads]
     if not part:
-        doubtful += [i for i in items if i.model != model and not _behind(raw, i)]
+        doubtful += [i for i in items if i.model != layers[0].model and not _behind(raw, i)]
     reason = _may("before or between its layers", doubtful)
-    walk = _walk(own, Obstacle("conv1_1", reason) if doubtful else None)
-    return Understood(raw, walk, parts)
+    return _walk(layers, Obstacle("conv1_1", reason) if doubtful else None)
 
 
 def _model(
@@ -196,8 +182,8 @@ def _model(
     for item in items:
         by_model.setdefault(item.model, []).append(item)
     models = [
-        model for model, own in by_model.items() if any(i.layer == "conv1_1" for i in own)
-    ] or [model for model, own in by_model.items() if _network(raw, own)]
+        model for model, layers in by_model.items() if any(i.layer == "conv1_1" for i in layers)
+    ] or [model for model, layers in by_model.items() if _network(raw, layers)]
     if len(models) > _MOST_MODELS:
         raise ValueError(f"it holds more than {_MOST_MODELS} networks.")
     names = tuple("/".join(model) or "." for model in models)
@@ -247,8 +233,8 @@ def _first_behind(last: str, following: str, waiting: Sequence[Item]) -> str:
     return following if following.startswith(f"conv{block}_") else f"pool{block}"
 
 
-def _walk(own: Sequence[Item], obstacle: Obstacle | None) -> Walk:
-    return Walk(tuple(_in_order([_step(i) for i in own if i.layer])), obstacle=obstacle)
+def _walk(layers: Sequence[Item], obstacle: Obstacle | None) -> Walk:
+    return Walk(tuple(_in_order([_step(i) for i in layers if i.layer])), obstacle=obstacle)
 
 
 def _in_order(steps: Sequence[Step]) -> list[Step]:
@@ -269,32 +255,32 @@ def _may(where: str, items: Sequence[Item]) -> str:
     return f"{shown}{more} may lie {where}, and nothing tells what they do. {_REMEDY}"
 
 
-def _network(raw: Raw, own: Sequence[Item]) -> tuple[int, ...]:
+def _network(raw: Raw, layers: Sequence[Item]) -> tuple[int, ...]:
     """Return the counts of convolutions of the network that a model's are; () where of none."""
-    shapes = [raw.shapes[item.tensors["weight"]] for item in own if _is(raw, item, 4)]
+    shapes = [raw.shapes[item.tensors["weight"]] for item in layers if _is(raw, item, 4)]
     for network in ARCHITECTURES.values():
         convolutions = [layer for layer in network.layers if layer.kind == "conv"]
-        wanted = [(each.outputs, each.inputs, 3, 3) for each in convolutions]
-        if wanted == shapes:
+        expected = [(each.outputs, each.inputs, 3, 3) for each in convolutions]
+        if expected == shapes:
             return network.convolutions
     return ()
 
 
-def _by_shape(raw: Raw, own: Sequence[Item], items: Sequence[Item]) -> Walk:
+def _by_shape(raw: Raw, layers: Sequence[Item], items: Sequence[Item]) -> Walk:
     """Name layers of other names by their number, order and shape, where nothing else is there."""
-    counts = _network(raw, own)
+    counts = _network(raw, layers)
     rest = [item for item in items if not (_is(raw, item, 4) or _is(raw, item, 2))]
-    rest += [item for item in items if item.model != (own[0].model if own else ())]
+    rest += [item for item in items if item.model != (layers[0].model if layers else ())]
     if not counts:
         return Walk()
     names = [f"conv{b}_{n}" for b, count in enumerate(counts, 1) for n in range(1, count + 1)]
-    dense = [item for item in own if _is(raw, item, 2)]
+    dense = [item for item in layers if _is(raw, item, 2)]
     names += ["fc6", "fc7", "fc8"] if len(dense) == 3 else []
-    taken = [item for item in own if _is(raw, item, 4)] + (dense if len(dense) == 3 else [])
+    taken = [item for item in layers if _is(raw, item, 4)] + (dense if len(dense) == 3 else [])
     steps = tuple(_step(item, name) for item, name in zip(taken, names, strict=True))
     if rest:
         return Walk(steps, obstacle=Obstacle("conv1_1", _may("before or between its layers", rest)))
-    if dense and _lead_back(raw, dense if len(dense) != 3 else [], own):
+    if dense and _lead_back(raw, dense if len(dense) != 3 else [], layers):
         return Walk(steps, obstacle=Obstacle("conv1_1", _may("between its layers", dense)))
     return Walk(steps)
 
@@ -307,11 +293,11 @@ def _is(raw: Raw, item: Item, rank: int) -> bool:
     )
 
 
-def _lead_back(raw: Raw, heads: Sequence[Item], own: Sequence[Item]) -> bool:
+def _lead_back(raw: Raw, heads: Sequence[Item], layers: Sequence[Item]) -> bool:
     """Whether matrices may lie between convolutions: from as many channels as one has to such."""
     channels = {
         size
-        for item in own
+        for item in layers
         if item.layer.startswith("conv")
         for size in raw.shapes[item.tensors["weight"]][:2]
     }

@@ -102,14 +102,14 @@ def _builtin() -> list[Published]:
 
 def _torchvision() -> list[Published]:
     cache, said = imagenet.cache_folder(), "the file's name"
-    found = [
+    trained = [
         Published(
             file, model, "torchvision IMAGENET1K_V1", "imagenet", _size(model),
             _TORCHVISION_TERMS, "torchvision", f"sha256:{imagenet.digest_of(file)}", said, cache,
         )
         for model, file in imagenet.FILES.items()
     ]  # fmt: skip
-    return found + [
+    return trained + [
         Published(
             file, model, "torchvision IMAGENET1K_FEATURES", "imagenet-features", _size(model),
             _AUTHORS_TERMS, "torchvision-features", f"sha256:{imagenet.digest_of(file)}", said,

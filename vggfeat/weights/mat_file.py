@@ -71,7 +71,7 @@ def read(path: Path, names: Collection[str]) -> dict[str, Any]:
     OSError
         It cannot be read.
     """
-    found: dict[str, Any] = {}
+    variables: dict[str, Any] = {}
     with path.open("rb") as file:
         header = file.read(_HEADER)
         if len(header) < _HEADER or header[126:] not in (b"IM", b"MI"):
@@ -84,8 +84,8 @@ def read(path: Path, names: Collection[str]) -> dict[str, Any]:
         for source in _variables(file, order):
             name, value = reader.variable(source, names)
             if name in names:
-                found[name] = value
-    return found
+                variables[name] = value
+    return variables
 
 
 class _Source(Protocol):
@@ -239,8 +239,8 @@ class _Reader:
 
     def _head(self, source: _Source, end: int) -> tuple[int, list[int], str]:
         """Return flags (the class in the lowest byte), dimensions and name."""
-        told = self._numbers(source, end, 8)
-        flags = int(told[0]) if len(told) == 2 else 0
+        flags_and_class = self._numbers(source, end, 8)
+        flags = int(flags_and_class[0]) if len(flags_and_class) == 2 else 0
         shape: list[int] = []
         if flags & 0xFF != _OPAQUE:  # objects say no dimensions
             shape = [int(size) for size in self._numbers(source, end, 4 * _MOST_DIMENSIONS)]
@@ -280,10 +280,10 @@ class _Reader:
             for at in range(0, len(raw), length)
         ]
         self._check_count(source, end, count * max(1, len(fields)))
-        found = [
+        structs = [
             {name: self._element(source, end, depth + 1) for name in fields} for _ in range(count)
         ]
-        return found[0] if count == 1 else found
+        return structs[0] if count == 1 else structs
 
     def _check_count(self, source: _Source, end: int, count: int) -> None:
         """Refuse more elements than there can be: the least takes a tag."""

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from vggfeat.errors import WeightsError
 from vggfeat.preprocessing import CAFFE_RGB, INTERPOLATIONS, Preprocessing
 from vggfeat.weights import mat_file
-from vggfeat.weights.graph import Kind, Node, selected
+from vggfeat.weights.graph import Kind, Node
 from vggfeat.weights.record import WeightFormat
 from vggfeat.weights.tensor_file import Understanding
 from vggfeat.weights.understood import Understood
@@ -65,12 +65,11 @@ def open_file(path: Path, part: str = "") -> Iterator[Understood]:
         names = ["layers", "net", "params", "vars", "meta", "normalization"]
         variables = mat_file.read(path, names)
         held = MatConvNetFile(variables)
-        chosen = selected(held.nodes, held.shapes, part)
-        understood = Understood(held, chosen.walk, chosen.parts)
+        understood = Understood.of_graph(held, held.nodes, part)
         network = _fields(variables.get("net", variables))
-        told = _fields(_fields(network.get("meta", network)).get("normalization"))
-        if "averageImage" in told:
-            understood.understanding = _with_pixels(understood.understanding, told)
+        normalization = _fields(_fields(network.get("meta", network)).get("normalization"))
+        if "averageImage" in normalization:
+            understood.understanding = _with_pixels(understood.understanding, normalization)
         yield understood
     except _BROKEN as error:
         raise _unreadable(path, error) from error
@@ -155,8 +154,8 @@ def _convolution(layer: dict[str, Any]) -> tuple[bool, str]:
     """Return whether a convolution keeps the map's size, and how it is unlike VGG's."""
     pad, unlike = _numbers(layer, "pad", 0), []
     for field in ("stride", "dilate"):
-        if set(told := _numbers(layer, field, 1)) != {1}:
-            unlike.append(f"{field} {told}")
+        if set(numbers := _numbers(layer, field, 1)) != {1}:
+            unlike.append(f"{field} {numbers}")
     if set(pad) not in ({0}, {1}):
         unlike.append(f"pad {pad}")
     return set(pad) == {1}, ", ".join(unlike)
@@ -194,10 +193,10 @@ def _shape(name: str, array: NDArray[Any]) -> tuple[int, ...]:
     return (outputs, inputs, height, width)
 
 
-def _with_pixels(understanding: Understanding, told: dict[str, Any]) -> Understanding:
+def _with_pixels(understanding: Understanding, normalization: dict[str, Any]) -> Understanding:
     spec, unclear = None, ""
     try:
-        spec = _told(told)
+        spec = _told(normalization)
     except ValueError as error:
         unclear = str(error).rstrip(".")
     return replace(
@@ -205,8 +204,8 @@ def _with_pixels(understanding: Understanding, told: dict[str, Any]) -> Understa
     )
 
 
-def _told(told: dict[str, Any]) -> Preprocessing:
-    mean = told["averageImage"]
+def _told(normalization: dict[str, Any]) -> Preprocessing:
+    mean = normalization["averageImage"]
     if not isinstance(mean, np.ndarray) or not (
         mean.size == 3 or (mean.ndim == 3 and mean.shape[2] == 3 and mean.size)
     ):
@@ -217,8 +216,8 @@ def _told(told: dict[str, Any]) -> Preprocessing:
     red, green, blue = colour.astype(np.float64).tolist()
     if not np.isfinite([red, green, blue]).all():
         raise ValueError(f"averageImage is {red}, {green}, {blue}.")
-    side = int(_numbers(told, "imageSize", CAFFE_RGB.crop)[0])
-    filter_ = _text(told.get("interpolation"))
+    side = int(_numbers(normalization, "imageSize", CAFFE_RGB.crop)[0])
+    filter_ = _text(normalization.get("interpolation"))
     sized = CAFFE_RGB.sized(side)
     return Preprocessing(
         resize=sized.resize,

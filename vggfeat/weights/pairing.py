@@ -83,44 +83,46 @@ def decided(
         spec = _BY_NAME[published.preprocessing].sized(network.input_size)
         return Pairing(spec, f"its digest is that of {published.file} ({published.publisher})")
     with open_file(path) as file:
-        told, filters = understanding(file), whose(file, network)
-    if told.unclear and not strange:
+        understood, filters = understanding(file), whose(file, network)
+    if understood.unclear and not strange:
         raise WeightsError(
-            f"{path}: {told.unclear}. Say what the pixels go through: --preprocessing, or "
+            f"{path}: {understood.unclear}. Say what the pixels go through: --preprocessing, or "
             "--scale with --mean and --std."
         )
-    if told.preprocessing is not None:
-        return _said(told.preprocessing, told, network, path)
+    if understood.preprocessing is not None:
+        return _said(understood.preprocessing, understood, network, path)
     if filters:
         spec = filters[0].preprocessing.sized(network.input_size)
         return Pairing(spec, f"its first filter is that of {filters[0].whose}")
-    form = FORMATS[told.origin] if told.origin else format_of(path)
+    form = FORMATS[understood.origin] if understood.origin else format_of(path)
     return Pairing(
         form.preprocessing.sized(network.input_size),
-        f"{told.unclear or 'nothing in the file says so'}; assumed, as {form.usual}",
+        f"{understood.unclear or 'nothing in the file says so'}; assumed, as {form.usual}",
         sure=False,
     )
 
 
-def _said(spec: Preprocessing, told: Understanding, network: Architecture, path: Path) -> Pairing:
-    if told.any_size:
+def _said(
+    spec: Preprocessing, understood: Understanding, network: Architecture, path: Path
+) -> Pairing:
+    if understood.any_size:
         spec = spec.sized(network.input_size)
     if spec.crop != network.input_size:
         raise WeightsError(
             f"{path} is for inputs of {spec.crop} pixels, but {network.name} takes "
             f"{network.input_size}. Give the --model that it was made for."
         )
-    return Pairing(spec, f"its own {told.where} says so")
+    return Pairing(spec, f"its own {understood.where} says so")
 
 
 def chosen(
-    found: Pairing, choice: str | Preprocessing | ByHand, network: Architecture, name: str
+    default: Pairing, choice: str | Preprocessing | ByHand, network: Architecture, name: str
 ) -> Pairing:
     """Return what was asked for, warning where it contradicts the file.
 
     Parameters
     ----------
-    found : Pairing
+    default : Pairing
         What belongs to the file, as :func:`decided` says.
     choice : str, Preprocessing or ByHand
         One of :data:`CHOICES`, or a preprocessing itself, which is taken as it is, or its values.
@@ -137,28 +139,28 @@ def chosen(
     if isinstance(choice, Preprocessing):
         return Pairing(choice, "as given")
     if isinstance(choice, ByHand):
-        wanted = choice.applied(found.preprocessing)
-        _warn(found, wanted, "given by hand", name)
-        return Pairing(wanted, f"given by hand: {choice}")
-    if choice == STRICT and not found.sure:
+        requested = choice.applied(default.preprocessing)
+        _warn(default, requested, "given by hand", name)
+        return Pairing(requested, f"given by hand: {choice}")
+    if choice == STRICT and not default.sure:
         raise WeightsError(
-            f"{name}: which preprocessing belongs to it is not known ({found.why}). Say which: "
+            f"{name}: which preprocessing belongs to it is not known ({default.why}). Say which: "
             f"--preprocessing {', '.join(PRESETS)}; `vggfeat weights check` measures which fits."
         )
     if choice in (AUTO, STRICT):
-        if not found.sure:
-            _log.info("%s: %s. --preprocessing says otherwise.", name, found.why)
-        return found
+        if not default.sure:
+            _log.info("%s: %s. --preprocessing says otherwise.", name, default.why)
+        return default
     if choice not in PRESETS:
         raise WeightsError(f"Unknown preprocessing {choice!r}. Allowed are {', '.join(CHOICES)}.")
-    wanted = PRESETS[choice].sized(network.input_size)
-    _warn(found, wanted, choice, name)
-    return Pairing(wanted, f"chosen: {choice}")
+    requested = PRESETS[choice].sized(network.input_size)
+    _warn(default, requested, choice, name)
+    return Pairing(requested, f"chosen: {choice}")
 
 
-def _warn(found: Pairing, wanted: Preprocessing, choice: str, name: str) -> None:
-    if found.sure and not alike(wanted, found.preprocessing):
-        _log.warning("%s: preprocessing %s contradicts the file: %s.", name, choice, found.why)
+def _warn(default: Pairing, requested: Preprocessing, choice: str, name: str) -> None:
+    if default.sure and not alike(requested, default.preprocessing):
+        _log.warning("%s: preprocessing %s contradicts the file: %s.", name, choice, default.why)
 
 
 def standard_preprocessing(network: Architecture) -> Preprocessing:

@@ -85,7 +85,7 @@ def open_file(path: Path, part: str = "") -> Iterator[Translated]:
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
     try:
-        found = translated(file, part)
+        translated_file = translated(file, part)
     except ValueError as error:
         raise _unreadable(path, error) from error
     if text := metadata(path).get(PREPROCESSING_KEY):
@@ -95,10 +95,14 @@ def open_file(path: Path, part: str = "") -> Iterator[Translated]:
             spec = Preprocessing.from_json(json.loads(text))
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             unclear = f"its {where} is no preprocessing: {error}"
-        found.understanding = replace(
-            found.understanding, preprocessing=spec, any_size=False, where=where, unclear=unclear
+        translated_file.understanding = replace(
+            translated_file.understanding,
+            preprocessing=spec,
+            any_size=False,
+            where=where,
+            unclear=unclear,
         )
-    yield found
+    yield translated_file
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:

@@ -48,59 +48,62 @@ def names(layers: Iterable[Layer]) -> list[str]:
     return [f"{layer.module}.{kind}" for layer in layers for kind in layer_shapes(layer)]
 
 
-def located(found: Shapes, network: Architecture) -> dict[str, str]:
+def located(in_file: Shapes, network: Architecture) -> dict[str, str]:
     """Return where a file has a network's tensors: torchvision's name to the file's.
 
     Parameters
     ----------
-    found : mapping of str to tuple of int
+    in_file : mapping of str to tuple of int
         Shapes by the file's names; tensors that it lacks are left out.
     network : Architecture
         Which network.
     """
-    places: dict[str, str] = {}
+    names_in_file: dict[str, str] = {}
     for layer in network.layers:
         for kind in layer_shapes(layer):
             name, canonical = f"{layer.module}.{kind}", f"{layer.name}.{kind}"
-            if name in found:
-                places[name] = name
-            elif canonical in found:
-                places[name] = canonical
-    return places
+            if name in in_file:
+                names_in_file[name] = name
+            elif canonical in in_file:
+                names_in_file[name] = canonical
+    return names_in_file
 
 
-def recognised(found: Shapes) -> Architecture | None:
+def recognised(in_file: Shapes) -> Architecture | None:
     """Return the network whose convolutions are those of a file, or None.
 
     The fully connected layers may be missing, or tell other classes apart.
     """
-    own = {name for name in found if _CONVOLUTIONAL.match(name)}
+    convolutions = {name for name in in_file if _CONVOLUTIONAL.match(name)}
     for network in ARCHITECTURES.values():
-        expected, places = shapes(network), located(found, network)
+        expected, names_in_file = shapes(network), located(in_file, network)
         body = names(layer for layer in network.layers if layer.kind in ("conv", "bn"))
-        fitting = (name in places and found[places[name]] == expected[name] for name in body)
-        if all(fitting) and own == {places[name] for name in body}:
+        fitting = (
+            name in names_in_file and in_file[names_in_file[name]] == expected[name]
+            for name in body
+        )
+        if all(fitting) and convolutions == {names_in_file[name] for name in body}:
             return network
     return None
 
 
 def reach(file: TensorFile, network: Architecture) -> str:
     """Return the deepest layer that a file has everything for; empty where it is none."""
-    found, obstacle = file.shapes, understanding(file).obstacle
-    expected, places = shapes(network), located(found, network)
+    in_file, obstacle = file.shapes, understanding(file).obstacle
+    expected, names_in_file = shapes(network), located(in_file, network)
     deepest = ""
     for layer in network.layers:
         if obstacle is not None and layer.name == obstacle.before:
             return deepest
         for name in names([layer]):
-            if name not in places or found[places[name]] != expected[name]:
+            if name not in names_in_file or in_file[names_in_file[name]] != expected[name]:
                 return deepest
         deepest = layer.name
     return deepest
 
 
 def check(
-    file: TensorFile, network: Architecture, asked: Iterable[str], path: Path, deepest: str = ""
+    file: TensorFile, network: Architecture, requested: Iterable[str], path: Path, deepest: str = ""
 ) -> None:
     """Refuse a file that is of another network, lacks what was asked for, or is not understood.
 
@@ -113,7 +116,7 @@ def check(
         Opened file.
     network : Architecture
         What the file should be of.
-    asked : iterable of str
+    requested : iterable of str
         Names in torchvision's state dict.
     path : Path
         The file, for the message.
@@ -126,16 +129,16 @@ def check(
     WeightsError
         The message lists what does not fit, and says what would.
     """
-    found, wanted = file.shapes, list(asked)
-    expected, places = shapes(network), located(found, network)
-    missing = [name for name in wanted if name not in places]
+    in_file, wanted = file.shapes, list(requested)
+    expected, names_in_file = shapes(network), located(in_file, network)
+    missing = [name for name in wanted if name not in names_in_file]
     problems = [f"{name} is missing" for name in missing]
     problems += [
-        f"{name} has shape {found[places[name]]}, not {expected[name]}"
+        f"{name} has shape {in_file[names_in_file[name]]}, not {expected[name]}"
         for name in wanted
-        if name in places and found[places[name]] != expected[name]
+        if name in names_in_file and in_file[names_in_file[name]] != expected[name]
     ]
-    strange = sorted(set(found) - set(places.values()))
+    strange = sorted(set(in_file) - set(names_in_file.values()))
     # A head of another make may stand in the file as long as nothing of it is asked for.
     unknown = [name for name in strange if _CONVOLUTIONAL.match(name)]
     obstacle = understanding(file).obstacle
@@ -152,7 +155,7 @@ def check(
         raise WeightsError(f"{path}: {what}: {obstacle.reason}{goes}")
     if problems or unknown:
         strangers = [f"{name} is unknown" for name in unknown]
-        there = _there(file, set(places.values())) if missing else []
+        there = _there(file, set(names_in_file.values())) if missing else []
         every = "; ".join([_listed(problems + strangers), *there])
         raise WeightsError(f"{path} does not fit {network.name}: {every}. {_remedy(file, network)}")
 

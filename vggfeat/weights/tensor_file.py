@@ -89,5 +89,5 @@ class TensorFile(Protocol):
 
 def understanding(file: TensorFile) -> Understanding:
     """Return what a file's reader found out beside the tensors."""
-    found: Understanding = getattr(file, "understanding", Understanding())
-    return found
+    attached: Understanding = getattr(file, "understanding", Understanding())
+    return attached

@@ -69,8 +69,8 @@ def open_file(path: Path, part: str = "") -> Iterator[TensorFile]:
                 yield translated(LegacyFile(file), part)
     except _BROKEN as error:
         reason = str(error).strip("'\" ").partition("\n")[0].rstrip(".")
-        told = isinstance(error, RemediedError)
-        remedy = "" if told else " Save it with torch.save(model.state_dict(), PATH)."
+        remedied = isinstance(error, RemediedError)
+        remedy = "" if remedied else " Save it with torch.save(model.state_dict(), PATH)."
         reason = reason or "it is damaged"
         raise WeightsError(
             f"{path} cannot be read as a state dict of tensors: {reason}.{remedy}"

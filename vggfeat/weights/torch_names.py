@@ -145,8 +145,8 @@ def translated(file: TensorFile, part: str = "") -> Translated:
     elif len(roots) > 1:
         listed = ", ".join(labels)
         reason = f"it holds {len(roots)} networks: {listed}. Choose one, as in FILE#{labels[0]}."
-        found = Understanding(Obstacle("conv1_1", reason), tuple(plain.values()), parts=labels)
-        return Translated(file, {}, {}, found)
+        understood = Understanding(Obstacle("conv1_1", reason), tuple(plain.values()), parts=labels)
+        return Translated(file, {}, {}, understood)
     elif not roots:
         return Translated(file, plain, {}, Understanding())
     else:
@@ -176,7 +176,7 @@ def _plain(name: str) -> str:
 
 def _roots(shapes: Shapes) -> list[str]:
     """Return what stands before the names of each network: empty, or ending in a full stop."""
-    found: dict[str, None] = {}
+    roots: dict[str, None] = {}
     convolutions = _convolutions(shapes)
     for first in _FIRST:
         for name, shape in shapes.items():
@@ -186,18 +186,18 @@ def _roots(shapes: Shapes) -> list[str]:
             if len(shape) != 4 or shape[1] != _COLOURS:
                 continue
             if first == "0.weight" and (
-                root.removesuffix("features.") in found or convolutions[root] < _FEWEST
+                root.removesuffix("features.") in roots or convolutions[root] < _FEWEST
             ):
                 continue
-            found[root] = None
-    return list(found)
+            roots[root] = None
+    return list(roots)
 
 
 def _convolutions(shapes: Shapes) -> Counter[str]:
     """Count the convolutions of Sequentials, by what stands before their numbers."""
-    own = re.compile(r"(|.*\.)\d+\.weight")
-    found = (own.fullmatch(name) for name, shape in shapes.items() if len(shape) == 4)
-    return Counter(match[1] for match in found if match)
+    pattern = re.compile(r"(|.*\.)\d+\.weight")
+    matches = (pattern.fullmatch(name) for name, shape in shapes.items() if len(shape) == 4)
+    return Counter(match[1] for match in matches if match)
 
 
 def _labels(roots: Sequence[str]) -> tuple[str, ...]:
@@ -207,15 +207,15 @@ def _labels(roots: Sequence[str]) -> tuple[str, ...]:
     while parts and all(len(p) > common for p in parts) and len({p[common] for p in parts}) == 1:
         common += 1
     rest = [part[common:] for part in parts]
-    return tuple(_short(own, [other for other in rest if other is not own]) for own in rest)
+    return tuple(_short(name, [other for other in rest if other is not name]) for name in rest)
 
 
-def _short(own: Sequence[str], others: Sequence[Sequence[str]]) -> str:
+def _short(name: Sequence[str], others: Sequence[Sequence[str]]) -> str:
     """Return as many components as tell a name from others."""
-    for count in range(1, len(own)):
-        if all(other[:count] != own[:count] for other in others):
-            return ".".join(own[:count])
-    return ".".join(own) or "."
+    for count in range(1, len(name)):
+        if all(other[:count] != name[:count] for other in others):
+            return ".".join(name[:count])
+    return ".".join(name) or "."
 
 
 def _chosen(part: str, roots: Sequence[str], labels: Sequence[str], shapes: Shapes) -> str:

@@ -54,7 +54,7 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class TensorView:
     """A tensor in a file: a view of a storage."""
 
     storage: Storage
@@ -97,7 +97,7 @@ def _fill(file: Any, data: bytearray) -> int:
     return done
 
 
-def tensors(held: Any) -> dict[str, Held]:
+def tensors(held: Any) -> dict[str, TensorView]:
     """Return the tensors of a checkpoint, named by the keys that lead to them.
 
     Parameters
@@ -110,15 +110,15 @@ def tensors(held: Any) -> dict[str, Held]:
     ValueError
         There are none, or a whole model was pickled.
     """
-    found: dict[str, Held] = {}
+    named: dict[str, TensorView] = {}
     seen: set[int] = set()
 
     def visit(value: Any, path: tuple[str, ...]) -> None:
-        if isinstance(value, Held):
+        if isinstance(value, TensorView):
             name = ".".join(path)
             if len(name) > LONGEST_NAME:
                 raise ValueError(f"it has a name of {len(name):,} characters.")
-            found.setdefault(name, value)
+            named.setdefault(name, value)
         elif isinstance(value, Mapping) and id(value) not in seen and len(path) < _DEEPEST:
             seen.add(id(value))
             for key, inner in value.items():
@@ -128,15 +128,15 @@ def tensors(held: Any) -> dict[str, Held]:
     visit(held, ())
     models = [held, *(held.values() if isinstance(held, Mapping) else ())]
     pickled = next((one for one in models if isinstance(one, Stand) and one.model), None)
-    if pickled is not None and not any(len(one.shape) == 4 for one in found.values()):
+    if pickled is not None and not any(len(one.shape) == 4 for one in named.values()):
         raise RemediedError(
             f"it is a whole pickled model ({pickled.module}.{pickled.name}), which only the "
             "program that made it can load. There, save its tensors: "
             "torch.save(model.state_dict(), PATH)"
         )
-    if not found:
+    if not named:
         raise ValueError("it holds no dictionary of tensors by name.")
-    return found
+    return named
 
 
 class Stand:
@@ -176,7 +176,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Any:
         or any(n < 0 for n in shape)
     ):
         raise ValueError("it has a tensor whose shape, strides or offset are none.")
-    return Held(storage, offset, tuple(shape), tuple(stride))
+    return TensorView(storage, offset, tuple(shape), tuple(stride))
 
 
 def _first(value: Any = None, *_: Any) -> Any:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggfeat.preprocessing import Preprocessing
-from vggfeat.weights.graph import Node, Step, Walk
+from vggfeat.weights.graph import Node, Step, Walk, selected
 from vggfeat.weights.state import recognised
 from vggfeat.weights.tensor_file import Understanding
 
@@ -78,6 +78,18 @@ class Understood:
             where="layer before the first convolution",
         )
 
+    @classmethod
+    def of_graph(cls, raw: Raw, nodes: Sequence[Node], part: str) -> Self:
+        """Return what is understood of a graph, or of the network `part` in it.
+
+        Raises
+        ------
+        ValueError
+            There is no such part.
+        """
+        chosen = selected(nodes, raw.shapes, part)
+        return cls(raw, chosen.walk, chosen.parts)
+
     def read(self, name: str) -> Array:
         """Return one tensor, folded where that is due."""
         layer, _, kind = name.rpartition(".")
@@ -130,16 +142,16 @@ class Understood:
         return made[kind].astype(np.float32)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        found: dict[str, tuple[int, ...]] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
         for layer, step in self._steps.items():
             shape = self._raw.shapes[step.node.tensors["weight"]]
             if layer.startswith("fc") and len(shape) > 2:
                 shape = (shape[0], math.prod(shape[1:]))
-            found[f"{layer}.weight"], found[f"{layer}.bias"] = shape, (shape[0],)
+            shapes[f"{layer}.weight"], shapes[f"{layer}.bias"] = shape, (shape[0],)
             if step.norms and self._apart and layer.startswith("conv"):
                 for kind in ("weight", "bias", "running_mean", "running_var"):
-                    found[f"{layer.replace('conv', 'bn')}.{kind}"] = (shape[0],)
-        return found
+                    shapes[f"{layer.replace('conv', 'bn')}.{kind}"] = (shape[0],)
+        return shapes
 
     def _notes(self) -> list[str]:
         return [

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vggfeat.datasets.retrieval.query import Query
-from vggfeat.datasets.retrieval.record import BenchmarkRecord, Found, RetrievalProtocol
+from vggfeat.datasets.retrieval.record import BenchmarkRecord, Queries, RetrievalProtocol
 from vggfeat.errors import SourceError
 
 
-def _read(_root: Path, paths: Sequence[str]) -> Found:
+def _read(_root: Path, paths: Sequence[str]) -> Queries:
     """Read classes off folders; each image is a query, and itself neither right nor wrong."""
     classes: dict[str, list[str]] = defaultdict(list)
     for path in paths:

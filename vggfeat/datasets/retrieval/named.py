@@ -8,7 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from vggfeat.datasets.retrieval.query import Query
-from vggfeat.datasets.retrieval.record import BenchmarkRecord, Found, RetrievalProtocol, vgg16_rows
+from vggfeat.datasets.retrieval.record import (
+    BenchmarkRecord,
+    Queries,
+    RetrievalProtocol,
+    vgg16_rows,
+)
 from vggfeat.errors import SourceError
 
 _HOLIDAYS = re.compile(r"(\d{4})(\d{2})")
@@ -88,8 +93,10 @@ def ukbench_queries(paths: Iterable[str]) -> list[Query]:
                 f"Object {thing} of UKBench has {len(images)} of its 4 images: "
                 f"{', '.join(sorted(images.values()))}. Is the folder complete?"
             )
-        found = frozenset(images.values())
-        queries += [Query(f"ukbench{name}", image, found) for name, image in sorted(images.items())]
+        relevant = frozenset(images.values())
+        queries += [
+            Query(f"ukbench{name}", image, relevant) for name, image in sorted(images.items())
+        ]
     return queries
 
 
@@ -100,11 +107,11 @@ def _parts(path: str, form: re.Pattern[str], benchmark: str, names: str) -> tupl
     return match.groups()
 
 
-def _read_holidays(_root: Path, paths: Sequence[str]) -> Found:
+def _read_holidays(_root: Path, paths: Sequence[str]) -> Queries:
     return tuple(paths), {"": tuple(holidays_queries(paths))}
 
 
-def _read_ukbench(_root: Path, paths: Sequence[str]) -> Found:
+def _read_ukbench(_root: Path, paths: Sequence[str]) -> Queries:
     return tuple(paths), {"": tuple(ukbench_queries(paths))}
 
 

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from vggfeat.datasets.retrieval.query import Query
-from vggfeat.datasets.retrieval.record import BenchmarkRecord, Found, RetrievalProtocol, vgg16_rows
+from vggfeat.datasets.retrieval.record import (
+    BenchmarkRecord,
+    Queries,
+    RetrievalProtocol,
+    vgg16_rows,
+)
 from vggfeat.errors import SourceError
 
 _OXFORD_QUERY = "_query.txt"
@@ -65,15 +70,15 @@ def _oxford_query(file: Path, places: dict[str, str]) -> Query:
             f"{file} holds {' '.join(words)!r}; it should hold an image's name and the left, "
             "upper, right and lower edge of a box in pixels."
         )
-    found = {}
+    listed_as = {}
     for kind in ("good", "ok", "junk"):
         listed = file.with_name(f"{name}_{kind}.txt")
-        found[kind] = frozenset(_place(one, places, listed) for one in _text(listed).split())
+        listed_as[kind] = frozenset(_place(one, places, listed) for one in _text(listed).split())
     return Query(
         name,
         _place(image.removeprefix(_OXFORD_PREFIX), places, file),
-        found["good"] | found["ok"],
-        found["junk"],
+        listed_as["good"] | listed_as["ok"],
+        listed_as["junk"],
         box,
     )
 
@@ -95,37 +100,29 @@ def _text(file: Path) -> str:
         )
 
 
-def _read(folder: Path, paths: Sequence[str]) -> Found:
+def _read(folder: Path, paths: Sequence[str]) -> Queries:
     return tuple(paths), {"": tuple(oxford_queries(folder, paths))}
 
 
 _ITSELF = "in the images, and to be found"
 _JUNK = "the images listed as junk, left out of the ranking"
 
-OXFORD5K = BenchmarkRecord(
-    "oxford5k",
-    _read,
-    RetrievalProtocol(
-        "mAP",
-        "trapezoid",
-        _ITSELF,
-        _JUNK,
-        counts={"images": 5062, "queries": 55},
-        published=vgg16_rows(66.4, 68.4, 70.8),
-    ),
-    files=f"*{_OXFORD_QUERY}",
-)
 
-PARIS6K = BenchmarkRecord(
-    "paris6k",
-    _read,
-    RetrievalProtocol(
-        "mAP",
-        "trapezoid",
-        _ITSELF,
-        _JUNK,
-        counts={"images": 6392, "queries": 55},
-        published=vgg16_rows(78.5, 79.8, 83.5),
-    ),
-    files=f"*{_OXFORD_QUERY}",
-)
+def _record(name: str, images: int, spoc: float, crow: float, rmac: float) -> BenchmarkRecord:
+    return BenchmarkRecord(
+        name,
+        _read,
+        RetrievalProtocol(
+            "mAP",
+            "trapezoid",
+            _ITSELF,
+            _JUNK,
+            counts={"images": images, "queries": 55},
+            published=vgg16_rows(spoc, crow, rmac),
+        ),
+        files=f"*{_OXFORD_QUERY}",
+    )
+
+
+OXFORD5K = _record("oxford5k", 5062, 66.4, 68.4, 70.8)
+PARIS6K = _record("paris6k", 6392, 78.5, 79.8, 83.5)

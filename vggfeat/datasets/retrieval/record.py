@@ -10,7 +10,7 @@ from typing import Any, Literal
 from vggfeat.datasets.retrieval.query import Query
 from vggfeat.metrics.retrieval import Area
 
-Found = tuple[tuple[str, ...], Mapping[str, tuple[Query, ...]]]
+Queries = tuple[tuple[str, ...], Mapping[str, tuple[Query, ...]]]
 """What a reader gives: the images to search in, and by level the queries."""
 
 
@@ -101,7 +101,7 @@ class BenchmarkRecord:
     """
 
     name: str
-    read: Callable[[Path, Sequence[str]], Found]
+    read: Callable[[Path, Sequence[str]], Queries]
     protocol: RetrievalProtocol
     files: str = ""
 

@@ -75,9 +75,9 @@ def _ground_truth(
     listed = sorted(root.rglob(record.files))
     places = sorted({file.parent if "*" in record.files else file for file in listed})
     if len(places) != 1:
-        found = ", ".join(map(str, places)) or "none"
+        present = ", ".join(map(str, places)) or "none"
         raise SourceError(
             f"The ground truth of {record.name}, {record.files}, should be in one place below "
-            f"{root}; found: {found}. Say with --files which to take."
+            f"{root}; found: {present}. Say with --files which to take."
         )
     return places[0]

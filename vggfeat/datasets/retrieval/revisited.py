@@ -57,38 +57,38 @@ def revisited_queries(
         The file is missing, damaged, of another form or holds objects; or an image that it names
         is missing.
     """
-    held = load_plain(ground_truth)
+    payload = load_plain(ground_truth)
     try:
-        images, names = (_names(held[key]) for key in ("imlist", "qimlist"))
-        entries = values(held["gnd"])
+        images, names = (_names(payload[key]) for key in ("imlist", "qimlist"))
+        entries = values(payload["gnd"])
         if len(entries) != len(names) or not entries:
             raise ValueError(f"{len(names)} query images and {len(entries)} lists of what to find")
-        told = [_lists(one, len(images)) for one in entries]
+        ground_truths = [_lists(one, len(images)) for one in entries]
     except (TypeError, LookupError, ValueError, ArithmeticError) as error:
         raise SourceError(
             f"{ground_truth} is no ground truth of revisited Oxford or Paris: {error!r}. It should "
             "hold imlist, qimlist, and for each query bbx, easy, hard and junk."
         ) from error
-    places = {PurePosixPath(path).stem: path for path in paths}
+    path_of = {PurePosixPath(path).stem: path for path in paths}
     every = (*images, *names)
-    if missing := [name for name in every if name not in places]:
+    if missing := [name for name in every if name not in path_of]:
         raise SourceError(
             f"{len(missing):,} of the {len(every):,} images that {ground_truth} names are missing, "
             f"as {missing[0]!r}. Is the folder of images complete?"
         )
-    found = [places[name] for name in images]
+    database = [path_of[name] for name in images]
 
     def paths_of(lists: dict[str, list[int]], keys: tuple[str, ...]) -> frozenset[str]:
-        return frozenset(found[i] for key in keys for i in lists[key])
+        return frozenset(database[i] for key in keys for i in lists[key])
 
     queries = {
         level: tuple(
-            Query(name, places[name], paths_of(lists, right), paths_of(lists, neither), box)
-            for name, (box, lists) in zip(names, told, strict=True)
+            Query(name, path_of[name], paths_of(lists, right), paths_of(lists, neither), box)
+            for name, (box, lists) in zip(names, ground_truths, strict=True)
         )
         for level, (right, neither) in LEVELS.items()
     }
-    return tuple(found), queries
+    return tuple(database), queries
 
 
 def _names(given: Any) -> list[str]:
@@ -118,32 +118,23 @@ _JUNK = (
     "ranking"
 )
 
-ROXFORD5K = BenchmarkRecord(
-    "roxford5k",
-    revisited_queries,
-    RetrievalProtocol(
-        "mAP",
-        "trapezoid",
-        _ITSELF,
-        _JUNK,
-        at=(1, 5, 10),
-        capped=True,
-        counts={"images": 4993, "queries": 70},
-    ),
-    files="gnd_roxford5k.pkl",
-)
 
-RPARIS6K = BenchmarkRecord(
-    "rparis6k",
-    revisited_queries,
-    RetrievalProtocol(
-        "mAP",
-        "trapezoid",
-        _ITSELF,
-        _JUNK,
-        at=(1, 5, 10),
-        capped=True,
-        counts={"images": 6322, "queries": 70},
-    ),
-    files="gnd_rparis6k.pkl",
-)
+def _record(name: str, file: str, images: int) -> BenchmarkRecord:
+    return BenchmarkRecord(
+        name,
+        revisited_queries,
+        RetrievalProtocol(
+            "mAP",
+            "trapezoid",
+            _ITSELF,
+            _JUNK,
+            at=(1, 5, 10),
+            capped=True,
+            counts={"images": images, "queries": 70},
+        ),
+        files=file,
+    )
+
+
+ROXFORD5K = _record("roxford5k", "gnd_roxford5k.pkl", 4993)
+RPARIS6K = _record("rparis6k", "gnd_rparis6k.pkl", 6322)

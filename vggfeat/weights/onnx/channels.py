@@ -81,10 +81,10 @@ def _taken(node: Node, constants: Constants) -> tuple[int, list[int]]:
         axis, order = node.number("axis", 0), (lists[0] if lists else None)
         known = axis in _AXES and order is not None and all(0 <= n < 3 for n in order)
         return (axis % 4, order or []) if known else (0, [])
-    told = [*lists, None, None, None, None][:4]
+    options = [*lists, None, None, None, None][:4]
     if len(node.inputs) < 3:  # as before opset 10
-        told = [node.ints(name, []) or None for name in ("starts", "ends", "axes")] + [None]
-    starts, ends, axes, steps = told
+        options = [node.ints(name, []) or None for name in ("starts", "ends", "axes")] + [None]
+    starts, ends, axes, steps = options
     if starts is None or ends is None or axes is None or len(axes) != 1 or axes[0] not in _AXES:
         return 0, []
     step = steps[0] if steps else 1

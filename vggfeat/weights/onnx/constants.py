@@ -80,8 +80,8 @@ class Constant:
         if sorted(order) != list(range(len(self.shape))):
             raise ValueError(f"{self.name!r} of shape {self.shape} has no axes {list(order)}.")
         if self.stored:
-            values, tensor, dims, own = self.stored
-            return _arranged(values, tensor, dims, tuple(own[axis] for axis in order))
+            values, tensor, dims, axes = self.stored
+            return _arranged(values, tensor, dims, tuple(axes[axis] for axis in order))
         shape = tuple(self.shape[axis] for axis in order)
         return replace(
             self, shape=shape, compute=lambda: np.ascontiguousarray(self.read().transpose(order))
@@ -138,8 +138,8 @@ class Constants:
 
     def small(self, name: str, most: int = 4096) -> NDArray[Any] | None:
         """Return a constant's values where it is a small one; None where there is none."""
-        found = self.get(name) if name else None
-        return found.read() if found is not None and found.size <= most else None
+        constant = self.get(name) if name else None
+        return constant.read() if constant is not None and constant.size <= most else None
 
     def maker(self, name: str) -> Node | None:
         """Return the node that puts out a value."""
@@ -248,22 +248,28 @@ def _new_shape(node: Node, operands: list[Constant]) -> list[int] | None:
         return [math.prod(old[:axis]), math.prod(old[axis:])]
     named = "shape" if node.op == "Reshape" else "axes"
     if len(operands) > 1:
-        told = [int(one) for one in operands[1].read().ravel()] if operands[1].size < 16 else None
+        requested = (
+            [int(one) for one in operands[1].read().ravel()] if operands[1].size < 16 else None
+        )
     else:
-        told = node.ints(named, []) or None
+        requested = node.ints(named, []) or None
     if node.op == "Reshape":
-        return None if told is None else filled(told, old)
+        return None if requested is None else filled(requested, old)
     if node.op == "Squeeze":
-        dropped = range(len(old)) if told is None else [axis % max(1, len(old)) for axis in told]
+        dropped = (
+            range(len(old))
+            if requested is None
+            else [axis % max(1, len(old)) for axis in requested]
+        )
         return [n for axis, n in enumerate(old) if not (axis in dropped and n == 1)]
-    if told is None:
+    if requested is None:
         return None
-    added = {axis % (len(old) + len(told)) for axis in told}
+    added = {axis % (len(old) + len(requested)) for axis in requested}
     rest = iter(old)
     return [1 if axis in added else next(rest) for axis in range(len(old) + len(added))]
 
 
-def filled(told: Sequence[int], old: Sequence[int]) -> list[int]:
+def filled(requested: Sequence[int], old: Sequence[int]) -> list[int]:
     """Return the shape that ``Reshape`` makes: 0 keeps a dimension, and -1 takes what is left.
 
     Raises
@@ -271,10 +277,10 @@ def filled(told: Sequence[int], old: Sequence[int]) -> list[int]:
     ValueError
         There is no such shape.
     """
-    shape = [old[axis] if n == 0 and axis < len(old) else n for axis, n in enumerate(told)]
+    shape = [old[axis] if n == 0 and axis < len(old) else n for axis, n in enumerate(requested)]
     rest = math.prod(n for n in shape if n != -1)
     if shape.count(-1) == 1 and rest > 0 and math.prod(old) % rest == 0:
         shape = [math.prod(old) // rest if n == -1 else n for n in shape]
     if min(shape, default=0) < 0 or math.prod(shape) != math.prod(old):
-        raise ValueError(f"there is no shape {list(told)} of {list(old)}.")
+        raise ValueError(f"there is no shape {list(requested)} of {list(old)}.")
     return shape

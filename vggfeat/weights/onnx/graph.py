@@ -57,13 +57,13 @@ def follow(model: Model, constants: Constants) -> Flow:
             if name and node.op not in _ASIDE:
                 consumers.setdefault(name, []).append(node)
     ends = [flow for name in images for flow in _trails(name, consumers, constants)]
-    found = _farthest(ends)
-    if not found.steps or (found.end and not found.served):
+    flow = _farthest(ends)
+    if not flow.steps or (flow.end and not flow.served):
         hint = ""
-        if model.functions and "::" in found.end:
+        if model.functions and "::" in flow.end:
             hint = " Its functions can be put in place by onnx.inliner.inline_local_functions."
-        raise ValueError(f"it is no VGG: {found.end or 'nothing is done to its input'}.{hint}")
-    return found
+        raise ValueError(f"it is no VGG: {flow.end or 'nothing is done to its input'}.{hint}")
+    return flow
 
 
 def _trails(name: str, consumers: dict[str, list[Node]], constants: Constants) -> Iterator[Flow]:
@@ -122,8 +122,8 @@ def _shared(best: Flow, other: Flow) -> int:
     """Return how many layers two share, or all where the other has none with weights besides."""
     same = [_same(a, b) for a, b in zip(best.steps, other.steps, strict=False)]
     count = same.index(False) if False in same else len(same)
-    own = [step for step in other.steps[count:] if step.weight is not None]
-    return count if own else len(best.steps)
+    further = [step for step in other.steps[count:] if step.weight is not None]
+    return count if further else len(best.steps)
 
 
 def _same(one: Step, other: Step) -> bool:

@@ -272,7 +272,7 @@ def _attribute(data: Buffer, place: Field) -> tuple[str, Any]:
 def _tensor(data: Buffer, place: Field) -> Tensor:
     name, shape, kind, external = "", [], 0, False
     places: dict[int, list[tuple[int, int]]] = {}
-    told: dict[str, str] = {}
+    external_data: dict[str, str] = {}
     for one in fields(data, place.start, place.stop):
         match one.number:
             case 1:
@@ -283,7 +283,7 @@ def _tensor(data: Buffer, place: Field) -> Tensor:
                 name = _text(data, one)
             case 13 if one.value is None:
                 pair = {f.number: _text(data, f) for f in fields(data, one.start, one.stop)}
-                told[pair.get(1, "")] = pair.get(2, "")
+                external_data[pair.get(1, "")] = pair.get(2, "")
             case 14:
                 external = one.value == _EXTERNAL
             case _:  # a number outside a packed list lies at its place as well
@@ -294,10 +294,11 @@ def _tensor(data: Buffer, place: Field) -> Tensor:
         if dimension < 0 or size > _LARGEST or len(shape) > _MOST_DIMENSIONS:
             raise ValueError(f"tensor {name!r} has shape {tuple(shape[:8])}.")
     if external:
-        length = told.get("length")
+        length = external_data.get("length")
         return Tensor(
-            name, tuple(shape), kind, location=told.get("location", "") or "?",
-            offset=int(told.get("offset", "0")), length=None if length is None else int(length),
+            name, tuple(shape), kind, location=external_data.get("location", "") or "?",
+            offset=int(external_data.get("offset", "0")),
+            length=None if length is None else int(length),
         )  # fmt: skip
     number = _RAW
     if _RAW not in places:
@@ -314,20 +315,20 @@ def _value_info(data: Buffer, place: Field) -> tuple[str, tuple[int, ...] | None
             name = _text(data, one)
         elif one.number == 2:
             for dims in _nested(data, one, 1, 2):
-                found = [_nested(data, dim, 1) for dim in _nested(data, dims, 1)]
-                shape = tuple((dim[0].value or 0) if dim else 0 for dim in found)
+                sizes = [_nested(data, dim, 1) for dim in _nested(data, dims, 1)]
+                shape = tuple((dim[0].value or 0) if dim else 0 for dim in sizes)
     return name, shape
 
 
 def _nested(data: Buffer, place: Field, *path: int) -> list[Field]:
     """Return the fields at the end of a path of field numbers, one for each message between."""
-    found = [place]
+    inner = [place]
     for number in path:
-        found = [
+        inner = [
             one
-            for outer in found
+            for outer in inner
             if outer.value is None
             for one in fields(data, outer.start, outer.stop)
             if one.number == number
         ]
-    return found
+    return inner

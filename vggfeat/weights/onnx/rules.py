@@ -146,14 +146,14 @@ def _pads(node: Node, kernel: Sequence[int], pad: Sequence[int]) -> list[int]:
     """Return the zeros around a map, those of a node before included."""
     match node.attributes.get("auto_pad", "NOTSET"):
         case "SAME_UPPER" | "SAME_LOWER" if kernel[0] % 2 and kernel[1] % 2:
-            own = [kernel[0] // 2, kernel[1] // 2] * 2
+            pads = [kernel[0] // 2, kernel[1] // 2] * 2
         case "NOTSET" | "":
-            own = node.ints("pads", _ZEROS)
+            pads = node.ints("pads", _ZEROS)
         case "VALID":
-            own = _ZEROS
+            pads = _ZEROS
         case _:
-            own = []
-    return [a + b for a, b in zip(own, pad, strict=False)]
+            pads = []
+    return [a + b for a, b in zip(pads, pad, strict=False)]
 
 
 def _pool(flow: Flow, node: Node) -> Flow | None:
@@ -216,10 +216,10 @@ def _channelwise(flow: Flow, node: Node, name: str, constants: Constants) -> Flo
         # ONNX before opset 7: the constant's axes are those of the map from `axis` on
         behind = len(flow.axes) - int(node.number("axis", 0)) - len(shape)
         shape = (*shape, *[1] * max(0, behind))
-    own = "C" if "C" in flow.axes else "F"
-    wanted = [outputs if axis == own else 1 for axis in flow.axes]
-    given = [1] * (len(wanted) - len(shape)) + list(shape)
-    if given != wanted and constant.size != 1:
+    axis_of_channels = "C" if "C" in flow.axes else "F"
+    expected = [outputs if axis == axis_of_channels else 1 for axis in flow.axes]
+    given = [1] * (len(expected) - len(shape)) + list(shape)
+    if given != expected and constant.size != 1:
         return None
     vector = constant.reshaped((constant.size,))
     if node.op == "Add" and last.bias is None and not last.after and vector.size == outputs:
@@ -264,12 +264,12 @@ def _rows(node: Node, constants: Constants) -> bool:
         return False
     given = constants.small(node.inputs[1], 16) if len(node.inputs) > 1 else None
     if given is None:
-        told_ = node.ints("shape", [])
-        if not told_:
+        requested = node.ints("shape", [])
+        if not requested:
             return len(node.inputs) > 1 and constants.get(node.inputs[1]) is None
     else:
-        told_ = [int(n) for n in given.ravel()]
-    return len(told_) == 2 and (told_[0] in (-1, 0, 1) or told_[1] == -1)
+        requested = [int(n) for n in given.ravel()]
+    return len(requested) == 2 and (requested[0] in (-1, 0, 1) or requested[1] == -1)
 
 
 def _squeezed(node: Node, constants: Constants) -> bool:

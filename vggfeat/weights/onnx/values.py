@@ -117,11 +117,11 @@ class Values:
         return _exactly(whole[start:stop].copy(), stop - start)
 
     def _bytes(self, tensor: Tensor) -> list[bytes]:
-        found = []
+        parts = []
         for start, stop in tensor.places:
             self._file.seek(start)
-            found.append(self._file.read(stop - start))
-        return found
+            parts.append(self._file.read(stop - start))
+        return parts
 
     def _integers(self, tensor: Tensor) -> NDArray[Any]:
         """Decode variable-length integers, all at once."""
@@ -132,12 +132,12 @@ class Values:
         lengths = ends - starts
         if len(raw) and (ends[-1] != len(raw) or lengths.max() > _LONGEST_INTEGER):
             raise ValueError(f"tensor {tensor.name!r} holds what are no integers.")
-        found = np.zeros(len(ends), np.uint64)
+        values = np.zeros(len(ends), np.uint64)
         for place in range(int(lengths.max(initial=0))):
             held = place < lengths
             part = (raw[starts[held] + place] & 0x7F).astype(np.uint64)
-            found[held] |= part << np.uint64(7 * place)
-        signed = found.view(np.int64)
+            values[held] |= part << np.uint64(7 * place)
+        signed = values.view(np.int64)
         if tensor.kind in (FLOAT16, BFLOAT16):  # these integers are their bits
             return signed.astype("<u2").view(DTYPES[tensor.kind])
         return signed.astype(DTYPES[tensor.kind])

@@ -100,7 +100,7 @@ class Contest:
         """Score features on a split, as `vggfeat.evaluation.sweep` does a layer of a store."""
         began = time.perf_counter()
         train, test = self.split(self.y, seed)
-        probe = LinearProbe(seed=seed).fit(X[train], self.y[train])
+        probe = LinearProbe(random_state=seed).fit(X[train], self.y[train])
         named, true = probe.predict(X[test]), self.y[test]
         return LayerScore(
             layer=name,

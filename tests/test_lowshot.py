@@ -77,8 +77,8 @@ def test_scores_are_those_of_the_classifiers_on_the_drawn_images(tmp_path, layer
     for (classifier, shots), score in found.items():
         train = draw.train(shots)
         model = {
-            "svm": LinearProbe("svm", validation=4 if shots == 4 else 0.2, seed=7),
-            "logreg": LinearProbe("logreg", validation=4 if shots == 4 else 0.2, seed=7),
+            "svm": LinearProbe("svm", validation=4 if shots == 4 else 0.2, random_state=7),
+            "logreg": LinearProbe("logreg", validation=4 if shots == 4 else 0.2, random_state=7),
             "mean": NearestCentroid(),
             "nearest": KNeighborsClassifier(1, metric="cosine"),
         }[classifier]

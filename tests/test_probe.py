@@ -99,7 +99,9 @@ def test_it_is_the_svm_of_scikit_learn_on_rows_of_length_one():
 def test_real_digits_are_told_apart_and_the_choice_of_c_repeats():
     X, y = load_digits(return_X_y=True)
     train_rows, test_rows = stratified_split(y, seed=3)
-    first, second = (LinearProbe(seed=1).fit(X[train_rows], y[train_rows]) for _ in range(2))
+    first, second = (
+        LinearProbe(random_state=1).fit(X[train_rows], y[train_rows]) for _ in range(2)
+    )
     assert first.score(X[test_rows], y[test_rows]) > 0.93
     assert first.C_ == second.C_
     np.testing.assert_array_equal(first.coef_, second.coef_)

@@ -236,7 +236,7 @@ def test_balanced_classes_and_folds_reach_the_classifier(tmp_path):
     with FeatureStore(path) as store:
         result = evaluate(store, "relu7", class_weight="balanced", validation=3, seed=4)
         train_rows, test_rows = stratified_split(y, seed=4)
-        probe = LinearProbe(class_weight="balanced", validation=3, seed=4)
+        probe = LinearProbe(class_weight="balanced", validation=3, random_state=4)
         probe.fit(X[train_rows], y[train_rows])
         assert result.C == probe.C_
         assert result.accuracy == probe.score(X[test_rows], y[test_rows])

@@ -149,7 +149,9 @@ def test_extreme_c_and_separable_classes_are_solved(shape, spread, C, caplog):
 def test_the_gradient_vanishes(n, d, classes, log_C, copies, seed):
     X, y = draw(n, d, classes, seed)
     X, y = np.tile(X, (copies, 1)), np.tile(y, copies)
-    assert excess(LinearProbe(C=10**log_C, normalize=False, seed=seed).fit(X, y), X, y) < 1e-6
+    assert (
+        excess(LinearProbe(C=10**log_C, normalize=False, random_state=seed).fit(X, y), X, y) < 1e-6
+    )
 
 
 # Its ways agree

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation.layers.judged import JudgedStore
+    from vggfeat.evaluation.layers.scored import ScoredStore
     from vggfeat.progress import Progress
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -24,8 +24,8 @@ def show_progress() -> bool | None:
     return None if logging.getLogger("vggfeat").isEnabledFor(logging.INFO) else False
 
 
-def store_lines(stores: Sequence[JudgedStore]) -> list[str]:
-    """Return a line on each store that was judged, numbered where there are several."""
+def store_lines(stores: Sequence[ScoredStore]) -> list[str]:
+    """Return a line on each store that was scored, numbered where there are several."""
     return [
         f"{f'({number}) ' if len(stores) > 1 else ''}{printable(one.path)}: {one.model}, weights "
         f"{one.weights}"

@@ -1,4 +1,4 @@
-"""What judges networks: three jobs that know nothing of each other.
+"""What scores networks: three jobs that know nothing of each other.
 
 :mod:`~vggfeat.evaluation.paper` runs the paper's protocols on whole datasets,
 :mod:`~vggfeat.evaluation.layers` scores and compares the layers of stores, and

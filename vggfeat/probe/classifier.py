@@ -70,7 +70,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         by mean class recall (several labels: each by average precision).
     class_weight : {"balanced"} or dict, optional
         What a row counts by its class, see :mod:`~vggfeat.probe.targets`.
-    seed : int
+    random_state : int
         Of the rows held out. The same rows, parameters and machine give the same coefficients.
     max_iter : int
         Most Newton steps of a solution; a dozen is usual. A warning is logged when they do not
@@ -105,7 +105,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         normalize: bool = True,
         validation: Validation = 0.2,
         class_weight: ClassWeight = None,
-        seed: int = 0,
+        random_state: int = 0,
         max_iter: int = 100,
     ) -> None:
         self.classifier = classifier
@@ -113,7 +113,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         self.normalize = normalize
         self.validation = validation
         self.class_weight = class_weight
-        self.seed = seed
+        self.random_state = random_state
         self.max_iter = max_iter
 
     @classmethod
@@ -308,10 +308,10 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             score = by_recall(keys, self.classes_)
         rows.unit = 1.0 if self.normalize else float(np.sqrt(moments(rows)[1])) or 1.0
         training = Training(
-            rows, self.classifier, targets, seed=self.seed, most_steps=self.max_iter
+            rows, self.classifier, targets, seed=self.random_state, most_steps=self.max_iter
         )
         if self.C is None:
-            parts = parts_of(keys, self.validation, self.seed, groups)
+            parts = parts_of(keys, self.validation, self.random_state, groups)
             C = chosen(training, parts, score, part_of(progress, CHOOSING))
         else:
             C = np.asarray(self.C, np.float64) * rows.unit**2

@@ -327,7 +327,7 @@ def train(
         normalize=normalize,
         class_weight=class_weight,
         validation=division.validation or validation,
-        seed=seed,
+        random_state=seed,
         max_iter=max_iter,
     )
     rows, y = data.reader(store, division.train), data.target(division.train)

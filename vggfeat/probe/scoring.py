@@ -125,7 +125,7 @@ def evaluate(
         normalize=normalize,
         validation=division.validation or validation,
         class_weight=class_weight,
-        seed=seed,
+        random_state=seed,
         max_iter=max_iter,
     )
     rows, y = data.reader(store, train), data.target(train)

@@ -32,10 +32,10 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.evaluation.layers.images import Images, shared_images
-from vggfeat.evaluation.layers.judged import JudgedStore
 from vggfeat.evaluation.layers.knn import knn_answers
 from vggfeat.evaluation.layers.naming import naming
 from vggfeat.evaluation.layers.requested import check_memory, requested_layers
+from vggfeat.evaluation.layers.scored import ScoredStore
 from vggfeat.metrics import Interval, accuracy, mean_class_recall, mean_interval
 from vggfeat.norms import unit_length
 from vggfeat.probe import LinearProbe
@@ -126,7 +126,7 @@ class LowShot:
         How often training images were drawn, and from which seed.
     scores : tuple of tuple of LowShotScore
         Those of each store: by layer in the order they run, classifier and shots.
-    stores : tuple of JudgedStore
+    stores : tuple of ScoredStore
         The stores, as `scores` has them.
     classifiers : tuple of str
         What learnt, of :data:`CLASSIFIERS`.
@@ -142,7 +142,7 @@ class LowShot:
     repeats: int
     seed: int
     scores: tuple[tuple[LowShotScore, ...], ...]
-    stores: tuple[JudgedStore, ...]
+    stores: tuple[ScoredStore, ...]
     classifiers: tuple[Classifier, ...]
     division: Division | None = field(default=None, compare=False)
 
@@ -253,7 +253,7 @@ def low_shot(
         repeats=repeats,
         seed=seed,
         scores=scores,
-        stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, requested, strict=True)),
+        stores=tuple(ScoredStore.of(*pair) for pair in zip(stores, requested, strict=True)),
         classifiers=classifiers,
         division=division if division.splits or division.groups is not None else None,
     )
@@ -344,7 +344,7 @@ def _answers(
         # Distances less the length of the row itself, which is the same for all means.
         return np.asarray((np.square(means).sum(axis=1) - 2 * X_test @ means.T).argmin(axis=1))
     folds = min(max(shots, 2), _MOST_FOLDS)
-    return LinearProbe(classifier, validation=folds, seed=seed).fit(X, y).predict(X_test)
+    return LinearProbe(classifier, validation=folds, random_state=seed).fit(X, y).predict(X_test)
 
 
 def _usable(

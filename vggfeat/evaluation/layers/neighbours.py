@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.evaluation.layers.images import Images, shared_images
-from vggfeat.evaluation.layers.judged import JudgedStore
 from vggfeat.evaluation.layers.knn import check_vote, knn_answers
 from vggfeat.evaluation.layers.nearest import Metric
 from vggfeat.evaluation.layers.requested import requested_layers
+from vggfeat.evaluation.layers.scored import ScoredStore
 from vggfeat.metrics import Share, accuracy_interval, recall_interval
 from vggfeat.probe.division import Division
 from vggfeat.probe.reading import fits
@@ -77,7 +77,7 @@ class Neighbourhoods:
         order given.
     seconds : float
         Reading and searching took so long.
-    stores : tuple of JudgedStore
+    stores : tuple of ScoredStore
         The stores, as `scores` has them.
     settings : dict
         What else decided the scores, JSON-ready.
@@ -91,7 +91,7 @@ class Neighbourhoods:
     majority: float
     scores: tuple[tuple[NeighbourScore, ...], ...]
     seconds: float
-    stores: tuple[JudgedStore, ...]
+    stores: tuple[ScoredStore, ...]
     settings: Mapping[str, Any]
     division: Division | None = None
 
@@ -230,7 +230,7 @@ def score_neighbours(
         majority=float(np.mean(y[test] == np.bincount(y[train]).argmax())),
         scores=tuple(results),
         seconds=perf_counter() - began,
-        stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, requested, strict=True)),
+        stores=tuple(ScoredStore.of(*pair) for pair in zip(stores, requested, strict=True)),
         settings={
             "metric": metric,
             "temperature": temperature,

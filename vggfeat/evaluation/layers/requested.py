@@ -1,4 +1,4 @@
-"""Which layers of a store are judged, and whether their images fit into memory."""
+"""Which layers of a store are scored, and whether their images fit into memory."""
 
 from __future__ import annotations
 

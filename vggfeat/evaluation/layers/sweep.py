@@ -14,10 +14,10 @@ import numpy.typing as npt
 from vggfeat.errors import ProbeError
 from vggfeat.evaluation.layers.differences import CLASSIFIERS, Answers, Versus, between, from_best
 from vggfeat.evaluation.layers.images import Images, shared_images
-from vggfeat.evaluation.layers.judged import JudgedStore
 from vggfeat.evaluation.layers.knn import knn_answers
 from vggfeat.evaluation.layers.naming import naming
 from vggfeat.evaluation.layers.requested import check_memory, requested_layers
+from vggfeat.evaluation.layers.scored import ScoredStore
 from vggfeat.metrics import accuracy, mean_class_recall
 from vggfeat.probe import LinearProbe
 from vggfeat.probe.division import Division
@@ -83,7 +83,7 @@ class Comparison:
         For each store, how its layers differ from its best one.
     from_first : tuple of tuple of Versus
         For each store but the first, how the first's layers differ from the same ones of it.
-    stores : tuple of JudgedStore
+    stores : tuple of ScoredStore
         The stores, as `scores` has them.
     settings : dict
         What else decided the scores, JSON-ready.
@@ -98,7 +98,7 @@ class Comparison:
     scores: tuple[tuple[LayerScore, ...], ...]
     from_best: tuple[tuple[Versus, ...], ...] = ()
     from_first: tuple[tuple[Versus, ...], ...] = ()
-    stores: tuple[JudgedStore, ...] = ()
+    stores: tuple[ScoredStore, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     division: Division | None = None
 
@@ -237,7 +237,9 @@ def compare(
         named: Answers = {name: {} for name in CLASSIFIERS}
         for layer in names:
             with naming(f"{layer} of {part.store.path}"):
-                probe = LinearProbe(classifier, validation=division.validation or 0.2, seed=seed)
+                probe = LinearProbe(
+                    classifier, validation=division.validation or 0.2, random_state=seed
+                )
                 score = _score(part, layer, division, probe, k, named)
             if score is not None:
                 scores.append(score)
@@ -258,7 +260,7 @@ def compare(
         scores=tuple(results),
         from_best=tuple(from_best(y[test], named, groups) for named in answers),
         from_first=tuple(between(y[test], answers[0], named, groups) for named in answers[1:]),
-        stores=tuple(JudgedStore.of(*pair) for pair in zip(stores, requested, strict=True)),
+        stores=tuple(ScoredStore.of(*pair) for pair in zip(stores, requested, strict=True)),
         settings={
             "classifier": classifier,
             "test_size": test_size,

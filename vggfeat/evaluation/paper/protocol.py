@@ -199,7 +199,7 @@ def _usable(descriptors: Descriptors, examples: Positions) -> Positions:
 
 def _trained(descriptors: Descriptors, train: Positions, rules: Rules) -> LinearProbe:
     dataset = descriptors.dataset
-    probe = LinearProbe(rules.classifier, validation=rules.validation, seed=rules.seed)
+    probe = LinearProbe(rules.classifier, validation=rules.validation, random_state=rules.seed)
     y = dataset.targets[train]
     if dataset.multi_label:
         y = dataset.presence[train][:, dataset.scored]

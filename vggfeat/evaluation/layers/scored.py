@@ -1,20 +1,28 @@
-"""Which stores were judged, as results tell it."""
+"""Which stores were scored, as results say it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation.layers.neighbours import NeighbourScore
-    from vggfeat.evaluation.layers.sweep import LayerScore
     from vggfeat.feature_table import FeatureTable
 
 
+class LayerScoreLike(Protocol):
+    """A dataclass that says how well a layer scored."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def layer(self) -> str:
+        """Canonical name."""
+
+
 @dataclass(frozen=True, slots=True)
-class JudgedStore:
-    """A store whose layers were judged.
+class ScoredStore:
+    """A store whose layers were scored.
 
     Attributes
     ----------
@@ -32,7 +40,7 @@ class JudgedStore:
     layers: Mapping[str, str]
 
     @classmethod
-    def of(cls, store: FeatureTable, layers: Sequence[str]) -> JudgedStore:
+    def of(cls, store: FeatureTable, layers: Sequence[str]) -> ScoredStore:
         """Describe an open store, of which these layers are requested."""
         config = store.provenance.config
         pools = {layer: config.layers[layer] for layer in layers}
@@ -42,7 +50,7 @@ class JudgedStore:
         """Return JSON-ready values, without the layers, which scores name."""
         return {"store": self.path, "model": self.model, "weights": self.weights}
 
-    def with_scores(self, scores: Sequence[LayerScore | NeighbourScore]) -> dict[str, Any]:
+    def with_scores(self, scores: Sequence[LayerScoreLike]) -> dict[str, Any]:
         """Return :meth:`to_json` with what its layers scored, and which could not be."""
         layers = [{**asdict(one), "pooling": self.layers[one.layer]} for one in scores]
         left_out = self.left_out([one.layer for one in scores])

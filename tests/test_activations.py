@@ -225,7 +225,7 @@ def test_a_trained_tail_saves_back_into_weights_that_extract(table, tmp_path, mo
     with torch.no_grad():
         for value in tail.parameters():
             value.add_(0.01 * torch.ones_like(value))
-    state = loaded.whole_state(tail)
+    state = tail.whole_state()
     assert set(state) == set(shapes(table))
     original = loaded.weights.load(table, list(state))
     changed = {name for name in state if not torch.equal(state[name], original[name])}

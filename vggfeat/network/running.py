@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from vggfeat import malloc
 from vggfeat.devices import TYPES, chunk_size, resolve_device
-from vggfeat.errors import DeviceError, ImageError, LayerError
+from vggfeat.errors import DeviceError, LayerError
 from vggfeat.layers import Architecture
 from vggfeat.network.activations import activations, check_input, route
 from vggfeat.network.callers import own_torch, plain_torch
 from vggfeat.network.engines import Engine
+from vggfeat.network.inputs import normalised
 from vggfeat.network.modules import build
 from vggfeat.network.tail import Tail
 from vggfeat.preprocessing import Preprocessing
-from vggfeat.weights import Weights, names
+from vggfeat.weights import Weights
 
 _log = logging.getLogger(__name__)
 
@@ -203,44 +204,16 @@ class Network:
 
         Parameters
         ----------
-        first : str
-            Name or alias of its first layer.
-        last : str
-            Name or alias of its last layer; by default the deepest that is built.
-
-        Returns
-        -------
-        Tail
+        first, last : str
+            Names or aliases of its first and last layer; by default the deepest that is built.
 
         Raises
         ------
         LayerError
-            Unknown layers, `last` before `first`, or a `first` in the middle of a convolution and
-            its batch normalisation.
+            Unknown layers, `last` before `first`, or a `first` that is batch normalisation.
         """
-        network = self.architecture
-        deepest = network.layer(last or list(self.modules)[-1]).name
-        route(network, network.names, [deepest], first)
-        with plain_torch():
-            modules = build(
-                network, self.weights, [deepest], first=network.layer(first).name, fold=False
-            )
-        return Tail(network, modules.to(self.device).requires_grad_())
-
-    def whole_state(self, tail: Tail) -> dict[str, Tensor]:
-        """Return torchvision's state dict of this network, with the tensors of a tail in it.
-
-        As far as the tail goes: deeper layers of this network were trained on other inputs. A file
-        of it should say its preprocessing (docs/activations.md).
-
-        Returns
-        -------
-        dict of str to Tensor
-            float32 on the CPU, such as ``features.28.weight``.
-        """
-        own = tail.torchvision_state()
-        every = names(self.architecture.upto([tail.layers[-1]]))
-        return self.weights.load(self.architecture, [n for n in every if n not in own]) | own
+        last = last or list(self.modules)[-1]
+        return Tail(self.architecture, self.weights, first, last).to(self.device)
 
     def features(
         self, images: Sequence[NDArray[np.uint8]], *, flip: bool = False, dense: bool = False
@@ -345,44 +318,8 @@ class Network:
         return {name: torch.cat([part[name] for part in parts]) for name in self.layers}
 
     def normalised(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """Return what goes into the first layer.
-
-        Parameters
-        ----------
-        images : sequence of ndarray of uint8 (H, W, 3), or array (B, H, W, 3)
-            RGB, 0..255, of one size.
-
-        Returns
-        -------
-        Tensor, (B, 3, H, W)
-            On the network's device and in its precision, in the weights' order of channels.
-
-        Raises
-        ------
-        ImageError
-            None, images of several sizes, or other values than uint8 (H, W, 3).
-        """
-        kinds = {(image.shape, str(image.dtype)) for image in images}
-        if len(kinds) != 1 or any(len(s) != 3 or s[2] != 3 or d != "uint8" for s, d in kinds):
-            raise ImageError(
-                f"Images of {sorted(kinds)} cannot run together. Give uint8 arrays (H, W, 3) of "
-                "one size at a time, RGB in 0..255."
-            )
-        spec = self.preprocessing
-        pixels = torch.from_numpy(np.stack(images))
-        # (B, H, W, 3) -> (B, 3, H, W): a view, and the memory is channels_last already
-        x = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        if spec.channels == "BGR":
-            x = x.flip(1).contiguous(memory_format=torch.channels_last)
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32, device="cpu")
-            .to(self.device, non_blocking=True)
-            .view(1, 3, 1, 1)
-            for values in (spec.mean, spec.std)
-        )
-        # Division, as torchvision divides by 255: a product with 1/255 rounds otherwise.
-        x = x.to(torch.float32).div_(1 / spec.scale).sub_(mean).div_(std)
-        return x.to(self.precision)
+        """Return what goes into the first layer, (B, 3, H, W); see :func:`normalised`."""
+        return normalised(images, self.preprocessing, self.device, self.precision)
 
 
 def _rebuilt(network: Architecture, weights: Weights, modules: nn.ModuleDict) -> nn.ModuleDict:

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 from vggfeat.layers import Architecture
 from vggfeat.network.activations import activations, check_input, route
+from vggfeat.network.callers import plain_torch
+from vggfeat.network.modules import build
 from vggfeat.network.torch_engine import TorchEngine
+from vggfeat.weights import Weights, names
 from vggfeat.weights.state import layer_shapes
 
 
@@ -25,15 +28,24 @@ class Tail(nn.Module):
     ----------
     network : Architecture
         Whose layers they are.
-    modules : torch.nn.ModuleDict
-        From :func:`vggfeat.network.build`, nothing folded.
+    weights : Weights
+        Where their tensors come from; it has copies of them.
+    first, last : str
+        Names or aliases of its first and last layer.
+
+    Raises
+    ------
+    LayerError
+        Unknown layers, `last` before `first`, or a `first` that is batch normalisation.
     """
 
-    def __init__(self, network: Architecture, modules: nn.ModuleDict) -> None:
+    def __init__(self, network: Architecture, weights: Weights, first: str, last: str) -> None:
         super().__init__()
-        self.architecture = network
-        self.layers = tuple(modules)
-        for name, module in modules.items():
+        (last,), path = route(network, network.names, [last], first)
+        self.architecture, self.weights, self.layers = network, weights, tuple(path)
+        with plain_torch():
+            modules = build(network, weights, [last], first=path[0], fold=False)
+        for name, module in modules.requires_grad_().items():
             self.add_module(name, module)
         self.eval()
 
@@ -81,3 +93,18 @@ class Tail(nn.Module):
             if layer.name in self.layers
             for kind in layer_shapes(layer)
         }
+
+    def whole_state(self) -> dict[str, Tensor]:
+        """Return torchvision's state dict of the network, with this module's tensors in it.
+
+        As far as its last layer: deeper ones were trained on other inputs. A file of it should say
+        its preprocessing (docs/activations.md).
+
+        Returns
+        -------
+        dict of str to Tensor
+            float32 on the CPU, such as ``features.28.weight``.
+        """
+        own, network = self.torchvision_state(), self.architecture
+        every = names(network.upto(self.layers[-1:]))
+        return self.weights.load(network, [name for name in every if name not in own]) | own

@@ -121,7 +121,8 @@ def ready(layer: str, engine: str = "auto") -> Run:
 def decode(_layer: str) -> Run:
     """Return decoding and cutting alone."""
     from vggfeat import FeatureExtractor
-    from vggfeat.pipeline import prefetch, usable_cores
+    from vggfeat.pipeline import prefetch
+    from vggfeat.processors import usable_cores
 
     extractor = FeatureExtractor(weights="random:0", device="cpu")
     spec = extractor.resolved_weights.preprocessing

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vggfeat.pipeline import Background, prefetch, usable_cores
+from vggfeat.pipeline import Background, prefetch
+from vggfeat.processors import usable_cores
 
 
 @settings(max_examples=30, deadline=None)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from vggfeat.pipeline import prefetch, usable_cores
+from vggfeat.pipeline import prefetch
+from vggfeat.processors import usable_cores
 
 SIDE = 64
 _BLOCK = 200  # images a thread reads at a time

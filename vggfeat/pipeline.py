@@ -11,10 +11,6 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
-from vggfeat.processors import usable_cores
-
-__all__ = ["Background", "prefetch", "usable_cores"]
-
 _log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")

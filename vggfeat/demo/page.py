@@ -15,9 +15,9 @@ from vggfeat.demo.diary import Diary
 from vggfeat.extract import FeatureExtractor
 from vggfeat.feature_table import FeatureTable
 from vggfeat.index import SimilarityIndex
-from vggfeat.pipeline import usable_cores
 from vggfeat.probe import LinearProbe, Prediction, ProbeResult, SavedProbe, stratified_split
 from vggfeat.probe.labelled import Labelled, LeftOut
+from vggfeat.processors import usable_cores
 from vggfeat.report import QueryResult, config_facts, originals, run_facts
 from vggfeat.report.confusion import DENSITY
 from vggfeat.report.page import write_page

@@ -20,7 +20,7 @@ from vggfeat.extract.settings import Settings
 from vggfeat.extract.storing import open_entry, open_run
 from vggfeat.extract.stream import Batch, Failure, Item, Load, drain, stream
 from vggfeat.images import as_image, decoded
-from vggfeat.pipeline import usable_cores
+from vggfeat.processors import usable_cores
 from vggfeat.progress import Progress
 from vggfeat.provenance import RunInfo, now, versions
 from vggfeat.sources import Entry, Source, open_source

@@ -101,18 +101,12 @@ class Settings:
         config = provenance.config
         options["precision"] = options.get("precision") or provenance.run.precision
         layers = [f"{name}:{pool}" if pool else name for name, pool in config.layers.items()]
+        same = ("model", "view", "scales", "flip", "combine", "dtype", "truncated", "value_range")
         return cls(
-            model=config.model,
             weights=weights or provenance.run.weights,
             layers=layers,
-            view=config.view,
-            scales=config.scales,
-            flip=config.flip,
-            combine=config.combine,
-            dtype=config.dtype,
-            truncated=config.truncated,
-            value_range=config.value_range,
             preprocessing=_stored(config.preprocessing),
+            **{name: getattr(config, name) for name in same},
             **options,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vggfeat.errors import LayerError
 from vggfeat.layers import Shape
@@ -27,11 +27,16 @@ class Pooling(ABC):
         The name with its parameter, if it takes one, as in ``"gem[:P]"``.
     summary : str
         A few words for help texts.
+    refusal : str
+        What to say of a parameter that it does not take.
     """
 
     name: ClassVar[str]
     usage: ClassVar[str]
     summary: ClassVar[str]
+    refusal: ClassVar[str] = (
+        "{name} takes no parameter, and {given!r} is given. Write {name} alone."
+    )
 
     @abstractmethod
     def __call__(self, maps: Tensor) -> Tensor:
@@ -61,9 +66,20 @@ class Pooling(ABC):
         LayerError
             The parameter is out of its range, or this pooling takes none.
         """
-        raise LayerError(
-            f"{cls.name} takes no parameter, and {parameter!r} is given. Write {cls.name} alone."
-        )
+        try:
+            return cls(*cls.parsed(parameter))
+        except ValueError:  # a LayerError is one, too
+            raise cls.refused(parameter) from None
+
+    @staticmethod
+    def parsed(parameter: str) -> tuple[Any, ...]:
+        """Return what the class is made with, or raise ``ValueError``."""
+        raise ValueError(parameter)
+
+    @classmethod
+    def refused(cls, given: str) -> LayerError:
+        """Return what is raised for a parameter out of its range."""
+        return LayerError(cls.refusal.format(name=cls.name, given=given))
 
     @property
     def parameter(self) -> str:

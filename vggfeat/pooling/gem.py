@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
-from vggfeat.errors import LayerError
 from vggfeat.pooling.base import Pooling
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ class GeM(Pooling):
     name: ClassVar[str] = "gem"
     usage: ClassVar[str] = "gem[:P]"
     summary: ClassVar[str] = "generalised mean, exponent P = 3"
+    refusal: ClassVar[str] = "gem's P is {given!r}; give a finite number above 0, as in gem:3."
 
     EPSILON: ClassVar[float] = 1e-6
     """Smaller values are raised to this one."""
@@ -50,7 +50,7 @@ class GeM(Pooling):
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.p) and self.p > 0):
-            raise _refusal(f"{self.p:g}")
+            raise self.refused(f"{self.p:g}")
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Pool maps."""
@@ -59,19 +59,12 @@ class GeM(Pooling):
         mean = (positive / top).pow(self.p).mean(dim=(2, 3))
         return top[:, :, 0, 0] * mean.pow(1 / self.p)  # (B, C)
 
-    @classmethod
-    def read(cls, parameter: str) -> Self:
-        """Return the pooling with an exponent, such as ``"2.5"``."""
-        try:
-            return cls(float(parameter))
-        except ValueError:  # a LayerError is one, too
-            raise _refusal(parameter) from None
+    @staticmethod
+    def parsed(parameter: str) -> tuple[float]:
+        """Return the exponent that a text such as ``"2.5"`` says."""
+        return (float(parameter),)
 
     @property
     def parameter(self) -> str:
         """The exponent, in as few digits as give it back."""
         return repr(float(self.p)).removesuffix(".0")
-
-
-def _refusal(given: str) -> LayerError:
-    return LayerError(f"gem's P is {given!r}; give a finite number above 0, as in gem:3.")

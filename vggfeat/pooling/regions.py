@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
-from vggfeat.errors import LayerError
 from vggfeat.layers import Shape
 from vggfeat.pooling.base import Pooling
 
@@ -46,12 +45,13 @@ class RMAC(Pooling):
     name: ClassVar[str] = "rmac"
     usage: ClassVar[str] = "rmac[:L]"
     summary: ClassVar[str] = "maxima of regions of L = 3 sizes, normalised and summed"
+    refusal: ClassVar[str] = "rmac's L is {given!r}; give a whole number from 1 on, as in rmac:3."
 
     levels: int = 3
 
     def __post_init__(self) -> None:
         if self.levels < 1:
-            raise _bad_levels(str(self.levels))
+            raise self.refused(str(self.levels))
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Pool maps."""
@@ -63,13 +63,10 @@ class RMAC(Pooling):
                     total = total + _unit(band[:, :, left : left + side].amax(dim=2))
         return _unit(total)
 
-    @classmethod
-    def read(cls, parameter: str) -> Self:
-        """Return the pooling with a number of sizes, such as ``"3"``."""
-        try:
-            return cls(int(parameter))
-        except ValueError:  # a LayerError is one, too
-            raise _bad_levels(parameter) from None
+    @staticmethod
+    def parsed(parameter: str) -> tuple[int]:
+        """Return the number of sizes that a text such as ``"3"`` says."""
+        return (int(parameter),)
 
     @property
     def parameter(self) -> str:
@@ -137,10 +134,6 @@ def _unit(vectors: Tensor) -> Tensor:
     return vectors / lengths.clamp(min=1e-12)
 
 
-def _bad_levels(given: str) -> LayerError:
-    return LayerError(f"rmac's L is {given!r}; give a whole number from 1 on, as in rmac:3.")
-
-
 @dataclass(frozen=True)
 class SpatialPyramid(Pooling):
     """Maxima of the cells of several grids, side by side; (C * sum of the squared levels,).
@@ -168,13 +161,17 @@ class SpatialPyramid(Pooling):
     name: ClassVar[str] = "spp"
     usage: ClassVar[str] = "spp[:1,2,4]"
     summary: ClassVar[str] = "maxima of 1 x 1, 2 x 2 and 4 x 4 bins"
+    refusal: ClassVar[str] = (
+        "spp's levels are {given!r}; give whole numbers from 1 on, each once, as in spp:1,2,4 "
+        "or spp:1+2+4."
+    )
 
     levels: tuple[int, ...] = (1, 2, 4)
 
     def __post_init__(self) -> None:
         levels = self.levels
         if not levels or min(levels) < 1 or len(set(levels)) < len(levels):
-            raise _bad_grid(self.parameter)
+            raise self.refused(self.parameter)
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Pool maps."""
@@ -187,22 +184,12 @@ class SpatialPyramid(Pooling):
         """Return (C * sum of the squared levels,)."""
         return (shape[0] * sum(n * n for n in self.levels),)
 
-    @classmethod
-    def read(cls, parameter: str) -> Self:
-        """Return the pooling with levels, such as ``"1,2,4"`` or ``"1+2+4"``."""
-        try:
-            return cls(tuple(int(level) for level in parameter.replace("+", ",").split(",")))
-        except ValueError:  # a LayerError is one, too
-            raise _bad_grid(parameter) from None
+    @staticmethod
+    def parsed(parameter: str) -> tuple[tuple[int, ...]]:
+        """Return the levels that a text such as ``"1,2,4"`` or ``"1+2+4"`` says."""
+        return (tuple(int(level) for level in parameter.replace("+", ",").split(",")),)
 
     @property
     def parameter(self) -> str:
         """The levels, with ``+`` between them: a comma would end it in a list of layers."""
         return "+".join(map(str, self.levels))
-
-
-def _bad_grid(given: str) -> LayerError:
-    return LayerError(
-        f"spp's levels are {given!r}; give whole numbers from 1 on, each once, as in spp:1,2,4 "
-        "or spp:1+2+4."
-    )

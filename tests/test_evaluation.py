@@ -451,4 +451,5 @@ def test_nothing_to_draw_is_refused():
 
 
 def test_a_comparison_knows_the_chance_of_guessing():
-    assert Comparison(("a", "b", "c", "d"), 8, 4, 0.5, ()).chance == 0.25
+    four = Comparison(classes=tuple("abcd"), n_train=8, n_test=4, majority=0.5, scores=())
+    assert four.chance == 0.25

@@ -10,7 +10,6 @@ from vggfeat.errors import SearchError
 from vggfeat.metrics.retrieval import (
     precision_at,
     ranked_average_precision,
-    recall_at,
     ukbench_score,
 )
 
@@ -43,20 +42,17 @@ def test_a_first_hit_at_rank_two_counts_a_quarter():
 
 def test_images_that_are_not_in_the_list_count_as_never_found():
     assert ranked_average_precision([1, 1], total=4) == pytest.approx(0.5)
-    assert recall_at([1, 1], 10, total=4) == pytest.approx(0.5)
 
 
 def test_junk_takes_no_rank():
     junk = [1, 0, 1, 0]
     assert ranked_average_precision([0, 1, 1, 0], junk) == 1
     assert precision_at([0, 1, 1, 0], 2, junk) == 0.5
-    assert recall_at([0, 1, 1, 0], 1, junk) == 1
 
 
-def test_precision_and_recall_at_k():
+def test_precision_at_k():
     ranked = [1, 0, 1, 1, 0, 0]
     assert [precision_at(ranked, k) for k in (1, 2, 4, 12)] == [1, 0.5, 0.75, 0.25]
-    assert [recall_at(ranked, k) for k in (1, 3, 4, 12)] == pytest.approx([1 / 3, 2 / 3, 1, 1])
 
 
 def test_ukbench_counts_the_object_among_the_first_four():
@@ -82,7 +78,7 @@ def test_average_precision_is_that_of_walking_down_the_list(ranked, missing):
     "ask",
     [
         lambda: precision_at([1], 0),
-        lambda: recall_at([0, 0], 1),
+        lambda: ranked_average_precision([0, 0]),
         lambda: ranked_average_precision([1, 1], total=1),
         lambda: ranked_average_precision([1, 1], [0]),
         lambda: ranked_average_precision([1], area="other"),

@@ -100,32 +100,6 @@ def precision_at(relevant: npt.ArrayLike, k: int, junk: npt.ArrayLike | None = N
     return float(_first(relevant, k, junk).sum() / k)
 
 
-def recall_at(
-    relevant: npt.ArrayLike, k: int, junk: npt.ArrayLike | None = None, total: int | None = None
-) -> float:
-    """Return the share of all images that were to be found that are among the first `k`.
-
-    Parameters
-    ----------
-    relevant, junk, total :
-        See :func:`ranked_average_precision`.
-    k : int
-        At least 1.
-
-    Returns
-    -------
-    float
-        In 0..1.
-
-    Raises
-    ------
-    SearchError
-        `k` is below 1, nothing was to be found, or shapes differ.
-    """
-    possible = _possible(_counted(relevant, junk), total)
-    return float(_first(relevant, k, junk).sum() / possible)
-
-
 def ukbench_score(relevant: npt.ArrayLike) -> float:
     """Return UKBench's score: how many of an object's four images are among the first four.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,9 +16,8 @@ from vggfeat.evaluation.layers.images import Images, shared_images
 from vggfeat.evaluation.layers.knn import check_vote, knn_answers
 from vggfeat.evaluation.layers.nearest import Metric
 from vggfeat.evaluation.layers.requested import requested_layers
-from vggfeat.evaluation.layers.scored import ScoredStore
+from vggfeat.evaluation.layers.scored import LayerScores, ScoredStore
 from vggfeat.metrics import Share, accuracy_interval, recall_interval
-from vggfeat.probe.division import Division
 from vggfeat.probe.reading import fits
 from vggfeat.progress import Progress, silent
 from vggfeat.solver.rows import Reader
@@ -59,46 +58,21 @@ class NeighbourScore:
     mean_class_recall: Share
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbourhoods:
-    """Scores of one or more stores, all on the same images.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbourhoods(LayerScores):
+    """Scores of nearest neighbours, of one or more stores on the same images.
 
     Attributes
     ----------
-    classes : tuple of str
-        Names of the K classes.
-    n_train, n_test : int
-        How many images could vote, and how many were named.
-    majority : float
-        Share of the named images that are of the commonest class: the accuracy of always naming
-        that one.
     scores : tuple of tuple of NeighbourScore
         Those of each store: its layers in the order they run, for each the values of k in the
         order given.
     seconds : float
         Reading and searching took so long.
-    stores : tuple of ScoredStore
-        The stores, as `scores` has them.
-    settings : dict
-        What else decided the scores, JSON-ready.
-    division : Division or None
-        How images were divided; None where each was named by all the others.
     """
 
-    classes: tuple[str, ...]
-    n_train: int
-    n_test: int
-    majority: float
     scores: tuple[tuple[NeighbourScore, ...], ...]
     seconds: float
-    stores: tuple[ScoredStore, ...]
-    settings: Mapping[str, Any]
-    division: Division | None = None
-
-    @property
-    def chance(self) -> float:
-        """Accuracy, and mean class recall, of guessing: 1 / K."""
-        return 1 / len(self.classes)
 
     @property
     def k(self) -> tuple[int, ...]:
@@ -107,21 +81,9 @@ class Neighbourhoods:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values; layers that could not be scored are named."""
-        return {
-            **self.settings,
-            "division": None if self.division is None else self.division.to_json(),
-            "k": list(self.k),
-            "classes": list(self.classes),
-            "n_train": self.n_train,
-            "n_test": self.n_test,
-            "chance": self.chance,
-            "majority": self.majority,
-            "seconds": self.seconds,
-            "stores": [
-                store.with_scores(scores)
-                for store, scores in zip(self.stores, self.scores, strict=True)
-            ],
-        }
+        pairs = zip(self.stores, self.scores, strict=True)
+        stores = [store.with_scores(scores) for store, scores in pairs]
+        return self.protocol() | {"k": list(self.k), "seconds": self.seconds, "stores": stores}
 
 
 def score_neighbours(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
+    from vggfeat.probe.division import Division
 
 
 class LayerScoreLike(Protocol):
@@ -59,3 +60,50 @@ class ScoredStore:
     def left_out(self, scored: Sequence[str]) -> list[str]:
         """Return the requested layers that are not among those scored."""
         return [layer for layer in self.layers if layer not in scored]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerScores:
+    """Scores of the layers of one or more stores, all on the same images.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the K classes.
+    n_train, n_test : int
+        How many images were learnt from, or could vote, and how many were named.
+    majority : float
+        Share of the named images that are of the commonest training class: the accuracy of always
+        naming that one.
+    stores : tuple of ScoredStore
+        The stores, as `scores` has them.
+    settings : dict
+        What else decided the scores, JSON-ready.
+    division : Division or None
+        How images were divided; None where each was named by all the others.
+    """
+
+    classes: tuple[str, ...]
+    n_train: int
+    n_test: int
+    majority: float
+    stores: tuple[ScoredStore, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    division: Division | None = None
+
+    @property
+    def chance(self) -> float:
+        """Accuracy, and mean class recall, of guessing: 1 / K."""
+        return 1 / len(self.classes)
+
+    def protocol(self) -> dict[str, Any]:
+        """Return how the scores came about, JSON-ready."""
+        return {
+            **self.settings,
+            "division": None if self.division is None else self.division.to_json(),
+            "classes": list(self.classes),
+            "n_train": self.n_train,
+            "n_test": self.n_test,
+            "chance": self.chance,
+            "majority": self.majority,
+        }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,15 @@ from vggfeat.evaluation.layers.images import Images, shared_images
 from vggfeat.evaluation.layers.knn import knn_answers
 from vggfeat.evaluation.layers.naming import naming
 from vggfeat.evaluation.layers.requested import check_memory, requested_layers
-from vggfeat.evaluation.layers.scored import ScoredStore
+from vggfeat.evaluation.layers.scored import LayerScores, ScoredStore
 from vggfeat.metrics import accuracy, mean_class_recall
 from vggfeat.probe import LinearProbe
-from vggfeat.probe.division import Division
 from vggfeat.probe.targets import Classifier
 from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
+    from vggfeat.probe.division import Division
 
 Positions = npt.NDArray[np.int64]
 _log = logging.getLogger(__name__)
@@ -64,48 +64,23 @@ class LayerScore:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Scores of one or more stores, all on the same images.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison(LayerScores):
+    """Scores of linear classifiers and of neighbours, of one or more stores on the same images.
 
     Attributes
     ----------
-    classes : tuple of str
-        Names of the K classes.
-    n_train, n_test : int
-        Number of images.
-    majority : float
-        Share of test images that are of the commonest training class: the accuracy of always
-        naming that one.
     scores : tuple of tuple of LayerScore
         Those of each store, in the order its layers run.
     from_best : tuple of tuple of Versus
         For each store, how its layers differ from its best one.
     from_first : tuple of tuple of Versus
         For each store but the first, how the first's layers differ from the same ones of it.
-    stores : tuple of ScoredStore
-        The stores, as `scores` has them.
-    settings : dict
-        What else decided the scores, JSON-ready.
-    division : Division or None
-        How images were divided.
     """
 
-    classes: tuple[str, ...]
-    n_train: int
-    n_test: int
-    majority: float
     scores: tuple[tuple[LayerScore, ...], ...]
     from_best: tuple[tuple[Versus, ...], ...] = ()
     from_first: tuple[tuple[Versus, ...], ...] = ()
-    stores: tuple[ScoredStore, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    division: Division | None = None
-
-    @property
-    def chance(self) -> float:
-        """Accuracy, and mean class recall, of guessing: 1 / K."""
-        return 1 / len(self.classes)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values; layers that could not be scored are named."""
@@ -115,16 +90,7 @@ class Comparison:
         ]
         for one, versus in zip(stores[1:], self.from_first, strict=True):
             one["from_first"] = [pair.to_json() for pair in versus]
-        return {
-            **self.settings,
-            "division": None if self.division is None else self.division.to_json(),
-            "classes": list(self.classes),
-            "n_train": self.n_train,
-            "n_test": self.n_test,
-            "chance": self.chance,
-            "majority": self.majority,
-            "stores": stores,
-        }
+        return self.protocol() | {"stores": stores}
 
 
 def sweep(

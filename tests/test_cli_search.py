@@ -172,7 +172,7 @@ def test_a_kind_can_be_chosen_and_what_was_measured_is_shown(work, tmp_path):
         (["--kind", "IDMap,Flat"], "the index numbers its vectors itself"),
         (["--memory", "lots"], "is no amount of memory"),
         (["--kind", "hnsw", "--memory", "1kb"], "takes about"),
-        (["--whiten", "99"], "99 directions were asked for"),
+        (["--whiten", "99"], "99 directions were requested"),
         (["--whiten", "none.npz"], "There is no none.npz"),
         (["--augment", "0"], "at least 1"),
     ):

@@ -137,8 +137,8 @@ class Whitening:
         given = np.asarray(X, np.float64)
         out = np.zeros((len(given), self.dimension), np.float32)
         some = given.any(axis=1)
-        found, nonzero = self.whitened(given[some])
-        out[np.flatnonzero(some)[nonzero]] = found[nonzero]
+        whitened, nonzero = self.whitened(given[some])
+        out[np.flatnonzero(some)[nonzero]] = whitened[nonzero]
         return out
 
     def whitened(self, X: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
@@ -258,7 +258,7 @@ def learn(
     wanted = min(DIMENSION, most) if dimension is None else dimension
     if not 1 <= wanted <= most:
         raise WhiteningError(
-            f"{wanted} directions were asked for; {count} usable vectors of {width} numbers give "
+            f"{wanted} directions were requested; {count} usable vectors of {width} numbers give "
             f"1 to {max(most, 0)}. Ask for fewer, or learn from more images."
         )
     mean = total / count

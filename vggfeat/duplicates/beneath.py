@@ -63,7 +63,7 @@ def opened_folder(name: str | os.PathLike[str], parent: int | None = None) -> It
 def descended(
     root: str | os.PathLike[str], parts: Sequence[str], *, make: bool = False
 ) -> Iterator[int]:
-    """Give the descriptor of a folder below another; missing ones are made where asked."""
+    """Give the descriptor of a folder below another; missing ones are made with `make`."""
     folder = os.open(root, _FOLDER)
     try:
         for part in parts:

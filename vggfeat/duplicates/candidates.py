@@ -32,7 +32,7 @@ LOOKED_AT = 2048
 """Images that calibration looks at, spread evenly over the index."""
 
 _LEAST = 1e-6  # distance that the rounding of float32 alone may make of equal vectors
-_BLOCK = 256  # images asked at a time
+_BLOCK = 256  # images searched for at a time
 
 Floats = npt.NDArray[np.float64]
 

@@ -52,7 +52,7 @@ def add(
         if catalogue is not before:
             catalogue = catalogue.changed(stores=_stores(before, store))
         known = catalogue.rows
-        excluded = catalogue.excluded.following(store, catalogue.layer)
+        excluded = catalogue.excluded.synced(store, catalogue.layer)
         if again:
             excluded = excluded.without(set(store.paths[store.done]))
         stays_out = frozenset(excluded.path)
@@ -173,7 +173,7 @@ def ids_of(rows: Rows, paths: Sequence[str], folder: Path) -> Integers:
 
 
 def _ids(rows: Rows) -> dict[str, int]:
-    """Return where each image that is not removed is, by its path."""
+    """Return the id of each image that is not removed, by its path."""
     removed = rows.removed
     return {path: image_id for image_id, path in enumerate(rows.paths) if not removed[image_id]}
 
@@ -190,7 +190,7 @@ def _compared(
     changed : ndarray of int64
         Those of them that are changed, ascending.
     replaced : ndarray of int64
-        Places in the index of what has changed.
+        Ids of what has changed.
     unchanged : int
         How many images are as they were.
     """

@@ -86,7 +86,7 @@ class Excluded:
         kept = [at for at, path in enumerate(self.path) if path not in dropped]
         return type(self)(*(tuple(column[at] for at in kept) for column in _columns(self)))
 
-    def following(self, store: FeatureTable, layer: str) -> Self:
+    def synced(self, store: FeatureTable, layer: str) -> Self:
         """Return them under the paths that they have in a store now.
 
         Parameters

@@ -95,7 +95,9 @@ def expanded(
     for i, (ids, weight) in enumerate(zip(neighbours, weights, strict=True)):
         some = weight > 0
         sums[i] += weight[some] @ vectors[ids[some]].astype(np.float64)
-    return _directed(sums, queries)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    directed = lengths > 1e-9  # a sum without direction leaves its query as it is
+    return np.where(directed, sums / np.where(directed, lengths, 1), queries)
 
 
 def rocchio(like: Array, unlike: Array | None = None, *, metric: Metric) -> Array:
@@ -133,9 +135,3 @@ def rocchio(like: Array, unlike: Array | None = None, *, metric: Metric) -> Arra
             "Give other ones."
         )
     return np.asarray(query / length)
-
-
-def _directed(vectors: Array, otherwise: Array) -> Array:
-    """Scale to length 1; a vector without direction is replaced."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.where(lengths > 1e-9, vectors / np.where(lengths > 1e-9, lengths, 1), otherwise)

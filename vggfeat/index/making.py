@@ -56,7 +56,7 @@ def build(
     if metric not in METRICS:
         raise SearchError(f"Unknown metric {metric!r}. Known ones: {', '.join(METRICS)}.")
     if not 0 < recall <= 1:
-        raise SearchError(f"A recall of {recall} was asked for; it is a share, as 0.95.")
+        raise SearchError(f"The recall is {recall}; give a share of 0 to 1, as 0.95.")
     if augment is not None and metric != "cosine":
         raise SearchError(f"Augmentation is for the cosine, not {metric}. Leave one of them.")
     name = store.layer(layer)
@@ -216,7 +216,7 @@ def _made(store: FeatureTable, layer: str) -> dict[str, Any]:
 def _whitening(
     store: FeatureTable, layer: str, given: Whitening | int | None, progress: Progress
 ) -> Whitening | None:
-    """Return the whitening that was given or asked for, after a check that it fits."""
+    """Return the whitening that was given or is to be learnt, after a check that it fits."""
     if given is None:
         return None
     if isinstance(given, int):

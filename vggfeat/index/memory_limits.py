@@ -166,15 +166,11 @@ def room() -> tuple[int | None, int | None] | None:
         status = _STATUS.read_text()
     except (ImportError, OSError):  # not Linux
         return None
-    left = [
-        None if limit == resource.RLIM_INFINITY else limit - _kilobytes(status, name) * 1024
-        for limit, name in zip(limits, ("VmData", "VmSize"), strict=True)
-    ]
+    left: list[int | None] = []
+    for limit, name in zip(limits, ("VmData", "VmSize"), strict=True):
+        used = 1024 * int(status.partition(f"{name}:")[2].split()[0])
+        left.append(None if limit == resource.RLIM_INFINITY else limit - used)
     return left[0], left[1]
-
-
-def _kilobytes(status: str, name: str) -> int:
-    return int(status.partition(f"{name}:")[2].split()[0])
 
 
 def _check(needed: int, step: str, remedy: str, mapped: int = 0) -> None:

@@ -39,9 +39,9 @@ class PreparedVectors:
     vectors : ndarray of float64, shape (n, d)
         In the form in which they are compared.
     kept : ndarray of int64, shape (n,)
-        Their places among those given, ascending.
+        Their positions among those given, ascending.
     not_finite, zero : ndarray of int64
-        Places of those that hold NaN or infinite values, and of those without a direction.
+        Positions of those that hold NaN or infinite values, and of those without a direction.
     """
 
     vectors: npt.NDArray[np.float64]

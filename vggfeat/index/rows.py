@@ -122,11 +122,6 @@ class Rows:
         """Which of equally near images comes first: the lower, by origin and row."""
         return (self.origin.astype(np.int64) << 40) | self.row
 
-    def label_of(self, image_id: int) -> str:
-        """Return an image's label; empty where unknown."""
-        number = int(self.label[image_id])
-        return self.names[number] if number >= 0 else ""
-
     def labels_of(self, ids: Integers) -> list[str]:
         """Return the labels of several images."""
         return [self.names[number] if number >= 0 else "" for number in self.label[ids].tolist()]

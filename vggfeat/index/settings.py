@@ -68,7 +68,7 @@ class Tuning:
     k, queries : int
         Neighbours and held-out queries it was measured with.
     chosen : int
-        Place in `tried` of the chosen setting.
+        Which of `tried` was chosen.
     tried : tuple of Measured
         Settings that were timed.
     """

@@ -332,7 +332,7 @@ class SimilarityIndex:
 
     def label(self, image_id: int) -> str:
         """Return the label of an image, several joined by ``|``; empty where unknown."""
-        return self.catalogue.rows.label_of(image_id)
+        return self.catalogue.rows.labels_of(np.array([image_id]))[0]
 
     def source(self, image_id: int) -> str:
         """Return the folder, list or archive that an image came from."""

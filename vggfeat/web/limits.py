@@ -34,7 +34,7 @@ class Limits:
     upload : int
         Largest uploaded image in bytes.
     pixels : int
-        Largest image in pixels, told by its header before any is decoded; by default that of
+        Largest image in pixels, by its header, before any is decoded; by default that of
         extraction, so that what is in the index can be searched for.
     neighbours : int
         Largest k.

@@ -41,7 +41,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 class Cache:
-    """Keeps what was asked for last, as far as there is room; for any thread.
+    """Keeps what was used last, as far as there is room; for any thread.
 
     Parameters
     ----------

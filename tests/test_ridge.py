@@ -288,6 +288,18 @@ def test_the_inverse_is_one(n):
         invert(-A)
 
 
+def test_the_inverse_of_nearly_singular_matrices_is_as_good_as_lapacks():
+    X = np.random.default_rng(0).normal(size=(500, 300)) * np.arange(1, 301) ** -0.7
+    U, s, _ = np.linalg.svd(X)
+    spectrum = np.append(s**2, np.zeros(200))
+    for share in (1e-4, 1e-6, 1e-10):
+        penalty = share * spectrum.sum()
+        expected = (U / (spectrum + penalty)) @ U.T
+        inverse = invert((U * (spectrum + penalty)) @ U.T)
+        condition = 1 + spectrum[0] / penalty
+        assert np.abs(inverse - expected).max() < 5e-15 * condition * np.abs(expected).max()
+
+
 # Memory
 
 

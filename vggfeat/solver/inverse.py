@@ -1,55 +1,85 @@
 """The inverse of a symmetric positive definite matrix, in place, by products of matrices.
 
-With blocks A (leading half), B below it and C (trailing half), and S = C - B A^-1 B^T, the inverse
-has the blocks A^-1 + T^T S^-1 T, -S^-1 T and S^-1 for T = B A^-1 (Banachiewicz 1937), and both
-inverses of halves are made the same way. Products run at the full speed of a BLAS where LAPACK's
-``potri`` does not: several times faster here, for 4/3 of its operations. The Schur complement S
-has no larger condition number than the whole matrix.
+It is M^T M for M = L^-1, L being the Cholesky factor, as LAPACK's ``potrf`` and ``potri`` make it;
+but both are cut in halves down to small blocks, so that nearly all is products, which run at the
+full speed of a BLAS: several times faster than ``potri`` here. With A = [A1 .; B A2], L1 and M1 of
+A1 come first, then L21 = B M1^T, then L2 and M2 of A2 - L21 L21^T, then M21 = -M2 L21 M1.
+
+An inverse without the factor, from Schur complements alone, takes two thirds of the time, but its
+errors grow by the square of the condition number and more: wrong digits where penalties are small.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.thread_pools import one_blas_thread
+
 Array = npt.NDArray[np.float64]
 
-_SMALL = 160  # LAPACK inverts blocks of this size as fast as products do
-_STRIPS = 4  # a symmetric product is made of this many: 5/8 of its operations
+_SMALL = 48  # LAPACK inverts blocks of this size as fast as products do
+_ALONE = 640  # up to here threads wait for one another longer than they work
 
 
 def invert(A: Array) -> Array:
     """Replace a symmetric positive definite matrix (n, n) by its inverse, and return it.
 
-    It takes 5/8 n^2 numbers more: T is half by half, and strips of products a quarter of that.
+    It takes n^2 / 2 numbers more. Its error, relative to the largest number in it, is that of
+    Cholesky's method: the condition number times 1e-16 or a few.
 
     Raises
     ------
     numpy.linalg.LinAlgError
         It is not positive definite in float64.
     """
-    n = len(A)
-    if n <= _SMALL:
-        np.linalg.cholesky(A)  # fails where the inverse would be none
-        A[...] = np.linalg.inv(A)
-        return A
-    half = n // 2
-    leading, below, trailing = A[:half, :half], A[half:, :half], A[half:, half:]
-    invert(leading)
-    T = below @ leading
-    _subtract_symmetric(trailing, T, below.T)
-    invert(trailing)
-    np.matmul(trailing, T, out=below)
-    below *= -1
-    _subtract_symmetric(leading, T.T, below)
-    A[:half, half:] = below.T
+    _large(_inverse_factor, A)
+    _large(_square, A)
     return A
 
 
-def _subtract_symmetric(A: Array, one: Array, other: Array) -> None:
-    """Subtract ``one @ other``, which is symmetric as `A` is, of which half is computed."""
-    step = -(-len(A) // _STRIPS)
-    for first in range(0, len(A), step):
-        here = slice(first, first + step)
-        A[here, : first + step] -= one[here] @ other[:, : first + step]
-        A[:first, here] = A[here, :first].T
+Work = Callable[[Array, Callable[..., None]], None]
+
+
+def _large(work: Work, A: Array) -> None:
+    if len(A) > _ALONE:
+        work(A, _large)
+    else:
+        with one_blas_thread():
+            _small(work, A)
+
+
+def _small(work: Work, A: Array) -> None:
+    work(A, _small)
+
+
+def _inverse_factor(A: Array, halved: Callable[..., None]) -> None:
+    """Replace a matrix by M, with zeros above its diagonal; halves are left to `halved`."""
+    if len(A) <= _SMALL:
+        A[...] = np.tril(np.linalg.inv(np.linalg.cholesky(A)))
+        return
+    half = len(A) // 2
+    M1, below, M2 = A[:half, :half], A[half:, :half], A[half:, half:]
+    halved(_inverse_factor, M1)
+    below[...] = below @ M1.T
+    M2 -= below @ below.T
+    halved(_inverse_factor, M2)
+    np.matmul(M2, below @ M1, out=below)
+    below *= -1
+    A[:half, half:] = 0
+
+
+def _square(M: Array, halved: Callable[..., None]) -> None:
+    """Replace a lower triangular matrix by M^T M."""
+    if len(M) <= _SMALL:
+        M[...] = M.T @ M
+        return
+    half = len(M) // 2
+    M1, below, M2 = M[:half, :half], M[half:, :half], M[half:, half:]
+    halved(_square, M1)
+    M1 += below.T @ below
+    below[...] = M2.T @ below
+    halved(_square, M2)
+    M[:half, half:] = below.T

@@ -30,9 +30,9 @@ _BLOCK_BYTES, _BLOCK_ROWS = 64 << 20, 1024
 class FeatureTable(ABC):
     """Images as rows, layers as columns.
 
-    As of a table of pandas, ``len(table)`` is the number of rows, and ``layer in table`` asks for a
-    column. :class:`~vggfeat.store.FeatureStore` is one in a file; whoever gives what is abstract
-    here can be probed, indexed, evaluated and shown alike.
+    As of a table of pandas, ``len(table)`` is the number of rows, and ``layer in table`` says
+    whether there is such a column. :class:`~vggfeat.store.FeatureStore` is one in a file; whatever
+    gives what is abstract here can be probed, indexed, evaluated and shown alike.
 
     Attributes
     ----------

@@ -44,7 +44,7 @@ class LabelRequest:
         Paths begin with the names of several sources, which are no classes; `from_source` says
         those.
     splits, groups : NamesRequest
-        What is asked for of them.
+        What is requested of them.
     """
 
     kind: Literal["auto", "none", "folder", "source", "table"] = "auto"

@@ -4,7 +4,7 @@ Average precision ranks the images of one class (``ranking``), recall and accura
 answers (``answers``), and intervals and paired comparisons say what a number (``shares``) or a
 difference (``certainty``) is worth; numbers that are predicted have scores of their own
 (``regression``). SciPy, which knows the distributions, is imported where an
-interval is asked for. All scores are shares in 0..1; where entries have equal scores, results never
+interval is requested. All scores are shares in 0..1; where entries have equal scores, results never
 depend on their order. Ranked lists, as searches give them, have scores of their own
 (``retrieval``).
 """

@@ -242,7 +242,7 @@ class ProbeResult(HeldOut):
         mistakes : int
             At most so many of :attr:`mistakes`.
         predictions : bool
-            Whether the prediction for every test image is told.
+            Whether the prediction for every test image is among them.
         """
         payload = self._protocol() | {
             "chance": self.chance,

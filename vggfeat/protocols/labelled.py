@@ -96,7 +96,7 @@ def evaluate(
         Folder in which features are kept; those made in the same way are used again, and a run
         that stopped goes on there.
     progress : bool or Progress, optional
-        Show bars on stderr, by default only on a terminal; or what is told how far it is.
+        Show bars on stderr, by default only on a terminal; or what is told of it.
     **run
         `batch_size`, `workers`, `device`, `precision`, `engine` and `preprocessing` of
         :class:`~vggfeat.FeatureExtractor`.

@@ -53,7 +53,7 @@ class Changes:
         }
         self._contents = contents
         self._file = _row_file(path, contents)
-        self._run: tuple[int, int] | None = None  # slot in /runs, place of `end` in it
+        self._run: tuple[int, int] | None = None  # offset of the slot in /runs, of `end` in it
 
     def done(
         self,
@@ -113,11 +113,11 @@ class Changes:
         slot = used.index(False) if False in used else region.rows - 1
         text = run_slot(run, region.row_bytes)
         # A slot counts from its first byte on, which is therefore written last.
-        place = region.offset + slot * region.row_bytes
-        self._file.write_at(place, b"\0")
-        self._file.write_at(place + 1, text[1:])
-        self._file.write_at(place, text[:1])
-        self._run = place, end_of(text)
+        offset = region.offset + slot * region.row_bytes
+        self._file.write_at(offset, b"\0")
+        self._file.write_at(offset + 1, text[1:])
+        self._file.write_at(offset, text[:1])
+        self._run = offset, end_of(text)
 
     def end_run(self) -> None:
         """Note the end of the run, and that the store is complete."""

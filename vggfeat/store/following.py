@@ -64,7 +64,7 @@ def follow(
     ready: Callable[[int], object],
     **options: Any,
 ) -> Plan:
-    """Compare a store with what is asked for, and make its rows follow the source.
+    """Compare a store with what is requested, and make its rows follow the source.
 
     Parameters
     ----------

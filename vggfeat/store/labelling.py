@@ -1,4 +1,4 @@
-"""Which labels rows get from a run: what is labelled stays, unless it is asked for."""
+"""Which labels rows get from a run: what is labelled stays, unless a run says otherwise."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def label(
     here : ndarray of int64
         Rows whose images are in the source now, ascending.
     request : LabelRequest, dict or None
-        What is asked for. Of bare labels, images that they do not name become unlabelled; empty
+        What is requested. Of bare labels, images that they do not name become unlabelled; empty
         or None leaves all as it is.
 
     Returns
@@ -128,7 +128,7 @@ def label(
     Raises
     ------
     SourceError
-        What was asked for is not there: a table none of whose paths is an image of the source, a
+        What was requested is not there: a table none of whose paths is an image of the source, a
         source without labels of its own, no folders.
     """
     mine = [paths[row] for row in here]

@@ -138,12 +138,12 @@ def _compare(
 
 def _choose(parts: Sequence[FeatureStore], read: Sequence[Contents]) -> tuple[Rows, Rows]:
     """Return, for each row of the result, the store and the row there that it comes from."""
-    place: dict[str, int] = {}
+    row_of: dict[str, int] = {}
     chosen: list[tuple[int, int]] = []
     for number, contents in enumerate(read):
         better = contents.present.astype(np.int8) * 2 + (contents.status == DONE)
         for row, path in enumerate(contents.paths):
-            at = place.setdefault(path, len(chosen))
+            at = row_of.setdefault(path, len(chosen))
             if at == len(chosen):
                 chosen.append((number, row))
                 continue

@@ -49,7 +49,7 @@ Look = Callable[[Sequence[Any]], Sequence[SeenLike | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class MatchedSources:
     """The sources of a store, with those given now among them.
 
     Attributes
@@ -72,13 +72,13 @@ def changed_at(entry: EntryLike) -> int:
     return int(getattr(entry, "ctime_ns", 0))
 
 
-def place(
+def match_sources(
     stored: Contents,
     given: Sequence[SourcePlace],
     entries: Mapping[str, EntryLike],
     name: str,
     look: Look | None,
-) -> Placed:
+) -> MatchedSources:
     """Find the given sources among those of a store.
 
     A source is known by its place. One at another place is the same if most of its images that
@@ -130,7 +130,7 @@ def place(
             sources[number] = origin
         numbers.append(number)
         touched.add(number)
-    return Placed(sources, numbers, touched)
+    return MatchedSources(sources, numbers, touched)
 
 
 def numbers_of(

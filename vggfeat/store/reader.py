@@ -46,7 +46,7 @@ def open_features(path: str | os.PathLike[str]) -> FeatureTable:
 class FeatureStore(FeatureTable):
     """A store opened for reading; use it in a ``with`` statement.
 
-    Nothing is read before it is asked for, and a running writer is not disturbed: a store may be
+    Nothing is read before it is needed, and a running writer is not disturbed: a store may be
     looked at while it fills.
 
     Parameters
@@ -69,7 +69,7 @@ class FeatureStore(FeatureTable):
     Notes
     -----
     ``len(store)`` is its number of rows, and so is ``len(store[layer])``; ``layer in store`` says
-    whether it has a layer. As with pandas, length is counted in rows, and columns are asked for.
+    whether it has a layer. As with pandas, length is in rows, and columns are looked for.
 
     Threads may share one until it is closed; their reads take turns. It does not pickle: send its
     path.

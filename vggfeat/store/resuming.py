@@ -21,7 +21,14 @@ from vggfeat.labels.targets import Targets
 from vggfeat.provenance import SourcePlace
 from vggfeat.store.contents import Contents
 from vggfeat.store.labelling import label
-from vggfeat.store.origins import EntryLike, Look, Placed, changed_at, numbers_of, place
+from vggfeat.store.origins import (
+    EntryLike,
+    Look,
+    MatchedSources,
+    changed_at,
+    match_sources,
+    numbers_of,
+)
 from vggfeat.store.planning import Plan, pending
 
 if TYPE_CHECKING:
@@ -70,16 +77,16 @@ def resume(
         Reads digests. Without it, what only they can tell counts as changed.
     """
     by_path = {entry.path: entry for entry in entries}
-    placed = place(stored, given, by_path, name, look)
+    matched = match_sources(stored, given, by_path, name, look)
     old = {path: row for row, path in enumerate(stored.paths)}
     known = [entry for entry in entries if entry.path in old]
     rows = np.array([old[entry.path] for entry in known], dtype=np.int64)
-    origin = numbers_of([entry.path for entry in known], given, placed.numbers)
-    now, same = _compared(stored, known, rows, origin, placed, look)
+    origin = numbers_of([entry.path for entry in known], given, matched.numbers)
+    now, same = _compared(stored, known, rows, origin, matched, look)
 
     present = stored.present.copy()
     if not partial:
-        present[np.isin(stored.source, list(placed.touched))] = False
+        present[np.isin(stored.source, list(matched.touched))] = False
     present[rows] = True
     source = stored.source.copy()
     source[rows] = origin
@@ -91,7 +98,7 @@ def resume(
     paths = list(stored.paths)
     for row, entry in moved.items():
         paths[row], present[row] = entry.path, True
-        source[row] = numbers_of([entry.path], given, placed.numbers)[0]
+        source[row] = numbers_of([entry.path], given, matched.numbers)[0]
     columns = _noted(stored, [*zip(rows.tolist(), now, strict=True), *moved.items()])
 
     again = np.zeros(len(old), dtype=bool)
@@ -105,7 +112,7 @@ def resume(
     errors[status != FAILED] = b""
     columns["digests"][status == PENDING] = 0
 
-    numbers = numbers_of([entry.path for entry in fresh], given, placed.numbers)
+    numbers = numbers_of([entry.path for entry in fresh], given, matched.numbers)
     below: dict[str, npt.NDArray[Any]] = {
         "present": present,
         "source": source,
@@ -116,7 +123,7 @@ def resume(
     new = pending(fresh, numbers)
     both: dict[str, Any] = {key: np.concatenate([below[key], new[key]]) for key in below}
     contents = replace(
-        stored, paths=[*paths, *(entry.path for entry in fresh)], sources=placed.sources, **both
+        stored, paths=[*paths, *(entry.path for entry in fresh)], sources=matched.sources, **both
     )
     here = np.sort(np.concatenate([rows, np.array([*moved], np.int64)]))
     here = np.concatenate([here, np.arange(len(old), len(contents.paths))])
@@ -205,19 +212,19 @@ def _compared(
     entries: Sequence[EntryLike],
     rows: Rows,
     origin: npt.NDArray[np.int32],
-    placed: Placed,
+    matched: MatchedSources,
     look: Look | None,
 ) -> tuple[list[EntryLike], Mask]:
     """Return what is to be noted of images that the store knows, and which are unchanged."""
-    roots_now = np.array([one.root for one in placed.sources], object)
+    roots_now = np.array([one.root for one in matched.sources], object)
     roots = np.array([one.root for one in stored.sources], object)
     same_place = roots[stored.source[rows]] == roots_now[origin]
     same, unsure = unchanged(stored, rows, entries, same_place)
     unsure &= stored.status[rows] != PENDING
     now = list(entries)
-    places = np.flatnonzero(unsure).tolist()
-    if places and look is not None:
-        for at, seen in zip(places, look([entries[at] for at in places]), strict=True):
+    positions = np.flatnonzero(unsure).tolist()
+    if positions and look is not None:
+        for at, seen in zip(positions, look([entries[at] for at in positions]), strict=True):
             if seen is not None and seen.digest == stored.digests[rows[at]].tobytes():
                 same[at], now[at] = True, seen
     return now, same

@@ -158,15 +158,15 @@ def _winners(
 ) -> Integers:
     """Count voices (q, k) of `classes` classes; return the class that wins, (q,)."""
     size = len(votes) * classes
-    places = (np.arange(len(votes))[:, None] * classes + votes).ravel()
+    cells = (np.arange(len(votes))[:, None] * classes + votes).ravel()
     if temperature is not None:
         # Of each query's most similar row the voice is 1, so that none vanishes.
         cosines = similarities / (STEPS * temperature)
         voices = np.exp(cosines - cosines[:, :1])
-        sums = np.bincount(places, voices.ravel(), size).reshape(-1, classes)
+        sums = np.bincount(cells, voices.ravel(), size).reshape(-1, classes)
         return np.asarray(sums.argmax(axis=1))
-    counts = np.bincount(places, minlength=size).reshape(-1, classes)
+    counts = np.bincount(cells, minlength=size).reshape(-1, classes)
     # Sums of integers this small are exact in float64, in whatever order.
-    sums = np.bincount(places, similarities.ravel(), minlength=size).reshape(-1, classes)
+    sums = np.bincount(cells, similarities.ravel(), minlength=size).reshape(-1, classes)
     most = counts == counts.max(axis=1, keepdims=True)
     return np.asarray(np.where(most, sums, -np.inf).argmax(axis=1))

@@ -106,14 +106,14 @@ def score_benchmark(
     query_set = _QuerySet(benchmark, index, store, queries, name)
     chosen = area or benchmark.protocol.area
     tallies = {level: _Tally(benchmark, chosen) for level in benchmark.levels}
-    places = {index.path(place): place for place in index.ids.tolist()}
+    ids = {index.path(number): number for number in index.ids.tolist()}
     k = UKBENCH_VIEWS if benchmark.protocol.metric == "N-S score" else len(index)
     for numbers, X in query_set.blocks():
         rankings = _rankings(index, X, k, expand)
         for number, ranking in zip(numbers, rankings, strict=True):
             query_set.incomparable += ranking is None
             for level, tally in tallies.items():
-                tally.add(benchmark.levels[level][number], ranking, places)
+                tally.add(benchmark.levels[level][number], ranking, ids)
         progress("Searching", len(numbers), len(query_set.numbers))
     return RetrievalEvaluation(
         benchmark=benchmark.name,
@@ -132,8 +132,8 @@ def _rankings(
     ready = prepare_vectors(X, index.metric, index.catalogue.whitening)
     rankings: list[Integers | None] = [None] * len(X)
     if len(ready.kept):
-        places, _ = index.nearest(ready.vectors, k, expand=expand, prepared=True)
-        for number, ranking in zip(ready.kept, places, strict=True):
+        ids, _ = index.nearest(ready.vectors, k, expand=expand, prepared=True)
+        for number, ranking in zip(ready.kept, ids, strict=True):
             rankings[number] = ranking
     return rankings
 
@@ -187,7 +187,7 @@ class _Tally:
         self.precisions: list[list[float]] = []
         self.empty = 0
 
-    def add(self, query: Query, ranking: Integers | None, places: dict[str, int]) -> None:
+    def add(self, query: Query, ranking: Integers | None, ids: dict[str, int]) -> None:
         if not query.relevant:
             self.empty += 1
             return
@@ -197,7 +197,7 @@ class _Tally:
                 self.precisions.append([0.0] * len(self.protocol.at))
             return
         relevant, junk = (
-            np.isin(ranking, [places[path] for path in paths if path in places])
+            np.isin(ranking, [ids[path] for path in paths if path in ids])
             for paths in (query.relevant, query.junk)
         )
         if self.protocol.metric == "N-S score":

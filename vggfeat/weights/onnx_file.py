@@ -8,34 +8,40 @@ a file beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from math import isqrt
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggfeat.errors import WeightsError
 from vggfeat.preprocessing import TORCHVISION
+from vggfeat.weights import graph
 from vggfeat.weights.onnx import messages
 from vggfeat.weights.onnx.constants import Constant, Constants
 from vggfeat.weights.onnx.graph import follow
-from vggfeat.weights.onnx.steps import Step, following
+from vggfeat.weights.onnx.steps import Flow, Step, following
 from vggfeat.weights.onnx.values import Values, siblings
 from vggfeat.weights.record import WeightFormat
-from vggfeat.weights.tensor_file import Obstacle, Understanding
-from vggfeat.weights.wire import Buffer
+from vggfeat.weights.tensor_file import Obstacle
+from vggfeat.weights.understood import Understood
 
-_EPS = 1e-5  # what batch normalisation adds to the variance in torch, and in `network.folding`
-_NORM = ("weight", "bias", "running_mean", "running_var")
+_BROKEN = (ValueError, OSError, OverflowError, MemoryError)
 _KERAS = ("tf2onnx", "keras2onnx")
+_ROLES = {
+    "BatchNormalization": ("gamma", "beta", "mean", "variance"),
+    "Add": ("beta",), "Sub": ("mean",), "Mul": ("gamma",), "Div": ("deviation",),
+}  # fmt: skip
+"""What the constants of an operation on channels are to an affine map."""
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[OnnxFile]:
+def open_file(path: Path) -> Iterator[Understood]:
     """Open a file for reading.
 
     Raises
@@ -45,10 +51,12 @@ def open_file(path: Path) -> Iterator[OnnxFile]:
     """
     try:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-            yield OnnxFile(path, data, file)
-    except (ValueError, OSError, OverflowError, MemoryError) as error:
-        reason = str(error).partition("\n")[0]
-        raise WeightsError(f"{path} cannot be read as a VGG in ONNX: {reason}") from error
+            model = messages.model(data)
+            flow = follow(model, Constants(model, Values(path, file)))
+            ported = model.producer.startswith(_KERAS) or flow.pixels.layout == "NHWC"
+            yield _understood(flow, "Keras" if ported else "")
+    except _BROKEN as error:
+        raise _unreadable(path, error) from error
 
 
 def beside(path: Path) -> list[Path]:
@@ -59,91 +67,80 @@ def beside(path: Path) -> list[Path]:
     WeightsError
         As for :func:`open_file`.
     """
-    with open_file(path) as file:
-        return [path.with_name(name) for name in file.siblings]
+    try:
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+            return [path.with_name(name) for name in siblings(messages.model(data))]
+    except _BROKEN as error:
+        raise _unreadable(path, error) from error
 
 
-class OnnxFile:
-    """An open file; tensors are read from their places one by one.
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    reason = str(error).partition("\n")[0]
+    return WeightsError(f"{path} cannot be read as a VGG in ONNX: {reason}")
+
+
+class OnnxTensors:
+    """The constants that layers are made of, each read from its place when it is asked for.
 
     Parameters
     ----------
-    path : Path
-        Where it is.
-    data : bytes or mmap
-        All of it, to be walked.
-    file : binary file
-        The same, to be read from.
+    steps : sequence of Step
+        Layers with weights.
 
     Attributes
     ----------
-    understanding : Understanding
-        Why no more layers are there than are, where the graph goes on, what was folded, and what
-        the graph does to pixels before its first convolution.
-    siblings : list of str
-        Names of the files that hold some of its tensors.
+    steps : list of vggfeat.weights.graph.Step
+        The same, with the names of their tensors.
     """
 
-    def __init__(self, path: Path, data: Buffer, file: BinaryIO) -> None:
-        model = messages.model(data)
-        flow = follow(model, Constants(model, Values(path, file)))
-        self.siblings = siblings(model)
-        obstacle = Obstacle(following(flow), f"{flow.end}.") if flow.end else None
-        self._readers: dict[str, Callable[[], NDArray[Any]]] = {}
+    def __init__(self, steps: list[Step]) -> None:
         self.shapes: dict[str, tuple[int, ...]] = {}
-        layers = [step for step in flow.steps if step.weight is not None]
-        body = [step for step in layers if step.kind == "conv"]
-        normed = all([op for op, _, _ in step.after] == ["BatchNormalization"] for step in body)
-        notes = []
-        for step in layers:
-            if step.kind == "conv" and normed:
-                self._add(step.name, step, fold=False)
-                self._add_norm(step)
-            else:
-                self._add(step.name, step, fold=bool(step.after))
-                if step.after:
-                    behind = " and ".join(op for op, _, _ in step.after)
-                    notes.append(f"{behind} behind {step.name} is folded into it")
-        preprocessing, unclear = None, ""
-        try:
-            preprocessing = flow.pixels.preprocessing()
-        except ValueError as error:
-            unclear = str(error)
-        ported = model.producer.startswith(_KERAS) or flow.pixels.layout == "NHWC"
-        self.understanding = Understanding(
-            obstacle=obstacle, notes=tuple(notes), preprocessing=preprocessing, where="graph",
-            unclear=unclear, origin="Keras" if ported else "",
-        )  # fmt: skip
+        self._constants: dict[str, Constant] = {}
+        self.steps: list[graph.Step] = []
+        for step in steps:
+            weight = _matrix(step) if step.kind == "linear" else step.weight
+            assert weight is not None
+            outputs, kind = step.outputs, "linear" if step.kind == "linear" else "conv"
+            shape = (outputs, weight.size // outputs) if kind == "linear" else weight.shape
+            tensors = {"weight": self._added(f"{step.name}.weight", weight, shape)}
+            if step.bias is not None:
+                tensors["bias"] = self._added(f"{step.name}.bias", step.bias, (outputs,))
+            norms = []
+            for number, (op, constants, eps) in enumerate(step.after):
+                name = f"{step.name}.{number}"
+                roles = {
+                    role: self._added(f"{name}.{role}", constant, (outputs,))
+                    for role, constant in zip(_ROLES[op], constants, strict=True)
+                }
+                norms.append(graph.Node(f"{op} {number + 1}", "norm", tensors=roles, eps=eps))
+            node = graph.Node(step.name, kind, tensors=tensors)  # type: ignore[arg-type]
+            self.steps.append(graph.Step(step.name, node, tuple(norms)))
 
-    def read(self, name: str) -> NDArray[Any]:
-        """Return one tensor as torch lays it out."""
-        return self._readers[name]().reshape(self.shapes[name])
+    def read(self, name: str, channels: int = 0) -> NDArray[Any]:  # noqa: ARG002 (in order already)
+        """Return one tensor; one value for all channels is said for each."""
+        values = self._constants[name].read()
+        shape = self.shapes[name]
+        return values.reshape(shape) if values.size != 1 else np.full(shape, values.item())
 
-    def _add(self, name: str, step: Step, *, fold: bool) -> None:
-        weight = _matrix(step) if step.kind == "linear" else step.weight
-        assert weight is not None
-        outputs, shape = step.outputs, weight.shape
-        if step.kind == "linear":
-            shape = (outputs, weight.size // outputs)
-        self.shapes[f"{name}.weight"], self.shapes[f"{name}.bias"] = shape, (outputs,)
-        if fold:
-            self._readers[f"{name}.weight"] = lambda: _scaled(weight, step)
-            self._readers[f"{name}.bias"] = lambda: _shifted(step)
-            return
-        self._readers[f"{name}.weight"] = weight.read
-        self._readers[f"{name}.bias"] = lambda: _bias(step)
+    def _added(self, name: str, constant: Constant, shape: tuple[int, ...]) -> str:
+        self._constants[name], self.shapes[name] = constant, shape
+        return name
 
-    def _add_norm(self, step: Step) -> None:
-        ((_, tensors, epsilon),) = step.after
-        norm = step.name.replace("conv", "bn")
-        for kind, tensor in zip(_NORM, tensors, strict=True):
-            self.shapes[f"{norm}.{kind}"] = tensor.shape
-            self._readers[f"{norm}.{kind}"] = tensor.read
-        if not np.isclose(epsilon, _EPS, rtol=1e-6):  # Keras has 1e-3, say
-            variance = tensors[-1]
-            self._readers[f"{norm}.running_var"] = lambda: (
-                variance.read().astype(np.float64) + (epsilon - _EPS)
-            )
+
+def _understood(flow: Flow, origin: str) -> Understood:
+    raw = OnnxTensors([step for step in flow.steps if step.weight is not None])
+    obstacle = Obstacle(following(flow), f"{flow.end}.") if flow.end else None
+    understood = Understood(raw, graph.Walk(tuple(raw.steps), obstacle=obstacle))
+    preprocessing, unclear = None, ""
+    try:
+        preprocessing = flow.pixels.preprocessing()
+    except ValueError as error:
+        unclear = str(error)
+    understood.understanding = replace(
+        understood.understanding, preprocessing=preprocessing, where="graph", unclear=unclear,
+        origin=origin,
+    )  # fmt: skip
+    return understood
 
 
 def _matrix(step: Step) -> Constant:
@@ -160,47 +157,6 @@ def _matrix(step: Step) -> Constant:
     if inputs_first:  # (row, column, channel, outputs), say -> (outputs, channel, row, column)
         return weight.reshaped([*sizes, step.outputs]).transposed([3, *places])
     return weight.reshaped([step.outputs, *sizes]).transposed([0, *(1 + at for at in places)])
-
-
-def _bias(step: Step) -> NDArray[Any]:
-    return np.zeros(step.outputs, np.float32) if step.bias is None else step.bias.read()
-
-
-def _affine(step: Step) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what follows a layer as a factor and a summand for each channel."""
-    gain, offset = np.ones(step.outputs), np.zeros(step.outputs)
-    for op, constants, epsilon in step.after:
-        values = [constant.read().astype(np.float64) for constant in constants]
-        factor, summand = np.ones(1), np.zeros(1)
-        match op:
-            case "BatchNormalization":
-                gamma, beta, mean, variance = values
-                factor = gamma / np.sqrt(variance + epsilon)
-                summand = beta - mean * factor
-            case "Add":
-                summand = values[0]
-            case "Sub":
-                summand = -values[0]
-            case "Mul":
-                factor = values[0]
-            case "Div":
-                factor = 1 / values[0]
-        gain, offset = gain * factor, offset * factor + summand
-    return gain, offset
-
-
-def _scaled(weight: Constant, step: Step) -> NDArray[np.float32]:
-    """Return weights with what follows folded in: computed in float64, and rounded once."""
-    stored, gain = weight.read(), _affine(step)[0]
-    made = np.empty(stored.shape, np.float32)
-    for number, row in enumerate(stored):
-        made[number] = row.astype(np.float64) * gain[number]
-    return made
-
-
-def _shifted(step: Step) -> NDArray[np.float32]:
-    gain, offset = _affine(step)
-    return (_bias(step).astype(np.float64) * gain + offset).astype(np.float32)
 
 
 FORMAT = WeightFormat(

@@ -58,7 +58,7 @@ class Understood:
             _check_norms(raw, step)
         convolutions = [step for step in walk.steps if step.layer.startswith("conv")]
         self._channels = len_of(raw, convolutions[-1]) if convolutions else 0
-        self._apart = all(step.norms for step in convolutions)
+        self._apart = all(any(map(_is_norm, step.norms)) for step in convolutions)
         self.shapes = self._shapes()
         if self._apart and recognised(self.shapes) is None:
             self._apart = False
@@ -103,10 +103,12 @@ class Understood:
         for node in step.norms:
             gain, offset = affine(self._raw, node)
             scale, shift = scale * gain, shift * gain + offset
-        folded = value.astype(np.float64, copy=False)
         if kind == "bias":
-            return (folded * scale + shift).astype(np.float32)
-        return (folded * scale.reshape(-1, *[1] * (value.ndim - 1))).astype(np.float32)
+            return (value.astype(np.float64) * scale + shift).astype(np.float32)
+        folded = np.empty(value.shape, np.float32)
+        for row, gain in enumerate(np.broadcast_to(scale, len(value))):
+            folded[row] = value[row].astype(np.float64) * gain
+        return folded
 
     def _plain(self, step: Step, kind: str) -> Array:
         source = step.node.tensors.get(kind)
@@ -182,6 +184,11 @@ def affine(raw: Raw, node: Node) -> tuple[NDArray[np.float64], NDArray[np.float6
         deviation = value("deviation", 1.0)
     scale = value("gamma", 1.0) / deviation
     return scale, value("beta", 0.0) - scale * value("mean", 0.0) * inverse
+
+
+def _is_norm(node: Node) -> bool:
+    """Whether a norm is a batch normalisation, and not just a factor or what is added."""
+    return "mean" in node.tensors and len(node.tensors) > 1
 
 
 def _check_norms(raw: Raw, step: Step) -> None:

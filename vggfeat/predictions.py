@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vggfeat.extract import Failure, FeatureExtractor
-from vggfeat.probe import SavedProbe
+from vggfeat.probe import SavedProbe, SavedRidge
 from vggfeat.sources import Source, open_source
 
 
@@ -130,3 +131,63 @@ def predict(
             by_class = dict(zip(saved.classes, row, strict=True))
             predictions.append(Prediction(entry.path, labels, by_class))
     return Predictions(saved.layer, saved.multi_label, tuple(predictions), failed)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedNumbers:
+    """What ridge regressions say of a source's images.
+
+    Attributes
+    ----------
+    layer : str
+        Whose features they judge by.
+    names : tuple of str
+        Of the t targets.
+    paths : tuple of str
+        The n images that could be read, in the order of the source.
+    values : ndarray, shape (n, t)
+        Predicted numbers.
+    failed : dict of str to str
+        Images that cannot be read, with the reason.
+    """
+
+    layer: str
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    values: npt.NDArray[np.floating]
+    failed: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            "layer": self.layer,
+            "images": [
+                {"path": path, "values": dict(zip(self.names, row, strict=True))}
+                for path, row in zip(self.paths, self.values.tolist(), strict=True)
+            ],
+            "failed": [{"path": path, "reason": why} for path, why in self.failed.items()],
+        }
+
+
+def predict_numbers(
+    probe: SavedRidge | str | os.PathLike[str],
+    source: str | os.PathLike[str] | Source,
+    **options: Any,
+) -> PredictedNumbers:
+    """Predict the numbers of a source's images; see :func:`predict` for parameters and errors."""
+    saved = probe if isinstance(probe, SavedRidge) else SavedRidge.load(probe)
+    images = source if isinstance(source, Source) else open_source(source)
+    extractor = FeatureExtractor.like(saved.provenance, **options)
+    saved.check(extractor.config)
+    paths: list[str] = []
+    values: list[npt.NDArray[np.floating]] = [np.empty((0, len(saved.names)), np.float32)]
+    failed: dict[str, str] = {}
+    for result in extractor.iter_features(images):
+        if isinstance(result, Failure):
+            failed[result.item.path] = result.reason
+            continue
+        features = result.arrays()[saved.layer].astype(extractor.dtype)
+        X = np.reshape(features, (len(features), -1)).astype(np.float32)  # (n, C, H, W) -> (n, d)
+        values.append(saved.predict(X))
+        paths += [entry.path for entry in result.items]
+    return PredictedNumbers(saved.layer, saved.names, tuple(paths), np.concatenate(values), failed)

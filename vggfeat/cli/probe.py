@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggfeat.cli.choices import (
-    classifier_option,
     layer_option,
     only_layer,
+    refuse_given,
     root_option,
     split_options,
 )
 from vggfeat.cli.output import bars, json_option, print_json, printable
+from vggfeat.cli.probe_numbers import probe_numbers
 from vggfeat.cli.probe_text import describe, describe_against, describe_splits
 from vggfeat.metrics import AP_KINDS
 
@@ -40,7 +41,33 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
 @click.command()
 @click.argument("store", type=click.Path(dir_okay=False))
 @layer_option
-@classifier_option
+@click.option(
+    "--classifier",
+    type=click.Choice(["svm", "logreg", "ridge"]),
+    default="svm",
+    show_default=True,
+    help="A linear SVM, as in the paper, or logistic regression; ridge predicts numbers.",
+)
+@click.option(
+    "--targets",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="With ridge: the numbers, a table with columns path and numbers, or a .npy of a row an "
+    "image with a list of its images beside it.  [default: labels that are numbers]",
+)
+@click.option(
+    "--columns",
+    metavar="NAME,...",
+    help="Which columns of --targets.  [default: all that hold numbers]",
+)
+@click.option(
+    "--normalize/--no-normalize",
+    default=None,
+    help="Scale features to length 1.  [default: for classes, not for numbers]",
+)
+@click.option(
+    "--standardize", is_flag=True, help="With ridge: divide each feature by its standard deviation."
+)
 @click.option(
     "-C",
     "--C",
@@ -96,6 +123,12 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
     help="Write a page with the score of every class and the most confident mistakes.",
 )
 @click.option(
+    "--png",
+    type=click.Path(dir_okay=False),
+    metavar="PICTURE",
+    help="With ridge: draw predictions against truth.",
+)
+@click.option(
     "--test",
     type=click.Path(),
     metavar="STORE",
@@ -120,7 +153,13 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
       vggfeat probe photos.h5 --layer relu7 --save photos.probe
       vggfeat probe photos.h5 --layer relu7 --against fc6
       vggfeat probe train.h5 --test test.h5 --layer relu7
+      vggfeat probe photos.h5 --layer relu7 --classifier ridge --targets ages.csv
     """
+    if options["classifier"] == "ridge":
+        options["normalize"] = bool(options["normalize"])
+        probe_numbers(store, as_json, options)
+        return
+    refuse_given(["targets", "columns", "standardize", "png"], "classes; give --classifier ridge")
     from vggfeat.probe import RepeatedResult, train
     from vggfeat.probe.division import TEST_SIZE
     from vggfeat.report import destination
@@ -132,6 +171,7 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
         destination(options["html"])  # refused now rather than after the work
     chosen = {name: options[name] for name in ("classifier", "class_weight", "validation", "seed")}
     chosen["C"] = options["c"]
+    chosen["normalize"] = options["normalize"] is not False
     divided = {name: options[name] for name in ("test_size", "train_per_class", "ap")}
     payload: dict[str, Any] = {"store": store}
     if options["test"] and options["splits"] > 1:

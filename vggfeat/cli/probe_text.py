@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vggfeat.cli.output import printable, table
+from vggfeat.probe.numbers import look_like_numbers
 
 if TYPE_CHECKING:
     from vggfeat.metrics import Difference, Disagreement
@@ -31,13 +32,18 @@ def describe(result: ProbeResult | MultiLabelResult) -> str:
     else:
         score, classes = _several(result), _precisions(result)
     about += _numbers(result)
+    if look_like_numbers(result.classes, result.n_train + result.n_test):
+        score.append(
+            f"note: the {len(result.classes):,} classes are numbers, with few images each. "
+            "--classifier ridge predicts numbers."
+        )
     return "\n".join(
         [
             about,
             *divided_text(result.division),
             *score,
             *_left_out(result),
-            *_leak_text(result.leak),
+            *leak_text(result.leak),
             *classes,
         ]
     )
@@ -125,7 +131,7 @@ def divided_text(division: Division | None) -> list[str]:
     return [printable(told) + hint]
 
 
-def _leak_text(leak: Leak | None) -> list[str]:
+def leak_text(leak: Leak | None) -> list[str]:
     """Warn of test images that training has, too."""
     if leak is None or not leak.near_identical:
         return []

@@ -27,6 +27,7 @@ TEST_SIZE = 0.25
 """Share of each class that is drawn for the test where nothing else is asked for."""
 
 Groups = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 _SHOWN = 3
 _log = logging.getLogger(__name__)
 
@@ -166,6 +167,62 @@ def divided(
     return data, Division(train, test, np.arange(0), groups)
 
 
+def divided_rows(
+    table: FeatureTable,
+    rows: Positions,
+    *,
+    test_size: float | None = None,
+    other: str = "",
+    seed: int = 0,
+) -> tuple[Positions, Division]:
+    """Divide rows that have no classes, as :func:`divided` does those that have.
+
+    Parameters
+    ----------
+    table : FeatureTable
+    rows : ndarray of int64
+        Rows of it, ascending.
+    test_size : float, optional
+        Share to draw for the test; by default the table's splits, else :data:`TEST_SIZE`.
+    other : str
+        The path of a table to test on: then all rows train, but those of a test split.
+    seed : int
+        The same seed and rows give the same parts.
+
+    Returns
+    -------
+    kept : ndarray of int64
+        Positions in `rows` of those that take part.
+    division : Division
+        Of these.
+
+    Raises
+    ------
+    ProbeError
+        There are too few rows or groups, `test_size` is out of its range, or a group is in two of
+        the table's splits.
+    """
+    every = np.arange(len(rows))
+    splits = _own_splits(table) if test_size is None else None
+    if splits is not None:
+        learns, chooses, tests, tested = _parts(table, splits, splits.values[rows])
+        kept = np.flatnonzero(learns | chooses | tests)
+        division = _of_splits(table, rows[kept], learns[kept], chooses[kept], tests[kept], tested)
+        return kept, replace(division, splits=(), other=other) if other else division
+    groups, nothing = groups_of(table, rows), np.arange(0)
+    if other:
+        return every, Division(every, nothing, nothing, groups, other=other)
+    share = TEST_SIZE if test_size is None else test_size
+    alike = np.zeros(len(rows), np.int64)
+    if groups is None:
+        if len(rows) < 4:
+            raise ProbeError(f"{len(rows)} images are too few to learn from and to test on.")
+        train, test = stratified_split(alike, test_size=share, seed=seed)
+    else:
+        train, test = grouped_split(alike, groups, test_size=share, seed=seed)
+    return every, Division(train, test, nothing, groups)
+
+
 def to_keep(
     table: FeatureTable, layer: str, *, multi_label: bool = False, drawn: bool = False
 ) -> tuple[Labelled, Division]:
@@ -215,6 +272,26 @@ def beside(
     return data, tested, replace(division, splits=(), other=str(test.path))
 
 
+def kept_rows(
+    table: FeatureTable, rows: Positions, *, drawn: bool = False
+) -> tuple[Positions, Groups | None, list[tuple[Positions, Positions]] | None]:
+    """Find which rows without classes train what is kept: all, but for a test split.
+
+    Returns
+    -------
+    chosen : ndarray of int64
+        Positions in `rows`.
+    groups : ndarray of int64 or None
+        Their groups.
+    validation : list of a pair, or None
+        What learns and what chooses, where the table has a split ``val``.
+    """
+    if not drawn and _own_splits(table) is not None:
+        kept, division = divided_rows(table, rows)
+        return kept[division.train], division.train_groups, division.validation
+    return np.arange(len(rows)), groups_of(table, rows), None
+
+
 def _own_splits(table: FeatureTable) -> Targets | None:
     """Return the table's splits where they say what trains and what tests."""
     splits = table.splits
@@ -251,19 +328,8 @@ def _without_lone_groups(data: Labelled, groups: Groups) -> tuple[Labelled, Grou
 
 def _by_splits(table: FeatureTable, data: Labelled, splits: Targets) -> tuple[Labelled, Division]:
     """Divide rows as the table's splits say."""
-    number = {name: at for at, name in enumerate(splits.classes)}
-    of = splits.values[data.rows]
-    train, val, test = (of == number.get(name, -2) for name in (TRAIN, VAL, TEST))
-    tested = TEST if test.any() else VAL
-    if tested == VAL:
-        test, val = val, np.zeros_like(val)
+    train, val, test, tested = _parts(table, splits, splits.values[data.rows])
     learnt = train | val
-    for part, name in ((train, TRAIN), (test, tested)):
-        if not part.any():
-            raise ProbeError(
-                f"No image of the split {name} of {table.path} is done and labelled. Give a share "
-                "to draw (--test-size) instead, or other splits (`vggfeat extract --split`)."
-            )
     unseen = np.zeros_like(test)
     if not data.multi_label:
         unseen = test & ~np.isin(data.y, data.y[learnt])
@@ -275,15 +341,39 @@ def _by_splits(table: FeatureTable, data: Labelled, splits: Targets) -> tuple[La
         data.left_out, other_split=int((~(learnt | test)).sum()), unseen=int(unseen.sum())
     )
     data = data.taken(kept, left_out)
-    train, val, test = (np.flatnonzero(part[kept]) for part in (learnt, val, test))
-    groups = groups_of(table, data.rows)
+    return data, _of_splits(table, data.rows, train[kept], val[kept], test[kept], tested)
+
+
+def _parts(
+    table: FeatureTable, splits: Targets, of: npt.NDArray[Any]
+) -> tuple[Mask, Mask, Mask, str]:
+    """Return which rows train, choose C and test, and what the split that tests is called."""
+    number = {name: at for at, name in enumerate(splits.classes)}
+    train, val, test = (of == number.get(name, -2) for name in (TRAIN, VAL, TEST))
+    tested = TEST if test.any() else VAL
+    if tested == VAL:
+        test, val = val, np.zeros_like(val)
+    for part, name in ((train, TRAIN), (test, tested)):
+        if not part.any():
+            raise ProbeError(
+                f"No image of the split {name} of {table.path} is done and labelled. Give a share "
+                "to draw (--test-size) instead, or other splits (`vggfeat extract --split`)."
+            )
+    return train, val, test, tested
+
+
+def _of_splits(
+    table: FeatureTable, rows: Positions, train: Mask, val: Mask, test: Mask, tested: str
+) -> Division:
+    """Return the division of rows that are each in one of three parts."""
+    learnt, chooses, tests = (np.flatnonzero(part) for part in (train | val, val, test))
+    groups = groups_of(table, rows)
     if groups is not None:
-        _check_groups(table, groups, {"train": train, tested: test})
-        inner = {"train": np.setdiff1d(train, val, assume_unique=True), "val": val}
-        _check_groups(table, groups, inner)
-    held_out = np.searchsorted(train, val)
-    taken = (TRAIN, *((VAL,) if len(val) else ()), tested)
-    return data, Division(train, test, held_out, groups, taken)
+        _check_groups(table, groups, {"train": learnt, tested: tests})
+        _check_groups(table, groups, {"train": np.flatnonzero(train), "val": chooses})
+    held_out = np.searchsorted(learnt, chooses)
+    taken = (TRAIN, *((VAL,) if len(chooses) else ()), tested)
+    return Division(learnt, tests, held_out, groups, taken)
 
 
 def _check_groups(table: FeatureTable, groups: Groups, parts: dict[str, Positions]) -> None:

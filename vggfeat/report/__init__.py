@@ -18,6 +18,7 @@ from vggfeat.report.facts import Facts, config_facts, run_facts
 from vggfeat.report.feature_maps import DrawnChannel, FeatureMaps, plot_feature_maps
 from vggfeat.report.image_map import DrawnMap, plot_map
 from vggfeat.report.lowshot import lowshot_figure
+from vggfeat.report.numbers import numbers_figure, numbers_page
 from vggfeat.report.page import destination, write_whole
 from vggfeat.report.probe import probe_page
 from vggfeat.report.search import NeighbourResult, QueryResult, search_page
@@ -47,6 +48,8 @@ __all__ = [
     "duplicates_page",
     "evaluation_page",
     "lowshot_figure",
+    "numbers_figure",
+    "numbers_page",
     "ordered_layers",
     "original",
     "originals",

@@ -23,6 +23,7 @@ from vggfeat.datasets import DATASETS, Dataset, Published, SplitRule, open_datas
 from vggfeat.datasets.folders import FOLDER
 from vggfeat.datasets.voc import CLASSES
 from vggfeat.datasets.voc_action import ACTIONS
+from vggfeat.errors import SourceError
 from vggfeat.evaluation import rules_of, score_dataset
 from vggfeat.probe import reading
 from vggfeat.provenance import FeatureConfig, RunInfo, now
@@ -489,3 +490,82 @@ def test_rules_are_the_protocol_s_but_for_what_is_asked(tmp_path):
     dataset = open_dataset("voc2007", make("voc2007", tmp_path))
     assert (rules_of(dataset).ap, rules_of(dataset).validation) == ("11-point", 0.2)
     assert rules_of(dataset, ap="all-point", seed=None).ap == "all-point"
+
+
+# Folders that are divided already
+
+
+def make_divided(above: Path, parts: dict[str, dict[str, int]]) -> Path:
+    for s, (part, classes) in enumerate(parts.items()):
+        for name, count in classes.items():
+            folder = above / "own" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                paint(folder / f"{i}.png", [3 * (len(name) % 5) + 1], seed=100 * s + i)
+    return above / "own"
+
+
+def test_folders_train_val_and_test_are_the_split_and_those_below_the_classes(
+    tmp_path, evaluate, capsys
+):
+    parts = {
+        "Training": {"cat": 5, "horse": 4, "crow": 3},
+        "valid": {"cat": 2, "horse": 2},
+        "test": {"cat": 4, "horse": 3, "crow": 2, "eel": 2},
+    }
+    root = make_divided(tmp_path, parts)
+    found = evaluate("folder", root)
+    assert found["dataset"]["classes"] == ["cat", "crow", "horse"]
+    assert found["dataset"]["sets"] == {"train": 12, "val": 4, "test": 9}
+    assert found["settings"]["validation"] == "val"
+    [split] = found["rows"][0]["splits"]
+    assert (split["n_train"], split["n_test"]) == (16, 9)
+
+    paths, X = features_of(found)
+    of, y = ([path.split("/")[at] for path in paths] for at in (0, 1))
+    train, test = np.array([part != "test" for part in of]), np.array(of) == "test"
+    named = np.array(y)
+    svm = LinearSVC(C=split["C"][0], dual=False, tol=1e-10, max_iter=100_000)
+    said = svm.fit(X[train], named[train]).predict(X[test])
+    assert split["score"] == pytest.approx(balanced_accuracy_score(named[test], said))
+    assert split["accuracy"] == pytest.approx(np.mean(said == named[test]))
+    assert split["majority"] == pytest.approx(4 / 9), "cats are the commonest in training"
+    dataset = open_dataset("folder", root)
+    [parts_of] = dataset.splits()
+    assert {dataset.images[i].split("/")[0] for i in parts_of.held_out} == {"valid"}
+
+    drawn = evaluate("folder", root, "--splits", "2", "--train-per-class", "1", "--html", "p.html")
+    assert drawn["dataset"]["sets"] == {}
+    assert [s["n_train"] for s in drawn["rows"][0]["splits"]] == [4, 4], "eels, too"
+    with pytest.raises(SystemExit):
+        run(["evaluate", "folder", "--root", str(root), *QUICK])
+    told = capsys.readouterr().out
+    said_so = "by folders: trained on train and val (val chose C), tested on test"
+    assert f"{said_so} (--splits draws instead)\n" in told
+    assert "C chosen on the images of val" in told
+    assert "(always the commonest class: 44.4)" in told
+    assert "2 test images are left out, of 1 classes that are never learnt from: eel" in told
+
+
+def test_without_a_test_folder_val_is_tested_on_and_one_kind_of_folder_divides_nothing(tmp_path):
+    divided = make_divided(tmp_path / "a", {"train": {"cat": 3, "horse": 1}, "val": {"cat": 2}})
+    dataset = open_dataset("folder", divided)
+    [split] = dataset.splits()
+    assert (len(split.train), len(split.test), len(split.held_out)) == (4, 2, 0)
+    assert (dataset.protocol.train, dataset.protocol.val, dataset.protocol.test) == (
+        "train", "", "val",
+    )  # fmt: skip
+    assert dataset.undivided is None, "a single horse cannot be drawn from"
+    with pytest.raises(SourceError, match="a class of a single image"):
+        vggfeat.evaluate("folder", divided, networks="vgg16-tiny", splits=2)
+    (divided / "val").rename(divided / "beach")
+    assert open_dataset("folder", divided).classes == ("beach", "train"), "no split's name"
+    untrained = make_divided(tmp_path / "b", {"val": {"cat": 2, "ox": 2}, "test": {"cat": 2}})
+    dataset = open_dataset("folder", untrained)
+    assert (dataset.classes, dataset.sets, dataset.rule) == (("cat", "ox"), {}, SplitRule(3, 1))
+    alone = make_divided(tmp_path / "c", {"train": {"cat": 2}, "test": {"cat": 2, "ox": 2}})
+    with pytest.raises(SourceError, match="1 class to learn from in train"):
+        open_dataset("folder", alone)
+    strange = make_divided(tmp_path / "d", {"train": {"a": 1, "bb": 1}, "test": {"ccc": 2}})
+    with pytest.raises(SourceError, match="of a class that train has"):
+        open_dataset("folder", strange)

@@ -34,8 +34,8 @@ class _Datasets(click.Group):
 def evaluate() -> None:
     """Run the paper's protocol on DATASET and set our number beside the paper's.
 
-    `folder` is a folder of your own with a sub-folder for each class; `retrieval` scores benchmarks
-    of image retrieval.
+    `folder` is a folder of your own with a sub-folder for each class, also below folders train, val
+    and test, which then train, choose C and test; `retrieval` scores benchmarks of image retrieval.
 
     \b
     Example:
@@ -120,7 +120,12 @@ def _network_names(_context: click.Context, _option: click.Parameter, text: str)
     type=click.Choice(["11-point", "all-point"]),
     help="Definition of average precision.  [default: the dataset's devkit's]",
 )
-@click.option("--splits", type=click.IntRange(min=1), help="Number of random splits.  [default: 3]")
+@click.option(
+    "--splits",
+    type=click.IntRange(min=1),
+    help="Number of random splits.  [default: 3; "
+    "of folder none where it has folders train and test]",
+)
 @click.option(
     "--train-per-class",
     type=click.IntRange(min=1),

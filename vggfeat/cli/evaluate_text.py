@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vggfeat.cli.output import table
-from vggfeat.report.evaluation import evaluation_facts, pair_text
+from vggfeat.report.evaluation import evaluation_facts, folders_text, pair_text
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import Evaluation, Outcome
@@ -25,9 +25,11 @@ def describe(result: Evaluation) -> str:
         f"{dataset['name']}: {dataset['images']:,} images, {len(dataset['classes'])} classes; "
         f"{first.n_train:,} examples to train, {first.n_test:,} to test"
         + (f", {len(result.rows[0].splits)} splits" if several else ""),
+        *_folders(result),
         f"{result.metric}, in percent:",
         "",
         table(rows, header, right=right),
+        *_accuracies(result),
         *_pairs(result),
         "",
         "What decides these numbers:",
@@ -53,6 +55,27 @@ def _line(row: Outcome, several: bool) -> list[str]:
     if several and (interval := row.interval):
         line.insert(2, f"{100 * interval.low:.1f} to {100 * interval.high:.1f}")
     return line
+
+
+def _folders(result: Evaluation) -> list[str]:
+    """Say which folders of one's own train and test."""
+    protocol = result.dataset["protocol"]
+    if result.dataset["rule"] is not None or protocol["published"]:
+        return []
+    return [f"{folders_text(protocol)} (--splits draws instead)"]
+
+
+def _accuracies(result: Evaluation) -> list[str]:
+    """Return the accuracies, beside what always naming the commonest class gives."""
+    if result.rows[0].confusion is None:
+        return []
+
+    def mean(row: Outcome, name: str) -> str:
+        return f"{100 * sum(one.others[name] for one in row.splits) / len(row.splits):.1f}"
+
+    each = ", ".join(f"{row.name} {mean(row, 'accuracy')}" for row in result.rows)
+    commonest = mean(result.rows[0], "majority")
+    return ["", f"accuracy: {each} (always the commonest class: {commonest})"]
 
 
 def _pairs(result: Evaluation) -> list[str]:

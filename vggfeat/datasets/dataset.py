@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,9 @@ class Dataset:
         Their left, upper, right and lower edges, in pixels from 0, right and lower ones outside.
     deviations : tuple of str
         In what the files differ from the complete dataset, one phrase each.
+    undivided : Dataset or None
+        The same files with a rule instead of `sets`, for those who wish to draw; None where the
+        sets are official.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Dataset:
     objects: tuple[int, ...] | None = None
     boxes: npt.NDArray[np.int32] | None = None
     deviations: tuple[str, ...] = ()
+    undivided: Self | None = None
 
     def __post_init__(self) -> None:
         for array in (self.targets, self.boxes, *self.sets.values()):
@@ -134,7 +138,11 @@ class Dataset:
             Classes are too small for the rule.
         """
         if self.rule is None:
-            return (Split(self.sets[self.protocol.train], self.sets[self.protocol.test]),)
+            train, test = self.sets[self.protocol.train], self.sets[self.protocol.test]
+            if not self.protocol.val:
+                return (Split(train, test),)
+            held_out = self.sets[self.protocol.val]
+            return (Split(np.union1d(train, held_out), test, held_out),)
         rule = self.rule if seed is None else replace(self.rule, seed=seed)
         return rule.splits(self.targets, self.classes)
 

@@ -72,6 +72,9 @@ class Protocol:
         ``"mean"`` or ``"stack"``: how descriptors of several scales become one.
     train, test : str
         Names of the official sets; empty where splits follow a rule.
+    val : str
+        The set that chooses the classifier's parameter and then trains, too; empty where images
+        drawn from `train` choose it.
     rule : SplitRule or None
         How splits are drawn where there are no official sets.
     validation : float or None
@@ -91,6 +94,7 @@ class Protocol:
     ap: AveragePrecision | None = None
     train: str = ""
     test: str = ""
+    val: str = ""
     rule: SplitRule | None = None
     validation: float | None = None
     unscored: tuple[str, ...] = ()
@@ -109,6 +113,7 @@ class Protocol:
             "scales": list(self.scales),
             "combine": self.combine,
             "train": self.train,
+            "val": self.val,
             "test": self.test,
             "validation": self.validation,
             "unscored": list(self.unscored),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,14 +24,19 @@ class Split:
     ----------
     train, test : ndarray of int64
         Positions of examples in their dataset, ascending; the two share none.
+    held_out : ndarray of int64
+        Those of `train` that choose the classifier's parameter before all train; empty where they
+        are to be drawn.
     """
 
     train: Positions
     test: Positions
+    held_out: Positions = field(default_factory=lambda: np.arange(0))
 
     def to_json(self) -> dict[str, list[int]]:
         """Return JSON-ready values."""
-        return {"train": self.train.tolist(), "test": self.test.tolist()}
+        parts = {"train": self.train.tolist(), "test": self.test.tolist()}
+        return parts | ({"held_out": self.held_out.tolist()} if len(self.held_out) else {})
 
 
 @dataclass(frozen=True, slots=True)

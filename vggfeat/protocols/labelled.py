@@ -87,7 +87,8 @@ def evaluate(
         Definition of average precision; by default the dataset's devkit's.
     splits, train_per_class : int, optional
         Number of random splits, and training images of each class in them, where the dataset has
-        no official sets; by default the protocol's.
+        no official sets; by default the protocol's. Of ``"folder"`` also instead of its folders
+        train, val and test.
     seed : int
         Of random splits and of the images held out to choose C.
     download : bool
@@ -188,8 +189,11 @@ def _with_rule(dataset: Dataset, splits: int | None, train_per_class: int | None
     changes = {name: value for name, value in given.items() if value is not None}
     if not changes:
         return dataset
+    dataset = dataset.undivided or dataset
     if dataset.rule is None:
         raise SourceError(
-            f"{dataset.name} has official sets; splits and train_per_class are for others."
+            f"{dataset.name} has {dataset.protocol.train} and {dataset.protocol.test}, and cannot "
+            "be drawn from: it has official sets, or a class of a single image. Leave out splits "
+            "and train_per_class."
         )
     return replace(dataset, rule=replace(dataset.rule, **changes))

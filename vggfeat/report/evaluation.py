@@ -124,7 +124,12 @@ def evaluation_facts(result: Evaluation) -> dict[str, str]:
             f"{spec['interpolation']}; {shown(store['path'])}"
         )
     held_out = settings["validation"]
-    chosen = f"{held_out:.0%} of the training images" if held_out < 1 else f"{held_out:g} folds"
+    if isinstance(held_out, str):
+        chosen = f"the images of {held_out}"
+    elif held_out < 1:
+        chosen = f"{held_out:.0%} of the training images"
+    else:
+        chosen = f"{held_out:g} folds"
     classifier = {"svm": "linear SVMs, one against the rest", "logreg": "logistic regression"}
     facts["classifier"] = (
         f"{classifier[settings['classifier']]}, on L2-normalised descriptors; C chosen on "
@@ -132,7 +137,8 @@ def evaluation_facts(result: Evaluation) -> dict[str, str]:
     )
     facts["C"] = "; ".join(f"{row.name}: {_values(row)}" for row in result.rows)
     if rule is None:
-        facts["splits"] = f"the official sets, {protocol['train']} and {protocol['test']}"
+        official = f"the official sets, {protocol['train']} and {protocol['test']}"
+        facts["splits"] = official if protocol["published"] else folders_text(protocol)
     else:
         most = rule["max_test_per_class"]
         facts["splits"] = (
@@ -142,8 +148,16 @@ def evaluation_facts(result: Evaluation) -> dict[str, str]:
         )
     if protocol["unscored"]:
         facts["not scored"] = ", ".join(protocol["unscored"])
+    if dataset["deviations"] and not protocol["published"]:  # else they are departures
+        facts["dataset"] = "; ".join(map(shown, dataset["deviations"]))
     facts["dataset's SHA-256"] = dataset["sha256"]
     return facts
+
+
+def folders_text(protocol: dict[str, Any]) -> str:
+    """Say by which folders of one's own images were divided."""
+    val = f" and {protocol['val']} ({protocol['val']} chose C)" if protocol["val"] else ""
+    return f"by folders: trained on {protocol['train']}{val}, tested on {protocol['test']}"
 
 
 def _values(row: Outcome) -> str:

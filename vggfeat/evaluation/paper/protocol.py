@@ -28,6 +28,7 @@ from vggfeat.evaluation.paper.scoring import (
     score_one,
 )
 from vggfeat.probe import LinearProbe
+from vggfeat.probe.choosing import Validation
 from vggfeat.probe.scoring import learn, scores_of
 from vggfeat.progress import Progress, silent
 
@@ -157,10 +158,10 @@ def _row(
     examples, decisions = [], []
     for number, split in enumerate(splits):
         train, test = (_usable(descriptors, part) for part in (split.train, split.test))
-        probe = _trained(descriptors, train, rules)
+        probe = _trained(descriptors, train, rules, split.held_out)
         decided = _scores(descriptors, test, probe)
         score = score_many if dataset.multi_label else score_one
-        scores.append(score(dataset, test, decided, rules, probe, len(train)))
+        scores.append(score(dataset, test, decided, rules, probe, train))
         wrong += mistakes(descriptors, boxes, test, decided, number)
         examples.append(test)
         decisions.append(decided)
@@ -197,9 +198,15 @@ def _usable(descriptors: Descriptors, examples: Positions) -> Positions:
     return usable
 
 
-def _trained(descriptors: Descriptors, train: Positions, rules: Rules) -> LinearProbe:
+def _trained(
+    descriptors: Descriptors, train: Positions, rules: Rules, held_out: Positions
+) -> LinearProbe:
     dataset = descriptors.dataset
-    probe = LinearProbe(rules.classifier, validation=rules.validation, random_state=rules.seed)
+    choosing = np.isin(train, held_out)
+    validation: Validation = rules.validation
+    if choosing.any() and not choosing.all():
+        validation = [(np.flatnonzero(~choosing), np.flatnonzero(choosing))]
+    probe = LinearProbe(rules.classifier, validation=validation, random_state=rules.seed)
     y = dataset.targets[train]
     if dataset.multi_label:
         y = dataset.presence[train][:, dataset.scored]
@@ -224,9 +231,10 @@ def _settings(
     dataset: Dataset, parts: Sequence[Part], rules: Rules, splits: Sequence[Split], failed: int
 ) -> dict[str, Any]:
     stores = {str(part.store.path): part for part in parts}
+    by_set = dataset.rule is None and dataset.protocol.val
     return {
         "classifier": rules.classifier,
-        "validation": rules.validation,
+        "validation": dataset.protocol.val if by_set else rules.validation,
         "ap": rules.ap if dataset.multi_label else None,
         "seed": rules.seed,
         "splits": len(splits),

@@ -23,25 +23,34 @@ Array = npt.NDArray[np.float64]
 
 
 def score_one(
-    dataset: Dataset, test: Positions, scores: Array, _: Rules, probe: LinearProbe, n_train: int
+    dataset: Dataset, test: Positions, scores: Array, _: Rules, probe: LinearProbe, train: Positions
 ) -> SplitScore:
     """Score by mean class recall; parameters as of :func:`score_many`."""
     y, named = dataset.targets[test], scores.argmax(axis=1)
+    commonest = np.bincount(dataset.targets[train]).argmax()
     right = np.bincount(y, weights=y == named, minlength=len(dataset.classes))
     total = np.bincount(y, minlength=len(dataset.classes))
     recall = np.divide(right, total, out=np.full(len(total), np.nan), where=total > 0)
     return SplitScore(
         score=float(np.nanmean(recall)),
-        others={"accuracy": float(np.mean(y == named))},
+        others={
+            "accuracy": float(np.mean(y == named)),
+            "majority": float(np.mean(y == commonest)),
+        },
         by_class=recall,
         C=(float(probe.C_),),
-        n_train=n_train,
+        n_train=len(train),
         n_test=len(test),
     )
 
 
 def score_many(
-    dataset: Dataset, test: Positions, scores: Array, rules: Rules, probe: LinearProbe, n_train: int
+    dataset: Dataset,
+    test: Positions,
+    scores: Array,
+    rules: Rules,
+    probe: LinearProbe,
+    train: Positions,
 ) -> SplitScore:
     """Score by mean average precision.
 
@@ -57,8 +66,8 @@ def score_many(
         Which average precision.
     probe : LinearProbe
         Trained.
-    n_train : int
-        On so many examples.
+    train : ndarray of int64
+        The examples it was trained on.
     """
     present = dataset.presence[test][:, dataset.scored]
     by_kind = {kind: average_precisions(present, scores, kind) for kind in VOC_KINDS}
@@ -67,7 +76,7 @@ def score_many(
         others={f"mAP {kind}": float(np.nanmean(values)) for kind, values in by_kind.items()},
         by_class=by_kind[rules.ap],
         C=tuple(np.atleast_1d(probe.C_).tolist()),
-        n_train=n_train,
+        n_train=len(train),
         n_test=len(test),
     )
 

@@ -36,7 +36,7 @@ def search(
     longest: float,
     order: Integers,
     chosen: Selection | None = None,
-) -> Iterator[tuple[Integers, npt.NDArray[np.float32]]]:
+) -> tuple[Integers, Vectors]:
     """Find the k nearest vectors of each query.
 
     Parameters
@@ -46,7 +46,7 @@ def search(
     queries : ndarray of float64, shape (q, d)
         Of length 1 for the cosine.
     k : int
-        At least 1; fewer vectors are given where there are no more.
+        At least 1.
     metric : {"cosine", "l2", "ip"}
     longest : float
         Length of the longest vector.
@@ -55,12 +55,12 @@ def search(
     chosen : Selection, optional
         The vectors that may be found; all by default.
 
-    Yields
-    ------
-    ids : ndarray of int64, shape (min(k, n),)
-        The nearest first.
-    scores : ndarray of float32, same shape
-        Cosine in -1..1, Euclidean distance, or inner product.
+    Returns
+    -------
+    ids : ndarray of int64, shape (q, k)
+        The nearest first; -1 where there are no more.
+    scores : ndarray of float32, shape (q, k)
+        Cosine in -1..1, Euclidean distance, or inner product; NaN where there are no more.
 
     Raises
     ------
@@ -68,6 +68,10 @@ def search(
         Numbers are too large for float32.
     """
     count = len(vectors) if chosen is None else len(chosen)
+    ids = np.full((len(queries), k), -1, np.int64)
+    scores = np.full((len(queries), k), np.nan, np.float32)
+    if not count or not len(queries):
+        return ids, scores
     wanted = min(k + _SPARE, count)
     rough = queries.astype(np.float32)
     tolerances = _tolerances(queries, metric, longest)
@@ -80,7 +84,9 @@ def search(
             bound = sign * float(proposed_scores[i, k - 1]) + tolerance
             if sign * float(proposed_scores[i, -1]) <= bound:  # more may be as near
                 candidates = _within(vectors, rough[i], bound, metric, chosen)
-        yield _first(vectors, candidates, query, k, metric, tolerance, order)
+        near, near_scores = _first(vectors, candidates, query, k, metric, tolerance, order)
+        ids[i, : len(near)], scores[i, : len(near)] = near, near_scores
+    return ids, scores
 
 
 def propose(

@@ -80,29 +80,7 @@ def prepare_vectors(
 def prepare_queries(
     X: npt.ArrayLike, width: int, metric: Metric, whitening: Whitening | None, layer: str
 ) -> npt.NDArray[np.float64]:
-    """Make queries ready; none may be left out.
-
-    Parameters
-    ----------
-    X : array_like of shape (q, D), or (D,) for one
-        Features.
-    width : int
-        D.
-    metric, whitening :
-        Of the index.
-    layer : str
-        Of the index, for the message.
-
-    Returns
-    -------
-    ndarray of float64, shape (q, d)
-
-    Raises
-    ------
-    SearchError
-        A query is of another length, holds NaN or infinite values, or has no direction where the
-        measure needs one.
-    """
+    """Make queries ready; see :meth:`vggfeat.index.SimilarityIndex.prepared`."""
     given = np.asarray(X, np.float64)
     if given.ndim == 1:
         given = given[None]

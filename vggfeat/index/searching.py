@@ -105,68 +105,42 @@ class Searcher:
         """
         count = len(self.vectors) if chosen is None else len(chosen)
         few = chosen is not None and count * self.vectors.shape[1] <= _FEW
-        if self.structure is None or few or (chosen is not None and not self._selects):
+        wanted = self.proposals(k, candidates)
+        exactly = self.structure is None or few or (chosen is not None and not self._selects)
+        if exactly or wanted >= count:  # all would be compared
             return self._exact(queries, k, chosen)
-        wanted = max(
-            self.candidates, math.ceil(self.candidates * k / TUNED_FOR), candidates or 0, k
-        )
-        if wanted >= count:  # all would be compared
-            return self._exact(queries, k, chosen)
-        step = max(1, min(_QUERIES, _PAIRS // wanted))
-        parts = [
-            self._proposed(queries[start : start + step], k, count, chosen, wanted)
-            for start in range(0, max(1, len(queries)), step)
-        ]
+        step, start = max(1, min(_QUERIES, _PAIRS // wanted)), 0
+        parts: list[tuple[Integers, Vectors]] = []
+        while start < len(queries) or not parts:
+            some = queries[start : start + step]
+            try:
+                parts.append(self._approximate(some, k, count, chosen, wanted))
+            except MemoryError as error:
+                # What FAISS sets aside for tables grows with the queries, the lists that each
+                # visits and the kind of codes.
+                if len(some) < 2:
+                    raise SearchError(
+                        f"There is not enough memory to search for one query in {count:,} images "
+                        f"with {wanted:,} candidates. Raise the limit, or ask for fewer neighbours."
+                    ) from error
+                step = len(some) // 2
+            else:
+                start += step
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts])
 
-    def _proposed(
-        self,
-        queries: npt.NDArray[np.float64],
-        k: int,
-        count: int,
-        chosen: Selection | None,
-        wanted: int,
-    ) -> tuple[Integers, Vectors]:
-        """Search approximately, with fewer queries at a time where memory does not suffice.
-
-        What FAISS sets aside for tables grows with the queries, the lists that each visits and
-        the kind of codes.
-        """
-        try:
-            return self._approximate(queries, k, count, chosen, wanted)
-        except MemoryError as error:
-            if len(queries) < 2:
-                raise SearchError(
-                    f"There is not enough memory to search for one query in {count:,} images with "
-                    f"{wanted:,} candidates. Raise the limit, or ask for fewer neighbours."
-                ) from error
-        half = len(queries) // 2
-        first = self._proposed(queries[:half], k, count, chosen, wanted)
-        second = self._proposed(queries[half:], k, count, chosen, wanted)
-        return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
+    def proposals(self, k: int, candidates: int | None = None) -> int:
+        """Return how many proposals are compared in a search for k, at least `candidates`."""
+        return max(self.candidates, math.ceil(self.candidates * k / TUNED_FOR), candidates or 0, k)
 
     def _exact(
         self, queries: npt.NDArray[np.float64], k: int, chosen: Selection | None
     ) -> tuple[Integers, Vectors]:
-        ids = np.full((len(queries), k), -1, np.int64)
-        scores = np.full((len(queries), k), np.nan, np.float32)
-        count = len(self.vectors) if chosen is None else len(chosen)
-        if not count or not len(queries):
-            return ids, scores
-        results = exact.search(
-            self.vectors,
-            queries,
-            k,
-            metric=self.metric,
-            longest=self.longest,
-            order=self.order,
-            chosen=chosen,
-        )
-        for i, (near, near_scores) in enumerate(results):
-            ids[i, : len(near)], scores[i, : len(near)] = near, near_scores
-        return ids, scores
+        return exact.search(
+            self.vectors, queries, k,
+            metric=self.metric, longest=self.longest, order=self.order, chosen=chosen,
+        )  # fmt: skip
 
     def _approximate(
         self,

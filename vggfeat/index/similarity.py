@@ -21,7 +21,7 @@ from vggfeat.index.kinds import MEMORY, RECALL
 from vggfeat.index.memory_limits import to_search, within_limits
 from vggfeat.index.preparing import prepare_queries
 from vggfeat.index.results import AddReport, IndexInfo, Neighbour
-from vggfeat.index.searching import TUNED_FOR, open_searcher
+from vggfeat.index.searching import open_searcher
 from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -553,8 +553,8 @@ class SimilarityIndex:
         chosen = self._all if within is None else within
         if expand is not None:
             queries = self._expanded(queries, expand, chosen)
-        wanted = max(k, rerank or 0, self.searcher.candidates * max(1, k // TUNED_FOR + 1))
-        needed = to_search(len(queries), self.dimension, k, min(wanted, len(self.vectors)))
+        wanted = min(self.searcher.proposals(k, rerank), len(self.vectors))
+        needed = to_search(len(queries), self.dimension, k, wanted)
         with within_limits(needed, "This search", remedy="ask for fewer queries at a time"):
             return self.searcher.nearest(queries, k, chosen, rerank)
 

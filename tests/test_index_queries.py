@@ -43,6 +43,22 @@ def test_counterexamples_push_the_answers_away():
         index.query(np.stack([X[3], -X[3]]))
 
 
+@pytest.mark.parametrize("kind", ["flat", "IVF4,SQ8"])
+def test_indexed_images_are_queries_and_left_out_of_the_results(kind):
+    index = index_of(X, "cosine", kind=kind)
+    ids = index.ids_of(["6.jpg", "16.jpg"]).tolist()  # rows 3 and 8
+    query = index.query(index.vectors_of(ids[:1]), index.vectors_of(ids[1:]), prepared=True)
+    expected = [row for row in nearest(0.75 * U[3] - 0.15 * U[8], 12) if row not in (3, 8)][:10]
+    (answer,) = index.search(query, 10, exclude=ids, prepared=True)
+    assert rows(answer) == expected
+    assert [one.rank for one in answer] == list(range(1, 11))
+    assert len(index.search(query, 10**6, exclude=ids, prepared=True)[0]) == 198
+    index.remove(["6.jpg"])
+    for unknown in (ids[0], 200, -1):
+        with pytest.raises(SearchError, match=rf"no image {unknown} in the index"):
+            index.vectors_of([unknown])
+
+
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 3.0])
 def test_an_expanded_query_is_the_weighted_mean_of_itself_and_its_neighbours(alpha):
     index = index_of(X, "cosine")

@@ -137,7 +137,7 @@ def _opened(
         if layer is not None:
             raise click.UsageError("--layer is for a STORE; an INDEX has one layer.")
         index = SimilarityIndex.open(where)
-        return index, Originals([one.source for one in index.catalogue.sources], roots)
+        return index, Originals(index.sources, roots)
     with open_features(where) as store:
         images = stored_originals(store, roots)  # refused now rather than after the work
         built = SimilarityIndex.build(store, only_layer(store, layer), progress=progress)

@@ -155,7 +155,7 @@ def _write_page(
 
     provenance = opened.provenance
     ids = {one.path: one.id for r in results for one in getattr(r, "neighbours", ())}
-    images = Originals([one.source for one in opened.catalogue.sources], roots)
+    images = Originals(opened.sources, roots)
 
     def shown(path: str) -> Any:
         return original(images, opened.source(ids[path]), path)

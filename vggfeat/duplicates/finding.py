@@ -203,7 +203,7 @@ def find_duplicates(
         else Threshold(threshold)
     )
     near, left_out = candidates.near(index, chosen.score, CANDIDATES, progress)
-    images = images or Originals([source.source for source in index.catalogue.sources])
+    images = images or Originals(index.sources)
     search = _Finding(index, near, images)
     groups = search.groups(progress)
     groups.sort(key=lambda group: (not group.verified, -len(group.images), group.images[0].path))

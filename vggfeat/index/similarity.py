@@ -305,6 +305,11 @@ class SimilarityIndex:
         return self.catalogue.provenance
 
     @property
+    def sources(self) -> list[str]:
+        """Folders, lists and archives that images came from."""
+        return [one.source for one in self.catalogue.sources]
+
+    @property
     def generation(self) -> str:
         """Changes when images get other ids: the index was compacted or built anew."""
         return Path(self.catalogue.files.vectors).stem.rpartition("-")[2]

@@ -98,8 +98,7 @@ class Pictures:
     ) -> None:
         self._index = index
         self._roots = tuple(roots)
-        sources = [one.source for one in index.catalogue.sources]
-        self._originals = Originals(sources, roots, strict=strict)
+        self._originals = Originals(index.sources, roots, strict=strict)
         self._cache = cache or Cache(CACHE_BYTES)
         self._pixels = pixels
 

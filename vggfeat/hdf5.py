@@ -70,24 +70,24 @@ def opened(
             open_regular(path).close()
         except ImageError as reason:
             raise error(f"{path} cannot be read: {reason}. Give a plain HDF5 file.") from reason
-        held = h5py.File(path, "r", locking=False)
+        file = h5py.File(path, "r", locking=False)
     else:
-        held = h5py.File(member, "r")
-        register_member(held, member)
+        file = h5py.File(member, "r")
+        register_member(file, member)
     try:
-        check(held, path, error, _all(held, path, error) if names is None else names)
+        check(file, path, error, _all(file, path, error) if names is None else names)
     except BaseException:
-        held.close()
+        file.close()
         raise
-    return held
+    return file
 
 
-def check(held: h5py.File, path: Path, error: type[VggfeatError], names: Iterable[str]) -> None:
+def check(file: h5py.File, path: Path, error: type[VggfeatError], names: Iterable[str]) -> None:
     """Refuse datasets that lie in other files, or say that they hold more than they can.
 
     Parameters
     ----------
-    held : h5py.File
+    file : h5py.File
         The open file.
     path : Path
         Where it lies, for messages.
@@ -104,9 +104,9 @@ def check(held: h5py.File, path: Path, error: type[VggfeatError], names: Iterabl
         takes more memory than :data:`~vggfeat.files.LARGEST_RATIO` times what is stored of it, or
         than the bytes of the file where it is not compressed.
     """
-    size = held.id.get_filesize()
+    size = file.id.get_filesize()
     for name in names:
-        at, parts = held.id, [part.encode() for part in name.split("/") if part not in ("", ".")]
+        at, parts = file.id, [part.encode() for part in name.split("/") if part not in ("", ".")]
         for depth, part in enumerate(parts):
             if not at.links.exists(part):
                 break
@@ -159,12 +159,12 @@ def raw_texts(dataset: h5py.Dataset) -> list[bytes]:
     return values
 
 
-def attribute(held: h5py.File | h5py.Group | h5py.Dataset, name: str, default: Any = None) -> Any:
+def attribute(holder: h5py.File | h5py.Group | h5py.Dataset, name: str, default: Any = None) -> Any:
     """Read an attribute: numbers, a text, or texts, no more than the file can hold.
 
     Parameters
     ----------
-    held : h5py.File, Group or Dataset
+    holder : h5py.File, Group or Dataset
     name : str
     default : optional
         What is returned where there is none of that name.
@@ -177,11 +177,11 @@ def attribute(held: h5py.File | h5py.Group | h5py.Dataset, name: str, default: A
         It is of another type, or larger.
     """
     key = name.encode()
-    if not h5py.h5a.exists(held.id, key):
+    if not h5py.h5a.exists(holder.id, key):
         if default is None:
             raise KeyError(f"there is no attribute {name!r}")
         return default
-    stored = h5py.h5a.open(held.id, key)
+    stored = h5py.h5a.open(holder.id, key)
     kind, count = stored.get_type(), math.prod(stored.shape)
     if (
         kind.get_class() not in _TYPES
@@ -190,26 +190,26 @@ def attribute(held: h5py.File | h5py.Group | h5py.Dataset, name: str, default: A
         raise ValueError(f"its attribute {name!r} is neither numbers nor text")
     # Texts of any length may all be the same one, which is no longer than the file.
     any_length = kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
-    size = held.file.id.get_filesize()
+    size = holder.file.id.get_filesize()
     most = LARGEST_RATIO if any_length else size // kind.get_size()
     if count > most:
         raise ValueError(f"its attribute {name!r} has {count:,} values, and may have {most:,}")
     if any_length:
-        check_attribute(held, name)
-    return held.attrs[name]
+        check_attribute(holder, name)
+    return holder.attrs[name]
 
 
-def integer(held: h5py.File | h5py.Group, name: str) -> int:
+def integer(holder: h5py.File | h5py.Group, name: str) -> int:
     """Read an attribute that is a whole number; ValueError where it is anything else."""
-    value = attribute(held, name)
+    value = attribute(holder, name)
     if not isinstance(value, np.integer):
         raise ValueError(f"its attribute {name!r} is {value!r}, no whole number")
     return int(value)
 
 
-def text(held: h5py.File | h5py.Group, name: str, default: str | None = None) -> str:
+def text(holder: h5py.File | h5py.Group, name: str, default: str | None = None) -> str:
     """Read an attribute that is a text, of a fixed length or not; ValueError where it is none."""
-    value = attribute(held, name, default)
+    value = attribute(holder, name, default)
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, str):
@@ -217,10 +217,10 @@ def text(held: h5py.File | h5py.Group, name: str, default: str | None = None) ->
     raise ValueError(f"its attribute {name!r} is {value!r}, no text")
 
 
-def _all(held: h5py.File, path: Path, error: type[VggfeatError]) -> Iterator[str]:
+def _all(file: h5py.File, path: Path, error: type[VggfeatError]) -> Iterator[str]:
     """Give the names of all datasets; each group must have one way to it, and be no deeper."""
-    waiting: list[tuple[str, Any, int]] = [("", held.id, 0)]
-    seen = {h5py.h5o.get_info(held.id).addr}
+    waiting: list[tuple[str, Any, int]] = [("", file.id, 0)]
+    seen = {h5py.h5o.get_info(file.id).addr}
     while waiting:
         above, group, depth = waiting.pop()
         for part in list(group):

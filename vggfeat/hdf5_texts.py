@@ -75,12 +75,12 @@ def check_dataset(dataset: Any) -> None:
     _check(file, read, _references(dataset, read))
 
 
-def check_attribute(held: h5py.File | h5py.Group | h5py.Dataset, name: str) -> None:
+def check_attribute(holder: h5py.File | h5py.Group | h5py.Dataset, name: str) -> None:
     """Check the texts of an attribute that are of any length, as :func:`check_dataset` does.
 
     Parameters
     ----------
-    held : h5py.File, Group or Dataset
+    holder : h5py.File, Group or Dataset
         What has the attribute.
     name : str
 
@@ -89,11 +89,11 @@ def check_attribute(held: h5py.File | h5py.Group | h5py.Dataset, name: str) -> N
     ValueError, OSError
         As for :func:`check_dataset`; or the attribute lies outside the header of its object.
     """
-    file = h5py.h5i.get_file_id(held.id)
+    file = h5py.h5i.get_file_id(holder.id)
     read, base = _reader(file), _base(file)
     checked = 0
     try:
-        for data in _attributes(read, h5py.h5o.get_info(held.id).addr + base, base):
+        for data in _attributes(read, h5py.h5o.get_info(holder.id).addr + base, base):
             stored_name, start = _name_of(data)
             if stored_name == name.encode():
                 _check(file, read, data[start:])

@@ -30,7 +30,7 @@ from vggfeat.weights.pairing import (
 )
 from vggfeat.weights.safetensors_file import PREPROCESSING_KEY
 from vggfeat.weights.state import check, located, names, shapes
-from vggfeat.weights.tensor_file import TensorFile, Understanding, understanding
+from vggfeat.weights.tensor_file import TensorFile, Understanding
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,7 +119,7 @@ class Weights:
             return seeded.tensors(network, seeded.seed_of(self.spec), names)
         with open_file(self.path) as file:
             check(file, network, names, self.path, deepest)
-            _report(understanding(file), self.path)
+            _report(file.understanding, self.path)
             places = located(file.shapes, network)
             return {
                 name: _finite(_float32(file.read(places[name])), name, self.path) for name in names

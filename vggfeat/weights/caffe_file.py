@@ -64,8 +64,8 @@ def open_file(path: Path, part: str = "") -> Iterator[Understood]:
     """
     try:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-            held = CaffeFile(data, file)
-            yield Understood.of_graph(held, graph(data, held.layers), part)
+            model = CaffeFile(data, file)
+            yield Understood.of_graph(model, graph(data, model.layers), part)
     except (ValueError, OSError) as error:
         raise WeightsError(f"{path} cannot be read as a Caffe model: {error}") from error
 

@@ -101,30 +101,30 @@ GENERATIONS = {
 
 def message(data: Buffer, at: Field, numbers: Generation) -> tuple[Message, list[Field]]:
     """Read a layer's message; the fields that hold its blobs are given beside it."""
-    found, blobs = Message(), []
+    layer, blobs = Message(), []
     for each in fields(data, at.start, at.stop):
         if each.value is not None:
             if each.number == numbers.kind:
-                found.kind = _NUMBERS.get(each.value, f"type {each.value}")
+                layer.kind = _NUMBERS.get(each.value, f"type {each.value}")
             continue
         match each.number:
             case numbers.name:
-                found.name = _text(data, each)
+                layer.name = _text(data, each)
             case numbers.kind:
-                found.kind = _text(data, each)
+                layer.kind = _text(data, each)
             case numbers.bottom:
-                found.bottoms.append(_text(data, each))
+                layer.bottoms.append(_text(data, each))
             case numbers.top:
-                found.tops.append(_text(data, each))
+                layer.tops.append(_text(data, each))
             case numbers.blobs:
                 blobs.append(each)
             case numbers.convolution:
-                found.convolution = each
+                layer.convolution = each
             case numbers.pooling:
-                found.pooling = each
+                layer.pooling = each
             case numbers.norm:
-                found.norm = each
-    return found, blobs
+                layer.norm = each
+    return layer, blobs
 
 
 def graph(data: Buffer, layers: Sequence[Message]) -> list[Node]:

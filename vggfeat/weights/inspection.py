@@ -16,7 +16,7 @@ from vggfeat.weights.digests import digest
 from vggfeat.weights.formats import allowed, fingerprint, format_of, open_file, split
 from vggfeat.weights.known import Published
 from vggfeat.weights.state import located, names, reach, recognised
-from vggfeat.weights.tensor_file import Understanding, understanding
+from vggfeat.weights.tensor_file import Understanding
 
 _SHOWN = 8  # shapes in a message
 
@@ -149,7 +149,7 @@ def inspect(path: str | os.PathLike[str], model: str | None = None) -> Inspectio
         raise WeightsError(f"No weight file {str(path)!r}. Give a {allowed()} file.")
     form = format_of(path)
     with open_file(path) as file:
-        shapes, understood = dict(file.shapes), understanding(file)
+        shapes, understood = dict(file.shapes), file.understanding
         network = architecture(model) if model else recognised(shapes)
         if network is None:
             raise WeightsError(_unknown(path, shapes, understood))

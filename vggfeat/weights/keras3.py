@@ -28,15 +28,15 @@ _LEFT_OUT = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
 """Roles, each with the option that leaves it out."""
 
 
-def tensors(held: h5py.File, config: Mapping[str, Any] | None) -> tuple[dict[str, Any], Lookup]:
+def tensors(file: h5py.File, config: Mapping[str, Any] | None) -> tuple[dict[str, Any], Lookup]:
     """Return a file's datasets by their paths, and where each layer of a model has its own.
 
     The optimiser's state is left out.
     """
-    sets = dict(_datasets(held))
+    sets = dict(_datasets(file))
     places: dict[Path, dict[str, str]] = {}
     if config is not None:
-        for path, layer, group in _placed(config, (), held):
+        for path, layer, group in _placed(config, (), file):
             names = (
                 sorted((n for n in group if n.isdecimal()), key=int) if group is not None else []
             )
@@ -45,7 +45,7 @@ def tensors(held: h5py.File, config: Mapping[str, Any] | None) -> tuple[dict[str
     return sets, lambda path: places.get(path, {})
 
 
-def named(held: h5py.File) -> list[tuple[Path, dict[str, str]]]:
+def named(file: h5py.File) -> list[tuple[Path, dict[str, str]]]:
     """Return the layers of a file without a graph: path with its own name last, and tensors.
 
     The name is the one that Keras noted, else that of the group. Layers without tensors are there
@@ -68,7 +68,7 @@ def named(held: h5py.File) -> list[tuple[Path, dict[str, str]]]:
             if name not in ("vars", "optimizer") and isinstance(inner, h5py.Group):
                 visit(inner, path if name in _ROOTS else (*path, name))
 
-    visit(held, ())
+    visit(file, ())
     return layers
 
 
@@ -124,7 +124,7 @@ def _roles(layer: Mapping[str, Any], paths: list[str]) -> dict[str, str]:
     return dict(zip(roles, paths, strict=True))
 
 
-def _datasets(held: h5py.File) -> list[tuple[str, Any]]:
+def _datasets(file: h5py.File) -> list[tuple[str, Any]]:
     datasets: list[tuple[str, Any]] = []
 
     def visit(name: str, one: Any) -> None:
@@ -134,7 +134,7 @@ def _datasets(held: h5py.File) -> list[tuple[str, Any]]:
             if len(datasets) > _MOST or len(name) > _LONGEST_NAME:
                 raise ValueError("its tensors are too many, or have too long names.")
 
-    held.visititems(visit)
+    file.visititems(visit)
     return datasets
 
 

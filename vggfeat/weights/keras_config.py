@@ -61,8 +61,8 @@ def layers_of(config: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     inner = config.get("config")
     if config.get("class_name") == "Sequential" and isinstance(inner, list):  # before Keras 2.3
         return inner
-    held = inner.get("layers") if isinstance(inner, Mapping) else None
-    return held if isinstance(held, list) else []
+    layers = inner.get("layers") if isinstance(inner, Mapping) else None
+    return layers if isinstance(layers, list) else []
 
 
 class _Builder:

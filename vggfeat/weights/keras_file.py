@@ -72,23 +72,27 @@ def open_file(path: Path, part: str = "") -> Iterator[TensorFile]:
             with path.open("rb") as file, zip_members.open_archive(file) as archive:
                 config = json.loads(zip_members.read(archive, _CONFIG, _LARGEST_CONFIG))
                 member = zip_members.opened(archive, file, _WEIGHTS)
-                with hdf5.opened(path, WeightsError, member=member) as held:
-                    yield _keras3(held, config, part)
+                with hdf5.opened(path, WeightsError, member=member) as hdf5_file:
+                    yield _keras3(hdf5_file, config, part)
         else:
-            with hdf5.opened(path, WeightsError) as held:
-                yield _legacy(held, part) if _is_legacy(held) else _keras3(held, None, part)
+            with hdf5.opened(path, WeightsError) as hdf5_file:
+                yield (
+                    _legacy(hdf5_file, part)
+                    if _is_legacy(hdf5_file)
+                    else _keras3(hdf5_file, None, part)
+                )
     except _BROKEN as error:
         reason = str(error).strip("'\"").partition("\n")[0]
         raise WeightsError(f"{path} cannot be read as a file of Keras's: {reason}") from error
 
 
-def _is_legacy(held: h5py.File) -> bool:
-    root = held.get("model_weights", held)
+def _is_legacy(file: h5py.File) -> bool:
+    root = file.get("model_weights", file)
     return bool(_listed(root, "layer_names"))
 
 
-def _legacy(held: h5py.File, part: str) -> TensorFile:
-    root = held.get("model_weights", held)
+def _legacy(file: h5py.File, part: str) -> TensorFile:
+    root = file.get("model_weights", file)
     layers = _listed(root, "layer_names")
     tensors_of: dict[str, list[tuple[str, str, str]]] = {}
     sets: dict[str, Any] = {}
@@ -101,7 +105,7 @@ def _legacy(held: h5py.File, part: str) -> TensorFile:
         if len(sets) > _MOST_NAMES:
             raise ValueError(f"it holds more than {_MOST_NAMES:,} tensors.")
     raw = KerasTensors(sets)
-    if config := hdf5.text(held, "model_config", ""):
+    if config := hdf5.text(file, "model_config", ""):
         if len(config) > _LARGEST_CONFIG:
             raise ValueError(f"its configuration has {len(config):,} characters.")
 
@@ -115,8 +119,8 @@ def _legacy(held: h5py.File, part: str) -> TensorFile:
     return keras_names.understood(raw, items, part, ordered=True)
 
 
-def _keras3(held: h5py.File, config: Any, part: str) -> TensorFile:
-    sets, lookup = keras3.tensors(held, config)
+def _keras3(file: h5py.File, config: Any, part: str) -> TensorFile:
+    sets, lookup = keras3.tensors(file, config)
     if not sets:
         raise ValueError(
             "it has no list of layers (layer_names), and no layers of Keras 3. Save the model with "
@@ -125,7 +129,7 @@ def _keras3(held: h5py.File, config: Any, part: str) -> TensorFile:
     raw = KerasTensors(sets)
     if config is not None and (nodes := keras_config.graph(config, lookup)):
         return Understood.of_graph(raw, nodes, part)
-    items = [keras_names.Item(path, tensors) for path, tensors in keras3.named(held)]
+    items = [keras_names.Item(path, tensors) for path, tensors in keras3.named(file)]
     return keras_names.understood(raw, items, part, ordered=False)
 
 

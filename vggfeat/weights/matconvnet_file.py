@@ -64,8 +64,8 @@ def open_file(path: Path, part: str = "") -> Iterator[Understood]:
     try:
         names = ["layers", "net", "params", "vars", "meta", "normalization"]
         variables = mat_file.read(path, names)
-        held = MatConvNetFile(variables)
-        understood = Understood.of_graph(held, held.nodes, part)
+        network_file = MatConvNetFile(variables)
+        understood = Understood.of_graph(network_file, network_file.nodes, part)
         network = _fields(variables.get("net", variables))
         normalization = _fields(_fields(network.get("meta", network)).get("normalization"))
         if "averageImage" in normalization:

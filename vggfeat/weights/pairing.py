@@ -25,7 +25,7 @@ from vggfeat.preprocessing import (
 from vggfeat.weights import first_filters, known
 from vggfeat.weights.formats import FORMATS, format_of, open_file
 from vggfeat.weights.state import located
-from vggfeat.weights.tensor_file import TensorFile, Understanding, understanding
+from vggfeat.weights.tensor_file import TensorFile, Understanding
 
 AUTO, STRICT = "auto", "strict"
 CHOICES = (AUTO, STRICT, *PRESETS)
@@ -83,7 +83,7 @@ def decided(
         spec = _BY_NAME[published.preprocessing].sized(network.input_size)
         return Pairing(spec, f"its digest is that of {published.file} ({published.publisher})")
     with open_file(path) as file:
-        understood, filters = understanding(file), whose(file, network)
+        understood, filters = file.understanding, whose(file, network)
     if understood.unclear and not strange:
         raise WeightsError(
             f"{path}: {understood.unclear}. Say what the pixels go through: --preprocessing, or "

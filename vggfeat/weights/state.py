@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vggfeat.errors import WeightsError
 from vggfeat.layers import ARCHITECTURES, Architecture, Layer
-from vggfeat.weights.tensor_file import TensorFile, understanding
+from vggfeat.weights.tensor_file import TensorFile
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -89,7 +89,7 @@ def recognised(in_file: Shapes) -> Architecture | None:
 
 def reach(file: TensorFile, network: Architecture) -> str:
     """Return the deepest layer that a file has everything for; empty where it is none."""
-    in_file, obstacle = file.shapes, understanding(file).obstacle
+    in_file, obstacle = file.shapes, file.understanding.obstacle
     expected, names_in_file = shapes(network), located(in_file, network)
     deepest = ""
     for layer in network.layers:
@@ -141,7 +141,7 @@ def check(
     strange = sorted(set(in_file) - set(names_in_file.values()))
     # A head of another make may stand in the file as long as nothing of it is asked for.
     unknown = [name for name in strange if _CONVOLUTIONAL.match(name)]
-    obstacle = understanding(file).obstacle
+    obstacle = file.understanding.obstacle
     modules = {name.rpartition(".")[0] for name in wanted}
     run = {layer.name for layer in network.layers if layer.module in modules} | {deepest}
     order = [*network.names, ""]
@@ -167,7 +167,7 @@ def _listed(problems: Sequence[str]) -> str:
 
 def _there(file: TensorFile, placed: set[str]) -> list[str]:
     """Say which tensors a file has that stand for none of the network's, where some are missing."""
-    rest = [n for n in (*file.shapes, *understanding(file).elsewhere) if n not in placed]
+    rest = [n for n in (*file.shapes, *file.understanding.elsewhere) if n not in placed]
     if not rest:
         return []
     more = f" and {len(rest) - _LISTED} more" if len(rest) > _LISTED else ""

@@ -68,15 +68,13 @@ class Understanding:
     origin: str = ""
 
 
-class TensorFile(Protocol):
+class Tensors(Protocol):
     """Names and shapes now, tensors when asked, each read from its place in the file.
 
     Names are torchvision's (``features.0.weight``) or canonical (``conv1_1.weight``), whichever
     is nearer to the format; :mod:`vggfeat.weights.state` knows both. Shapes are torch's: kernels
     (outputs, inputs, height, width), matrices (outputs, inputs), with the map that ``fc6`` sees
     flattened as (channel, row, column).
-
-    A reader that finds out more than that says it in an attribute `understanding`.
     """
 
     @property
@@ -87,7 +85,7 @@ class TensorFile(Protocol):
         """Return one tensor, in memory of its own; an array where numpy has its type."""
 
 
-def understanding(file: TensorFile) -> Understanding:
-    """Return what a file's reader found out beside the tensors."""
-    attached: Understanding = getattr(file, "understanding", Understanding())
-    return attached
+class TensorFile(Tensors, Protocol):
+    """An open file's tensors, and what its reader found out beside them."""
+
+    understanding: Understanding

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggfeat.weights.graph import Node
-from vggfeat.weights.tensor_file import Obstacle, TensorFile, Understanding
+from vggfeat.weights.tensor_file import Obstacle, Tensors, Understanding
 from vggfeat.weights.understood import affine
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Translated:
 
     Parameters
     ----------
-    file : TensorFile
+    file : Tensors
         The file under its own names.
     own : mapping of str to str
         Our name of each tensor, with the file's.
@@ -78,7 +78,7 @@ class Translated:
 
     def __init__(
         self,
-        file: TensorFile,
+        file: Tensors,
         own: Mapping[str, str],
         norms: Mapping[str, Node],
         understanding: Understanding,
@@ -103,7 +103,7 @@ class Translated:
 class _Raw:
     """A file whose tensors are all arrays."""
 
-    def __init__(self, file: TensorFile) -> None:
+    def __init__(self, file: Tensors) -> None:
         self._file = file
         self.shapes = file.shapes
 
@@ -117,12 +117,12 @@ def _array(value: NDArray[Any] | Tensor) -> NDArray[np.float64]:
     return np.asarray(value, np.float64)
 
 
-def translated(file: TensorFile, part: str = "") -> Translated:
+def translated(file: Tensors, part: str = "") -> Translated:
     """Find the network in a file, and say which tensors are its.
 
     Parameters
     ----------
-    file : TensorFile
+    file : Tensors
         The file under its own names.
     part : str
         What stands before the names of the network's tensors, where several are in the file.

@@ -97,12 +97,12 @@ def _fill(file: Any, data: bytearray) -> int:
     return done
 
 
-def tensors(held: Any) -> dict[str, TensorView]:
+def tensors(checkpoint: Any) -> dict[str, TensorView]:
     """Return the tensors of a checkpoint, named by the keys that lead to them.
 
     Parameters
     ----------
-    held : Any
+    checkpoint : Any
         What was unpickled: a dictionary, of tensors or of dictionaries and whatever else.
 
     Raises
@@ -125,8 +125,8 @@ def tensors(held: Any) -> dict[str, TensorView]:
                 if not isinstance(key, bytes):
                     visit(inner, (*path, str(key)))
 
-    visit(held, ())
-    models = [held, *(held.values() if isinstance(held, Mapping) else ())]
+    visit(checkpoint, ())
+    models = [checkpoint, *(checkpoint.values() if isinstance(checkpoint, Mapping) else ())]
     pickled = next((one for one in models if isinstance(one, Stand) and one.model), None)
     if pickled is not None and not any(len(one.shape) == 4 for one in named.values()):
         raise RemediedError(

@@ -99,10 +99,7 @@ class Understood:
         value = self._plain(step, kind)
         if not step.norms or (self._apart and layer.startswith("conv")):
             return value
-        scale, shift = np.ones(1), np.zeros(1)
-        for node in step.norms:
-            gain, offset = affine(self._raw, node)
-            scale, shift = scale * gain, shift * gain + offset
+        scale, shift = self._affine(step)
         if kind == "bias":
             return (value.astype(np.float64) * scale + shift).astype(np.float32)
         folded = np.empty(value.shape, np.float32)
@@ -131,10 +128,7 @@ class Understood:
                     return self._raw.read(node.tensors["gamma"])
                 case "bias" if "beta" in node.tensors:
                     return self._raw.read(node.tensors["beta"])
-        scale, shift = np.ones(1), np.zeros(1)
-        for node in step.norms:
-            gain, offset = affine(self._raw, node)
-            scale, shift = scale * gain, shift * gain + offset
+        scale, shift = self._affine(step)
         made = {
             "weight": scale,
             "bias": shift,
@@ -142,6 +136,14 @@ class Understood:
             "running_var": np.full_like(scale, 1 - _TORCH_EPS),
         }
         return made[kind].astype(np.float32)
+
+    def _affine(self, step: Step) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return what all of a step's norms do together."""
+        scale, shift = np.ones(1), np.zeros(1)
+        for node in step.norms:
+            gain, offset = affine(self._raw, node)
+            scale, shift = scale * gain, shift * gain + offset
+        return scale, shift
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}

@@ -85,13 +85,13 @@ def varints(data: Buffer, field: Field, most: int) -> list[int]:
     """
     if field.value is not None:
         return [field.value]
-    found, at = [], field.start
+    numbers, at = [], field.start
     while at < field.stop:
         value, at = _varint(data, at, field.stop)
-        found.append(value)
-        if len(found) > most:
+        numbers.append(value)
+        if len(numbers) > most:
             raise ValueError(f"it has a list of more than {most:,} numbers at byte {at}.")
-    return found
+    return numbers
 
 
 def _varint(data: Buffer, at: int, stop: int) -> tuple[int, int]:

@@ -102,7 +102,7 @@ def test_a_layer_named_beside_all_keeps_its_own_pooling():
         ("conv5_3:", "avg", "Unknown pooling ''"),
         ("conv5_3", "median", "Unknown pooling 'median'"),
         ("relu7:max", "avg", "'relu7:max': relu7 is a vector"),
-        ("conv5_3,conv13:max", "avg", "conv5_3 is asked for twice"),
+        ("conv5_3,conv13:avg", "avg", "conv5_3 is asked for twice"),
         (" , ", "avg", "No layer was asked for"),
         ("conv9_9", "avg", "Unknown layer 'conv9_9'"),
         ("pool5", "avg:2", "avg takes no parameter, and '2' is given. Write avg alone"),

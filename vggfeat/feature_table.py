@@ -18,7 +18,7 @@ import numpy.typing as npt
 from vggfeat.errors import LayerError, StoreError
 from vggfeat.labels import Targets, as_floats
 from vggfeat.layers import ARCHITECTURES
-from vggfeat.provenance import Provenance, RunInfo, SourcePlace
+from vggfeat.provenance import FeatureConfig, Provenance, RunInfo, SourcePlace
 
 PENDING, DONE, FAILED = 0, 1, 2
 """Status of a row."""
@@ -135,15 +135,39 @@ class FeatureTable(ABC):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Canonical names of the layers."""
+        """Canonical names of the layers; ``LAYER:POOL`` where there are several poolings of one."""
         return tuple(self.provenance.config.layers)
 
     def layer(self, name: str) -> str:
-        """Return the canonical name of one of the layers; LayerError where it is none of them."""
-        network = ARCHITECTURES.get(self.provenance.config.model)
-        key = str(name).strip()
-        if key not in self.layers and network is not None:
-            key = network.canonical(key)
+        """Return the canonical name of one of the layers.
+
+        Parameters
+        ----------
+        name : str
+            Name or alias, or ``LAYER:POOL``; the plain name finds the only pooling of a layer.
+
+        Raises
+        ------
+        LayerError
+            It is none of them, or there are several poolings of it.
+        """
+        config, key = self.provenance.config, str(name).strip()
+        if key in self.layers:
+            return key
+        plain, _, pool = key.partition(":")
+        network = ARCHITECTURES.get(config.model)
+        plain = network.canonical(plain) if network is not None else plain
+        columns = config.columns(plain)
+        if pool:
+            pool = pool.strip().lower().replace(",", "+")
+            columns = [one for one in columns if f"{config.layers[one]}:".startswith(f"{pool}:")]
+        if len(columns) > 1:
+            raise LayerError(
+                f"{self.path} has {plain} with several poolings; choose one: {', '.join(columns)}."
+            )
+        if columns:
+            return columns[0]
+        key = network.canonical(key) if network is not None and not pool else key
         if key not in self.layers:
             near = difflib.get_close_matches(key, self.layers, n=1)
             hint = f"Did you mean {near[0]}? " if near else ""
@@ -152,6 +176,11 @@ class FeatureTable(ABC):
                 "Take one of these, or extract a store with --layers."
             )
         return key
+
+    def column(self, config: FeatureConfig) -> str:
+        """Return the name of the layer that `config` has, which is one alone, as it has it."""
+        ((layer, pool),) = config.layers.items()
+        return self.provenance.config.column(layer, pool) or self.layer(layer)
 
     def dimension(self, layer: str) -> int:
         """Return the length of a row as a vector: D, or C * H * W."""

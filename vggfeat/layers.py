@@ -346,3 +346,8 @@ def architecture(model: str) -> Architecture:
         raise LayerError(
             f"Unknown model {model!r}. Known models: {', '.join(ARCHITECTURES)}."
         ) from None
+
+
+def layer_of(column: str) -> str:
+    """Return the layer of features that are called ``LAYER``, or ``LAYER:POOL``."""
+    return column.partition(":")[0]

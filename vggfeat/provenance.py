@@ -49,7 +49,8 @@ class FeatureConfig:
     combine : str
         What becomes of several scales: their ``"mean"``, or a ``"stack"``, one behind the other.
     layers : dict of str to str
-        Canonical layer name to pooling; ``"none"`` keeps the map, ``""`` where there is none.
+        Canonical layer name to pooling; ``"none"`` keeps the map, ``""`` where there is none. A
+        layer with several poolings has a key ``LAYER:POOL`` for each.
     dtype : str
         Type the features are stored in, ``"float32"`` or ``"float16"``.
     truncated : str
@@ -118,20 +119,33 @@ class FeatureConfig:
         StoreMismatchError
             `given` lacks the layer, or differs; the message names the fields with both values.
         """
-        if layer not in given.layers:
+        if given.column(layer, self.layers[layer]) is None and not given.columns(layer):
             raise StoreMismatchError(
                 f"The {holder} is of {layer}, and only {', '.join(given.layers)} is given. "
                 f"Extract {layer}."
             )
-        if differing := self.for_layer(layer).differences(given.for_layer(layer)):
+        theirs = given.column(layer, self.layers[layer]) or given.columns(layer)[0]
+        if differing := self.for_layer(layer).differences(given.for_layer(theirs)):
             raise StoreMismatchError(
                 f"The {holder}'s features were made in another way: {'; '.join(differing)}. "
                 f"Extract with the {holder}'s values, or make the {holder} anew."
             )
 
     def for_layer(self, layer: str) -> FeatureConfig:
-        """Return the same values for one layer alone, as probes and indexes carry them."""
-        return replace(self, layers={layer: self.layers[layer]})
+        """Return the same values for one layer alone, as probes and indexes carry them.
+
+        Its name is then the plain one, which finds the only pooling of it that there is.
+        """
+        return replace(self, layers={layer.partition(":")[0]: self.layers[layer]})
+
+    def columns(self, layer: str) -> list[str]:
+        """Return the keys of a layer's poolings, none where it is not there."""
+        plain = layer.partition(":")[0]
+        return [key for key in self.layers if key.partition(":")[0] == plain]
+
+    def column(self, layer: str, pool: str) -> str | None:
+        """Return the key of a layer with a pooling, None where it is not there."""
+        return next((key for key in self.columns(layer) if self.layers[key] == pool), None)
 
 
 @dataclass(frozen=True, slots=True)

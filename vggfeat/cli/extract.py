@@ -79,7 +79,8 @@ def _value_range(_context: click.Context, _option: click.Parameter, value: str) 
     show_default=True,
     metavar="NAME[:POOL],...",
     help="Layers to keep, as in conv5_3:max,relu7, or all; `vggfeat layers` lists them. fc7 is "
-    "the linear output, relu7 what follows the ReLU (and what Caffe calls fc7).",
+    "the linear output, relu7 what follows the ReLU (and what Caffe calls fc7). A layer may have "
+    "several poolings: relu5_3:gem,relu5_3:rmac.",
 )
 @view_option(DEFAULTS["view"])
 @scales_option

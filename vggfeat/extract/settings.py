@@ -12,7 +12,7 @@ from vggfeat.engines import AUTO as AUTO_ENGINE
 from vggfeat.engines import check_engine
 from vggfeat.errors import DeviceError, ImageError
 from vggfeat.images import MAX_PIXELS, Reading
-from vggfeat.layers import Architecture, architecture
+from vggfeat.layers import Architecture, architecture, layer_of
 from vggfeat.pooling import feature_shape, parse_layers
 from vggfeat.preprocessing import ByHand, Preprocessing
 from vggfeat.provenance import FeatureConfig, Provenance
@@ -100,7 +100,9 @@ class Settings:
         """
         config = provenance.config
         options["precision"] = options.get("precision") or provenance.run.precision
-        layers = [f"{name}:{pool}" if pool else name for name, pool in config.layers.items()]
+        layers = [
+            f"{layer_of(name)}:{pool}" if pool else name for name, pool in config.layers.items()
+        ]
         same = ("model", "view", "scales", "flip", "combine", "dtype", "truncated", "value_range")
         return cls(
             weights=weights or provenance.run.weights,
@@ -117,7 +119,10 @@ class Settings:
 
     @cached_property
     def poolings(self) -> dict[str, str]:
-        """Canonical layer names, each with its pooling (``""`` for vectors)."""
+        """Canonical layer names, each with its pooling (``""`` for vectors).
+
+        A layer with several poolings is there as ``LAYER:POOL`` with each.
+        """
         return parse_layers(self.layers, self.pool, self.architecture)
 
     @cached_property
@@ -125,8 +130,8 @@ class Settings:
         """Shape of one image's feature for each layer."""
         shapes = {}
         for layer, pool in self.poolings.items():
-            single = feature_shape(self.architecture, layer, pool)
-            shapes[layer] = self.resolved_view.shape(layer, single)
+            single = feature_shape(self.architecture, layer_of(layer), pool)
+            shapes[layer] = self.resolved_view.shape(layer_of(layer), single)
         return shapes
 
     @cached_property

@@ -48,17 +48,18 @@ def add(
                 "store of all images."
             )
         before.config.check(store.provenance.config, before.layer, "index")
+        column = store.column(before.config)
         catalogue, ours = with_moved_sources(before, store)
         if catalogue is not before:
             catalogue = catalogue.changed(stores=_stores(before, store))
         known = catalogue.rows
-        excluded = catalogue.excluded.synced(store, catalogue.layer)
+        excluded = catalogue.excluded.synced(store, column)
         if again:
             excluded = excluded.without(set(store.paths[store.done]))
         stays_out = frozenset(excluded.path)
         out = store.done & [path in stays_out for path in store.paths]
-        fresh, changed_rows, replaced, unchanged = _compared(known, store, catalogue.layer, ~out)
-        vectors = StoreVectors(store, catalogue.layer, catalogue.metric, catalogue.whitening, fresh)
+        fresh, changed_rows, replaced, unchanged = _compared(known, store, column, ~out)
+        vectors = StoreVectors(store, column, catalogue.metric, catalogue.whitening, fresh)
         gone = _gone(catalogue, store, ours, stays_out)
         known = known.without(gone)
         if not len(fresh):
@@ -223,7 +224,7 @@ def _gone(
     that it does not know any more were pruned.
     """
     known, paths, present = catalogue.rows, store.paths, store.present
-    sums = store.checksums(catalogue.layer)
+    sums = store.checksums(store.column(catalogue.config))
     numbers = {path: row for row, path in enumerate(paths)}
     alone = catalogue.stores == (name_of(store),)
     ours = np.array([source.source in store_sources for source in catalogue.sources])

@@ -25,6 +25,7 @@ from vggfeat.index.rows import name_of, sources_of
 from vggfeat.index.settings import LeftOut, Settings
 from vggfeat.index.structures import FLAT
 from vggfeat.index.vector_sources import IndexVectors, StoreVectors
+from vggfeat.layers import layer_of
 from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def build(
                 folder, vectors, built, augment, plan=chosen, recall=recall, progress=progress
             )
         catalogue = Catalogue(
-            name, metric, config, sources_of(store), vectors.rows(built.positions), built.longest,
-            vectors.left_out, _timed(built.settings, began), built.files, learnt,
+            layer_of(name), metric, config, sources_of(store), vectors.rows(built.positions),
+            built.longest, vectors.left_out, _timed(built.settings, began), built.files, learnt,
             stores=(name_of(store),),
         )  # fmt: skip
         commit(folder, catalogue)
@@ -210,7 +211,10 @@ def learn_whitening(
 
 
 def _made(store: FeatureTable, layer: str) -> dict[str, Any]:
-    return {"layer": layer, "deciding": store.provenance.config.for_layer(layer).to_json()}
+    return {
+        "layer": layer_of(layer),
+        "deciding": store.provenance.config.for_layer(layer).to_json(),
+    }
 
 
 def _whitening(

@@ -49,7 +49,7 @@ def with_moved_sources(catalogue: Catalogue, store: FeatureTable) -> tuple[Catal
     ids, rows = _shared(catalogue, store)
     of = np.array(texts, object)[catalogue.rows.origin]
     alive = catalogue.rows.alive
-    same = store.checksums(catalogue.layer)[rows]
+    same = store.checksums(store.column(catalogue.config))[rows]
     same = same == catalogue.rows.checksum[ids]
     moved = [
         text

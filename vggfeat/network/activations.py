@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vggfeat import pooling
 from vggfeat.errors import LayerError
-from vggfeat.layers import Architecture
+from vggfeat.layers import Architecture, layer_of
 from vggfeat.network.engines import Runner
 from vggfeat.network.positions import Portion, portions
 
@@ -38,7 +38,8 @@ def activations(
         Parts of a batch, each for the first layer; they may differ in size where poolings do away
         with it.
     poolings : dict of str to str
-        Layers to keep, each with its pooling; ``""`` keeps the activation itself.
+        What to keep: layers, or ``LAYER:POOL``, each with its pooling; ``""`` keeps the activation
+        itself.
     dense : bool
         Run the fully connected layers at every position of the map
         (:mod:`~vggfeat.network.positions`). Otherwise the map is resampled to what they were
@@ -47,20 +48,28 @@ def activations(
     Returns
     -------
     dict of str to Tensor
-        Layer to float32 values in the order of the inputs: (B, C, H, W), (B, D), in a dense run
-        (B, D, h, w) of fully connected layers, or what a pooling makes of it. Where autograd
-        records and there is one part, later layers see these very tensors, so that scores have
-        gradients with respect to each.
+        By the keys of `poolings` float32 values in the order of the inputs: (B, C, H, W), (B, D),
+        in a dense run (B, D, h, w) of fully connected layers, or what a pooling makes of it. Where
+        autograd records and there is one part, later layers see these very tensors, so that scores
+        have gradients with respect to each.
     """
     results: dict[str, list[Tensor]] = {name: [] for name in poolings}
     running: list[Portion] = []
 
+    columns: dict[str, list[str]] = {}
+    for column in poolings:
+        columns.setdefault(layer_of(column), []).append(column)
+
     def keep(name: str, activation: Tensor) -> Tensor:
-        pooled = pooling.apply(activation, poolings[name])
-        if pooled.data_ptr() == activation.data_ptr() and not runner.lasting:
-            pooled = pooled.clone()
-        results[name].append(pooled)
-        return activation if poolings[name] else pooled.to(activation.dtype)
+        shown = activation
+        for column in columns[name]:
+            pooled = pooling.apply(activation, poolings[column])
+            if pooled.data_ptr() == activation.data_ptr() and not runner.lasting:
+                pooled = pooled.clone()
+            results[column].append(pooled)
+            if not poolings[column]:
+                shown = pooled.to(activation.dtype)
+        return shown
 
     def keep_rows(name: str, rows: Tensor) -> Tensor:
         parts = [keep(name, part) for part in running[-1].split(rows)]
@@ -70,7 +79,7 @@ def activations(
     head = [name for name in names if name in network.names[at + 1 :]]
     body = [name for name in names[: len(names) - len(head)] if not (dense and name == "flatten")]
     listeners = {
-        name: functools.partial(keep_rows if name in head else keep, name) for name in poolings
+        name: functools.partial(keep_rows if name in head else keep, name) for name in columns
     }
     grid = network.grid if head[:1] == ["fc6"] else 1
     maps = []

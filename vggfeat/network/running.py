@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vggfeat import malloc
 from vggfeat.devices import TYPES, chunk_size, resolve_device
 from vggfeat.errors import DeviceError, LayerError
-from vggfeat.layers import Architecture
+from vggfeat.layers import Architecture, layer_of
 from vggfeat.network.activations import activations, check_input, route
 from vggfeat.network.callers import own_torch, plain_torch
 from vggfeat.network.engines import Engine
@@ -40,7 +40,7 @@ class Network:
     modules : torch.nn.ModuleDict
         From :func:`~vggfeat.network.build`, on `device` and in `precision`.
     layers : dict of str to str
-        Canonical layer name to pooling.
+        Canonical layer name, or ``LAYER:POOL``, to pooling.
     preprocessing : Preprocessing
         Gives the channels' order, scale, mean and standard deviation.
     device : torch.device
@@ -83,7 +83,7 @@ class Network:
         if place.type == "cpu":
             malloc.keep_freed_blocks()
         with plain_torch():
-            modules = build(network, weights, layers)
+            modules = build(network, weights, map(layer_of, layers))
         try:
             with plain_torch():
                 modules.to(place, TYPES[precision]).to(memory_format=torch.channels_last)
@@ -160,7 +160,7 @@ class Network:
         requested, path = route(
             network,
             list(self.modules),
-            self.layers if layers is None else layers,
+            map(layer_of, self.layers) if layers is None else layers,
             start,
             dense=dense,
         )
@@ -236,8 +236,8 @@ class Network:
         Returns
         -------
         dict of str to Tensor
-            Layer to float32 features (B, ...) on the network's device; with `flip` (2 * B, ...),
-            each image's followed by its mirror image's.
+            By the keys of :attr:`layers` float32 features (B, ...) on the network's device; with
+            `flip` (2 * B, ...), each image's followed by its mirror image's.
         """
         copies = 2 if flip else 1
         chunks = list(self._of_one_size(images, copies))
@@ -284,10 +284,11 @@ class Network:
         dict of str to Tensor
             As :meth:`features`, in the order of the inputs.
         """
-        _, path = route(self.architecture, list(self.modules), self.layers, dense=dense)
+        names = map(layer_of, self.layers)
+        _, path = route(self.architecture, list(self.modules), names, dense=dense)
         spatial = {layer.name for layer in self.architecture.layers if layer.spatial}
         poolings = {  # over positions, where vectors have them
-            name: pool if name in spatial or not dense else "avg"
+            name: pool if layer_of(name) in spatial or not dense else "avg"
             for name, pool in self.layers.items()
         }
         with own_torch(self.device), self.engine.running() as runner:

@@ -65,7 +65,8 @@ def parse_layers(layers: str | Iterable[str], pool: str, network: Architecture) 
         Names or aliases, as ``"conv5_3:max,pool5:gem:2.5,relu7"`` or one an item. Levels of
         ``spp`` are written ``spp:1+2+4``, or with commas; a comma before a digit ends no layer.
         ``"all"`` is every layer of the network, and ``"all:max"`` pools those that have maps; a
-        layer named beside it keeps the pooling of its own, as in ``"all,pool5:none"``.
+        layer named beside it keeps the pooling of its own, as in ``"all,pool5:none"``. A layer may
+        come several times, each time with another pooling.
     pool : str
         Pooling of convolutional layers that name none themselves.
     network : Architecture
@@ -75,17 +76,18 @@ def parse_layers(layers: str | Iterable[str], pool: str, network: Architecture) 
     -------
     dict of str to str
         Canonical name to the :func:`canonical` text of its pooling, in the order the layers
-        run; ``""`` for layers whose activation is a vector already.
+        run; ``""`` for layers whose activation is a vector already. A layer with several poolings
+        is there with each, as ``LAYER:POOL``.
 
     Raises
     ------
     LayerError
-        An unknown layer or pooling, a parameter out of its range, a layer named twice or none
-        at all, or a pooling for a layer that has no map.
+        An unknown layer or pooling, a parameter out of its range, a layer named twice with one
+        pooling or none at all, or a pooling for a layer that has no map.
     """
     requested = _BETWEEN_LAYERS.split(layers) if isinstance(layers, str) else list(layers)
-    poolings: dict[str, str] = {}
-    others: dict[str, str] = {}
+    poolings: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
     default = canonical(pool)
     for text in filter(None, (item.strip() for item in requested)):
         name, colon, own = text.partition(":")
@@ -93,7 +95,7 @@ def parse_layers(layers: str | Iterable[str], pool: str, network: Architecture) 
         if name.strip().lower() == ALL:
             if others:
                 raise LayerError(f"{ALL!r} is asked for twice ({text!r}); name it once.")
-            others = {each.name: chosen if each.spatial else "" for each in network.layers}
+            others = {each.name: [chosen if each.spatial else ""] for each in network.layers}
             continue
         layer = network.layer(name)
         if own and not layer.spatial:
@@ -101,13 +103,21 @@ def parse_layers(layers: str | Iterable[str], pool: str, network: Architecture) 
                 f"{text!r}: {layer.name} is a vector, so there is nothing to pool. "
                 f"Ask for {layer.name!r} alone."
             )
-        if layer.name in poolings:
-            raise LayerError(f"Layer {layer.name} is asked for twice ({text!r}); name it once.")
-        poolings[layer.name] = chosen if layer.spatial else ""
+        several = poolings.setdefault(layer.name, [])
+        if (own_pool := chosen if layer.spatial else "") in several:
+            raise LayerError(
+                f"Layer {layer.name} is asked for twice ({text!r}); name it once, or each time "
+                "with another pooling, as in pool5:avg,pool5:gem."
+            )
+        several.append(own_pool)
     poolings = others | poolings
     if not poolings:
         raise LayerError("No layer was asked for. Name at least one, such as relu7.")
-    return {name: poolings[name] for name in network.names if name in poolings}
+    return {
+        name if len(poolings[name]) == 1 else f"{name}:{each}": each
+        for name in network.names
+        for each in poolings.get(name, ())
+    }
 
 
 @cache

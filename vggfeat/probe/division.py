@@ -264,9 +264,10 @@ def beside(
     """
     name = table.layer(layer)
     table.provenance.config.check(test.provenance.config, name, "store")
+    theirs = test.column(table.provenance.config.for_layer(name))
     data, division = to_keep(table, name, multi_label=True)
     data = data.learnable(division.train)
-    tested = Labelled.of(test, name, multi_label=True, lone=True).of_classes(data)
+    tested = Labelled.of(test, theirs, multi_label=True, lone=True).of_classes(data)
     if data.multi_label:
         data = data.only(tested.classes)
     return data, tested, replace(division, splits=(), other=str(test.path))

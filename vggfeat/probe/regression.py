@@ -210,7 +210,7 @@ def evaluate_numbers(
         probe.fit(learnt[:], y, groups=groups, name=name, progress=progress)
     else:
         probe.fit_reader(learnt, y, groups=groups, name=name, progress=progress)
-    tested = LayerRows(images, name, test_rows)
+    tested = LayerRows(images, images.column(store.provenance.config.for_layer(name)), test_rows)
     blocks = Rows(tested).blocks(np.float32)
     predicted = np.concatenate([probe.predict(X).reshape(len(X), -1) for _, X in blocks])
     leak = None

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from vggfeat import hdf5
 from vggfeat.errors import ProbeError
 from vggfeat.failures import writing
+from vggfeat.layers import layer_of
 from vggfeat.locking import WriterLock, destination, replacing
 from vggfeat.probe.classifier import LinearProbe
 from vggfeat.probe.division import to_keep
@@ -344,7 +345,7 @@ def train(
     return SavedProbe(
         probe,
         data.classes,
-        data.layer,
+        layer_of(data.layer),
         Provenance(given.config.for_layer(data.layer), store.latest),
         len(division.train),
         None if held_out is None else held_out.to_json(),

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from vggfeat import hdf5
 from vggfeat.errors import ProbeError
 from vggfeat.failures import writing
+from vggfeat.layers import layer_of
 from vggfeat.locking import WriterLock, destination, replacing
 from vggfeat.norms import unit_length
 from vggfeat.probe.division import kept_rows
@@ -238,7 +239,7 @@ def train_numbers(
         np.atleast_1d(np.asarray(probe.alpha_, np.float64)),
         numbers.names,
         normalize,
-        name,
+        layer_of(name),
         Provenance(store.provenance.config.for_layer(name), store.latest),
         len(chosen),
     )

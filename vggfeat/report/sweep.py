@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
+from vggfeat.layers import layer_of
 from vggfeat.report.score_axes import (
     COLOURS,
     INCH,
@@ -145,5 +146,6 @@ def _bands(axes: Any, layers: Sequence[str], colour: str) -> None:
 
 
 def _block(layer: str) -> str:
+    layer = layer_of(layer)
     match = re.match(r"(?:conv|relu|pool)(\d)(?:_|$)", layer)
     return match[1] if match and (layer.startswith("pool") or "_" in layer) else "head"

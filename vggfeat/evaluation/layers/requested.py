@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from vggfeat.errors import LayerError, ProbeError
-from vggfeat.layers import ARCHITECTURES
+from vggfeat.layers import ARCHITECTURES, layer_of
 from vggfeat.memory import available_memory
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def requested_layers(store: FeatureTable, layers: Iterable[str] | None) -> list[
     """
     network = ARCHITECTURES.get(store.provenance.config.model)
     depth = {name: at for at, name in enumerate(network.names if network else store.layers)}
-    in_order = sorted(store.layers, key=lambda name: depth.get(name, len(depth)))
+    in_order = sorted(store.layers, key=lambda name: depth.get(layer_of(name), len(depth)))
     if layers is None:
         return in_order
     texts = layers.split(",") if isinstance(layers, str) else layers
@@ -66,9 +66,10 @@ def check_memory(store: FeatureTable, layer: str, n_train: int, n_test: int) -> 
     free = available_memory()
     if free is None or needed <= free:
         return
+    plain = layer_of(layer)
     size = " x ".join(map(str, shape))
     remedy = (
-        f"Extract it pooled, with --layers {layer}:avg or {layer}:max, which makes vectors of "
+        f"Extract it pooled, with --layers {plain}:avg or {plain}:max, which makes vectors of "
         f"length {shape[0]},"
         if len(shape) > 1
         else "Train on fewer images,"

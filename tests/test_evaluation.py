@@ -196,7 +196,7 @@ def test_a_sweep_scores_every_layer_as_the_probe_does(tmp_path, layers):
     assert scores[0].knn_accuracy < scores[2].knn_accuracy == 1
 
 
-def test_all_layers_and_both_judges_see_the_same_split(tmp_path):
+def test_all_layers_and_both_classifiers_see_the_same_split(tmp_path):
     """Images at right angles to one another: answers follow from the split alone."""
     X = np.eye(60, dtype=np.float32)
     same = {"conv1_1": X, "relu6": X.copy(), "relu7": X[:, ::-1].copy()}

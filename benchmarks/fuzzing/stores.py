@@ -16,7 +16,7 @@ from fuzzing.bytes_of_files import plain
 from fuzzing.hdf5_values import valid
 from fuzzing.kinds import DEFLATE, Kind, command
 from vggfeat.store import FeatureStore
-from vggfeat.store.verification import checksums
+from vggfeat.store.vectors import checksums
 
 _NAME, _OTHER = "photos.h5", "other/mine.h5"
 
@@ -62,9 +62,9 @@ def read(path: Path) -> None:
     with FeatureStore(path) as store:
         for layer in store.layers:
             store.matrix(layer)
-            store.checksums(layer)[:]
+            store.checksums(layer)
         store.origins()
-        _ = store.digests, store.file_sizes, store.latest, store.label_origin, store.classes
+        _ = store.digests, store.file_sizes, store.latest, store.targets, store.classes
         for name in store.paths[:3]:
             store.row(name)
 

@@ -262,7 +262,7 @@ def test_results_are_told_apart_by_less_like_this(browser, address):
     browser.wait(f"{SETTLED} && less.hidden && {CHOSEN}.length === 0")
 
 
-def test_a_page_that_was_open_when_numbers_changed_starts_again(browser, index, tmp_path):  # noqa: F811
+def test_a_page_that_was_open_when_ids_changed_starts_again(browser, index, tmp_path):  # noqa: F811
     own = tmp_path / "own.index"
     shutil.copytree(index, own)
     with serving(own) as (_, address):
@@ -275,7 +275,7 @@ def test_a_page_that_was_open_when_numbers_changed_starts_again(browser, index, 
         generation = "fetch('/api/info').then(a => a.json()).then(info => info.generation)"
         browser.wait(f"{generation}.then(now => now === {changed.generation!r})")
         browser.run("document.querySelectorAll('.hit')[5].click()")
-        browser.wait(f"{SETTLED} && {STATUS}.includes('other numbers now')")
+        browser.wait(f"{SETTLED} && {STATUS}.includes('other ids now')")
         assert len(browser.run(PATHS)) == 47
         browser.run("document.querySelectorAll('.hit')[5].click()")
         browser.wait(f"{SETTLED} && {STATUS}.includes('most alike')")

@@ -206,9 +206,11 @@ def test_a_loaded_probe_of_several_labels_says_the_same(store_path, tmp_path, cl
     np.testing.assert_array_equal(loaded.probe.C_, result.C)
     assert loaded.held_out == saved.held_out == result.to_json()
     least = 0 if classifier == "svm" else 0.5
-    for shown, row in zip(names, scores, strict=True):
+    likely = loaded.probabilities_of(scores)
+    assert likely is not None
+    for shown, row, P in zip(names, scores, likely, strict=True):
         assert set(shown) == {CLASSES[k] for k in np.flatnonzero(row > least)}
-        assert [*shown] == sorted(shown, key=lambda name: -row[CLASSES.index(name)])
+        assert [*shown] == sorted(shown, key=lambda name: -P[CLASSES.index(name)])
     assert {len(shown) for shown in names} >= {0, 1, 2}
     with h5py.File(tmp_path / "p.probe", "r+") as file:
         assert file.attrs["format_version"] == 2

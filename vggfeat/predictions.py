@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.errors import ProbeError
 from vggfeat.extract import Failure, FeatureExtractor
 from vggfeat.probe import SavedProbe, SavedRidge
+from vggfeat.probe.source_score import SourceScore, labels_of_source, score_source
 from vggfeat.sources import Source, open_source
 
 
@@ -24,20 +26,35 @@ class Prediction:
     path : str
         The image, as its source names it.
     labels : tuple of str
-        Its class; of a probe of several labels all that it shows, the likeliest first.
+        Its class; of a probe of several labels all that it shows, the likeliest first. They are
+        the classifier's own decisions: what it says to be there may have a probability below 0.5.
     scores : dict of str to float
         By class, see :meth:`~vggfeat.LinearProbe.class_scores`.
+    probabilities : dict of str to float, or None
+        By class, in 0..1; they sum to 1 unless there may be several labels. None where the probe
+        gives none: an SVM that is not calibrated.
     """
 
     path: str
     labels: tuple[str, ...]
     scores: Mapping[str, float]
+    probabilities: Mapping[str, float] | None = None
 
     @property
     def margin(self) -> float:
         """By how much the largest score is above the next one."""
         second, first = sorted(self.scores.values())[-2:]
         return first - second
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """Probabilities by class where there are some, else scores."""
+        return self.scores if self.probabilities is None else self.probabilities
+
+    def top(self, count: int | None = None) -> dict[str, float]:
+        """Return the classes of the largest :attr:`values`, the largest first; all by default."""
+        ranked = sorted(self.values.items(), key=lambda one: -one[1])
+        return dict(ranked[:count])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +71,49 @@ class Predictions:
         In the order of the source.
     failed : dict of str to str
         Images that cannot be read, with the reason.
+    score : SourceScore or None
+        How many it named rightly, where the source says the images' classes.
+    unscored : str
+        Why there is no score although the source does; else empty.
     """
 
     layer: str
     multi_label: bool
     images: tuple[Prediction, ...]
     failed: Mapping[str, str]
+    score: SourceScore | None = None
+    unscored: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready values."""
+    def to_json(self, top: int | None = None) -> dict[str, Any]:
+        """Return JSON-ready values.
+
+        Parameters
+        ----------
+        top : int, optional
+            Only so many classes of each image, those of the largest values, the largest first.
+        """
         return {
             "layer": self.layer,
-            "images": [
-                {"path": one.path, "labels": list(one.labels), "scores": dict(one.scores)}
-                if self.multi_label
-                else {"path": one.path, "label": one.labels[0], "margin": one.margin}
-                for one in self.images
-            ],
+            "images": [self._one(image, top) for image in self.images],
             "failed": [{"path": path, "reason": why} for path, why in self.failed.items()],
+            "score": None if self.score is None else self.score.to_json(),
+            **({"unscored": self.unscored} if self.unscored else {}),
         }
+
+    def _one(self, image: Prediction, top: int | None) -> dict[str, Any]:
+        shown = image.top(top)
+        told: dict[str, Any] = {"path": image.path}
+        if self.multi_label:
+            told["labels"] = list(image.labels)
+        else:
+            told |= {"label": image.labels[0], "margin": image.margin}
+            if image.probabilities is not None:
+                told["probability"] = image.probabilities[image.labels[0]]
+        if self.multi_label or image.probabilities is None:
+            told["scores"] = {name: image.scores[name] for name in shown}
+        if image.probabilities is not None:
+            told["probabilities"] = shown
+        return told
 
 
 def predict(
@@ -81,6 +122,9 @@ def predict(
     **options: Any,
 ) -> Predictions:
     """Name the class, or the classes, of a source's images.
+
+    Where the source says what they show (a list's column of labels, an archive's ``.cls``, or
+    folders called as the probe's classes), the predictions are scored.
 
     Parameters
     ----------
@@ -118,6 +162,7 @@ def predict(
     extractor = FeatureExtractor.like(saved.provenance, **options)
     saved.check(extractor.config)
     predictions: list[Prediction] = []
+    blocks: list[npt.NDArray[np.float64]] = []
     failed: dict[str, str] = {}
     for result in extractor.iter_features(images):
         if isinstance(result, Failure):
@@ -126,11 +171,49 @@ def predict(
         features = result.arrays()[saved.layer].astype(extractor.dtype)
         X = np.reshape(features, (len(features), -1))  # (n, C, H, W) -> (n, d)
         names, scores = saved.predict(X)
-        for entry, name, row in zip(result.items, names, scores.tolist(), strict=True):
-            labels = tuple(name) if saved.multi_label else (str(name),)
-            by_class = dict(zip(saved.classes, row, strict=True))
-            predictions.append(Prediction(entry.path, labels, by_class))
-    return Predictions(saved.layer, saved.multi_label, tuple(predictions), failed)
+        blocks.append(scores)
+        likely = saved.probabilities_of(scores)
+        for at, (entry, name) in enumerate(zip(result.items, names, strict=True)):
+            predictions.append(
+                Prediction(
+                    entry.path,
+                    tuple(name) if saved.multi_label else (str(name),),
+                    _by_class(saved, scores[at]),
+                    None if likely is None else _by_class(saved, likely[at]),
+                )
+            )
+    score, unscored = _scored(saved, images, predictions, blocks)
+    return Predictions(saved.layer, saved.multi_label, tuple(predictions), failed, score, unscored)
+
+
+def _by_class(saved: SavedProbe, row: npt.NDArray[np.float64]) -> dict[str, float]:
+    return dict(zip(saved.classes, row.tolist(), strict=True))
+
+
+def _scored(
+    saved: SavedProbe,
+    images: Source,
+    predictions: list[Prediction],
+    blocks: list[npt.NDArray[np.float64]],
+) -> tuple[SourceScore | None, str]:
+    """Return the score, and why there is none although images have labels."""
+    paths = [entry.path for entry in images.entries]
+    labelled = labels_of_source(paths, images.given_labels, saved.classes)
+    if labelled is None or not predictions:
+        return None, ""
+    scores = np.concatenate(blocks)
+    try:
+        score = score_source(
+            [one.path for one in predictions],
+            *labelled,
+            classes=saved.classes,
+            multi_label=saved.multi_label,
+            scores=scores,
+            probabilities=saved.probabilities_of(scores),
+        )
+    except ProbeError as error:
+        return None, str(error)
+    return score, ""
 
 
 @dataclass(frozen=True, slots=True)

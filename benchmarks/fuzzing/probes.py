@@ -42,9 +42,16 @@ def make_probe(folder: Path) -> None:
 def make_several(folder: Path) -> None:
     """Make a probe of several labels an image."""
     y = np.random.default_rng(1).integers(0, 2, (24, 4)).astype(float)
-    fitted = LinearProbe("svm", C=1.0).fit(vectors(24), y)
+    fitted = LinearProbe("svm", C=1.0, calibrate=True).fit(vectors(24), y)
     of = Provenance(PROVENANCE.config.for_layer("relu7"), PROVENANCE.run)
     SavedProbe(fitted, tuple("abcd"), "relu7", of, 24).save(folder / "photos.probe")
+
+
+def make_calibrated(folder: Path) -> None:
+    """Make a probe of one label an image that gives probabilities."""
+    fitted = LinearProbe("svm", C=1.0, calibrate=True).fit(vectors(24), np.arange(24) % 3)
+    of = Provenance(PROVENANCE.config.for_layer("relu7"), PROVENANCE.run)
+    SavedProbe(fitted, ("ant", "bee", "cat"), "relu7", of, 24).save(folder / "photos.probe")
 
 
 def sealed(path: Path) -> None:
@@ -63,6 +70,11 @@ def sealed(path: Path) -> None:
             digest.update(repr(file[name].shape).encode())
             digest.update(np.ascontiguousarray(file[name][:], "<f8").tobytes())
         file.attrs["sha256"] = digest.hexdigest()
+        if "calibration" in file:
+            of = json.dumps([digest.hexdigest(), int(file.attrs["n_calibration"])])
+            told = np.ascontiguousarray(file["calibration"][:], "<f8").tobytes()
+            seal = hashlib.sha256(of.encode() + told).hexdigest()
+            file.attrs["calibration_sha256"] = seal
 
 
 def predict(path: Path) -> None:
@@ -70,6 +82,8 @@ def predict(path: Path) -> None:
     saved = SavedProbe.load(path)
     names, scores = saved.predict(vectors(5)[:, : saved.dimension])
     assert scores.shape == (5, len(saved.classes))
+    likely = saved.probabilities_of(scores)
+    assert likely is None or ((likely >= 0) & (likely <= 1)).all()
     json.dumps([list(map(str, names)), saved.held_out, saved.n_train])
 
 
@@ -157,6 +171,14 @@ _MUTATIONS = (plain("photos.probe"), *[valid("photos.probe", sealed)] * 3)
 
 KINDS = (
     Kind("probe", make_probe, "photos.probe", _MUTATIONS, (predict, again), factor=DEFLATE),
+    Kind(
+        "probe-calibrated",
+        make_calibrated,
+        "photos.probe",
+        _MUTATIONS,
+        (predict, again),
+        factor=DEFLATE,
+    ),
     Kind("probe-several", make_several, "photos.probe", _MUTATIONS, (predict, again), DEFLATE),
     Kind(
         "whitening",

@@ -11,7 +11,8 @@ from vggfeat.cli.choices import network_of, query_options
 from vggfeat.cli.output import json_option, print_json, printable, table
 
 if TYPE_CHECKING:
-    from vggfeat.predictions import Predictions
+    from vggfeat.predictions import Prediction, Predictions
+    from vggfeat.probe.source_score import SourceScore
 
 _COLUMNS = 8  # of numbers that are printed
 
@@ -19,35 +20,53 @@ _COLUMNS = 8  # of numbers that are printed
 @click.command()
 @click.argument("probe", type=click.Path(dir_okay=False))
 @click.argument("source")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Show the K likeliest classes of each image.  [default: its own; with --json all]",
+)
 @query_options
 @json_option
-def predict(probe: str, source: str, as_json: bool, **options: Any) -> None:
+def predict(probe: str, source: str, as_json: bool, top: int | None, **options: Any) -> None:
     """Label the images of SOURCE with PROBE, a file that `vggfeat probe --save` made.
 
     SOURCE is a folder, an image, a list or a tar archive, as for `extract`. The images go the way
-    of those the probe was trained on. The margin is by how much the named class's score is above
-    the next one's. A probe of several labels tells all classes whose score is above 0 (with
-    `--classifier logreg`: whose probability is above 0.5). Exit status 1 if no image could be
+    of those the probe was trained on. The probability of the named class stands beside it; SVMs
+    that an earlier version saved have none, and the margin tells by how much the class's score is
+    above the next one's. A probe of several labels tells all classes whose score is above 0 (with
+    `--classifier logreg`: whose probability is above 0.5).
+
+    Where the source says what its images show (a list with labels, an archive with .cls, folders
+    called as the probe's classes), the score is printed, too. Exit status 1 if no image could be
     labelled. A probe of numbers (`vggfeat probe --classifier ridge`) predicts these.
 
     \b
     Example:
       vggfeat predict photos.probe new-photos/
+      vggfeat predict photos.probe labelled.csv --top 5 --json
     """
     from vggfeat.predictions import predict as predicted
     from vggfeat.probe.saved_ridge import FORMAT, format_of
 
     if format_of(Path(probe)) == FORMAT:
+        if top is not None:
+            raise click.UsageError("--top shows classes, and this probe predicts numbers.")
         _numbers(probe, source, as_json, options)
         return
     predictions = predicted(probe, source, **network_of(options))
     if as_json:
-        print_json({"probe": probe} | predictions.to_json())
+        print_json({"probe": probe} | predictions.to_json(top))
     else:
         if predictions.images:
-            click.echo(_several(predictions) if predictions.multi_label else _single(predictions))
+            show = _several if predictions.multi_label else _single
+            click.echo(show(predictions, top))
+        if predictions.score is not None:
+            click.echo("\n" + "\n".join(_score(predictions.score)))
         for path, why in predictions.failed.items():
             click.echo(f"failed: {printable(path)}: {why}", err=True)
+        if predictions.unscored:
+            click.echo(f"No score: {printable(predictions.unscored)}.", err=True)
     if not predictions.images:
         raise click.exceptions.Exit(1)
 
@@ -75,14 +94,53 @@ def _numbers(probe: str, source: str, as_json: bool, options: dict[str, Any]) ->
         raise click.exceptions.Exit(1)
 
 
-def _single(predictions: Predictions) -> str:
-    rows = [[one.path, one.labels[0], f"{one.margin:.3f}"] for one in predictions.images]
-    return table(rows, ["image", "label", "margin"], right="margin")
+def _single(predictions: Predictions, top: int | None) -> str:
+    value = "margin" if predictions.images[0].probabilities is None else "probability"
+    rows = [[one.path, one.labels[0], _sure(one)] for one in predictions.images]
+    if top is None:
+        return table(rows, ["image", "label", value], right=value)
+    rows = [[*row, _top(one, top)] for row, one in zip(rows, predictions.images, strict=True)]
+    return table(rows, ["image", "label", value, "likeliest"], right=value)
 
 
-def _several(predictions: Predictions) -> str:
+def _sure(one: Prediction) -> str:
+    if one.probabilities is None:
+        return f"{one.margin:.3f}"
+    return f"{one.probabilities[one.labels[0]]:.3f}"
+
+
+def _top(one: Prediction, count: int) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in one.top(count).items())
+
+
+def _several(predictions: Predictions, top: int | None) -> str:
     rows = [
-        [one.path, ", ".join(f"{name} {one.scores[name]:.2f}" for name in one.labels) or "-"]
+        [one.path, ", ".join(f"{name} {one.values[name]:.2f}" for name in one.labels) or "-"]
         for one in predictions.images
     ]
-    return table(rows, ["image", "labels"])
+    if top is None:
+        return table(rows, ["image", "labels"])
+    rows = [[*row, _top(one, top)] for row, one in zip(rows, predictions.images, strict=True)]
+    return table(rows, ["image", "labels", "likeliest"])
+
+
+def _score(score: SourceScore) -> list[str]:
+    """Return a score in lines."""
+    where = "its labels" if score.labels_from == "source" else f"its folders ({score.labels_from})"
+    lines = [f"Scored by {where}: {score.n:,} images, {len(score.classes)} classes"]
+    lines += [f"{name.replace('_', ' ')}: {value:.2%}" for name, value in score.measures.items()]
+    if (found := score.reliability) is not None:
+        lines.append(
+            f"expected calibration error: {found.ece:.2%} (right probabilities would have "
+            f"{found.by_chance:.2%} by chance), log-loss {found.log_loss:.3f}"
+        )
+    if score.unknown:
+        names = ", ".join(score.unknown_classes[:5])
+        more = ", ..." if len(score.unknown_classes) > 5 else ""
+        lines.append(
+            f"of classes that the probe does not know: {score.unknown:,} images "
+            f"({printable(names)}{more}), not counted"
+        )
+    if score.unlabelled:
+        lines.append(f"without a label: {score.unlabelled:,} images, not counted")
+    return lines

@@ -143,6 +143,9 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
     C); without such they are divided class by class, and no group of images is on both sides. C
     is chosen within the training part; the test part is touched once. Features are L2-normalised.
 
+    An SVM's probabilities are learnt on the training images that choose C, and the expected
+    calibration error says how far they can be believed; those of logreg are its own.
+
     Where images have one label each, the score is accuracy and mean class recall. Where they have
     several, each class has a classifier of its own, and the score is the mean of the classes'
     average precision; images are divided by their rarest class, and where a class is marked as
@@ -219,7 +222,9 @@ def _evaluate(store: FeatureTable, layer: str, **options: Any) -> ProbeResult | 
     from vggfeat.probe import evaluate
 
     with _progress() as progress:
-        return evaluate(store, layer, progress=progress, look_for_leaks=True, **options)
+        return evaluate(
+            store, layer, progress=progress, look_for_leaks=True, calibrate=True, **options
+        )
 
 
 def _progress() -> AbstractContextManager[Progress]:

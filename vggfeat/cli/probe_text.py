@@ -42,6 +42,7 @@ def describe(result: ProbeResult | MultiLabelResult) -> str:
             about,
             *divided_text(result.division),
             *score,
+            *_probabilities(result),
             *_left_out(result),
             *leak_text(result.leak),
             *classes,
@@ -121,6 +122,21 @@ def _several(result: MultiLabelResult) -> list[str]:
         f"F1 of its decisions     {result.macro_f1:7.2%}   "
         f"(mean of classes; all together {result.micro_f1:.2%})",
     ]
+
+
+def _probabilities(result: ProbeResult | MultiLabelResult) -> list[str]:
+    """Say how far probabilities can be believed; nothing where there are none."""
+    if (found := result.reliability) is None:
+        return []
+    width = 22 if found.several else 17
+    lines = [
+        f"{'calibration error':{width}}  {found.ece:7.2%}   (expected, {len(found.counts)} bins; "
+        f"right probabilities would have {found.by_chance:.2%} by chance)",
+        f"{'log-loss':{width}}  {found.log_loss:7.3f}   (Brier score {found.brier:.3f})",
+    ]
+    if result.calibration is not None:
+        lines.append(f"probabilities: {result.calibration.describe()}")
+    return lines
 
 
 def divided_text(division: Division | None) -> list[str]:

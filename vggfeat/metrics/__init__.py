@@ -3,10 +3,10 @@
 Average precision ranks the images of one class (``ranking``), recall and accuracy count right
 answers (``answers``), and intervals and paired comparisons say what a number (``shares``) or a
 difference (``certainty``) is worth; numbers that are predicted have scores of their own
-(``regression``). SciPy, which knows the distributions, is imported where an
-interval is requested. All scores are shares in 0..1; where entries have equal scores, results never
-depend on their order. Ranked lists, as searches give them, have scores of their own
-(``retrieval``).
+(``regression``), and so have probabilities (``reliability``). SciPy, which knows the distributions,
+is imported where an interval is requested. All scores are shares in 0..1; where entries have equal
+scores, results never depend on their order. Ranked lists, as searches give them, have scores of
+their own (``retrieval``).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from vggfeat.metrics.regression import (
     r2_scores,
     score_targets,
 )
+from vggfeat.metrics.reliability import Reliability, expected_calibration_error, reliability
 from vggfeat.metrics.shares import Share, accuracy_interval, holm, recall_interval, wilson
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Disagreement",
     "Interval",
     "Ranking",
+    "Reliability",
     "Share",
     "TargetScores",
     "accuracy",
@@ -53,6 +55,7 @@ __all__ = [
     "class_recalls",
     "compare_answers",
     "compare_rankings",
+    "expected_calibration_error",
     "fisher_interval",
     "holm",
     "mean_average_precision",
@@ -61,6 +64,7 @@ __all__ = [
     "pearson_scores",
     "r2_scores",
     "recall_interval",
+    "reliability",
     "score_targets",
     "top_k_accuracy",
     "wilson",

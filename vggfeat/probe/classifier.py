@@ -17,7 +17,16 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from vggfeat.errors import ProbeError
 from vggfeat.norms import unit_length
-from vggfeat.probe.choosing import Score, Validation, by_precision, by_recall, chosen, parts_of
+from vggfeat.probe.calibration import Calibration
+from vggfeat.probe.choosing import (
+    Parts,
+    Score,
+    Validation,
+    by_precision,
+    by_recall,
+    chosen,
+    parts_of,
+)
 from vggfeat.probe.split import rarest
 from vggfeat.probe.targets import Classifier, ClassWeight, multi_label, single_label
 from vggfeat.probe.training import FINAL, Training
@@ -27,16 +36,19 @@ from vggfeat.solver.rows import Reader, Rows, moments
 CLASSIFIERS: tuple[Classifier, ...] = ("svm", "logreg")
 """Known classifiers: a linear support vector machine, and logistic regression."""
 
-CHOOSING = 0.7
-"""Share of the work that choosing C is, more or less."""
+CHOOSING, CALIBRATING = 0.7, 0.1
+"""Shares of the work that choosing C and calibrating are, more or less."""
 
 Array = npt.NDArray[np.float64]
 _log = logging.getLogger(__name__)
 
 
 def _has_probabilities(probe: LinearProbe) -> bool:
-    if probe.classifier != "logreg":
-        raise AttributeError('an SVM gives no probabilities; use classifier="logreg"')
+    known = probe.calibrate or getattr(probe, "calibration_", None) is not None
+    if probe.classifier != "logreg" and not known:
+        raise AttributeError(
+            'an SVM gives no probabilities; use calibrate=True, or classifier="logreg"'
+        )
     return True
 
 
@@ -75,6 +87,10 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
     max_iter : int
         Most Newton steps of a solution; a dozen is usual. A warning is logged when they do not
         suffice.
+    calibrate : bool
+        Let an SVM give probabilities, too: what they are of decision values is learnt on the
+        rows that `validation` holds out (:mod:`~vggfeat.probe.calibration`), scored by what the
+        others train with the same `C`. The classifier itself stays the same.
 
     Attributes
     ----------
@@ -82,6 +98,9 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         The value used.
     classes_ : ndarray of shape (K,)
         Classes seen in :meth:`fit`, sorted; 0..K-1 for several labels.
+    calibration_ : Calibration or None
+        What makes probabilities of an SVM's decision values; None of logistic regression, without
+        `calibrate`, and where no row could be held out.
     coef_ : ndarray of shape (K, d), or (1, d) for two classes
     intercept_ : ndarray of shape (K,), or (1,) for two classes
     multi_label_ : bool
@@ -107,6 +126,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         class_weight: ClassWeight = None,
         random_state: int = 0,
         max_iter: int = 100,
+        calibrate: bool = False,
     ) -> None:
         self.classifier = classifier
         self.C = C
@@ -115,6 +135,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.random_state = random_state
         self.max_iter = max_iter
+        self.calibrate = calibrate
 
     @classmethod
     def fitted(
@@ -127,12 +148,14 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         coef: Array,
         intercept: Array,
         multi_label: bool = False,
+        calibration: Calibration | None = None,
     ) -> Self:
         """Return a probe with given coefficients, as a file keeps them."""
         probe = cls(classifier, C=C, normalize=normalize)
         probe.C_, probe.classes_ = C, classes
         probe.coef_, probe.intercept_ = coef, intercept
         probe.n_features_in_, probe.multi_label_ = coef.shape[1], multi_label
+        probe.calibration_ = calibration
         return probe
 
     def fit(
@@ -241,9 +264,30 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: npt.ArrayLike) -> Array:
         """Return the probability of each class for each row of `X` (n, d), as an array (n, K).
 
-        Only with ``classifier="logreg"``.
+        They sum to 1 unless there are several labels. Only with ``classifier="logreg"`` or
+        `calibrate`.
+
+        Raises
+        ------
+        ProbeError
+            No row could be held out to calibrate.
         """
-        return self.class_scores(X)
+        probabilities = self.probabilities_of(self.class_scores(X))
+        if probabilities is None:
+            raise ProbeError(
+                "Not calibrated: no row could be held out. Give classes two rows or more, or take "
+                'classifier="logreg".'
+            )
+        return probabilities
+
+    def probabilities_of(self, scores: Array) -> Array | None:
+        """Return the probabilities that :meth:`class_scores` stand for, both (n, K).
+
+        None of an SVM that is not calibrated.
+        """
+        if self.classifier == "logreg":
+            return scores
+        return None if self.calibration_ is None else self.calibration_(scores)
 
     def class_scores(self, X: npt.ArrayLike) -> Array:
         """Return one score a class, whatever their number and the classifier.
@@ -261,11 +305,10 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             largest names the class.
         """
         scores = self.decision_function(X)
-        svm = self.classifier == "svm"
+        if self.classifier == "svm":
+            return _of_each_class(scores)
         if scores.ndim == 1:  # (n,) -> (n, 2)
-            scores = np.column_stack([-scores if svm else np.zeros_like(scores), scores])
-        if svm:
-            return scores
+            scores = np.column_stack([np.zeros_like(scores), scores])
         return np.asarray(expit(scores) if self.multi_label_ else softmax(scores))
 
     def __sklearn_tags__(self) -> Any:
@@ -310,6 +353,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         training = Training(
             rows, self.classifier, targets, seed=self.random_state, most_steps=self.max_iter
         )
+        parts = None
         if self.C is None:
             parts = parts_of(keys, self.validation, self.random_state, groups)
             C = chosen(training, parts, score, part_of(progress, CHOOSING))
@@ -319,6 +363,18 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
                 raise ProbeError(f"C has shape {C.shape}; give one number, or one a label.")
         every = np.broadcast_to(C, targets.groups(self.classifier))
         rest = 1 - CHOOSING if self.C is None else 1
+        self.calibration_ = None
+        if self.calibrate and self.classifier == "svm":
+            rest -= CALIBRATING
+            if parts is None:
+                try:
+                    parts = parts_of(keys, self.validation, self.random_state, groups)
+                except ProbeError as error:  # `C` was given, so the classifier can do without
+                    parts = []
+                    _log.warning("No probabilities: %s", error)
+            self.calibration_ = self._calibrated(
+                training, every, parts, y, part_of(progress, CALIBRATING)
+            )
         coef, self.intercept_, solution = training.fit(every, part_of(progress, rest))
         self.coef_ = coef / rows.unit
         C_ = C / rows.unit**2
@@ -335,3 +391,26 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
                 np.max(self.C_),
             )
         return self
+
+    def _calibrated(
+        self,
+        training: Training,
+        C: Array,
+        parts: Parts,
+        y: npt.NDArray[Any],
+        progress: Progress,
+    ) -> Calibration | None:
+        if not any(len(held_out) for _, held_out in parts):
+            progress("training", 1, 1)
+            _log.info("No row can be held out to calibrate on.")
+            return None
+        rows, f = training.held_out_scores(C, parts, progress)
+        if self.multi_label_:
+            return Calibration.of_several(f, np.asarray(y[rows], np.float64))
+        scores = _of_each_class(f[:, 0] if f.shape[1] == 1 else f)
+        return Calibration.of_exclusive(scores, np.searchsorted(self.classes_, y.ravel()[rows]))
+
+
+def _of_each_class(f: Array) -> Array:
+    """Return decision values (n, K) of an SVM as one score a class; of two, (n,) says both."""
+    return np.column_stack([-f, f]) if f.ndim == 1 else f

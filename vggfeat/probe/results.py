@@ -17,11 +17,13 @@ from vggfeat.metrics import (
     Difference,
     Disagreement,
     Interval,
+    Reliability,
     average_precisions,
     compare_answers,
     compare_rankings,
     mean_interval,
 )
+from vggfeat.probe.calibration import Calibration
 from vggfeat.probe.division import Division
 from vggfeat.probe.labelled import LeftOut
 from vggfeat.probe.leaks import Leak
@@ -41,12 +43,15 @@ class Prediction:
     margin : float
         By how much the predicted class's score is above the next one's, at least 0. Scores are
         those of :meth:`LinearProbe.class_scores`.
+    probability : float or None
+        Of the predicted class, in 0..1, where the classifier gives probabilities.
     """
 
     path: str
     true: str
     predicted: str
     margin: float
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,10 @@ class HeldOut:
         Test images that training has, too; None where nobody looked.
     test_groups : ndarray of int64, shape (m,), or None
         The group of each test image, in the order of predictions; None without groups.
+    reliability : Reliability or None
+        How far its probabilities can be believed, on the test images; None without such.
+    calibration : Calibration or None
+        What made them of an SVM's decision values.
     """
 
     layer: str
@@ -112,6 +121,8 @@ class HeldOut:
     division: Division | None = None
     leak: Leak | None = None
     test_groups: npt.NDArray[np.int64] | None = None
+    reliability: Reliability | None = None
+    calibration: Calibration | None = None
 
     @property
     def n_test(self) -> int:
@@ -147,6 +158,8 @@ class HeldOut:
             "n_test": self.n_test,
             "division": None if self.division is None else self.division.to_json(),
             "leak": None if self.leak is None else self.leak.to_json(),
+            "calibration": None if self.calibration is None else self.calibration.to_json(),
+            "reliability": None if self.reliability is None else self.reliability.to_json(),
             "classes": list(self.classes),
             "left_out": asdict(self.left_out) | {"classes": list(self.left_out.classes)},
             **self.measures,

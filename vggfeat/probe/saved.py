@@ -4,6 +4,10 @@ Root attributes: ``format`` = ``"vggfeat-probe"``, ``format_version``, ``provena
 ``layer``, ``classifier``, ``C``, ``normalize``, ``n_train`` and ``sha256`` of all the rest.
 Datasets: ``coef`` (K, d) or (1, d) and ``intercept`` (K,) or (1,), float64; ``classes`` (K,)
 UTF-8; ``held_out``, the JSON text of :meth:`ProbeResult.to_json`, where the probe was scored.
+An SVM that gives probabilities has ``calibration``, too, slopes and offsets (1, 2) or, of several
+labels, (K, 2) float64 (:mod:`~vggfeat.probe.calibration`), with the root attributes
+``n_calibration``, the rows it was learnt on, and ``calibration_sha256`` of ``sha256``, that number
+and the dataset. Who does not know of them reads the file as before.
 
 Version 1 names one class an image. Version 2, which is written for several, has ``C`` (K,), and
 each row of ``coef`` decides on its own class.
@@ -27,6 +31,7 @@ from vggfeat.errors import ProbeError
 from vggfeat.failures import writing
 from vggfeat.layers import layer_of
 from vggfeat.locking import WriterLock, destination, replacing
+from vggfeat.probe.calibration import Calibration
 from vggfeat.probe.classifier import LinearProbe
 from vggfeat.probe.division import to_keep
 from vggfeat.probe.results import MultiLabelResult, ProbeResult
@@ -41,7 +46,7 @@ if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
 
 FORMAT = "vggfeat-probe"
-_DATASETS = ("coef", "intercept", "classes", "held_out")
+_DATASETS = ("coef", "intercept", "classes", "held_out", "calibration")
 ONE, SEVERAL = 1, 2
 """Versions of the format: one class an image, or several."""
 
@@ -110,12 +115,13 @@ class SavedProbe:
             The class of the largest score, a str; with several classes an image, those that it
             shows, a tuple of str with the likeliest first.
         scores : ndarray of float64, shape (n, K)
-            See :meth:`LinearProbe.class_scores`.
+            See :meth:`LinearProbe.class_scores`; :meth:`probabilities_of` makes probabilities
+            of them.
 
         Raises
         ------
         ProbeError
-            `X` is of another width, or holds NaN or infinite values.
+            `X` is of another width, or holds NaN or infinite values; or scores overflow.
         """
         X = np.asarray(X)
         if X.ndim != 2 or X.shape[1] != self.dimension:
@@ -133,14 +139,28 @@ class SavedProbe:
         if not len(X):
             return names[:0], np.empty((0, len(names)))
         scores = self.probe.class_scores(X)
+        if not np.isfinite(scores).all():
+            raise ProbeError(
+                "Scores are beyond what float64 holds: the probe's coefficients, or the features, "
+                "are too large. Train the probe anew."
+            )
         if not self.multi_label:
             return names[scores.argmax(axis=1)], scores
+        likely = self.probabilities_of(scores)
         labels = np.empty(len(X), dtype=object)
         least = boundary(self.probe.classifier)
-        for i, row in enumerate(scores):
-            order = np.argsort(-row, kind="stable")
+        orders = np.argsort(-(scores if likely is None else likely), axis=1, kind="stable")
+        for i, (row, order) in enumerate(zip(scores, orders, strict=True)):
             labels[i] = tuple(names[k] for k in order if row[k] > least)
         return labels, scores
+
+    def probabilities_of(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
+        """Return the probabilities that scores of :meth:`predict` stand for, both (n, K).
+
+        They sum to 1 unless an image may have several classes. None of an SVM that is not
+        calibrated, as those of earlier versions are.
+        """
+        return self.probe.probabilities_of(scores)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, whole or not at all; a probe that is there already is replaced.
@@ -197,6 +217,7 @@ class SavedProbe:
                         coef=coef[:],
                         intercept=file["intercept"][:],
                         multi_label=multi_label,
+                        calibration=_calibration(file, multi_label),
                     ),
                     names,
                     hdf5.text(file, "layer"),
@@ -207,6 +228,12 @@ class SavedProbe:
                 saved._check()
                 if hdf5.text(file, "sha256") != saved._content():
                     raise ValueError("its content does not have its checksum")
+                if saved._calibration_content() != (
+                    hdf5.text(file, "calibration_sha256")
+                    if "calibration_sha256" in file.attrs
+                    else None
+                ):
+                    raise ValueError("its calibration does not have its checksum")
         except ProbeError:
             raise
         except hdf5.DAMAGED as error:
@@ -233,6 +260,10 @@ class SavedProbe:
             file.create_dataset("classes", data=classes.astype(text))
             if self.held_out is not None:
                 file["held_out"] = json.dumps(self.held_out)
+            if (calibration := self.probe.calibration_) is not None:
+                file["calibration"] = np.stack([calibration.slope, calibration.offset], axis=1)
+                file.attrs["n_calibration"] = calibration.n
+                file.attrs["calibration_sha256"] = self._calibration_content()
 
     def _check(self) -> None:
         """Refuse parts that do not fit one another; ValueError.
@@ -249,6 +280,15 @@ class SavedProbe:
                 raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, not {shape}")
             if not np.isfinite(array).all():
                 raise ValueError(f"{name} has NaN or infinite values")
+        if (calibration := probe.calibration_) is not None:
+            slopes = count if self.multi_label else 1
+            told = np.stack([calibration.slope, calibration.offset])
+            if told.shape != (2, slopes) or not np.isfinite(told).all() or (told[0] < 0).any():
+                raise ValueError(f"its calibration is not {slopes} slopes and offsets")
+            if probe.classifier != "svm" or calibration.n < 0:
+                raise ValueError("it is calibrated, and no SVM that was")
+            if not self.multi_label and told[1].any():
+                raise ValueError("its calibration has an offset, which exclusive classes have not")
         if count < 2 or len(set(self.classes)) < count:
             raise ValueError(f"it has {count} classes, or two of one name")
         probe._check_parameters()
@@ -256,6 +296,15 @@ class SavedProbe:
             raise ValueError(f"it is of {self.layer!r}, and its provenance is not")
         if self.n_train < 0 or not isinstance(self.held_out, dict | None):
             raise ValueError("it does not say how it was trained")
+
+    def _calibration_content(self) -> str | None:
+        if (calibration := self.probe.calibration_) is None:
+            return None
+        head = json.dumps([self._content(), calibration.n])
+        digest = hashlib.sha256(head.encode())
+        told = np.stack([calibration.slope, calibration.offset], axis=1)
+        digest.update(np.ascontiguousarray(told, "<f8").tobytes())
+        return digest.hexdigest()
 
     def _content(self) -> str:
         C = np.asarray(self.probe.C_, np.float64).tolist()
@@ -279,6 +328,7 @@ def train(
     validation: float = 0.2,
     seed: int = 0,
     max_iter: int = 100,
+    calibrate: bool = True,
     held_out: ProbeResult | MultiLabelResult | None = None,
     memory: int | None = None,
     progress: Progress = silent,
@@ -293,6 +343,9 @@ def train(
     store, layer, classifier, C, normalize, class_weight, validation, seed, max_iter, memory, \
     progress :
         As for :func:`evaluate`.
+    calibrate : bool
+        Let an SVM give probabilities, learnt on training rows that are held out for it once more
+        (see :class:`LinearProbe`).
     held_out : ProbeResult or MultiLabelResult, optional
         The score of such a probe, to be kept with it. Its `C` is used where none is given, and of
         several labels its classes.
@@ -330,6 +383,7 @@ def train(
         validation=division.validation or validation,
         random_state=seed,
         max_iter=max_iter,
+        calibrate=calibrate,
     )
     rows, y = data.reader(store, division.train), data.target(division.train)
     learn(
@@ -350,6 +404,17 @@ def train(
         len(division.train),
         None if held_out is None else held_out.to_json(),
     )
+
+
+def _calibration(file: h5py.File, multi_label: bool) -> Calibration | None:
+    """Read what makes probabilities; None where the file has none."""
+    if "calibration" not in file:
+        return None
+    told = file["calibration"]
+    if told.dtype != np.float64 or told.ndim != 2 or told.shape[1] != 2:
+        raise ValueError(f"calibration is {told.dtype} of shape {told.shape}")
+    slope, offset = np.ascontiguousarray(told[:].T)
+    return Calibration(slope, offset, multi_label, hdf5.integer(file, "n_calibration"))
 
 
 def _format(path: Path) -> str | None:

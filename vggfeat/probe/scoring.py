@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
-from vggfeat.metrics import APKind
+from vggfeat.labels import as_floats
+from vggfeat.metrics import APKind, reliability
 from vggfeat.probe.classifier import LinearProbe
 from vggfeat.probe.division import beside, divided, groups_of
 from vggfeat.probe.leaks import find_leak
@@ -43,6 +44,7 @@ def evaluate(
     max_iter: int = 100,
     ap: APKind = "all-point",
     look_for_leaks: bool = False,
+    calibrate: bool = False,
     memory: int | None = None,
     progress: Progress = silent,
 ) -> ProbeResult | MultiLabelResult:
@@ -81,6 +83,9 @@ def evaluate(
         Of several labels: which average precision, see :func:`vggfeat.metrics.average_precision`.
     look_for_leaks : bool
         Look for test images that training has, too; see :mod:`vggfeat.probe.leaks`.
+    calibrate : bool
+        Let an SVM give probabilities, see :class:`LinearProbe`; then the result tells how far they
+        can be believed. Those of logistic regression are always judged.
     memory : int, optional
         Bytes that training may take for features; half of what is free by default. Where they
         are more, they are read block by block, again and again; the result is the same.
@@ -127,6 +132,7 @@ def evaluate(
         class_weight=class_weight,
         random_state=seed,
         max_iter=max_iter,
+        calibrate=calibrate,
     )
     rows, y = data.reader(store, train), data.target(train)
     learn(
@@ -163,8 +169,14 @@ def evaluate(
         "division": division,
         "leak": leak,
         "test_groups": test_groups,
+        "calibration": probe.calibration_,
     }
     names, y_test = tuple(map(str, paths)), tested.y[positions]
+    P = probe.probabilities_of(scores)
+    if P is not None:
+        truth = as_floats(y_test) if data.multi_label else y_test
+        said = None if data.multi_label else scores.argmax(axis=1)
+        common["reliability"] = reliability(truth, P, said)
     if data.multi_label:
         each = tuple(np.asarray(probe.C_).tolist())
         return MultiLabelResult(**common, C=each, paths=names, y=y_test, scores=scores, kind=ap)
@@ -173,7 +185,7 @@ def evaluate(
         **common,
         C=float(probe.C_),
         majority=float(np.mean(y_test == commonest)),
-        **_answers(data.classes, y_test, names, scores),
+        **_answers(data.classes, y_test, names, scores, P),
     )
 
 
@@ -213,15 +225,24 @@ def scores_of(probe: LinearProbe, rows: Reader) -> Array:
 
 
 def _answers(
-    classes: tuple[str, ...], y: Positions, paths: tuple[str, ...], scores: Array
+    classes: tuple[str, ...],
+    y: Positions,
+    paths: tuple[str, ...],
+    scores: Array,
+    probabilities: Array | None,
 ) -> dict[str, Any]:
     """Return what a score of one label an image tells beyond any other."""
     named = scores.argmax(axis=1)
     best_two = np.partition(scores, -2, axis=1)[:, -2:]
     confusion = np.zeros((len(classes),) * 2, np.int64)
     np.add.at(confusion, (y, named), 1)
+    sure: list[float | None] = [None] * len(named)
+    if probabilities is not None:
+        sure = probabilities[np.arange(len(named)), named].tolist()
     predictions = tuple(
-        Prediction(path, classes[true], classes[said], float(high - low))
-        for path, true, said, (low, high) in zip(paths, y, named, best_two, strict=True)
+        Prediction(path, classes[true], classes[said], float(high - low), probability)
+        for path, true, said, (low, high), probability in zip(
+            paths, y, named, best_two, sure, strict=True
+        )
     )
     return {"confusion": confusion, "predictions": predictions}

@@ -46,6 +46,9 @@ SEARCH, FINAL = 1e-3, 1e-9
 """By how much the last Newton step may change a decision value, while C is chosen and at the end;
 steps shrink so fast that what is left is far smaller."""
 
+WARMING = (0.01, 0.1, 1.0)
+"""Shares of C that are solved for one after the other."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -116,6 +119,37 @@ class Training:
             scores.append([score(held_out, self._scores(space, held_out, s.V)) for s in solutions])
         return np.mean(scores, axis=0)
 
+    def held_out_scores(
+        self,
+        C: Array,
+        parts: Sequence[tuple[Positions, Positions]],
+        progress: Progress = silent,
+    ) -> tuple[Positions, Array]:
+        """Score held-out rows by what the others of their part train.
+
+        Parameters
+        ----------
+        C : ndarray of shape (groups,)
+        parts : sequence of pairs
+            Training and held-out rows.
+        progress : Progress
+            Told shares of the work.
+
+        Returns
+        -------
+        rows : ndarray of int64, shape (r,)
+            The held-out rows of all parts.
+        scores : ndarray of float64, shape (r, m)
+            Their decision values.
+        """
+        stages = [(C * share, SEARCH) for share in WARMING]
+        scores = []
+        for part, held_out in parts:
+            space = self._space(part, float(C.max()))
+            V = self._path(space, part, stages, part_of(progress, 1 / len(parts)))[-1].V
+            scores.append(self._scores(space, held_out, V))
+        return np.concatenate([held_out for _, held_out in parts]), np.concatenate(scores)
+
     def fit(self, C: Array, progress: Progress = silent) -> tuple[Array, Array, Solution]:
         """Train on all rows.
 
@@ -134,7 +168,7 @@ class Training:
         """
         everything = np.arange(self.rows.shape[0])
         space = self._space(everything, float(C.max()))
-        warm = [(C * share, SEARCH) for share in (0.01, 0.1, 1)]
+        warm = [(C * share, SEARCH) for share in WARMING]
         solution = self._path(space, everything, [*warm, (C, FINAL)], progress)[-1]
         coef = self._weights(solution.V)
         return coef, self._anchored(solution.V)[-1] - coef @ self._mean, solution

@@ -76,7 +76,7 @@ def errors(model: str, weights: str, deepest: str = "prob") -> None:
     for engine in ("winograd", "torch"):
         loaded = Network.load(network, resolve(weights, network), asked, "cpu", engine=engine)
         found[engine] = loaded.features(images)
-        inputs = loaded._normalised(images)
+        inputs = loaded.normalised(images)
     click.echo(f"{model}, {weights}: relative error to float64, 8 parts of 2 photographs")
     click.echo("layer     winograd     torch")
     for name, truth in exact(network, weights, asked, inputs).items():

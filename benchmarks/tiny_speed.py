@@ -131,7 +131,7 @@ def work(model: str, layer: str) -> None:
     extractor = FeatureExtractor(model, weights, [layer], device="cpu")
     network, side, size = extractor.network, architecture(model).input_size, batch_size(model)
     inputs = torch.randn(size, 3, side, side).to(memory_format=torch.channels_last)
-    parts = inputs.split(chunk_size(network.device, (size, side, side, 3)))
+    parts = inputs.split(chunk_size(network.device, side, side))
     for line in sys.stdin:
         folder = line.strip()
         start = time.perf_counter()

@@ -175,7 +175,7 @@ def folding(images: int, rounds: int) -> None:
         ),
         "vgg16": Network.load(plain, resolve("random:0", plain), layers, "cpu"),
     }
-    x = contestants["vgg16"]._normalised(pixels)
+    x = contestants["vgg16"].normalised(pixels)
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds + 1):
         for name, network in contestants.items():
@@ -212,7 +212,7 @@ def _errors(theirs: torch.nn.Module, pixels: np.ndarray) -> None:
         for name in asked
     ]
     with torch.inference_mode():
-        theirs(ours._normalised(pixels).double())
+        theirs(ours.normalised(pixels).double())
     for hook in hooks:
         hook.remove()
     click.echo("relative error of vgg16_bn, folded, to torchvision's network in float64")

@@ -20,7 +20,7 @@ from vggfeat.index import SimilarityIndex
 from vggfeat.probe import evaluate, train
 from vggfeat.provenance import SourcePlace
 from vggfeat.report import originals_of
-from vggfeat.store import FeatureStore, StoreWriter
+from vggfeat.store import FeatureStore, StoreWriter, export
 
 COUNT, FAILED_ROW = 60, 7
 
@@ -151,6 +151,16 @@ def test_an_index_of_a_table_in_memory_answers_as_one_of_a_store(tables, tmp_pat
         assert index.add(table).unchanged == COUNT - 1
     assert answers[0] == answers[1]
     assert [neighbours[0][0] for neighbours in answers[0]] == tables[0].paths[[0, 20]].tolist()
+
+
+def test_an_export_of_a_table_in_memory_is_that_of_a_store(tables, tmp_path):
+    for number, table in enumerate(tables):
+        for name in ("out.npz", "out.csv"):
+            export(table, tmp_path / f"{number}{name}", "pool5")
+    assert (tmp_path / "0out.csv").read_bytes() == (tmp_path / "1out.csv").read_bytes()
+    ours, theirs = (np.load(tmp_path / f"{number}out.npz") for number in (0, 1))
+    assert {"features", "paths", "classes", "labels"} <= set(ours) == set(theirs)
+    assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
 
 
 def test_reports_find_the_originals_of_a_table_in_memory(tables):

@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import StoreError
-from vggfeat.failures import reading, writing
+from vggfeat.failures import writing
+from vggfeat.feature_table import FeatureTable
 from vggfeat.labels.targets import Targets
 from vggfeat.locking import WriterLock, destination, replacing
 from vggfeat.progress import Progress, silent
-from vggfeat.store.reader import FeatureStore
+from vggfeat.store.reader import open_features
 from vggfeat.tables import csv_line
 
 Rows = npt.NDArray[np.int64]
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    store: FeatureStore
+    store: FeatureTable
     layer: str
     rows: Rows
     targets: Targets | None
@@ -40,12 +41,11 @@ class _Job:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self.store[self.layer].shape[1:])
+        return self.store.shape(self.layer)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        dtype: np.dtype[Any] = self.store[self.layer].dtype
-        return dtype
+        return np.dtype(self.store.provenance.config.dtype)
 
     def blocks(self) -> Any:
         for rows, features in self.store.blocks(self.layer, self.rows):
@@ -68,7 +68,7 @@ class _Job:
 
 
 def export(
-    store: FeatureStore | str | os.PathLike[str],
+    store: FeatureTable | str | os.PathLike[str],
     out: str | os.PathLike[str],
     layer: str,
     overwrite: bool = False,
@@ -80,7 +80,7 @@ def export(
 
     Parameters
     ----------
-    store : FeatureStore or path
+    store : FeatureTable or path
         Where from.
     out : path
         Where to; its ending chooses the format. The file appears whole or not at all.
@@ -129,8 +129,8 @@ def export(
         )
     if ending == ".parquet":
         _pyarrow()
-    given = isinstance(store, FeatureStore)
-    with nullcontext(store) if given else FeatureStore(store) as opened:  # type: ignore[arg-type]
+    given = isinstance(store, FeatureTable)
+    with nullcontext(store) if given else open_features(store) as opened:  # type: ignore[arg-type]
         job = _job(opened, layer, progress, spreadsheet)  # type: ignore[arg-type]
         writers = {Path(out): WRITERS[ending]}
         if ending == ".npy":
@@ -154,18 +154,14 @@ def paths_beside(out: str | os.PathLike[str]) -> Path:
     return Path(out).with_suffix(".paths.csv")
 
 
-def _job(store: FeatureStore, layer: str, progress: Progress, spreadsheet: bool) -> _Job:
+def _job(store: FeatureTable, layer: str, progress: Progress, spreadsheet: bool) -> _Job:
     name = store.layer(layer)
     rows = np.flatnonzero(store.done).astype(np.int64)
     if not len(rows):
         raise StoreError(f"{store.path} has no image that is done. Run `vggfeat extract` first.")
-    targets = None
-    if store.has_labels:
-        with reading(store.path):
-            targets = Targets(tuple(store.classes), store.labels)
     columns = {"split": store.splits, "group": store.groups}
     known = {heading: column for heading, column in columns.items() if column is not None}
-    return _Job(store, name, rows, targets, known, progress, spreadsheet)
+    return _Job(store, name, rows, store.targets, known, progress, spreadsheet)
 
 
 def _npy(job: _Job, path: Path) -> None:

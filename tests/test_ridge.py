@@ -335,7 +335,7 @@ def test_memory_is_bounded_whatever_the_number_of_targets(n, d, t, monkeypatch):
     finally:
         tracemalloc.stop()
     if 2 * n <= 3 * d:
-        choosing = (21 + w) * n**2 + 16 * f * (n + f) + w * b * (2 * n + 6 * f)
+        choosing = (21 + w) * n**2 + 16 * f * (n + f) + w * b * (4 * n + 6 * f)
     else:
         choosing = 8 * d * (f + 2 * t) + w * f * t + 37 * d**2 + 8 * b * (2 * d + 8 * f)
         choosing += B * t // d

@@ -20,6 +20,7 @@ Products with targets are what takes the time. P is bounded whatever the penalty
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -28,9 +29,11 @@ import numpy.typing as npt
 from vggfeat.solver.inverse import invert
 from vggfeat.solver.rows import Floats, Positions, Rows
 from vggfeat.solver.spaces import gram
+from vggfeat.thread_pools import blas_threads, one_blas_thread
 
 Array = npt.NDArray[np.float64]
 HeldOut = Sequence[Positions]
+Predictor = tuple[Positions, Positions, Floats]  # held-out rows, training rows, and P
 
 INVERTIBLE = 1e-6
 """From which penalty on, in units of the rows' sum of squares about their mean, one inverse serves
@@ -129,7 +132,7 @@ class FewRows:
 
     def __call__(self, penalties: Array) -> Iterator[Prediction]:
         """Yield predictions, penalty by penalty."""
-        n, t = self._targets.Y.shape
+        n = len(self._targets.Y)
         every = np.arange(n)
         # Centred rows leave K no extent along 1, where the inverse would be as large as 1 / a, to
         # be subtracted at once. Some extent there changes G' in nothing but its rounding.
@@ -145,14 +148,34 @@ class FewRows:
             if self._intercept:
                 G -= 1 / (n * (penalty + extent))
             if self._held_out is None:
-                predictors = [(every, every, self._alone(G))]
+                predictors: list[Predictor] = [(every, every, self._alone(G))]
             else:
                 predictors = [self._part(G, F) for F in self._held_out]
             del G
-            for where in blocks(t, self._block):
-                Y = self._targets.block(where, self._dtype)
-                for part, (F, T, P) in enumerate(predictors):
-                    yield Prediction(number, part, where, Y[F], P @ (Y if len(T) == n else Y[T]))
+            yield from self._products(number, predictors)
+
+    def _products(self, number: int, predictors: list[Predictor]) -> Iterator[Prediction]:
+        """Yield the products of all parts with targets, a block of them in several threads.
+
+        Each has one thread of linear algebra: on a machine with other work, threads that share a
+        product wait for one another for most of their time.
+        """
+
+        def one(where: slice) -> list[Prediction]:
+            Y = self._targets.block(where, self._dtype)
+            return [
+                Prediction(number, part, where, Y[F], P @ (Y if len(T) == len(Y) else Y[T]))
+                for part, (F, T, P) in enumerate(predictors)
+            ]
+
+        threads = blas_threads()
+        ready = list(blocks(self._targets.Y.shape[1], max(1, self._block // threads)))
+        with ThreadPoolExecutor(threads) as pool:
+            for first in range(0, len(ready), threads):
+                with one_blas_thread():
+                    found = list(pool.map(one, ready[first : first + threads]))
+                for predictions in found:
+                    yield from predictions
 
     def _apart(self, number: int, penalty: float, held_out: HeldOut) -> Iterator[Prediction]:
         """Yield predictions for a small penalty, from a solution for each training part."""
@@ -174,7 +197,7 @@ class FewRows:
                 Y = self._targets.block(where, self._dtype)
                 yield Prediction(number, part, where, Y[F], P @ Y[T])
 
-    def _part(self, G: Array, F: Positions) -> tuple[Positions, Positions, Floats]:
+    def _part(self, G: Array, F: Positions) -> Predictor:
         T = np.setdiff1d(np.arange(len(G)), F, assume_unique=True)
         inner = -invert(G[np.ix_(F, F)])
         return F, T, (inner @ G[np.ix_(F, T)]).astype(self._dtype, copy=False)

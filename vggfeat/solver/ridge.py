@@ -14,7 +14,7 @@ w bytes each), t targets in blocks of b, p penalties, k parts of at most f
 rows, and blocks of rows
 of B bytes (:data:`~vggfeat.solver.rows.BLOCK_BYTES`, at least 8 d):
 
-- n <= 3/2 d: (21 + w) n^2 + 16 f (n + f) + w b (2 n + 6 f) + 4 B + 8 p k t;
+- n <= 3/2 d: (21 + w) n^2 + 16 f (n + f) + w b (4 n + 6 f) + 4 B + 8 p k t;
 - else: 8 d (f + 2 t) + w f t + 37 d^2 + 8 b (2 d + 8 f) + (4 + t / d) B
   + 8 p k t; f is n without parts;
 - coefficients from all rows: 21 n^2 + 8 b (n + 2 d) + 4 B where n <= d, else

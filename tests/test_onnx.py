@@ -21,6 +21,7 @@ from vggfeat.layers import ARCHITECTURES, Architecture
 from vggfeat.network.folding import folded
 from vggfeat.preprocessing import CAFFE, CAFFE_RGB, TORCHVISION, Preprocessing
 from vggfeat.weights import inspect, onnx_file, resolve, shapes
+from vggfeat.weights.formats import fingerprint
 from vggfeat.weights.state import located
 
 SMALL = Architecture("vgg11", (1, 2, 1, 1, 1), (4, 6, 6, 8, 8), units=10, classes=7, grid=2)
@@ -160,6 +161,21 @@ def test_no_other_file_is_read_than_a_plain_one_in_the_same_folder(path, place):
     apart(path, place)
     (path.parent / "link.data").symlink_to(path)
     assert re.search("only files in the same folder|no plain file|not there", refusal(path))
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs")
+@pytest.mark.parametrize("kind", ["fifo", "link"])
+def test_no_digest_is_taken_of_what_is_no_plain_file_beside_it(path, kind):
+    as_torch(STATE, path)
+    model = message("ModelProto").FromString(path.read_bytes())
+    unused = model.graph.initializer.add(name="unused", data_type=1, dims=[1], data_location=1)
+    unused.external_data.add(key="location", value="w.data")
+    path.write_bytes(model.SerializeToString())
+    place = path.with_name("w.data")
+    os.mkfifo(place) if kind == "fifo" else place.symlink_to("/dev/zero")
+    with pytest.raises(WeightsError, match=r"lies in w\.data, which is no plain file"):
+        fingerprint(path)
 
 
 def apart(path: Path, location: str = "model.onnx.data") -> None:

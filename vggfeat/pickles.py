@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, ClassVar
 
 MOST_BYTES = 1 << 24
@@ -57,6 +57,17 @@ class _Bytes:
         line = self._file.readline()
         self._left -= len(line)
         return line
+
+
+def _bounded(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return a step of the unpickler that puts a number on the stack, refusing a long one."""
+
+    def step(unpickler: Any) -> None:
+        load(unpickler)
+        if unpickler.stack[-1].bit_length() > _LONGEST_NUMBER:
+            raise pickle.UnpicklingError("it holds a number of too many digits.")
+
+    return step
 
 
 class Unpickler(pickle._Unpickler):
@@ -180,20 +191,6 @@ class Unpickler(pickle._Unpickler):
         (size,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
         self.append(bytearray(self.read(size)))  # type: ignore[attr-defined]
 
-    def _number(self, load: Any) -> None:
-        load(self)
-        if self.stack[-1].bit_length() > _LONGEST_NUMBER:
-            raise pickle.UnpicklingError("it holds a number of too many digits.")
-
-    def _int(self) -> None:
-        self._number(pickle._Unpickler.load_int)  # type: ignore[attr-defined]
-
-    def _long(self) -> None:
-        self._number(pickle._Unpickler.load_long)  # type: ignore[attr-defined]
-
-    def _long4(self) -> None:
-        self._number(pickle._Unpickler.load_long4)  # type: ignore[attr-defined]
-
     dispatch: ClassVar[Any] = {
         **pickle._Unpickler.dispatch,
         **{
@@ -205,9 +202,12 @@ class Unpickler(pickle._Unpickler):
                 pickle.SETITEM: _set_item, pickle.SETITEMS: _set_items, pickle.DICT: _dict,
                 pickle.EMPTY_SET: _empty_set, pickle.ADDITEMS: _add_items,
                 pickle.FROZENSET: _frozen_set, pickle.PUT: _put_at, pickle.FRAME: _frame,
-                pickle.BYTEARRAY8: _byte_array, pickle.INT: _int, pickle.LONG: _long,
-                pickle.LONG4: _long4,
+                pickle.BYTEARRAY8: _byte_array,
             }.items()
+        },
+        **{
+            code[0]: _bounded(pickle._Unpickler.dispatch[code[0]])
+            for code in (pickle.INT, pickle.LONG, pickle.LONG4)
         },
     }  # fmt: skip
 

@@ -111,5 +111,6 @@ def fingerprint(path: Path) -> str:
     """
     file, part = split(path)
     main, others = digest(file), [f"{MARK}{part}"] if part else []
-    others += [digest(other) for other in format_of(path).beside(file)]
+    if beside := format_of(path).beside:
+        others += [digest(other) for other in beside(file)]
     return hashlib.sha256("".join([main, *others]).encode()).hexdigest() if others else main

@@ -69,7 +69,7 @@ def beside(path: Path) -> list[Path]:
     """
     try:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-            return [path.with_name(name) for name in siblings(messages.model(data))]
+            return siblings(path, messages.model(data))
     except _BROKEN as error:
         raise _unreadable(path, error) from error
 

@@ -11,10 +11,6 @@ from vggfeat.preprocessing import Preprocessing
 from vggfeat.weights.tensor_file import TensorFile
 
 
-def _nothing(_path: Path) -> list[Path]:
-    return []
-
-
 @dataclass(frozen=True, slots=True)
 class WeightFormat:
     """One format.
@@ -36,8 +32,8 @@ class WeightFormat:
         Whether a file may hold several networks, of which ``FILE#NAME`` chooses one.
     md5 : bool
         Whether such digests of its files were published.
-    beside : callable
-        Returns the other files that hold some of a file's values.
+    beside : callable, optional
+        Returns the other files that hold some of a file's values, where there may be such.
     """
 
     name: str
@@ -47,4 +43,4 @@ class WeightFormat:
     usual: str
     parts: bool = True
     md5: bool = False
-    beside: Callable[[Path], list[Path]] = _nothing
+    beside: Callable[[Path], list[Path]] | None = None

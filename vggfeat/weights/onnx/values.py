@@ -51,7 +51,7 @@ class Values:
             raise ValueError(f"tensor {tensor.name!r} is of ONNX's type {tensor.kind}.")
         count, size = math.prod(tensor.shape), np.dtype(DTYPES[tensor.kind]).itemsize
         if tensor.location:
-            held = self._beside(tensor).stat().st_size - tensor.offset
+            held = sibling(self._path, tensor).stat().st_size - tensor.offset
             length = count * size if tensor.length is None else tensor.length
             if tensor.offset < 0 or length != count * size or length > held:
                 raise ValueError(
@@ -107,7 +107,7 @@ class Values:
         """Read some of the values, in the file's order."""
         dtype = np.dtype(DTYPES[tensor.kind])
         if tensor.location:
-            with self._open(self._beside(tensor)) as file:
+            with self._open(sibling(self._path, tensor)) as file:
                 file.seek(tensor.offset + start * dtype.itemsize)
                 return _exactly(np.fromfile(file, dtype, stop - start), stop - start)
         if len(tensor.places) == 1:
@@ -142,31 +142,44 @@ class Values:
             return signed.astype("<u2").view(DTYPES[tensor.kind])
         return signed.astype(DTYPES[tensor.kind])
 
-    def _beside(self, tensor: Tensor) -> Path:
-        """Return the file that holds a tensor's values, if it is one beside this."""
-        name = tensor.location
-        plain = name == Path(name).name and name not in (".", "..") and "\\" not in name
-        if not plain or "\0" in name or ":" in name:
-            raise ValueError(
-                f"tensor {tensor.name!r} lies in {name!r}; only files in the same folder are read."
-            )
-        path = self._path.with_name(name)
-        if not path.exists() and not path.is_symlink():
-            raise ValueError(
-                f"tensor {tensor.name!r} lies in {name}, which is not there. Keep the two files "
-                "in one folder."
-            )
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise ValueError(f"tensor {tensor.name!r} lies in {name}, which is no plain file.")
-        return path
-
     def _open(self, path: Path) -> BinaryIO:
         return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb")
 
 
-def siblings(model: Model) -> list[str]:
-    """Return the names of the files beside it that hold some of a model's tensors, sorted."""
-    return sorted({tensor.location for tensor in model.tensors.values() if tensor.location})
+def sibling(path: Path, tensor: Tensor) -> Path:
+    """Return the file that holds a tensor's values, if it is a plain one beside the model's.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    name = tensor.location
+    plain = name == Path(name).name and name not in (".", "..") and "\\" not in name
+    if not plain or "\0" in name or ":" in name:
+        raise ValueError(
+            f"tensor {tensor.name!r} lies in {name!r}; only files in the same folder are read."
+        )
+    beside = path.with_name(name)
+    if not beside.exists() and not beside.is_symlink():
+        raise ValueError(
+            f"tensor {tensor.name!r} lies in {name}, which is not there. Keep the two files in one "
+            "folder."
+        )
+    if not stat.S_ISREG(beside.lstat().st_mode):
+        raise ValueError(f"tensor {tensor.name!r} lies in {name}, which is no plain file.")
+    return beside
+
+
+def siblings(path: Path, model: Model) -> list[Path]:
+    """Return the files beside a model's that hold some of its tensors, sorted by their names.
+
+    Raises
+    ------
+    ValueError
+        One is no plain file there.
+    """
+    return sorted({sibling(path, one) for one in model.tensors.values() if one.location})
 
 
 def _exactly(array: NDArray[Any], count: int) -> NDArray[Any]:

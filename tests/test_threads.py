@@ -255,15 +255,17 @@ def test_a_used_extractor_pickles_without_its_network(engine):
     check_same(used(own), expected)
 
 
-def test_a_used_extractor_can_be_sent_to_a_spawned_process():
+def test_a_used_extractor_and_transformer_can_be_sent_to_a_spawned_process():
     used = extractor()
+    transformer = VGGFeatures("relu7", model="vgg16-tiny", weights="random:0", device="cpu")
     pixels = [np.asarray(image) for image in images(0)]
-    expected = used(pixels)
+    expected = used(pixels) | {"transformed": transformer.fit(pixels).transform(pixels)}
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        found = pool.submit(used, pixels).result()
+        results = pool.submit(used, pixels).result()
+        results["transformed"] = pool.submit(transformer.transform, pixels).result()
     for name, rows in expected.items():  # it may have another number of threads
-        np.testing.assert_allclose(found[name], rows, rtol=1e-5, atol=1e-6 * np.abs(rows).max())
+        np.testing.assert_allclose(results[name], rows, rtol=1e-5, atol=1e-6 * np.abs(rows).max())
 
 
 def test_used_estimators_pickle_and_clone():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict
+from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, Unpack
 
 import numpy as np
 from PIL import Image
@@ -62,10 +62,8 @@ class Reading(TypedDict, total=False):
 def decode(
     file: str | os.PathLike[str] | BinaryIO,
     *,
-    max_pixels: int = MAX_PIXELS,
-    truncated: str = REFUSE,
-    value_range: str = FULL,
     tally: Tally | None = None,
+    **reading: Unpack[Reading],
 ) -> Image.Image:
     """Decode an image file.
 
@@ -73,6 +71,8 @@ def decode(
     ----------
     file : path or binary file
         A file object is read from its start and left open.
+    tally : Tally, optional
+        Counts accepted truncated images and images with several pages.
     max_pixels : int
         Larger images are refused by their header, before any pixel is decoded.
     truncated : str
@@ -81,8 +81,6 @@ def decode(
     value_range : str
         Which values of more than 8 bits become 0..255: ``"full"``, ``"minmax"`` or
         ``"LOW:HIGH"``; see :mod:`vggfeat.rgb`.
-    tally : Tally, optional
-        Is told of accepted truncated images and of images with several pages.
 
     Returns
     -------
@@ -94,8 +92,7 @@ def decode(
     ImageError
         Whatever is wrong with the file, as one printable line of at most 200 characters.
     """
-    how: Reading = {"max_pixels": max_pixels, "truncated": truncated, "value_range": value_range}
-    with decoded(file, **how, tally=tally) as image:
+    with decoded(file, tally=tally, **reading) as image:
         return image
 
 

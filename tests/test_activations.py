@@ -182,6 +182,16 @@ def test_gradients_of_images_and_from_cached_maps_reach_what_grad_cam_needs(dens
     assert not frozen.requires_grad
 
 
+def test_gradients_flow_in_reduced_precision_too():
+    weights, layers = resolve("random:0", SMALL), {"relu5_3": "", "fc8": ""}
+    rough = Network.load(SMALL, weights, layers, "cpu", "bfloat16")
+    gradients = []
+    for loaded in (network(), rough):
+        found = loaded.activations(images(1), layers, gradients=True)
+        gradients += torch.autograd.grad(found["fc8"][:, 3].sum(), found["relu5_3"])
+    same(gradients[1], gradients[0], 0.3)  # with 8 bits some ReLUs and maxima fall the other way
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_tail_trains_as_torchvisions_modules_do(engine, dense):
     loaded = network(engine)

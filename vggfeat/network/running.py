@@ -79,25 +79,25 @@ class Network:
         WeightsError
             The weights do not fit.
         """
-        place = resolve_device(device)
-        if place.type == "cpu":
+        target = resolve_device(device)
+        if target.type == "cpu":
             malloc.keep_freed_blocks()
         with plain_torch():
             modules = build(network, weights, map(layer_of, layers))
         try:
             with plain_torch():
-                modules.to(place, TYPES[precision]).to(memory_format=torch.channels_last)
+                modules.to(target, TYPES[precision]).to(memory_format=torch.channels_last)
         except torch.OutOfMemoryError as error:
             raise DeviceError(
-                f"{place} has not the memory for {network.name}'s weights. Close what else uses "
+                f"{target} has not the memory for {network.name}'s weights. Close what else uses "
                 "it, or compute on another device: --device cpu."
             ) from error
-        _log.debug("%s up to %s on %s", network.name, list(modules)[-1], place)
+        _log.debug("%s up to %s on %s", network.name, list(modules)[-1], target)
         spec, kind = weights.preprocessing, TYPES[precision]
         runs = Engine(
-            engine, network, modules, place, kind, lambda: _rebuilt(network, weights, modules)
+            engine, network, modules, target, kind, lambda: _rebuilt(network, weights, modules)
         )
-        return cls(network, weights, modules, dict(layers), spec, place, kind, runs)
+        return cls(network, weights, modules, dict(layers), spec, target, kind, runs)
 
     def hint_workload(self, pixels: int) -> None:
         """Say how many pixels of input are to come in all, so that the engine can be chosen."""

@@ -25,7 +25,7 @@ from vggfeat.cli import main
 from vggfeat.errors import LayerError, ProbeError
 from vggfeat.evaluation import LowShotScore, low_shot
 from vggfeat.evaluation.layers import requested
-from vggfeat.evaluation.layers.lowshot import Draw
+from vggfeat.evaluation.layers.drawing import Draw
 from vggfeat.probe import LinearProbe
 from vggfeat.report import lowshot_figure
 from vggfeat.report.score_axes import COLOURS

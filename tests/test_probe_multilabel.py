@@ -382,7 +382,3 @@ def test_what_cannot_be_done_is_refused_before_any_work(work, args, status, reas
     out, err = cli("probe", work / "s.h5", "--layer", "pool2", *args, status=status)
     assert reason in err
     assert not out
-
-
-def test_sweep_says_that_it_takes_one_label_an_image(work):
-    assert "several labels each" in cli("sweep", work / "s.h5", status=1)[1]

@@ -12,6 +12,7 @@ from vggfeat.engines import AUTO, ENGINE_CHOICES, ENGINES
 from vggfeat.errors import LayerError, SourceError
 from vggfeat.extract import PRECISIONS, FeatureExtractor
 from vggfeat.layers import ARCHITECTURES
+from vggfeat.metrics import AP_KINDS
 from vggfeat.views import COMBINATIONS, VIEWS
 
 if TYPE_CHECKING:
@@ -64,6 +65,20 @@ classifier_option = click.option(
     default="svm",
     show_default=True,
     help="A linear SVM, as in the paper, or logistic regression.",
+)
+
+class_weight_option = click.option(
+    "--class-weight",
+    type=click.Choice(["balanced"]),
+    help="Let every class count the same, however many training images it has.",
+)
+
+ap_option = click.option(
+    "--ap",
+    type=click.Choice(AP_KINDS),
+    default="all-point",
+    show_default=True,
+    help="Average precision of several labels an image: VOC's since 2010, or before.",
 )
 
 metric_option = click.option(

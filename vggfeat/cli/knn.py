@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import layers_option, refuse_given, split_options, whole_numbers
+from vggfeat.cli.choices import (
+    ap_option,
+    class_weight_option,
+    layers_option,
+    refuse_given,
+    split_options,
+    whole_numbers,
+)
 from vggfeat.cli.output import bars, json_option, print_json, store_lines, table
-from vggfeat.cli.probe_text import divided_text
+from vggfeat.cli.probe_text import divided_text, guessing_text
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation import Neighbourhoods, NeighbourScore
+    from vggfeat.evaluation import Neighbourhoods, NeighbourPrecision, NeighbourScore
+
+    Score = NeighbourScore | NeighbourPrecision
 
 
 @click.command()
@@ -44,6 +53,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Name every image by all the others, instead of dividing the store.",
 )
+@class_weight_option
+@ap_option
 @split_options
 @json_option
 def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
@@ -52,6 +63,10 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     The k most similar images vote on an image's class. By default a part of the store is named by
     the rest, on the split of `vggfeat probe`; with --leave-one-out every image is named by all the
     others. The search is exact.
+
+    Where images have several labels, a class's score is the share of the k images that show it,
+    and layers are judged by mean average precision. --class-weight balanced divides the votes for a
+    class by its number of training images.
 
     The brackets are 95 % confidence intervals for other test images of the same kind. Several
     stores of the same images, of other weights or networks, are named on the same split.
@@ -83,12 +98,13 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
         click.echo(line)
         if left_out := store.left_out([score.layer for score in scores]):
             click.echo(f"left out: {', '.join(left_out)}")
-    click.echo("\n" + _table(scored.scores, scored.k))
+    click.echo("\n" + _table(scored))
     if max(options["k"]) > scored.n_train:
         click.echo(f"k={scored.n_train} is all there are: {max(options['k']):,} were requested.")
     click.echo(
-        "* the best of its column; best: the best k, its accuracy and mean class recall in %, with "
-        "95 % intervals"
+        "* the best of its column; best: the best k, its "
+        + ("mean average precision" if scored.multi_label else "accuracy and mean class recall")
+        + " in %, with 95 % intervals"
     )
 
 
@@ -102,33 +118,35 @@ def _protocol(scored: Neighbourhoods) -> str:
     vote = used["metric"]
     if used["temperature"] is not None:
         vote += f", votes of exp(cosine / {used['temperature']:g})"
+    vote += ", classes balanced" if used["class_weight"] else ""
     seed = "" if used["leave_one_out"] else f", seed {used['seed']}"
-    return (
-        f"{images}, {len(scored.classes)} classes; {vote}{seed}\n"
-        f"guessing: {scored.chance:.2%}, always the commonest class: {scored.majority:.2%}"
-    )
+    return f"{images}, {len(scored.classes)} classes; {vote}{seed}\n{guessing_text(scored)}"
 
 
-def _table(stores: tuple[tuple[NeighbourScore, ...], ...], k: tuple[int, ...]) -> str:
-    """Lay out one line a layer, with the accuracy of each k and what the best of them is worth."""
+def _table(scored: Neighbourhoods) -> str:
+    """Lay out one line a layer, with the score of each k and what the best of them is worth."""
+    stores, k = scored.scores, scored.k
+    names = {"mAP": "mean_average_precision"}
+    if not scored.multi_label:
+        names = {"accuracy": "accuracy", "recall": "mean_class_recall"}
     columns = {
-        voters: [s.accuracy.value for own in stores for s in own if s.k == voters] for voters in k
+        voters: [s.score.value for own in stores for s in own if s.k == voters] for voters in k
     }
     rows = []
     for number, scores in enumerate(stores, start=1):
-        by_layer: dict[str, dict[int, NeighbourScore]] = {}
+        by_layer: dict[str, dict[int, Score]] = {}
         for score in scores:
             by_layer.setdefault(score.layer, {})[score.k] = score
         for layer, results in by_layer.items():
-            shares = {voters: results[voters].accuracy.value for voters in k}
+            shares = {voters: results[voters].score.value for voters in k}
             marks = {n: "*" if shares[n] == max(columns[n]) else " " for n in k}
             best = results[max(k, key=lambda n: shares[n])]
             name = f"({number}) {layer}" if len(stores) > 1 else layer
             rows.append([
                 name, f"{best.dimension:,}", *(f"{shares[n]:.2%}{marks[n]}" for n in k),
-                str(best.k), _interval(best.accuracy), _interval(best.mean_class_recall),
+                str(best.k), *(_interval(getattr(best, field)) for field in names.values()),
             ])  # fmt: skip
-    header = ["layer", "dimension", *(f"k={n}" for n in k), "best", "accuracy", "recall"]
+    header = ["layer", "dimension", *(f"k={n}" for n in k), "best", *names]
     return table(rows, header, right=" ".join(header[1:]))
 
 

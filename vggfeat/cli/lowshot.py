@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import layers_option, whole_numbers
+from vggfeat.cli.choices import ap_option, class_weight_option, layers_option, whole_numbers
 from vggfeat.cli.output import bars, json_option, print_json, printable, store_lines, table
-from vggfeat.cli.probe_text import divided_text
+from vggfeat.cli.probe_text import divided_text, guessing_text
 
 if TYPE_CHECKING:
     from vggfeat.evaluation import LowShot
@@ -26,7 +26,7 @@ _CLASSIFIERS = ("svm", "logreg", "mean", "nearest")
     default="1,2,4,8,16,32",
     show_default=True,
     metavar="N,...",
-    help="Images of each class to learn from.",
+    help="Images of each class to learn from; of several labels an image, images that show it.",
 )
 @click.option(
     "--classifier",
@@ -45,6 +45,8 @@ _CLASSIFIERS = ("svm", "logreg", "mean", "nearest")
     show_default=True,
     help="How often images to learn from are drawn.",
 )
+@class_weight_option
+@ap_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of draws.")
 @click.option(
     "--png",
@@ -63,6 +65,11 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     The score is mean class recall, with its standard deviation over the repetitions. Several
     stores of the same images, of other weights or networks, learn from the same ones.
+
+    Where images have several labels, the score is mean average precision on the test images of
+    `vggfeat probe`. Images to learn from are drawn from the others until every class has its shots;
+    each class learns from exactly so many that show it, and from all drawn ones that do not.
+    --class-weight balanced has an effect there alone: otherwise all classes have as many images.
 
     \b
     Example:
@@ -85,38 +92,53 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     if picture:
         _draw(result, stores, picture)
     if result.too_many:
-        name, size = result.smallest
-        click.echo(
-            f"Left out: {', '.join(map(str, result.too_many))} shots, since the smallest class, "
-            f"{printable(repr(name))}, has {size} images, and one must be left to test on.",
-            err=True,
-        )
+        click.echo(_left_out(result), err=True)
     if as_json:
         print_json(result.to_json() | ({"png": picture} if picture else {}))
         return
     click.echo(
         f"{result.n_test:,} images to test, {len(result.classes)} classes; {result.repeats} "
-        f"repetitions, seed {result.seed}; guessing: {result.chance:.2%}"
+        f"repetitions, seed {result.seed}; {guessing_text(result)}"
     )
+    if result.multi_label:
+        counts = zip(result.n_train, result.shots, strict=True)
+        drawn = ", ".join(f"{mean:.0f} for {shots}" for mean, shots in counts)
+        balanced = "; classes balanced" if result.settings["class_weight"] else ""
+        click.echo(f"images to learn from, by shots: {drawn}{balanced}")
     click.echo("\n".join([*divided_text(result.division), *store_lines(result.stores)]))
     click.echo("\n" + _table(result))
-    click.echo("mean class recall in %, mean ± standard deviation; * the best of its column")
+    name = "mean average precision" if result.multi_label else "mean class recall"
+    click.echo(f"{name} in %, mean ± standard deviation; * the best of its column")
     if picture:
         click.echo(f"Picture: {printable(picture)}")
+
+
+def _left_out(result: LowShot) -> str:
+    """Say which numbers of shots the smallest class cannot give."""
+    name, size = result.smallest
+    what = f"has {size} images"
+    if result.multi_label:
+        what = f"is shown by {size} images of the training part, or not shown by so many"
+    elif result.division is None or not result.division.splits:
+        what += ", and one must be left to test on"
+    return (
+        f"Left out: {', '.join(map(str, result.too_many))} shots, since the smallest class, "
+        f"{printable(repr(name))}, {what}."
+    )
 
 
 def _table(result: LowShot) -> str:
     """Lay out one line a curve, one column a number of shots."""
     every = [score for scores in result.scores for score in scores]
     best = {
-        count: max(score.mean_class_recall.mean for score in every if score.shots == count)
+        count: max(score.score.mean for score in every if score.shots == count)
         for count in result.shots
     }
     rows: dict[tuple[str, str], list[str]] = {}
     for number, scores in enumerate(result.scores, start=1):
         for score in scores:
             name = f"({number}) {score.layer}" if len(result.scores) > 1 else score.layer
-            span = score.mean_class_recall
+            span = score.score
             mark = "*" if span.mean == best[score.shots] else " "
             cell = f"{100 * span.mean:.1f} ± {100 * span.sd:.1f}{mark}"
             rows.setdefault((name, score.classifier), [name, score.classifier]).append(cell)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggfeat.cli.choices import (
+    ap_option,
+    class_weight_option,
     layer_option,
     only_layer,
     refuse_given,
@@ -18,7 +20,6 @@ from vggfeat.cli.choices import (
 from vggfeat.cli.output import bars, json_option, print_json, printable
 from vggfeat.cli.probe_numbers import probe_numbers
 from vggfeat.cli.probe_text import describe, describe_against, describe_splits
-from vggfeat.metrics import AP_KINDS
 
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
@@ -84,11 +85,7 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
     show_default=True,
     help="Training images that choose C: a share of them, or in how many folds all take turns.",
 )
-@click.option(
-    "--class-weight",
-    type=click.Choice(["balanced"]),
-    help="Let every class count the same in training, however many images it has.",
-)
+@class_weight_option
 @split_options
 @click.option(
     "--splits",
@@ -98,13 +95,7 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
     help="Repeat with so many seeds, for a mean with its confidence interval; pages and files "
     "show the first.",
 )
-@click.option(
-    "--ap",
-    type=click.Choice(AP_KINDS),
-    default="all-point",
-    show_default=True,
-    help="Average precision of several labels an image: VOC's since 2010, or before.",
-)
+@ap_option
 @click.option(
     "--against",
     metavar="[STORE:]LAYER",

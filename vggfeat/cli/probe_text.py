@@ -8,6 +8,8 @@ from vggfeat.cli.output import printable, table
 from vggfeat.probe.numbers import look_like_numbers
 
 if TYPE_CHECKING:
+    from vggfeat.evaluation import LowShot
+    from vggfeat.evaluation.layers.scored import LayerScores
     from vggfeat.metrics import Difference, Disagreement
     from vggfeat.probe import MultiLabelResult, ProbeResult, RepeatedResult
     from vggfeat.probe.division import Division
@@ -52,6 +54,8 @@ def describe(result: ProbeResult | MultiLabelResult) -> str:
 
 def describe_splits(result: RepeatedResult) -> str:
     """Return the scores of several splits as a table, with their means."""
+    from vggfeat.probe import ProbeResult
+
     first = result.splits[0]
     names = list(first.measures)
     rows = [
@@ -68,6 +72,10 @@ def describe_splits(result: RepeatedResult) -> str:
             f"{interval.level:.0%} interval of the mean {interval.low:.2%} to {interval.high:.2%} "
             "(Nadeau and Bengio: splits share images)"
         )
+    majorities = [one.majority for one in result.splits if isinstance(one, ProbeResult)]
+    if majorities:
+        mean = sum(majorities) / len(majorities)
+        lines.append(f"always the commonest class: {mean:.2%} of accuracy")
     return "\n".join([*lines, *_left_out(first)])
 
 
@@ -145,6 +153,21 @@ def divided_text(division: Division | None) -> list[str]:
         return []
     hint = " (--test-size draws instead)" if division.splits else ""
     return [printable(told) + hint]
+
+
+def guessing_text(scored: LayerScores | LowShot) -> str:
+    """Say what scores without any knowledge."""
+    if scored.multi_label or scored.majority is None:
+        kind = scored.settings["ap"]
+        return f"average precision: {kind}; scores that tell nothing: {scored.chance:.2%}"
+    return f"guessing: {scored.chance:.2%}, always the commonest class: {scored.majority:.2%}"
+
+
+def values_text(C: float | tuple[float, ...]) -> str:
+    """Write the value of C, or the range of several classes' own."""
+    values = C if isinstance(C, tuple) else (C,)
+    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def leak_text(leak: Leak | None) -> list[str]:

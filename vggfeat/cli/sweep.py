@@ -8,20 +8,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import classifier_option, layers_option, split_options
+from vggfeat.cli.choices import (
+    ap_option,
+    class_weight_option,
+    classifier_option,
+    layers_option,
+    split_options,
+)
 from vggfeat.cli.output import bars, json_option, print_json, printable, store_lines, table
-from vggfeat.cli.probe_text import divided_text
+from vggfeat.cli.probe_text import divided_text, guessing_text, values_text
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation import Comparison, LayerScore, Versus
+    from vggfeat.evaluation import Comparison, LayerPrecision, LayerScore, Versus
+
+    Score = LayerScore | LayerPrecision
 
 Alike = dict[str, set[str]]
+_SINGLE = {"accuracy": "accuracy", "recall": "mean_class_recall", "kNN": "knn_accuracy"}
+_SEVERAL = {"mAP": "mean_average_precision", "kNN": "knn_mean_average_precision"}
 
 
 @click.command()
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=click.Path())
 @layers_option
 @classifier_option
+@class_weight_option
+@ap_option
 @split_options
 @click.option(
     "-k",
@@ -43,6 +55,9 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     Each layer is judged twice on the same test images: by a linear classifier, as in `vggfeat
     probe`, and by the vote of the k training images that are most similar by the cosine, which
     takes no training at all.
+
+    Where images have several labels, scores are mean average precisions, as in `vggfeat probe`;
+    neighbours score a class by how many of them show it.
 
     A layer marked ~ may be as good as the best: on these test images the difference is no larger
     than chance makes it.
@@ -80,23 +95,34 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     click.echo("\n" + (_single(compared) if single else _beside(compared)))
     click.echo(
         f"* the best of its column; ~ not told apart from it by {compared.n_test:,} test images "
-        "(exact McNemar test, Holm over layers, p >= 0.05)"
+        f"({_test(compared)}, Holm over layers, p >= 0.05)"
     )
     if not single:
+        name = "mAP" if compared.multi_label else "accuracy"
         click.echo(
-            "p(n): how often chance alone would set accuracy(n) so far from accuracy(1), likewise"
+            f"p(n): how often chance alone would set {name}(n) so far from {name}(1), likewise"
         )
     if picture:
         click.echo(f"Picture: {printable(picture)}")
 
 
+def _test(compared: Comparison) -> str:
+    if compared.multi_label:
+        return "paired bootstrap"
+    return "exact McNemar test" if _ungrouped(compared) else "exchange of whole groups"
+
+
+def _ungrouped(compared: Comparison) -> bool:
+    return compared.division is None or compared.division.groups is None
+
+
 def _protocol(compared: Comparison) -> str:
     used = compared.settings
+    balanced = ", classes balanced" if used["class_weight"] else ""
     return (
         f"{compared.n_train:,} images to train, {compared.n_test:,} to test, "
-        f"{len(compared.classes)} classes; {used['classifier']}, k = {used['k']}, "
-        f"seed {used['seed']}\n"
-        f"guessing: {compared.chance:.2%}, always the commonest class: {compared.majority:.2%}"
+        f"{len(compared.classes)} classes; {used['classifier']}{balanced}, k = {used['k']}, "
+        f"seed {used['seed']}\n{guessing_text(compared)}"
     )
 
 
@@ -104,18 +130,19 @@ def _single(compared: Comparison) -> str:
     [store], [given] = compared.stores, compared.scores
     alike = _alike(compared.from_best[0])
     scores = {score.layer: score for score in given}
+    names = _SEVERAL if compared.multi_label else _SINGLE
+    same = {"recall": set[str](), "kNN": alike["kNN"]}
     columns = [
-        _column(store.layers, scores, "accuracy", alike["probe"]),
-        _column(store.layers, scores, "mean_class_recall", set()),
-        _column(store.layers, scores, "knn_accuracy", alike["kNN"]),
+        _column(store.layers, scores, name, same.get(title, alike["probe"]))
+        for title, name in names.items()
     ]
     rows = []
     for (layer, pooling), *marked in zip(store.layers.items(), *columns, strict=True):
         score = scores.get(layer)
-        rest = [f"{score.C:.3g}", f"{score.seconds:.1f}"] if score else ["-", "-"]
+        rest = [values_text(score.C), f"{score.seconds:.1f}"] if score else ["-", "-"]
         made = [pooling or "-", f"{score.dimension:,}"] if score else ["-", "-"]
         rows.append([layer, *made, *marked, *rest])
-    header = ["layer", "pooling", "dimension", "accuracy", "recall", "kNN", "C", "seconds"]
+    header = ["layer", "pooling", "dimension", *names, "C", "seconds"]
     return table(rows, header, right=" ".join(header[2:]))
 
 
@@ -124,12 +151,14 @@ def _beside(compared: Comparison) -> str:
 
     layers = ordered_layers([list(store.layers) for store in compared.stores])
     columns: dict[str, list[str]] = {}
+    names = _SEVERAL if compared.multi_label else _SINGLE
+    title = next(iter(names))
     for number, (given, versus) in enumerate(
         zip(compared.scores, compared.from_best, strict=True), start=1
     ):
         scores, alike = {score.layer: score for score in given}, _alike(versus)
-        columns[f"accuracy({number})"] = _column(layers, scores, "accuracy", alike["probe"])
-        columns[f"kNN({number})"] = _column(layers, scores, "knn_accuracy", alike["kNN"])
+        columns[f"{title}({number})"] = _column(layers, scores, names[title], alike["probe"])
+        columns[f"kNN({number})"] = _column(layers, scores, names["kNN"], alike["kNN"])
     for number, versus in enumerate(compared.from_first, start=2):
         p = {pair.layer: f"{pair.adjusted:.2g}" for pair in versus if pair.classifier == "probe"}
         columns[f"p({number})"] = [p.get(layer, "-") for layer in layers]
@@ -147,7 +176,7 @@ def _alike(versus: Sequence[Versus]) -> Alike:
 
 
 def _column(
-    layers: Iterable[str], scores: dict[str, LayerScore], name: str, alike: set[str]
+    layers: Iterable[str], scores: dict[str, Score], name: str, alike: set[str]
 ) -> list[str]:
     """Write shares as percent with their marks; a dash where there is none."""
     shares = {layer: getattr(score, name) for layer, score in scores.items()}

@@ -2,22 +2,20 @@
 
 Average precision ranks the images of one class (``ranking``), recall and accuracy count right
 answers (``answers``), and intervals and paired comparisons say what a number (``shares``) or a
-difference (``certainty``) is worth; numbers that are predicted have scores of their own
-(``regression``), and so have probabilities (``reliability``). SciPy, which knows the distributions,
-is imported where an interval is requested. All scores are shares in 0..1; where entries have equal
-scores, results never depend on their order. Ranked lists, as searches give them, have scores of
-their own (``retrieval``).
+difference (``certainty``; of rankings ``resampling``) is worth; numbers that are predicted have
+scores of their own (``regression``), and so have probabilities (``reliability``). SciPy, which
+knows the distributions, is imported where an interval is requested. All scores are shares in 0..1;
+where entries have equal scores, results never depend on their order. Ranked lists, as searches give
+them, have scores of their own (``retrieval``).
 """
 
 from __future__ import annotations
 
 from vggfeat.metrics.answers import accuracy, class_recalls, mean_class_recall, top_k_accuracy
 from vggfeat.metrics.certainty import (
-    Difference,
     Disagreement,
     Interval,
     compare_answers,
-    compare_rankings,
     mean_interval,
 )
 from vggfeat.metrics.ranking import (
@@ -36,6 +34,7 @@ from vggfeat.metrics.regression import (
     score_targets,
 )
 from vggfeat.metrics.reliability import Reliability, expected_calibration_error, reliability
+from vggfeat.metrics.resampling import Difference, SampledPrecision, compare_rankings
 from vggfeat.metrics.shares import Share, accuracy_interval, holm, recall_interval, wilson
 
 __all__ = [
@@ -46,6 +45,7 @@ __all__ = [
     "Interval",
     "Ranking",
     "Reliability",
+    "SampledPrecision",
     "Share",
     "TargetScores",
     "accuracy",

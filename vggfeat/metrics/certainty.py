@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.metrics.answers import right_answers
-from vggfeat.metrics.clusters import exchange_p, numbered, resampled
-from vggfeat.metrics.ranking import APKind, Ranking, mean_average_precision, rankings
+from vggfeat.metrics.clusters import exchange_p, numbered
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,44 +69,6 @@ class Disagreement:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """By how much one method's mean average precision is above another's.
-
-    Attributes
-    ----------
-    first, second : float
-        Their mean average precisions.
-    difference : float
-        The first less the second.
-    low, high : float
-        Confidence interval of the difference.
-    p : float
-        Two-sided: twice the share of samples in which the difference is not on the side it is on,
-        at most 1. It is never below 2 / (`samples` + 1).
-    level : float
-        Of the interval, such as 0.95.
-    samples : int
-        Number of samples that had images of at least one class.
-    seed : int
-        That they were drawn with.
-    """
-
-    first: float
-    second: float
-    difference: float
-    low: float
-    high: float
-    p: float
-    level: float
-    samples: int
-    seed: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready values."""
-        return asdict(self)
-
-
 def mean_interval(
     values: npt.ArrayLike, level: float = 0.95, *, test_to_train: float = 0.0
 ) -> Interval:
@@ -143,7 +104,7 @@ def mean_interval(
     scores = np.asarray(values, np.float64)
     if scores.ndim != 1 or len(scores) < 2 or not np.isfinite(scores).all():
         raise ProbeError(f"Scores are {scores.tolist()}; an interval needs two or more numbers.")
-    _check_level(level)
+    check_level(level)
     if not (math.isfinite(test_to_train) and test_to_train >= 0):
         raise ProbeError(f"test_to_train is {test_to_train}; give a number from 0 on.")
     from scipy.stats import t
@@ -196,87 +157,7 @@ def compare_answers(
     return Disagreement(one, other, difference, p)
 
 
-def compare_rankings(
-    y: npt.ArrayLike,
-    first: npt.ArrayLike,
-    second: npt.ArrayLike,
-    kind: APKind = "all-point",
-    groups: npt.ArrayLike | None = None,
-    *,
-    samples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Difference:
-    """Compare two methods' mean average precision on the same test images, by a paired bootstrap.
-
-    Samples of n images are drawn from the n test images with replacement; both methods are scored
-    on each, with all classes (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993,
-    chapter 13: the percentile interval). It tells what other test images would change, not what
-    other training images would.
-
-    Parameters
-    ----------
-    y, first, second : array_like of shape (n, K)
-        Labels and either method's scores, as for :func:`mean_average_precision`.
-    kind : str
-        As there.
-    groups : array_like of shape (n,), optional
-        The group of each image; whole groups are drawn then.
-    samples : int
-        Number of samples, at least 1. A class without a present image in a sample is left out of
-        its means, a sample without any present image is left out.
-    level : float
-        Above 0 and below 1.
-    seed : int
-        The same seed draws the same samples.
-
-    Returns
-    -------
-    Difference
-
-    Raises
-    ------
-    ProbeError
-        As there, or a parameter is out of its range.
-    """
-    _check_level(level)
-    if samples < 1:
-        raise ProbeError(f"{samples} samples were requested; give at least 1.")
-    ours, theirs = (mean_average_precision(y, scores, kind) for scores in (first, second))
-    both = [rankings(y, scores) for scores in (first, second)]
-    n = len(np.asarray(y))
-    of = None if groups is None else numbered(groups, n)
-    drawn: list[npt.NDArray[np.float64]] = []
-    for counts in resampled(n, samples, seed, of):
-        one, other = (_mean_of_classes(each, kind, counts) for each in both)
-        drawn.append(one - other)
-    differences = np.concatenate(drawn)
-    differences = differences[np.isfinite(differences)]
-    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
-    beyond = 1 + min(np.sum(differences <= 0), np.sum(differences >= 0))
-    p = min(1.0, 2 * float(beyond) / (len(differences) + 1))
-    return Difference(
-        first=ours,
-        second=theirs,
-        difference=ours - theirs,
-        low=float(low),
-        high=float(high),
-        p=p,
-        level=level,
-        samples=len(differences),
-        seed=seed,
-    )
-
-
-def _mean_of_classes(
-    classes: list[Ranking], kind: APKind, counts: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    """Return each sample's mean average precision over the classes it has; NaN for none."""
-    each = np.stack([ranking.average_precision(kind, counts) for ranking in classes])
-    defined = np.isfinite(each).sum(axis=0)
-    return np.asarray(np.where(defined, np.nansum(each, axis=0) / np.maximum(defined, 1), np.nan))
-
-
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Refuse a level of confidence that is out of its range."""
     if not 0 < level < 1:
         raise ProbeError(f"The level is {level}; give a number above 0 and below 1, such as 0.95.")

@@ -14,7 +14,7 @@ from vggfeat.metrics.clusters import Counts, bootstrap_interval, numbered
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of right answers and its confidence interval.
+    """A share of right answers, or another score in 0..1, and its confidence interval.
 
     It tells what other test images of the same kind would change, not what other training images
     would; for that take several splits and :func:`mean_interval`.
@@ -28,7 +28,7 @@ class Share:
     level : float
         Its level, such as 0.95.
     n : int
-        Number of answers.
+        Number of answers, or of test images.
     """
 
     value: float

@@ -17,8 +17,10 @@ from vggfeat.report.score_axes import (
 from vggfeat.report.text import percent, shortened
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation import LowShotScore
+    from vggfeat.evaluation import LowShotPrecision, LowShotScore
     from vggfeat.metrics import Interval
+
+    Score = LowShotScore | LowShotPrecision
 
 _LINES: dict[str, dict[str, Any]] = {
     "svm": {"linestyle": "-", "marker": "o"},
@@ -29,21 +31,22 @@ _LINES: dict[str, dict[str, Any]] = {
 
 
 def lowshot_figure(
-    series: Mapping[str, Sequence[LowShotScore]], chance: float, *, dark: bool = False
+    series: Mapping[str, Sequence[Score]], chance: float, *, dark: bool = False
 ) -> bytes:
-    """Draw mean class recall over the number of images a class, on a scale of doublings.
+    """Draw scores over the number of images a class, on a scale of doublings.
 
-    A colour is a layer of a store, a kind of line a classifier; of more than six layers the six
-    best with most shots are drawn. The band around a line is one standard deviation over the
-    repetitions to either side.
+    The score is mean class recall; of several labels an image, mean average precision. A colour is
+    a layer of a store, a kind of line a classifier; of more than six layers the six best with most
+    shots are drawn. The band around a line is one standard deviation over the repetitions to
+    either side.
 
     Parameters
     ----------
-    series : mapping of str to sequence of LowShotScore
+    series : mapping of str to sequence of LowShotScore or LowShotPrecision
         Scores by the name that the legend shows where there are several, as of
         :func:`vggfeat.evaluation.low_shot`.
     chance : float
-        Mean class recall of guessing, in 0..1, drawn as a line.
+        Score of guessing, in 0..1, drawn as a line.
     dark : bool
         Light on dark instead of dark on light. The picture has a ground of its own.
 
@@ -72,9 +75,10 @@ def lowshot_figure(
         _curve(axes, scores, label, colour, line, PAPER[dark])
     drawn = [one for key, scores in curves.items() if key[:2] in colours for one in scores]
     _shots(axes, sorted({score.shots for score in drawn}), INK[dark])
-    recalls = [score.mean_class_recall for score in drawn]
-    edges = [edge for span in recalls for edge in _band(span)]
-    shares_upwards(axes, "mean class recall", edges, chance, dark=dark)
+    edges = [edge for span in (score.score for score in drawn) for edge in _band(span)]
+    several = hasattr(drawn[0], "mean_average_precision")
+    title = "mean average precision" if several else "mean class recall"
+    shares_upwards(axes, title, edges, chance, dark=dark)
     if len(colours) < len(every):
         note = f"the best {len(colours)} of {len(every)} layers"
         axes.annotate(
@@ -88,21 +92,21 @@ def lowshot_figure(
 
 
 def _best(
-    curves: Mapping[tuple[str, str, str], Sequence[LowShotScore]], most: int
+    curves: Mapping[tuple[str, str, str], Sequence[Score]], most: int
 ) -> list[tuple[str, str]]:
     """Return the layers of highest recall with most shots by any classifier, in their order."""
     heights: dict[tuple[str, str], float] = {}
     for (name, layer, _), scores in curves.items():
-        recall = scores[-1].mean_class_recall.mean
+        recall = scores[-1].score.mean
         heights[name, layer] = max(recall, heights.get((name, layer), 0.0))
     chosen = sorted(heights, key=lambda key: -heights[key])[:most]
     return [key for key in heights if key in chosen]
 
 
 def _curves(
-    series: Mapping[str, Sequence[LowShotScore]],
-) -> dict[tuple[str, str, str], list[LowShotScore]]:
-    curves: dict[tuple[str, str, str], list[LowShotScore]] = {}
+    series: Mapping[str, Sequence[Score]],
+) -> dict[tuple[str, str, str], list[Score]]:
+    curves: dict[tuple[str, str, str], list[Score]] = {}
     for name, scores in series.items():
         for score in scores:
             curves.setdefault((name, score.layer, score.classifier), []).append(score)
@@ -111,14 +115,14 @@ def _curves(
 
 def _curve(
     axes: Any,
-    scores: Sequence[LowShotScore],
+    scores: Sequence[Score],
     label: str,
     colour: str,
     style: Mapping[str, Any],
     paper: str,
 ) -> None:
     shots = [score.shots for score in scores]
-    spans = [score.mean_class_recall for score in scores]
+    spans = [score.score for score in scores]
     heights = [100 * span.mean for span in spans]
     below, above = zip(*map(_band, spans), strict=True)
     axes.fill_between(

@@ -21,32 +21,36 @@ from vggfeat.report.score_axes import (
 from vggfeat.report.text import percent, shortened
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation import LayerScore
+    from vggfeat.evaluation import LayerPrecision, LayerScore
+    from vggfeat.evaluation.layers.differences import Classifier
+
+    Score = LayerScore | LayerPrecision
 
 _BAND = {False: "#f5f3ee", True: "#22272c"}
-_LINES: dict[str, dict[str, Any]] = {
+_LINES: dict[Classifier, dict[str, Any]] = {
     "probe": {"linestyle": "-", "marker": "o"},
     "kNN": {"linestyle": (0, (4, 2)), "marker": "s"},
 }
 
 
 def sweep_figure(
-    series: Mapping[str, Sequence[LayerScore]], chance: float, *, dark: bool = False
+    series: Mapping[str, Sequence[Score]], chance: float, *, dark: bool = False
 ) -> bytes:
     """Draw how well each layer tells classes apart.
 
     Depth goes to the right, a place a layer; blocks of convolutions lie on bands. For each series
     a solid line with dots is the linear probe's accuracy and a broken one with squares that of
-    nearest neighbours; the best layer of each has a larger mark and is named in the legend. The
-    axis of accuracies covers what is drawn, and says where it does not begin at 0.
+    nearest neighbours; of several labels an image, their mean average precision. The best layer of
+    each has a larger mark and is named in the legend. The axis of scores covers what is drawn, and
+    says where it does not begin at 0.
 
     Parameters
     ----------
-    series : mapping of str to sequence of LayerScore
+    series : mapping of str to sequence of LayerScore or LayerPrecision
         Scores by the name that the legend shows, as of :func:`vggfeat.evaluation.sweep`; of
         different layers too, which then share one axis.
     chance : float
-        Accuracy of guessing, in 0..1, drawn as a line.
+        Score of guessing, in 0..1, drawn as a line.
     dark : bool
         Light on dark instead of dark on light. The picture has a ground of its own.
 
@@ -70,13 +74,15 @@ def sweep_figure(
         colour = COLOURS[dark][number % len(COLOURS[dark])]
         prefix = f"{shortened(name, 28)}: " if len(series) > 1 else ""
         for classifier, line in _LINES.items():
-            values = {score.layer: _accuracy(score, classifier) for score in scores}
+            values = {score.layer: score.by(classifier) for score in scores}
             _line(axes, layers, values, f"{prefix}{classifier}", colour, line, PAPER[dark])
     axes.set_xlim(-0.6, len(layers) - 0.4)
     axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=8.5, color=INK[dark])
     every = [score for scores in series.values() for score in scores]
-    drawn = [_accuracy(score, classifier) for score in every for classifier in _LINES]
-    shares_upwards(axes, "test images named rightly", drawn, chance, dark=dark)
+    drawn = [score.by(classifier) for score in every for classifier in _LINES]
+    several = hasattr(every[0], "mean_average_precision")
+    title = "mean average precision" if several else "test images named rightly"
+    shares_upwards(axes, title, drawn, chance, dark=dark)
     lines, labels = axes.get_legend_handles_labels()
     columns = 2 if width > 6.5 else 1  # probes in one, neighbours in the other
     if columns == 2:
@@ -106,10 +112,6 @@ def ordered_layers(sequences: Sequence[Sequence[str]]) -> list[str]:
                 layers.insert(at, layer)
             at = layers.index(layer) + 1
     return layers
-
-
-def _accuracy(score: LayerScore, classifier: str) -> float:
-    return score.accuracy if classifier == "probe" else score.knn_accuracy
 
 
 def _line(

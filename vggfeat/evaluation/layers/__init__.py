@@ -9,24 +9,37 @@ few images a class suffice.
 
 from __future__ import annotations
 
-from vggfeat.evaluation.layers.differences import Versus
-from vggfeat.evaluation.layers.knn import knn_accuracy, knn_answers
-from vggfeat.evaluation.layers.lowshot import LowShot, LowShotScore, low_shot
-from vggfeat.evaluation.layers.neighbours import Neighbourhoods, NeighbourScore, score_neighbours
+from vggfeat.evaluation.layers.comparison import Comparison, LayerPrecision, LayerScore
+from vggfeat.evaluation.layers.curves import LowShot, LowShotPrecision, LowShotScore
+from vggfeat.evaluation.layers.differences import AnswersVersus, RankingsVersus, Versus
+from vggfeat.evaluation.layers.knn import knn_accuracy, knn_answers, knn_scores
+from vggfeat.evaluation.layers.lowshot import low_shot
+from vggfeat.evaluation.layers.neighbours import (
+    Neighbourhoods,
+    NeighbourPrecision,
+    NeighbourScore,
+    score_neighbours,
+)
 from vggfeat.evaluation.layers.requested import requested_layers
-from vggfeat.evaluation.layers.sweep import Comparison, LayerScore, compare, sweep
+from vggfeat.evaluation.layers.sweep import compare, sweep
 
 __all__ = [
+    "AnswersVersus",
     "Comparison",
+    "LayerPrecision",
     "LayerScore",
     "LowShot",
+    "LowShotPrecision",
     "LowShotScore",
+    "NeighbourPrecision",
     "NeighbourScore",
     "Neighbourhoods",
+    "RankingsVersus",
     "Versus",
     "compare",
     "knn_accuracy",
     "knn_answers",
+    "knn_scores",
     "low_shot",
     "requested_layers",
     "score_neighbours",

@@ -1,14 +1,23 @@
-"""Whether layers differ by more than chance in how well they name the same test images."""
+"""Whether layers differ by more than chance on the same test images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.metrics import compare_answers, holm
+from vggfeat.metrics import (
+    Difference,
+    Disagreement,
+    SampledPrecision,
+    accuracy,
+    compare_answers,
+    holm,
+)
 
 Classifier = Literal["probe", "kNN"]
 CLASSIFIERS: tuple[Classifier, ...] = get_args(Classifier)
@@ -17,13 +26,22 @@ CLASSIFIERS: tuple[Classifier, ...] = get_args(Classifier)
 LIKELY = 0.05
 """Adjusted p-values from here on leave open whether there is a difference at all."""
 
-Answers = dict[Classifier, dict[str, npt.NDArray[np.int64]]]
-"""By classifier and layer, the class that each test image was given, (m,)."""
+Outputs = dict[Classifier, dict[str, Any]]
+"""By classifier and layer, what a :class:`Measure` scores and compares: the classes that the test
+images were given, (m,); or, of several labels an image, a
+:class:`~vggfeat.metrics.SampledPrecision`."""
 
 
-@dataclass(frozen=True, slots=True)
+class Measure(NamedTuple):
+    """How what comes out for the test images is scored, and compared."""
+
+    score: Callable[[Any], float]
+    compare: Callable[[Any, Any], Disagreement | Difference]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Versus:
-    """Two layers, named by one classifier, on the same test images.
+    """Two layers and one classifier, on the same test images.
 
     Attributes
     ----------
@@ -31,11 +49,9 @@ class Versus:
     layer, other : str
         Canonical names.
     difference : float
-        The layer's accuracy less the other's.
-    only_layer, only_other : int
-        Test images that only the layer, or only the other, names rightly.
+        The layer's score less the other's.
     p : float
-        Of the exact McNemar test, see :func:`~vggfeat.metrics.compare_answers`.
+        How often chance alone sets them as far apart.
     adjusted : float
         The same, allowing for all pairs that were compared beside this one, by
         :func:`~vggfeat.metrics.holm`.
@@ -45,8 +61,6 @@ class Versus:
     layer: str
     other: str
     difference: float
-    only_layer: int
-    only_other: int
     p: float
     adjusted: float
 
@@ -61,22 +75,65 @@ class Versus:
         return {"judge": values.pop("classifier"), **values}
 
 
-def from_best(
-    y: npt.NDArray[np.int64], answers: Answers, groups: npt.NDArray[np.int64] | None = None
-) -> tuple[Versus, ...]:
-    """Compare each layer with the one of highest accuracy, the first of several.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswersVersus(Versus):
+    """Two layers where images have one label: by accuracy and the exact McNemar test.
 
-    That the best was picked for being the best makes it look better than it is, so that
-    differences that might be chance are called such a little too seldom.
+    Attributes
+    ----------
+    only_layer, only_other : int
+        Test images that only the layer, or only the other, names rightly.
+    """
+
+    only_layer: int
+    only_other: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankingsVersus(Versus):
+    """Two layers where images have several labels: by mean average precision, paired bootstrap.
+
+    Attributes
+    ----------
+    low, high : float
+        95 % interval of the difference.
+    """
+
+    low: float
+    high: float
+
+
+def by_accuracy(y: npt.NDArray[np.int64], groups: npt.NDArray[np.int64] | None = None) -> Measure:
+    """Return accuracy, compared by :func:`~vggfeat.metrics.compare_answers`.
 
     Parameters
     ----------
     y : ndarray of int64, shape (m,)
-        True classes.
-    answers : dict
-        See :data:`Answers`.
+        True classes of the test images.
     groups : ndarray of int64, shape (m,), optional
-        The group of each image, see :func:`~vggfeat.metrics.compare_answers`.
+        Their groups.
+    """
+    return Measure(partial(accuracy, y), partial(compare_answers, y, groups=groups))
+
+
+def by_precision() -> Measure:
+    """Return mean average precision, compared by a paired bootstrap."""
+    return Measure(lambda output: float(output.value), SampledPrecision.against)
+
+
+def samples_for(layers: int) -> int:
+    """Return how many samples let Holm's method tell any of so many layers from the best.
+
+    A bootstrap's p-value is at least 2 / (samples + 1), and Holm multiplies the least of m by m.
+    """
+    return max(1000, 50 * layers)
+
+
+def from_best(outputs: Outputs, measure: Measure) -> tuple[Versus, ...]:
+    """Compare each layer with the one of highest score, the first of several.
+
+    That the best was picked for being the best makes it look better than it is, so that
+    differences that might be chance are called such a little too seldom.
 
     Returns
     -------
@@ -84,40 +141,38 @@ def from_best(
         By classifier, for all layers but the best.
     """
     versus: list[Versus] = []
-    for classifier, named in answers.items():
-        best = max(named, key=lambda layer: np.count_nonzero(named[layer] == y))
-        pairs = [(layer, named[layer], best, named[best]) for layer in named if layer != best]
-        versus += _compared(y, classifier, pairs, groups)
+    for classifier, of in outputs.items():
+        best = max(of, key=lambda layer: measure.score(of[layer]))
+        pairs = [(layer, of[layer], best, of[best]) for layer in of if layer != best]
+        versus += _compared(classifier, pairs, measure)
     return tuple(versus)
 
 
-def between(
-    y: npt.NDArray[np.int64],
-    first: Answers,
-    second: Answers,
-    groups: npt.NDArray[np.int64] | None = None,
-) -> tuple[Versus, ...]:
+def between(first: Outputs, second: Outputs, measure: Measure) -> tuple[Versus, ...]:
     """Compare the layers that two stores share, the first store's with the second's.
 
-    Parameters and returns are as for :func:`from_best`.
+    Returns are as for :func:`from_best`.
     """
     versus: list[Versus] = []
-    for classifier, named in first.items():
+    for classifier, of in first.items():
         theirs = second[classifier]
-        pairs = [(layer, named[layer], layer, theirs[layer]) for layer in named if layer in theirs]
-        versus += _compared(y, classifier, pairs, groups)
+        pairs = [(layer, of[layer], layer, theirs[layer]) for layer in of if layer in theirs]
+        versus += _compared(classifier, pairs, measure)
     return tuple(versus)
 
 
 def _compared(
-    y: npt.NDArray[np.int64],
-    classifier: Classifier,
-    pairs: list[tuple[str, npt.NDArray[np.int64], str, npt.NDArray[np.int64]]],
-    groups: npt.NDArray[np.int64] | None,
+    classifier: Classifier, pairs: list[tuple[str, Any, str, Any]], measure: Measure
 ) -> list[Versus]:
-    disagreements = [compare_answers(y, ours, theirs, groups) for _, ours, _, theirs in pairs]
-    adjusted = holm([one.p for one in disagreements]).tolist()
-    return [
-        Versus(classifier, layer, other, one.difference, one.only_first, one.only_second, one.p, p)
-        for (layer, _, other, _), one, p in zip(pairs, disagreements, adjusted, strict=True)
-    ]
+    compared = [measure.compare(ours, theirs) for _, ours, _, theirs in pairs]
+    adjusted = holm([one.p for one in compared]).tolist()
+    versus: list[Versus] = []
+    for (layer, _, other, _), one, p in zip(pairs, compared, adjusted, strict=True):
+        names: dict[str, Any] = {"classifier": classifier, "layer": layer, "other": other}
+        names |= {"difference": one.difference, "p": one.p, "adjusted": p}
+        if isinstance(one, Difference):
+            versus.append(RankingsVersus(low=one.low, high=one.high, **names))
+        else:
+            counts: dict[str, Any] = {"only_layer": one.only_first, "only_other": one.only_second}
+            versus.append(AnswersVersus(**counts, **names))
+    return versus

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
+from vggfeat.labels import PRESENT, UNKNOWN, as_floats
 from vggfeat.probe.division import Division, divided
 from vggfeat.probe.labelled import Labelled
 from vggfeat.probe.reading import LayerRows
@@ -28,8 +29,9 @@ class Images:
     ----------
     store : FeatureTable
         Where their features are.
-    y : ndarray of int64, shape (n,)
-        Their classes, as positions in `classes`; the same for all stores.
+    y : ndarray
+        The same for all stores. One label an image: (n,) int64, positions in `classes`. Several:
+        (n, K) int8, 1 present, 0 absent, -1 left out.
     classes : tuple of str
         Names of the K classes.
     rows : ndarray of int64, shape (n,)
@@ -37,9 +39,26 @@ class Images:
     """
 
     store: FeatureTable
-    y: npt.NDArray[np.int64]
+    y: npt.NDArray[Any]
     classes: tuple[str, ...]
     rows: Positions
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.y.ndim == 2
+
+    def guessing(self, train: Positions, test: Positions) -> dict[str, float | None]:
+        """Return what scores without any knowledge, as :class:`LayerScores` has it."""
+        y = self.y[test]
+        if self.multi_label:
+            shares = (y == PRESENT).sum(axis=0) / (y != UNKNOWN).sum(axis=0)
+            return {"majority": None, "present": float(shares.mean())}
+        return {"majority": float(np.mean(y == np.bincount(self.y[train]).argmax()))}
+
+    def target(self, positions: Positions) -> npt.NDArray[Any]:
+        """Return labels as classifiers and metrics take them: of several floats, NaN left out."""
+        return as_floats(self.y[positions]) if self.multi_label else self.y[positions]
 
     def reader(self, layer: str, positions: Positions) -> LayerRows:
         """Return the features of some of the n images, read when they are sliced."""
@@ -52,8 +71,11 @@ def shared_images(
     test_size: float | None = None,
     train_per_class: int | None = None,
     seed: int = 0,
+    whole: bool = False,
 ) -> tuple[list[Images], Division]:
     """Find the labelled images of stores that hold the same ones, and divide them.
+
+    Of several labels an image, the classes are those that are both present and absent in each part.
 
     Parameters
     ----------
@@ -61,6 +83,8 @@ def shared_images(
         One or more; the first gives the order, and its splits and groups count.
     test_size, train_per_class, seed :
         See :func:`vggfeat.probe.division.divided`.
+    whole : bool
+        The division will not be used: classes need not be in each part.
 
     Returns
     -------
@@ -72,22 +96,27 @@ def shared_images(
     Raises
     ------
     ProbeError
-        The stores' labelled images differ, images have several labels, or
-        :class:`~vggfeat.probe.labelled.Labelled` finds fault with one.
+        The stores' labelled images differ, or :class:`~vggfeat.probe.labelled.Labelled` finds
+        fault with one.
     """
     if not stores:
         raise ProbeError("No store was given. Name at least one.")
-    for store in stores:
-        if store.multi_label:
-            raise ProbeError(
-                f"Images in {store.path} have several labels each; only stores of one label an "
-                "image are scored by knn, lowshot and sweep."
-            )
-    options = {"test_size": test_size, "train_per_class": train_per_class, "seed": seed}
-    parts = [divided(store, store.layers[0], **options) for store in stores]  # type: ignore[arg-type]
+    parts = [
+        divided(
+            store,
+            store.layers[0],
+            test_size=test_size,
+            train_per_class=train_per_class,
+            seed=seed,
+            multi_label=True,
+        )
+        for store in stores
+    ]
     labelled = [data for data, _ in parts]
     first, division = parts[0]
     labels = _labels(stores[0], first)
+    if not whole:
+        first = first.learnable(division.train, division.test)
     images = [Images(stores[0], first.y, first.classes, first.rows)]
     for store, data in zip(stores[1:], labelled[1:], strict=True):
         others = _labels(store, data)
@@ -103,15 +132,19 @@ def shared_images(
     return images, division
 
 
-def _labels(store: FeatureTable, data: Labelled) -> dict[str, str]:
-    """Return each image's class by its path, in the order of rows."""
+def _labels(store: FeatureTable, data: Labelled) -> dict[str, tuple[str, ...]]:
+    """Return each image's classes by its path, in the order of rows; unknown ones marked so."""
+    paths = store.paths[data.rows].tolist()
+    if not data.multi_label:
+        return {path: (data.classes[k],) for path, k in zip(paths, data.y.tolist(), strict=True)}
+    marked = np.array([[name, f"{name} (unknown)"] for name in data.classes], object)
     return {
-        path: data.classes[k]
-        for path, k in zip(store.paths[data.rows].tolist(), data.y.tolist(), strict=True)
+        path: tuple(sorted([*marked[row == PRESENT, 0], *marked[row == UNKNOWN, 1]]))
+        for path, row in zip(paths, data.y, strict=True)
     }
 
 
-def _difference(ours: dict[str, str], others: dict[str, str]) -> str:
+def _difference(ours: dict[str, tuple[str, ...]], others: dict[str, tuple[str, ...]]) -> str:
     only = [path for path in ours if path not in others]
     more = [path for path in others if path not in ours]
     differences = [
@@ -122,7 +155,6 @@ def _difference(ours: dict[str, str], others: dict[str, str]) -> str:
     changed = [path for path, name in ours.items() if others.get(path, name) != name]
     if changed:
         path = changed[0]
-        differences.append(
-            f"{len(changed):,} of other classes (as {path!r}: {ours[path]!r}, {others[path]!r})"
-        )
+        one, other = ("|".join(names[path]) for names in (ours, others))
+        differences.append(f"{len(changed):,} of other classes (as {path!r}: {one!r}, {other!r})")
     return ", ".join(differences)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,7 @@ def knn_answers(
     k: Sequence[int] = (10,),
     metric: Metric = "cosine",
     temperature: float | None = None,
+    class_weight: Literal["balanced"] | None = None,
     progress: Progress = silent,
 ) -> npt.NDArray[Any]:
     """Name rows by the vote of their nearest training rows.
@@ -89,6 +90,9 @@ def knn_answers(
         matters once it is large. Only for the cosine. 0.07 is usual: Wu et al., "Unsupervised
         Feature Learning via Non-Parametric Instance Discrimination", CVPR 2018; Caron et al.,
         "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021.
+    class_weight : {"balanced"}, optional
+        Divide the voices for a class by its number of training rows, so that common classes do
+        not win for being common. Each row's class counts, also where that row is left out.
     progress : Progress
         Told of rows that were named.
 
@@ -108,17 +112,75 @@ def knn_answers(
     test = None if X_test is None else _reader(X_test)
     check_vote(k, metric, temperature)
     _check_shapes(train, known, test)
-    classes, votes = np.unique(known, return_inverse=True)
+    classes, votes, counts = np.unique(known, return_inverse=True, return_counts=True)
+    sizes = counts if class_weight == "balanced" else np.ones_like(counts)
     requested = train if test is None else test
     named = np.empty((len(k), requested.shape[0]), np.int64)
     for block, rows, similarities in nearest(test, train, max(k), metric):
         for at, voters in enumerate(k):
             near = np.s_[:, :voters]
-            named[at, block] = _winners(
-                votes[rows[near]], similarities[near], len(classes), temperature
-            )
+            named[at, block] = _winners(votes[rows[near]], similarities[near], sizes, temperature)
         progress("naming", len(rows), requested.shape[0])
     return np.asarray(classes[named])
+
+
+def knn_scores(
+    X_train: Rows,
+    Y_train: npt.ArrayLike,
+    X_test: Rows | None = None,
+    *,
+    k: Sequence[int] = (10,),
+    metric: Metric = "cosine",
+    temperature: float | None = None,
+    progress: Progress = silent,
+) -> npt.NDArray[np.float64]:
+    """Score rows for each of several classes by how many of their nearest training rows show it.
+
+    The score is the share of voices that show the class among those of the k nearest training rows
+    of which it is known (the confidence of BRkNN: Spyromitros, Tsoumakas and Vlahavas, "An
+    Empirical Study of Lazy Multilabel Classification Algorithms", SETN 2008). Weighing present and
+    absent rows of a class, as a balanced classifier does, would change no class's ranking.
+
+    Parameters
+    ----------
+    Y_train : array_like of shape (n, K)
+        1 where the class is present, 0 where it is absent, NaN where that is not known.
+    X_train, X_test, k, metric, temperature, progress :
+        See :func:`knn_answers`.
+
+    Returns
+    -------
+    ndarray of float64, shape (len(k), m, K)
+        In 0..1. Where a class is known of none of the k rows, its share among all training rows of
+        which it is known.
+
+    Raises
+    ------
+    ProbeError, ValueError
+        As there, or a class is known of no row.
+    """
+    train, Y = _reader(X_train), np.asarray(Y_train, np.float64)
+    test = None if X_test is None else _reader(X_test)
+    check_vote(k, metric, temperature)
+    _check_shapes(train, Y[:, 0] if Y.ndim == 2 and Y.shape[1] else Y, test)
+    known, present = np.isfinite(Y).astype(np.float64), (Y == 1).astype(np.float64)
+    if not known.any(axis=0).all():
+        raise ProbeError("Some class is known of no training row. Leave its column out.")
+    usual = present.sum(axis=0) / known.sum(axis=0)
+    requested = train if test is None else test
+    scores = np.empty((len(k), requested.shape[0], Y.shape[1]))
+    for block, rows, similarities in nearest(test, train, max(k), metric):
+        voices = _voices(similarities, temperature)
+        last = np.minimum(k, rows.shape[1]) - 1
+        for column in range(Y.shape[1]):
+            shown, of = (
+                np.cumsum(voices * flags[rows, column], axis=1)[:, last]
+                for flags in (present, known)
+            )
+            share = np.divide(shown, of, out=np.full_like(of, usual[column]), where=of > 0)
+            scores[:, block, column] = share.T  # (q, len(k)) -> (len(k), q)
+        progress("naming", len(rows), requested.shape[0])
+    return scores
 
 
 def _reader(X: Rows) -> Reader:
@@ -154,19 +216,29 @@ def _check_shapes(train: Reader, known: npt.NDArray[Any], test: Reader | None) -
 
 
 def _winners(
-    votes: Integers, similarities: Integers, classes: int, temperature: float | None
+    votes: Integers, similarities: Integers, sizes: Integers, temperature: float | None
 ) -> Integers:
-    """Count voices (q, k) of `classes` classes; return the class that wins, (q,)."""
+    """Count voices (q, k), divided by the `sizes` of K classes; return the class that wins, (q,).
+
+    Quotients of whole numbers are rounded correctly, so that equal ones are equal.
+    """
+    classes = len(sizes)
     size = len(votes) * classes
     cells = (np.arange(len(votes))[:, None] * classes + votes).ravel()
     if temperature is not None:
-        # Of each query's most similar row the voice is 1, so that none vanishes.
-        cosines = similarities / (STEPS * temperature)
-        voices = np.exp(cosines - cosines[:, :1])
-        sums = np.bincount(cells, voices.ravel(), size).reshape(-1, classes)
+        voices = _voices(similarities, temperature)
+        sums = np.bincount(cells, voices.ravel(), size).reshape(-1, classes) / sizes
         return np.asarray(sums.argmax(axis=1))
-    counts = np.bincount(cells, minlength=size).reshape(-1, classes)
+    counts = np.bincount(cells, minlength=size).reshape(-1, classes) / sizes
     # Sums of integers this small are exact in float64, in whatever order.
-    sums = np.bincount(cells, similarities.ravel(), minlength=size).reshape(-1, classes)
+    sums = np.bincount(cells, similarities.ravel(), minlength=size).reshape(-1, classes) / sizes
     most = counts == counts.max(axis=1, keepdims=True)
     return np.asarray(np.where(most, sums, -np.inf).argmax(axis=1))
+
+
+def _voices(similarities: Integers, temperature: float | None) -> npt.NDArray[np.float64]:
+    """Return what each neighbour's voice counts, (q, k): 1 for the most similar row's."""
+    if temperature is None:
+        return np.ones(similarities.shape)
+    cosines = similarities / (STEPS * temperature)
+    return np.asarray(np.exp(cosines - cosines[:, :1]))

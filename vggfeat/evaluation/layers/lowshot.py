@@ -16,163 +16,46 @@ are shots, at most five, scored by mean class recall. A single image a class lea
 with; C then is 1 over the rows' variance, the middle of the grid
 (:class:`~vggfeat.probe.LinearProbe`). Nothing is ever chosen on test images.
 
+Of several labels an image, test images are those of ``vggfeat probe``, the same in all repetitions,
+and images to learn from are drawn from its training part until every class has its shots; see
+:class:`~vggfeat.evaluation.layers.drawing.DrawOfSeveral`. Each class is one against the rest and
+chooses a C of its own by average precision; a class of which some fold holds no image out takes the
+middle of the grid.
+
 Scores are means over repetitions with Student's t interval, which says what other draws of
 training images from this data set would change; test images are mostly shared among repetitions.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
+from vggfeat.evaluation.layers.curves import LowShot, LowShotPrecision, LowShotScore
+from vggfeat.evaluation.layers.drawing import Draw, DrawOfSeveral, sizes_of, usable_shots
+from vggfeat.evaluation.layers.few import (
+    CLASSIFIERS,
+    LINEAR,
+    Classifier,
+    answers_from,
+    scores_from,
+)
 from vggfeat.evaluation.layers.images import Images, shared_images
-from vggfeat.evaluation.layers.knn import knn_answers
 from vggfeat.evaluation.layers.naming import naming
 from vggfeat.evaluation.layers.requested import check_memory, requested_layers
 from vggfeat.evaluation.layers.scored import ScoredStore
-from vggfeat.metrics import Interval, accuracy, mean_class_recall, mean_interval
+from vggfeat.metrics import APKind, accuracy, mean_average_precision, mean_class_recall
 from vggfeat.norms import unit_length
-from vggfeat.probe import LinearProbe
-from vggfeat.probe.division import Division
 from vggfeat.progress import Progress, silent
 
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
 
-Floats = npt.NDArray[np.float32]
-Positions = npt.NDArray[np.int64]
-Classifier = Literal["svm", "logreg", "mean", "nearest"]
-CLASSIFIERS: tuple[Classifier, ...] = get_args(Classifier)
-"""What learns from the few images.
-
-``"svm"`` and ``"logreg"`` are :class:`LinearProbe`'s. ``"mean"`` takes the class whose mean of
-L2-normalised features is nearest to the normalised feature (Snell et al., "Prototypical Networks
-for Few-shot Learning", NeurIPS 2017; normalised as by Wang et al., "SimpleShot", arXiv 1911.04623).
-``"nearest"`` takes the class of the image that is most similar by the cosine."""
-
 SHOTS = (1, 2, 4, 8, 16, 32)
 """Usual numbers of images a class."""
-
-_MOST_FOLDS = 5
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LowShotScore:
-    """One point of a curve.
-
-    Attributes
-    ----------
-    layer : str
-        Canonical name.
-    classifier : str
-        One of :data:`CLASSIFIERS`.
-    shots : int
-        Images of each class that it learnt from.
-    recalls, accuracies : tuple of float
-        Mean class recall and accuracy on the test part of each repetition, in 0..1.
-    """
-
-    layer: str
-    classifier: Classifier
-    shots: int
-    recalls: tuple[float, ...]
-    accuracies: tuple[float, ...]
-
-    @property
-    def mean_class_recall(self) -> Interval:
-        """Over the repetitions, with a 95 % interval."""
-        return mean_interval(self.recalls)
-
-    @property
-    def accuracy(self) -> Interval:
-        """Over the repetitions, with a 95 % interval."""
-        return mean_interval(self.accuracies)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready values."""
-        return {
-            "layer": self.layer,
-            "classifier": self.classifier,
-            "shots": self.shots,
-            "mean_class_recall": asdict(self.mean_class_recall),
-            "accuracy": asdict(self.accuracy),
-            "recalls": list(self.recalls),
-            "accuracies": list(self.accuracies),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class LowShot:
-    """Curves of one or more stores, all on the same images.
-
-    Attributes
-    ----------
-    classes : tuple of str
-        Names of the K classes.
-    shots, too_many : tuple of int
-        Numbers of images a class that were used, and those that the smallest class cannot give.
-    smallest : tuple of (str, int)
-        The smallest class and its number of images.
-    n_test : int
-        Test images of each repetition.
-    repeats, seed : int
-        How often training images were drawn, and from which seed.
-    scores : tuple of tuple of LowShotScore
-        Those of each store: by layer in the order they run, classifier and shots.
-    stores : tuple of ScoredStore
-        The stores, as `scores` has them.
-    classifiers : tuple of str
-        What learnt, of :data:`CLASSIFIERS`.
-    division : Division or None
-        Whose splits or groups say what may be learnt from and what is tested; None without such.
-    """
-
-    classes: tuple[str, ...]
-    shots: tuple[int, ...]
-    too_many: tuple[int, ...]
-    smallest: tuple[str, int]
-    n_test: int
-    repeats: int
-    seed: int
-    scores: tuple[tuple[LowShotScore, ...], ...]
-    stores: tuple[ScoredStore, ...]
-    classifiers: tuple[Classifier, ...]
-    division: Division | None = field(default=None, compare=False)
-
-    @property
-    def chance(self) -> float:
-        """Mean class recall of guessing: 1 / K."""
-        return 1 / len(self.classes)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready values."""
-        return {
-            "classes": list(self.classes),
-            "shots": list(self.shots),
-            "left_out_shots": list(self.too_many),
-            "classifiers": list(self.classifiers),
-            "repeats": self.repeats,
-            "seed": self.seed,
-            "n_test": self.n_test,
-            "division": None if self.division is None else self.division.to_json(),
-            "chance": self.chance,
-            "stores": [
-                {
-                    **store.to_json(),
-                    "scores": [
-                        {**one.to_json(), "pooling": store.layers[one.layer]} for one in scores
-                    ],
-                }
-                for store, scores in zip(self.stores, self.scores, strict=True)
-            ],
-        }
 
 
 def low_shot(
@@ -183,6 +66,8 @@ def low_shot(
     classifiers: Sequence[Classifier] = ("svm", "mean"),
     repeats: int = 10,
     seed: int = 0,
+    class_weight: Literal["balanced"] | None = None,
+    ap: APKind = "all-point",
     progress: Progress = silent,
 ) -> LowShot:
     """Train on few images of each class and test on all that no training draw has touched.
@@ -192,17 +77,24 @@ def low_shot(
     Parameters
     ----------
     stores : sequence of FeatureTable
-        Of the same images, with one label each; the first gives the order.
+        Of the same images; the first gives the order.
     layers : iterable of str, optional
         Names or aliases; all layers of each store by default.
     shots : sequence of int
-        Images of each class to learn from, each at least 1.
+        Images of each class to learn from, each at least 1; of several labels an image those that
+        show it.
     classifiers : sequence of str
         Of :data:`CLASSIFIERS`.
     repeats : int
         How often training images are drawn, at least 2.
     seed : int
         Repetition r draws with the seed (`seed`, r): more repetitions keep the first ones.
+    class_weight : {"balanced"}, optional
+        Of several labels an image and linear classifiers: let the images that show a class count
+        as much as those that do not. Of one label all classes have as many images, so that it
+        would have no effect.
+    ap : str
+        Of several labels: which average precision, see :func:`vggfeat.metrics.average_precision`.
     progress : Progress
         Told of repetitions, of all layers together.
 
@@ -213,9 +105,9 @@ def low_shot(
     Raises
     ------
     ProbeError
-        Labels are missing or of several classes an image, the stores' images differ, a parameter
-        is out of its range, no number of shots is left, a layer does not fit into memory or holds
-        values that are not finite.
+        Labels are missing, the stores' images differ, a parameter is out of its range or has no
+        effect, no number of shots is left, a layer does not fit into memory or holds values that
+        are not finite.
     LayerError
         A store has no such layer.
     """
@@ -223,10 +115,13 @@ def low_shot(
     _check(shots, classifiers, repeats)
     requested = [requested_layers(store, layers) for store in stores]
     images, division = shared_images(stores, seed=seed)
-    y, classes = images[0].y, images[0].classes
-    sizes = np.bincount(y[division.train] if division.splits else y, minlength=len(classes))
-    spare = 0 if division.splits else 1
-    usable, too_many, smallest = _usable(sorted(set(shots)), sizes, classes, spare)
+    several, y, classes = images[0].multi_label, images[0].y, images[0].classes
+    if class_weight is not None:
+        _check_weight(several, classifiers)
+    apart = several or bool(division.splits)  # the test part is not what drawing leaves
+    sizes = sizes_of(y, division.train if apart else np.arange(len(y)), len(classes))
+    spare = 0 if apart else 1
+    usable, too_many, smallest = usable_shots(sorted(set(shots)), sizes, classes, spare)
     for part, names in zip(images, requested, strict=True):
         for layer in names:
             check_memory(part.store, layer, usable[-1] * len(classes), len(y))
@@ -235,13 +130,19 @@ def low_shot(
     def tell() -> None:
         progress("repeating", 1, total)
 
-    draws = [Draw.of(y, usable[-1], (seed, number), division) for number in range(repeats)]
+    kind = DrawOfSeveral if several else Draw
+    draws: list[Draw | DrawOfSeveral] = [
+        kind.of(y, usable[-1], (seed, number), division) for number in range(repeats)
+    ]
+    if not several:
+        commonest = np.bincount(y, minlength=len(classes)).argmax()
+        share = float(np.mean([np.mean(y[draw.test] == commonest) for draw in draws]))
+        guessing: dict[str, float | None] = {"majority": share}
+    else:
+        guessing = images[0].guessing(division.train, division.test)
+    given = _Given(tuple(classifiers), usable, class_weight, ap, seed)
     scores = tuple(
-        tuple(
-            score
-            for layer in names
-            for score in _curves(part, layer, draws, usable, classifiers, seed, tell)
-        )
+        tuple(score for layer in names for score in _curves(part, layer, draws, given, tell))
         for part, names in zip(images, requested, strict=True)
     )
     return LowShot(
@@ -249,119 +150,72 @@ def low_shot(
         shots=usable,
         too_many=too_many,
         smallest=smallest,
+        n_train=tuple(float(np.mean([len(d.train(count)) for d in draws])) for count in usable),
         n_test=len(draws[0].test),
+        **guessing,
         repeats=repeats,
         seed=seed,
         scores=scores,
         stores=tuple(ScoredStore.of(*pair) for pair in zip(stores, requested, strict=True)),
         classifiers=classifiers,
-        division=division if division.splits or division.groups is not None else None,
+        settings={"class_weight": class_weight, **({"ap": ap} if several else {})},
+        division=division if apart or division.groups is not None else None,
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Draw:
-    """One repetition's images.
-
-    Attributes
-    ----------
-    order : ndarray of int64, shape (K, S)
-        The S images of each class to learn from, in the order they are taken.
-    test : ndarray of int64
-        All others, ascending.
-    """
-
-    order: Positions
-    test: Positions
-
-    @classmethod
-    def of(
-        cls, y: Positions, most: int, seed: int | Sequence[int], division: Division | None = None
-    ) -> Draw:
-        """Draw `most` images of each class, 0..K-1, which must have as many.
-
-        Where images have splits, those of the training part are drawn and those of the test part
-        are for the test; otherwise all that are not drawn, nor of a group that was.
-        """
-        own = division is not None and bool(division.splits)
-        pool = division.train if division is not None and own else np.arange(len(y))
-        permuted = pool[np.random.default_rng(seed).permutation(len(pool))]
-        # Stable, so that the images of each class keep their drawn order.
-        by_class = permuted[np.argsort(y[permuted], kind="stable")]
-        starts = np.concatenate([[0], np.cumsum(np.bincount(y[pool]))[:-1]])
-        order = by_class[starts[:, None] + np.arange(most)]  # (K, S)
-        if division is not None and own:
-            return cls(order, division.test)
-        test = np.setdiff1d(np.arange(len(y)), order)
-        if division is not None and division.groups is not None:
-            test = test[~np.isin(division.groups[test], division.groups[order])]
-            if not len(test):
-                raise ProbeError(
-                    "No image is left to test on that is of another group than those that are "
-                    "learnt from. Ask for fewer shots, or add groups."
-                )
-        return cls(order, test)
-
-    def train(self, shots: int) -> Positions:
-        """Return the images to learn from, ascending."""
-        return np.sort(self.order[:, :shots], axis=None)
+class _Given(NamedTuple):
+    classifiers: tuple[Classifier, ...]
+    shots: tuple[int, ...]
+    class_weight: Literal["balanced"] | None
+    ap: APKind
+    seed: int
 
 
 def _curves(
     images: Images,
     layer: str,
-    draws: Sequence[Draw],
-    shots: Sequence[int],
-    classifiers: Sequence[Classifier],
-    seed: int,
+    draws: Sequence[Draw | DrawOfSeveral],
+    given: _Given,
     tell: Callable[[], object],
-) -> Iterator[LowShotScore]:
+) -> Iterator[LowShotScore | LowShotPrecision]:
     y = images.y
     X = unit_length(images.reader(layer, np.arange(len(y)))[:])
-    curves: dict[tuple[Classifier, int], list[tuple[float, float]]] = {
-        (classifier, count): [] for classifier in classifiers for count in shots
+    curves: dict[tuple[Classifier, int], list[tuple[float, ...]]] = {
+        (classifier, count): [] for classifier in given.classifiers for count in given.shots
     }
     for draw in draws:
-        X_test, y_test = X[draw.test], y[draw.test]
+        X_test, y_test = X[draw.test], images.target(draw.test)
         for (classifier, count), values in curves.items():
-            train = draw.train(count)
+            learnt = X[draw.train(count)], draw.target(y, count)
             with naming(f"{layer}, {count} shots", quiet=count == 1):
-                named = _answers(classifier, X[train], y[train], X_test, count, seed)
-            values.append((mean_class_recall(y_test, named), accuracy(y_test, named)))
+                if images.multi_label:
+                    scores = scores_from(
+                        classifier, *learnt, X_test, count, given.seed, given.class_weight
+                    )
+                    values.append((mean_average_precision(y_test, scores, given.ap),))
+                else:
+                    named = answers_from(classifier, *learnt, X_test, count, given.seed)
+                    values.append((mean_class_recall(y_test, named), accuracy(y_test, named)))
         tell()
     for (classifier, count), values in curves.items():
-        recalls, accuracies = zip(*values, strict=True)
-        yield LowShotScore(layer, classifier, count, recalls, accuracies)
+        each = tuple(zip(*values, strict=True))
+        if images.multi_label:
+            yield LowShotPrecision(layer, classifier, count, *each)
+        else:
+            yield LowShotScore(layer, classifier, count, *each)
 
 
-def _answers(
-    classifier: Classifier, X: Any, y: Positions, X_test: Any, shots: int, seed: int
-) -> npt.NDArray[Any]:
-    if classifier == "nearest":
-        return np.asarray(knn_answers(X, y, X_test, k=[1])[0])
-    if classifier == "mean":
-        means = np.stack([X[y == k].mean(axis=0, dtype=np.float64) for k in range(y.max() + 1)])
-        # Distances less the length of the row itself, which is the same for all means.
-        return np.asarray((np.square(means).sum(axis=1) - 2 * X_test @ means.T).argmin(axis=1))
-    folds = min(max(shots, 2), _MOST_FOLDS)
-    return LinearProbe(classifier, validation=folds, random_state=seed).fit(X, y).predict(X_test)
-
-
-def _usable(
-    shots: Sequence[int], sizes: npt.NDArray[np.int64], classes: Sequence[str], spare: int
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[str, int]]:
-    """Divide numbers of shots into those that every class can give, and others."""
-    at = int(sizes.argmin())
-    smallest = classes[at], int(sizes[at])
-    usable = tuple(count for count in shots if count <= sizes[at] - spare)
-    too_many = tuple(count for count in shots if count > sizes[at] - spare)
-    if not usable:
+def _check_weight(several: bool, classifiers: Sequence[str]) -> None:
+    if not several:
         raise ProbeError(
-            f"The smallest class, {smallest[0]!r}, has {smallest[1]} images; with {spare} left to "
-            f"test on it gives up to {smallest[1] - spare} to learn from, and the fewest requested "
-            f"are {shots[0]}. Ask for fewer shots, or add images of it."
+            "Balanced weights have no effect here: every class has as many images to learn from. "
+            "Leave out --class-weight."
         )
-    return usable, too_many, smallest
+    if not set(LINEAR) & set(classifiers):
+        raise ProbeError(
+            f"Balanced weights have no effect on {' and '.join(classifiers)}. Leave out "
+            f"--class-weight, or take one of the classifiers {', '.join(LINEAR)}."
+        )
 
 
 def _check(shots: Sequence[int], classifiers: Sequence[str], repeats: int) -> None:

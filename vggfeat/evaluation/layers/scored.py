@@ -72,9 +72,12 @@ class LayerScores:
         Names of the K classes.
     n_train, n_test : int
         How many images were learnt from, or could vote, and how many were named.
-    majority : float
+    majority : float or None
         Share of the named images that are of the commonest training class: the accuracy of always
-        naming that one.
+        naming that one. None of several labels an image.
+    present : float or None
+        Of several labels an image: how many of the n_test images show a class, as the mean share
+        over the classes; None of one label.
     stores : tuple of ScoredStore
         The stores, as `scores` has them.
     settings : dict
@@ -86,21 +89,28 @@ class LayerScores:
     classes: tuple[str, ...]
     n_train: int
     n_test: int
-    majority: float
+    majority: float | None
+    present: float | None = None
     stores: tuple[ScoredStore, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     division: Division | None = None
 
     @property
+    def multi_label(self) -> bool:
+        """Whether images have several labels each."""
+        return self.present is not None
+
+    @property
     def chance(self) -> float:
-        """Accuracy, and mean class recall, of guessing: 1 / K."""
-        return 1 / len(self.classes)
+        """Score of guessing: 1 / K of accuracy and mean class recall; of mAP :attr:`present`."""
+        return 1 / len(self.classes) if self.present is None else self.present
 
     def protocol(self) -> dict[str, Any]:
         """Return how the scores came about, JSON-ready."""
         return {
             **self.settings,
             "division": None if self.division is None else self.division.to_json(),
+            "multi_label": self.multi_label,
             "classes": list(self.classes),
             "n_train": self.n_train,
             "n_test": self.n_test,

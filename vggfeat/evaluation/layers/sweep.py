@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
-from vggfeat.evaluation.layers.differences import CLASSIFIERS, Answers, Versus, between, from_best
+from vggfeat.evaluation.layers.comparison import Comparison, LayerPrecision, LayerScore
+from vggfeat.evaluation.layers.differences import (
+    CLASSIFIERS,
+    Outputs,
+    between,
+    by_accuracy,
+    by_precision,
+    from_best,
+    samples_for,
+)
 from vggfeat.evaluation.layers.images import Images, shared_images
-from vggfeat.evaluation.layers.knn import knn_answers
+from vggfeat.evaluation.layers.knn import knn_answers, knn_scores
 from vggfeat.evaluation.layers.naming import naming
 from vggfeat.evaluation.layers.requested import check_memory, requested_layers
-from vggfeat.evaluation.layers.scored import LayerScores, ScoredStore
-from vggfeat.metrics import accuracy, mean_class_recall
+from vggfeat.evaluation.layers.scored import ScoredStore
+from vggfeat.metrics import APKind, SampledPrecision, accuracy, mean_class_recall
 from vggfeat.probe import LinearProbe
 from vggfeat.probe.targets import Classifier
 from vggfeat.progress import Progress, silent
@@ -31,68 +39,6 @@ Positions = npt.NDArray[np.int64]
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class LayerScore:
-    """How well one layer's features tell a store's classes apart.
-
-    Attributes
-    ----------
-    layer : str
-        Canonical name.
-    dimension : int
-        Length of a feature vector, maps flattened.
-    accuracy, mean_class_recall : float
-        Of a linear classifier on the test images, in 0..1.
-    knn_accuracy : float
-        Of the vote of the nearest training images, in 0..1; see :func:`knn_accuracy`.
-    n_train, n_test : int
-        Number of images.
-    C : float
-        That the classifier chose within the training images.
-    seconds : float
-        Reading, training and testing took so long.
-    """
-
-    layer: str
-    dimension: int
-    accuracy: float
-    mean_class_recall: float
-    knn_accuracy: float
-    n_train: int
-    n_test: int
-    C: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison(LayerScores):
-    """Scores of linear classifiers and of neighbours, of one or more stores on the same images.
-
-    Attributes
-    ----------
-    scores : tuple of tuple of LayerScore
-        Those of each store, in the order its layers run.
-    from_best : tuple of tuple of Versus
-        For each store, how its layers differ from its best one.
-    from_first : tuple of tuple of Versus
-        For each store but the first, how the first's layers differ from the same ones of it.
-    """
-
-    scores: tuple[tuple[LayerScore, ...], ...]
-    from_best: tuple[tuple[Versus, ...], ...] = ()
-    from_first: tuple[tuple[Versus, ...], ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready values; layers that could not be scored are named."""
-        stores = [
-            store.with_scores(scores) | {"from_best": [pair.to_json() for pair in versus]}
-            for store, scores, versus in zip(self.stores, self.scores, self.from_best, strict=True)
-        ]
-        for one, versus in zip(stores[1:], self.from_first, strict=True):
-            one["from_first"] = [pair.to_json() for pair in versus]
-        return self.protocol() | {"stores": stores}
-
-
 def sweep(
     store: FeatureTable,
     layers: Iterable[str] | None = None,
@@ -102,8 +48,10 @@ def sweep(
     train_per_class: int | None = None,
     seed: int = 0,
     k: int = 10,
+    class_weight: Literal["balanced"] | None = None,
+    ap: APKind = "all-point",
     progress: Progress = silent,
-) -> list[LayerScore]:
+) -> list[LayerScore | LayerPrecision]:
     """Score every layer of a store with a linear classifier and with nearest neighbours.
 
     All layers, and both classifiers, learn from the same images and are tested on the same others:
@@ -114,7 +62,7 @@ def sweep(
     Parameters
     ----------
     store : FeatureTable
-        With one label an image.
+        With labels.
     layers : iterable of str, optional
         Names or aliases; all layers of the store by default.
     classifier : {"svm", "logreg"}
@@ -122,21 +70,26 @@ def sweep(
     test_size, train_per_class, seed :
         See :func:`vggfeat.probe.division.divided`.
     k : int
-        How many neighbours vote, see :func:`knn_accuracy`.
+        How many neighbours vote, see :func:`knn_answers`; of several labels :func:`knn_scores`.
+    class_weight : {"balanced"}, optional
+        Let every class count the same, however many training images it has: in the linear
+        classifier and, of one label an image, in the vote. (The rankings of several labels are the
+        same with any such vote.)
+    ap : str
+        Of several labels: which average precision, see :func:`vggfeat.metrics.average_precision`.
     progress : Progress
         Told of layers that are done with.
 
     Returns
     -------
-    list of LayerScore
+    list of LayerScore, or of LayerPrecision where images have several labels
         In the order the layers run.
 
     Raises
     ------
     ProbeError
-        Labels are missing or of several classes an image, fewer than two classes are left, a
-        parameter is out of its range, a layer does not fit into memory, or none has finite
-        features.
+        Labels are missing, fewer than two classes are left, a parameter is out of its range, a
+        layer does not fit into memory, or none has finite features.
     LayerError
         The store has no such layer.
     """
@@ -148,6 +101,8 @@ def sweep(
         train_per_class=train_per_class,
         seed=seed,
         k=k,
+        class_weight=class_weight,
+        ap=ap,
         progress=progress,
     )
     return list(compared.scores[0])
@@ -162,6 +117,8 @@ def compare(
     train_per_class: int | None = None,
     seed: int = 0,
     k: int = 10,
+    class_weight: Literal["balanced"] | None = None,
+    ap: APKind = "all-point",
     progress: Progress = silent,
 ) -> Comparison:
     """Score the layers of several stores of the same images, as of other weights or networks.
@@ -171,7 +128,7 @@ def compare(
     stores : sequence of FeatureTable
         One or more. The images of the first are divided; those of the others follow by their
         paths.
-    layers, classifier, test_size, train_per_class, seed, k, progress :
+    layers, classifier, test_size, train_per_class, seed, k, class_weight, ap, progress :
         See :func:`sweep`.
 
     Returns
@@ -196,17 +153,15 @@ def compare(
         for layer in names:
             check_memory(part.store, layer, len(train), len(test))
     total = sum(map(len, requested))
-    results: list[tuple[LayerScore, ...]] = []
-    answers: list[Answers] = []
+    given = _Given(classifier, class_weight, k, ap, seed, samples_for(max(map(len, requested))))
+    results: list[tuple[LayerScore | LayerPrecision, ...]] = []
+    outputs: list[Outputs] = []
     for part, names in zip(images, requested, strict=True):
-        scores: list[LayerScore] = []
-        named: Answers = {name: {} for name in CLASSIFIERS}
+        scores: list[LayerScore | LayerPrecision] = []
+        found: Outputs = {name: {} for name in CLASSIFIERS}
         for layer in names:
             with naming(f"{layer} of {part.store.path}"):
-                probe = LinearProbe(
-                    classifier, validation=division.validation or 0.2, random_state=seed
-                )
-                score = _score(part, layer, division, probe, k, named)
+                score = _score(part, layer, division, given, found)
             if score is not None:
                 scores.append(score)
             progress("scoring", 1, total)
@@ -216,16 +171,17 @@ def compare(
                 "`vggfeat verify` lists damaged rows."
             )
         results.append(tuple(scores))
-        answers.append(named)
-    y = images[0].y
+        outputs.append(found)
+    first = images[0]
+    measure = by_precision() if first.multi_label else by_accuracy(first.y[test], groups)
     return Comparison(
-        classes=images[0].classes,
+        classes=first.classes,
         n_train=len(train),
         n_test=len(test),
-        majority=float(np.mean(y[test] == np.bincount(y[train]).argmax())),
+        **first.guessing(train, test),
         scores=tuple(results),
-        from_best=tuple(from_best(y[test], named, groups) for named in answers),
-        from_first=tuple(between(y[test], answers[0], named, groups) for named in answers[1:]),
+        from_best=tuple(from_best(of, measure) for of in outputs),
+        from_first=tuple(between(outputs[0], of, measure) for of in outputs[1:]),
         stores=tuple(ScoredStore.of(*pair) for pair in zip(stores, requested, strict=True)),
         settings={
             "classifier": classifier,
@@ -233,20 +189,26 @@ def compare(
             "train_per_class": train_per_class,
             "seed": seed,
             "k": k,
+            "class_weight": class_weight,
+            **({"ap": ap} if first.multi_label else {}),
         },
         division=division,
     )
 
 
+class _Given(NamedTuple):
+    classifier: Classifier
+    class_weight: Literal["balanced"] | None
+    k: int
+    ap: APKind
+    seed: int
+    samples: int
+
+
 def _score(
-    images: Images,
-    layer: str,
-    division: Division,
-    probe: LinearProbe,
-    k: int,
-    answers: Answers,
-) -> LayerScore | None:
-    """Score a layer, and add what it named the test images to `answers`."""
+    images: Images, layer: str, division: Division, given: _Given, outputs: Outputs
+) -> LayerScore | LayerPrecision | None:
+    """Score a layer, and add what came out for the test images to `outputs`."""
     began = perf_counter()
     train, test = division.train, division.test
     try:
@@ -260,10 +222,40 @@ def _score(
             layer,
             images.store.path,
         )
-    y_train, y_test = images.y[train], images.y[test]
-    named = probe.fit(X_train, y_train, groups=division.train_groups).predict(X_test)
-    (voted,) = knn_answers(X_train, y_train, X_test, k=[k])
-    answers["probe"][layer], answers["kNN"][layer] = named, voted
+    y_train, y_test = images.target(train), images.target(test)
+    probe = LinearProbe(
+        given.classifier,
+        validation=division.validation or 0.2,
+        class_weight=given.class_weight,
+        random_state=given.seed,
+    ).fit(X_train, y_train, groups=division.train_groups)
+    if images.multi_label:
+        (shares,) = knn_scores(X_train, y_train, X_test, k=[given.k])
+        ranked, voted = (
+            SampledPrecision.of(
+                y_test,
+                scores,
+                given.ap,
+                division.test_groups,
+                samples=given.samples,
+                seed=given.seed,
+            )
+            for scores in (probe.class_scores(X_test), shares)
+        )
+        outputs["probe"][layer], outputs["kNN"][layer] = ranked, voted
+        return LayerPrecision(
+            layer=layer,
+            dimension=X_train.shape[1],
+            mean_average_precision=ranked.value,
+            knn_mean_average_precision=voted.value,
+            n_train=len(train),
+            n_test=len(test),
+            C=tuple(np.asarray(probe.C_).tolist()),
+            seconds=perf_counter() - began,
+        )
+    named = probe.predict(X_test)
+    (voted,) = knn_answers(X_train, y_train, X_test, k=[given.k], class_weight=given.class_weight)
+    outputs["probe"][layer], outputs["kNN"][layer] = named, voted
     return LayerScore(
         layer=layer,
         dimension=X_train.shape[1],

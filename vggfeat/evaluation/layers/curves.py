@@ -1,0 +1,194 @@
+"""Scores over the number of images of each class that were learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vggfeat.evaluation.layers.few import Classifier
+from vggfeat.evaluation.layers.scored import ScoredStore
+from vggfeat.metrics import Interval, mean_interval
+from vggfeat.probe.division import Division
+
+
+@dataclass(frozen=True, slots=True)
+class LowShotScore:
+    """One point of a curve.
+
+    Attributes
+    ----------
+    layer : str
+        Canonical name.
+    classifier : str
+        One of :data:`CLASSIFIERS`.
+    shots : int
+        Images of each class that it learnt from.
+    recalls, accuracies : tuple of float
+        Mean class recall and accuracy on the test part of each repetition, in 0..1.
+    """
+
+    layer: str
+    classifier: Classifier
+    shots: int
+    recalls: tuple[float, ...]
+    accuracies: tuple[float, ...]
+
+    @property
+    def score(self) -> Interval:
+        """What curves show: the mean class recall."""
+        return self.mean_class_recall
+
+    @property
+    def mean_class_recall(self) -> Interval:
+        """Over the repetitions, with a 95 % interval."""
+        return mean_interval(self.recalls)
+
+    @property
+    def accuracy(self) -> Interval:
+        """Over the repetitions, with a 95 % interval."""
+        return mean_interval(self.accuracies)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            "layer": self.layer,
+            "classifier": self.classifier,
+            "shots": self.shots,
+            "mean_class_recall": asdict(self.mean_class_recall),
+            "accuracy": asdict(self.accuracy),
+            "recalls": list(self.recalls),
+            "accuracies": list(self.accuracies),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LowShotPrecision:
+    """One point of a curve, of several labels an image.
+
+    Attributes
+    ----------
+    layer : str
+        Canonical name.
+    classifier : str
+        One of :data:`CLASSIFIERS`.
+    shots : int
+        Images that show each class that it learnt from.
+    precisions : tuple of float
+        Mean average precision on the test part of each repetition, in 0..1.
+    """
+
+    layer: str
+    classifier: Classifier
+    shots: int
+    precisions: tuple[float, ...]
+
+    @property
+    def score(self) -> Interval:
+        """What curves show: the mean average precision."""
+        return self.mean_average_precision
+
+    @property
+    def mean_average_precision(self) -> Interval:
+        """Over the repetitions, with a 95 % interval."""
+        return mean_interval(self.precisions)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            "layer": self.layer,
+            "classifier": self.classifier,
+            "shots": self.shots,
+            "mean_average_precision": asdict(self.mean_average_precision),
+            "precisions": list(self.precisions),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LowShot:
+    """Curves of one or more stores, all on the same images.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the K classes.
+    shots, too_many : tuple of int
+        Numbers of images a class that were used, and those that the smallest class cannot give.
+    smallest : tuple of (str, int)
+        The smallest class and its number of images.
+    n_train : tuple of float
+        How many images are learnt from with each number of shots, as the mean over the repetitions.
+    n_test : int
+        Test images of each repetition.
+    majority : float or None
+        Share of the test images that are of the commonest class: the accuracy of always naming
+        that one; None of several labels an image.
+    repeats, seed : int
+        How often training images were drawn, and from which seed.
+    scores : tuple of tuple of LowShotScore, or of LowShotPrecision of several labels an image
+        Those of each store: by layer in the order they run, classifier and shots.
+    stores : tuple of ScoredStore
+        The stores, as `scores` has them.
+    classifiers : tuple of str
+        What learnt, of :data:`CLASSIFIERS`.
+    settings : dict
+        What else decided the scores, JSON-ready.
+    present : float or None
+        Of several labels an image: how many of the test images show a class, as the mean share
+        over the classes; None of one label.
+    division : Division or None
+        Whose splits or groups say what may be learnt from and what is tested; None without such.
+    """
+
+    classes: tuple[str, ...]
+    shots: tuple[int, ...]
+    too_many: tuple[int, ...]
+    smallest: tuple[str, int]
+    n_train: tuple[float, ...]
+    n_test: int
+    majority: float | None
+    repeats: int
+    seed: int
+    scores: tuple[tuple[LowShotScore | LowShotPrecision, ...], ...]
+    stores: tuple[ScoredStore, ...]
+    classifiers: tuple[Classifier, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    present: float | None = None
+    division: Division | None = field(default=None, compare=False)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether images have several labels each."""
+        return self.present is not None
+
+    @property
+    def chance(self) -> float:
+        """Score of guessing: 1 / K of mean class recall, :attr:`present` of average precision."""
+        return 1 / len(self.classes) if self.present is None else self.present
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            **self.settings,
+            "multi_label": self.multi_label,
+            "classes": list(self.classes),
+            "shots": list(self.shots),
+            "left_out_shots": list(self.too_many),
+            "classifiers": list(self.classifiers),
+            "repeats": self.repeats,
+            "seed": self.seed,
+            "n_train": list(self.n_train),
+            "n_test": self.n_test,
+            "division": None if self.division is None else self.division.to_json(),
+            "chance": self.chance,
+            "majority": self.majority,
+            "stores": [
+                {
+                    **store.to_json(),
+                    "scores": [
+                        {**one.to_json(), "pooling": store.layers[one.layer]} for one in scores
+                    ],
+                }
+                for store, scores in zip(self.stores, self.scores, strict=True)
+            ],
+        }

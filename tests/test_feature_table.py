@@ -192,6 +192,16 @@ def test_rows_come_in_the_order_requested_also_repeated(tables):
         assert np.array_equal(np.concatenate([X for _, X in blocks]), whole)
 
 
+def test_labels_are_read_once_and_are_the_caller_s_to_change(tables):
+    store, _ = tables
+    assert store.targets is store.targets
+    labels = store.labels
+    labels[:] = 0
+    assert set(store.labels.tolist()) == {0, 1, 2}
+    with pytest.raises(ValueError, match="read-only"):
+        store.targets.values[0] = 1
+
+
 def test_length_counts_rows_and_columns_are_asked_for(tables):
     store, in_memory = tables
     assert len(store) == len(in_memory) == len(store["relu7"]) == COUNT

@@ -81,17 +81,17 @@ class FeatureTable(ABC):
     @property
     @abstractmethod
     def targets(self) -> Targets | None:
-        """Classes and which of them each image shows, read anew; None without labels."""
+        """Classes and which of them each image shows; None without labels."""
 
     @property
     @abstractmethod
     def splits(self) -> Targets | None:
-        """The split of each image, such as train and test, read anew; None where there are none."""
+        """The split of each image, such as train and test; None where there are none."""
 
     @property
     @abstractmethod
     def groups(self) -> Targets | None:
-        """The group of each image, such as its patient, read anew; None where there are none."""
+        """The group of each image, such as its patient; None where there are none."""
 
     @property
     @abstractmethod
@@ -199,7 +199,7 @@ class FeatureTable(ABC):
 
     @property
     def labels(self) -> npt.NDArray[Any]:
-        """Targets, read anew at each access.
+        """Targets, which the caller may change.
 
         (N,) int32 class numbers, -1 unknown; or (N, K) int8, 1 present, 0 absent, -1 left out or
         unknown.
@@ -215,7 +215,7 @@ class FeatureTable(ABC):
                 f"{self.path} has no labels. Run `vggfeat extract` again with --labels FILE.csv, "
                 "or on a folder with one sub-folder a class; what is done is not done again."
             )
-        return targets.values
+        return targets.values.copy()
 
     @property
     def classes(self) -> list[str]:

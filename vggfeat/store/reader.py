@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,6 @@ class FeatureStore(FeatureTable):
         self.path = Path(path)
         self._file = open_hdf5(self.path)
         self.provenance: Provenance = read_provenance(self._file, self.path)
-        self._paths: npt.NDArray[np.object_] | None = None
 
     def close(self) -> None:
         """Close the file; datasets taken from it become unusable."""
@@ -129,30 +129,28 @@ class FeatureStore(FeatureTable):
         with reading(self.path):
             read_rows(dataset, rows, vectors)
 
-    @property
+    @cached_property  # a file keeps its labels, and texts take a look at all of it
     def targets(self) -> Targets | None:
-        """Classes and which of them each image shows, read anew; None without labels."""
+        """Classes and which of them each image shows, read-only; None without labels."""
         with reading(self.path):
             targets = read_targets(self._file)
-        return targets if targets is not None and targets.classes else None
+        return _read_only(targets) if targets is not None and targets.classes else None
 
-    @property
+    @cached_property
     def splits(self) -> Targets | None:
-        """The split of each image, such as train and test, read anew; None where there are none."""
+        """The split of each image, such as train and test, read-only; None where there are none."""
         return self._column("splits")
 
-    @property
+    @cached_property
     def groups(self) -> Targets | None:
-        """The group of each image, such as its patient, read anew; None where there are none."""
+        """The group of each image, such as its patient, read-only; None where there are none."""
         return self._column("groups")
 
-    @property
+    @cached_property
     def paths(self) -> npt.NDArray[np.object_]:
         """Images as text objects, shape (N,): relative to the source, '/'-separated."""
-        if self._paths is None:
-            with reading(self.path):
-                self._paths = np.array(hdf5.texts(self._file["images/path"]), dtype=object)
-        return self._paths
+        with reading(self.path):
+            return np.array(hdf5.texts(self._file["images/path"]), dtype=object)
 
     @property
     def status(self) -> npt.NDArray[np.uint8]:
@@ -182,7 +180,7 @@ class FeatureStore(FeatureTable):
                 return np.zeros((len(self), DIGEST_BYTES), np.uint8)
             return np.asarray(self._file["images/digest"][:], np.uint8)
 
-    @property
+    @cached_property
     def sources(self) -> list[SourcePlace]:
         """Where the images come from."""
         with reading(self.path):
@@ -260,8 +258,13 @@ class FeatureStore(FeatureTable):
     def _column(self, group: str) -> Targets | None:
         with reading(self.path):
             column = read_column(self._file, group)
-        return column if column is not None and column.known.any() else None
+        return _read_only(column) if column is not None and column.known.any() else None
 
     def _dataset(self, name: str) -> h5py.Dataset:
         with reading(self.path):
             return self._file[name]
+
+
+def _read_only(targets: Targets) -> Targets:
+    targets.values.setflags(write=False)
+    return targets

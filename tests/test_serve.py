@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vggfeat import FeatureExtractor
-from vggfeat.index import Neighbour, SimilarityIndex
+from vggfeat.index import Neighbour, SimilarityIndex, catalogue_file
 from vggfeat.index.rows import Texts
 from vggfeat.queries import ImageSearch
 from vggfeat.regions import Region
@@ -644,7 +644,7 @@ def handed_over(index: Path, to: Path, source: str, paths: list[str]) -> Path:
         rows=replace(catalogue.rows, paths=Texts.of(texts)),
     )
     (to / "index.h5").unlink()
-    evil.write(to / "index.h5")
+    catalogue_file.write(evil, to / "index.h5")
     return to
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from fuzzing import indexes, probes, stores, weights
+from fuzzing import indexes, probes, ridges, stores, weights
 
-KINDS = {kind.name: kind for kind in (*stores.KINDS, *probes.KINDS, *indexes.KINDS, *weights.KINDS)}
+KINDS = {
+    kind.name: kind for kinds in (stores, probes, ridges, indexes, weights) for kind in kinds.KINDS
+}

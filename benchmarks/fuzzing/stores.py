@@ -15,6 +15,7 @@ import vggfeat.probe  # noqa: F401  (before workers fork)
 from fuzzing.bytes_of_files import plain
 from fuzzing.hdf5_values import valid
 from fuzzing.kinds import DEFLATE, Kind, command
+from vggfeat.labels import LabelRequest, NamesRequest
 from vggfeat.store import FeatureStore
 from vggfeat.store.vectors import checksums
 
@@ -34,6 +35,21 @@ def make_several(folder: Path) -> None:
     images = store_rows.images(24)
     labels = {one.path: ("ant", "bee", "cat")[i % 3 :] for i, one in enumerate(images)}
     with store_rows.writer(folder / _NAME, 24, labels=labels, overwrite=True) as store:
+        store_rows.fill(store)
+
+
+def make_split(folder: Path) -> None:
+    """Make the same with a split and a group for each image."""
+    make(folder)
+    paths = [one.path for one in store_rows.images(24)]
+    splits = {path: ("train", "val", "test")[i // 2 % 3] for i, path in enumerate(paths)}
+    groups = {path: f"patient {i // 2}" for i, path in enumerate(paths[:20])}
+    request = LabelRequest(
+        from_source={path: (f"c{i % 2}",) for i, path in enumerate(paths)},
+        splits=NamesRequest(from_source=splits, of_splits=True),
+        groups=NamesRequest(from_source=groups),
+    )
+    with store_rows.writer(folder / _NAME, 24, labels=request, overwrite=True) as store:
         store_rows.fill(store)
 
 
@@ -64,6 +80,7 @@ def read(path: Path) -> None:
             store.matrix(layer)
             store.checksums(layer)
         store.origins()
+        _ = store.splits, store.groups, store.to_json()
         _ = store.digests, store.file_sizes, store.latest, store.targets, store.classes
         for name in store.paths[:3]:
             store.row(name)
@@ -107,7 +124,8 @@ def hostile_names(folder: Path, random: Random) -> None:
     """Give images and classes names that lead out of a folder, or are none."""
     names = ("../../x.jpg", "/etc/passwd", "a\0b.jpg", "", "c0/000000.jpg", "..", "\x1b[2J.jpg")
     with h5py.File(folder / _NAME, "r+", locking=False) as file:
-        for name in ("images/path", "labels/classes", "sources/root", "sources/name"):
+        places = ("images/path", "labels/classes", "sources/root", "sources/name")
+        for name in (*places, "splits/names", "groups/names"):
             if name in file and random.random() < 0.6:
                 texts = file[name]
                 with suppress(ValueError):  # h5py writes no NUL
@@ -119,5 +137,6 @@ _MUTATIONS = (plain(_NAME), plain(_NAME), *[valid(_NAME, sealed)] * 3, hostile_n
 
 KINDS = (
     Kind("store", make, _NAME, _MUTATIONS, _STEPS, factor=DEFLATE),
+    Kind("store-split", make_split, _NAME, _MUTATIONS, _STEPS, factor=DEFLATE),
     Kind("store-several", make_several, _NAME, _MUTATIONS, _STEPS, factor=DEFLATE),
 )

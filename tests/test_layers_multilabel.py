@@ -10,6 +10,7 @@ import pytest
 from commands import cli
 from PIL import Image
 from sklearn.metrics import average_precision_score
+from test_divisions import made_store
 from test_evaluation import clusters, make_store
 from test_probe_multilabel import CLASSES, scenes, several_store
 
@@ -145,6 +146,34 @@ def test_rankings_of_copies_in_groups_are_as_sure_as_those_of_single_images():
     assert grouped.high - grouped.low > 1.5 * (loose.high - loose.low)
     with pytest.raises(ProbeError, match="different samples"):
         SampledPrecision.of(y, scores).against(SampledPrecision.of(y, scores, seed=1))
+
+
+def test_splits_and_groups_of_a_store_hold_for_several_labels_too(tmp_path):
+    rng = np.random.default_rng(3)
+    classes = [tuple(n for n in "abc" if rng.random() < 0.45) for _ in range(120)]
+    splits = ["train"] * 60 + ["val"] * 20 + ["test"] * 38 + ["", "other"]
+    groups = [f"g{row // 2}" for row in range(120)]
+    path = made_store(tmp_path / "s.h5", classes, splits, groups)
+    with FeatureStore(path) as store:
+        [[score]] = compare([store], k=4).scores
+        scored = score_neighbours([store], k=[4])
+        few = low_shot([store], shots=[2], classifiers=["mean"], repeats=2)
+        probe = evaluate(store, "relu7")
+        again = low_shot([store], shots=[2], classifiers=["mean"], repeats=2)
+        X = store.matrix("relu7")[1]
+    assert score.mean_average_precision == pytest.approx(probe.measures["mean_average_precision"])
+    assert pytest.approx(probe.C) == score.C
+    assert (score.n_train, score.n_test, few.n_test, scored.n_test) == (80, 38, 38, 38)
+    y = np.array([[name in own for name in "abc"] for own in classes], int)
+    votes = shares_by_hand(X[:80], y[:80], X[80:118], 4)
+    share = scored.scores[0][0].mean_average_precision
+    sampled = SampledPrecision.of(y[80:118], votes, groups=groups[80:118])
+    assert share == sampled.interval()
+    assert again == few
+    for shown in (scored, few):
+        assert shown.to_json()["division"]["splits"] == ["train", "val", "test"]
+    with FeatureStore(path) as store, pytest.raises(ProbeError, match="would let others of its"):
+        score_neighbours([store], leave_one_out=True)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -21,6 +21,7 @@ import store_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from test_divisions import made_store as divided_store
 
 from vggfeat import FeatureExtractor, FeatureStore
 from vggfeat.analysis import image_map, project, unit_responses
@@ -416,6 +417,30 @@ def test_a_map_from_the_command_line_tells_what_it_shows(cli, scenes_store, tmp_
     assert [[float(row["x"]), float(row["y"])] for row in rows] == found.coordinates.tolist()
     with Image.open(out) as image:
         assert image.size == (2400, 1800)
+
+
+def test_a_map_may_be_coloured_by_splits_and_groups(cli, scenes_store, tmp_path):
+    splits = ["train", "test", ""] * 8
+    groups_of = [f"p{row // 2}" for row in range(24)]
+    store = divided_store(tmp_path / "s.h5", ["cat", "dog"] * 12, splits, groups_of)
+    out, table = tmp_path / "map.png", tmp_path / "map.csv"
+    shared = store, "--method", "pca", out, "--json"
+    told = json.loads(cli(*shared, "--colour-by", "split", "--csv", table).stdout)
+    assert told["groups"] == {"test": 8, "train": 8, "no split": 8}
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["split"] for row in rows] == splits
+    assert [row["group"] for row in rows] == groups_of
+    told = json.loads(cli(*shared, "--color-by", "group").stdout)
+    assert told["groups"]["p0"] == 2
+    assert told["groups"]["2 other groups"] == 4
+    assert set(json.loads(cli(*shared).stdout)["groups"]) == {"cat", "dog"}
+    for what, option in (("split", "--split"), ("group", "--group-by")):
+        done = cli(scenes_store, "--layer", "relu7", tmp_path / "x.png", "--colour-by", what)
+        assert done.returncode == 1
+        assert f"has no {what}s to colour by" in done.stderr
+        assert option in done.stderr
+    assert not (tmp_path / "x.png").exists()
 
 
 def test_a_map_runs_where_no_network_does(scenes_store, tmp_path):

@@ -66,6 +66,9 @@ class ImageMap:
         Whether an image may have several classes.
     left_out : NotDrawn
         Images that are not on the map.
+    splits, groups : tuple of str, or None
+        The split and the group of each of the n images, empty for one in none; None where the
+        store has no splits, or no groups.
     """
 
     layer: str
@@ -75,6 +78,8 @@ class ImageMap:
     labels: tuple[tuple[str, ...], ...]
     multi_label: bool
     left_out: NotDrawn
+    splits: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
 
     @property
     def coordinates(self) -> npt.NDArray[np.float64]:
@@ -165,7 +170,17 @@ def image_map(
     progress(method, 1, 1)
     labels, multi_label = label_names(store, kept)
     left_out = NotDrawn(len(store) - len(done), len(rows) - len(kept), len(done) - len(rows))
-    return ImageMap(name, projection, kept, tuple(store.paths[kept]), labels, multi_label, left_out)
+    return ImageMap(
+        name,
+        projection,
+        kept,
+        tuple(store.paths[kept]),
+        labels,
+        multi_label,
+        left_out,
+        splits=_names(store.splits, kept),
+        groups=_names(store.groups, kept),
+    )
 
 
 def _sample(
@@ -201,6 +216,13 @@ def _unit_rows(
         kept[count:end] = numbers[finite]
         count = end
     return kept[:count], X[:count]
+
+
+def _names(targets: Targets | None, rows: npt.NDArray[np.int64]) -> tuple[str, ...] | None:
+    """Return the split or group of each of `rows`, empty for one in none."""
+    if targets is None:
+        return None
+    return tuple(targets.classes[k] if k >= 0 else "" for k in targets.values[rows].tolist())
 
 
 def label_names(

@@ -15,7 +15,7 @@ from vggfeat.cli.pixels import PIXELS, pixels_of, pixels_options
 from vggfeat.cli.plot_kinds import draw_feature_maps, draw_map, draw_units
 from vggfeat.layers import ARCHITECTURES
 
-_MAP = ("roots", "method", "seed", "max_images", "thumbnails", "size", "csv")
+_MAP = ("roots", "method", "seed", "max_images", "thumbnails", "size", "colour_by", "csv")
 _UNITS = ("roots", "units", "unit", "interest", "seed")
 _IMAGE = ("channels", "model", "weights", *PIXELS, "view", "device")
 _ORDER = "--channel-order"  # --channels counts here
@@ -75,10 +75,18 @@ def _size(_context: click.Context, _option: click.Parameter, value: str) -> tupl
     help="Of a map, in pixels; a larger one has room for more thumbnails.",
 )
 @click.option(
+    "--colour-by",
+    "--color-by",
+    type=click.Choice(["label", "split", "group"]),
+    default="label",
+    show_default=True,
+    help="Of a map: what colours say.",
+)
+@click.option(
     "--csv",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Write a map's coordinates: columns path, class, x, y.",
+    help="Write a map's coordinates: columns path, class, x, y, and the store's split and group.",
 )
 @click.option(
     "--units",
@@ -160,8 +168,8 @@ def plot(
     """Draw what a layer knows, into OUT: a .png, .svg or .pdf.
 
     Of a STORE: a map of its images, near one another where their features are alike, with
-    thumbnails and colours for classes; or with --units the images that single channels or units
-    respond to most, and least.
+    thumbnails and colours for classes, splits or groups; or with --units the images that single
+    channels or units respond to most, and least.
 
     Of one --image: what the network sees, the channels that respond most strongly, and where on
     the image; of a layer that is a vector, its largest units.

@@ -22,10 +22,11 @@ def draw_map(
     """Draw and describe a map of a store's images."""
     from vggfeat.analysis import image_map
     from vggfeat.report import originals_of, plot_map
-    from vggfeat.report.image_map import NAMES
+    from vggfeat.report.image_map import NAMES, check_colour_by
     from vggfeat.store import open_features
 
     with open_features(path) as store, bars("it") as progress:
+        check_colour_by(options["colour_by"], store.splits, store.groups)
         result = image_map(
             store,
             only_layer(store, layer),
@@ -41,6 +42,7 @@ def draw_map(
             title=_title(path, store.provenance.config.model, store.latest.weights),
             thumbnails=options["thumbnails"],
             size=options["size"],
+            colour_by=options["colour_by"],
             dark=dark,
             progress=progress,
         )
@@ -73,11 +75,13 @@ def draw_map(
 def _write_csv(path: str, result: ImageMap) -> None:
     from vggfeat.report import write_whole
 
-    lines = [csv_line(["path", "class", "x", "y"])]
-    for name, labels, (x, y) in zip(
-        result.paths, result.labels, result.coordinates.tolist(), strict=True
+    named = {"split": result.splits, "group": result.groups}
+    more = {heading: names for heading, names in named.items() if names is not None}
+    lines = [csv_line(["path", "class", "x", "y", *more])]
+    for at, (name, labels, (x, y)) in enumerate(
+        zip(result.paths, result.labels, result.coordinates.tolist(), strict=True)
     ):
-        lines.append(csv_line([name, "|".join(labels), x, y]))
+        lines.append(csv_line([name, "|".join(labels), x, y, *(of[at] for of in more.values())]))
     write_whole(path, "".join(lines).encode("utf-8", "backslashreplace"))
 
 

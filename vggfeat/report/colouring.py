@@ -46,7 +46,11 @@ class Group:
 
 
 def groups(
-    labels: Sequence[Sequence[str]], *, multi_label: bool = False, dark: bool = False
+    labels: Sequence[Sequence[str]],
+    *,
+    multi_label: bool = False,
+    dark: bool = False,
+    what: str = "class",
 ) -> list[Group]:
     """Share images out among colours.
 
@@ -61,6 +65,8 @@ def groups(
         Whether images may have several: then one without is known, or not, to show none.
     dark : bool
         For a dark ground, which changes the grey alone.
+    what : str
+        What the names are of: ``"class"``, ``"split"`` or ``"group"``.
 
     Returns
     -------
@@ -70,7 +76,8 @@ def groups(
     sizes = Counter(name for names in labels for name in names)
     order = sorted(sizes, key=lambda name: (-sizes[name], name))
     coloured = order[:MOST]
-    rest = f"{len(order) - MOST} other class{'es' if len(order) > MOST + 1 else ''}"
+    plural = "classes" if what == "class" else f"{what}s"
+    rest = f"{len(order) - MOST} other {plural if len(order) > MOST + 1 else what}"
     members: dict[str | int, list[int]] = {1: [], 0: []}
     members |= {name: [] for name in coloured}
     for position, names in enumerate(labels):
@@ -81,7 +88,8 @@ def groups(
         for name, colour, shape in zip(coloured, _COLOURS, _SHAPES, strict=False)
     ]
     groups.append(Group(rest, _GREY[dark], "o", tuple(members[1]), False))
-    none = "no class" if multi_label else "no label" if sizes else "images"
+    none = "no class" if multi_label else "no label" if what == "class" else f"no {what}"
+    none = none if sizes or multi_label else "images"
     # Without any labels all images are of one kind, and deserve a colour.
     colour = _GREY[dark] if sizes else _COLOURS[0]
     groups.append(Group(none, colour, "o", tuple(members[0]), False))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 NAMES = {"pca": "principal components", "tsne": "t-SNE", "umap": "UMAP"}
 """What a person calls the methods."""
+
+ColourBy = Literal["label", "split", "group"]
+COLOUR_BY: tuple[ColourBy, ...] = get_args(ColourBy)
+"""What the colours of a map say of its images."""
 
 SMALLEST = (800, 700)
 """Least width and height of a map in pixels."""
@@ -79,6 +83,7 @@ def plot_map(
     title: str = "",
     thumbnails: int = 300,
     size: tuple[int, int] = (2400, 1800),
+    colour_by: ColourBy = "label",
     dark: bool = False,
     progress: Progress = silent,
 ) -> DrawnMap:
@@ -86,8 +91,8 @@ def plot_map(
 
     Each thumbnail is centred exactly on its image's point, and none hides another: images are
     asked in a random order (from the map's seed), and one whose thumbnail would touch an earlier
-    one is a dot. Frames and dots have the colour of the image's class. One unit is as long
-    upwards as to the right.
+    one is a dot. Frames and dots have the colour of the image's class, or of its split or group.
+    One unit is as long upwards as to the right.
 
     Parameters
     ----------
@@ -103,6 +108,8 @@ def plot_map(
         At most so many; 0 for dots alone.
     size : (int, int)
         Width and height in pixels, at least 800 x 700; more leaves room for more thumbnails.
+    colour_by : {"label", "split", "group"}
+        What the colours say.
     dark : bool
         Light on dark instead of dark on light.
     progress : Progress
@@ -115,7 +122,8 @@ def plot_map(
     Raises
     ------
     PlotError
-        The size is too small or too large, or the name's end is no kind of picture.
+        The size is too small or too large, the name's end is no kind of picture, or the map has
+        no splits or groups to colour by.
     VggfeatError
         The file cannot be written.
     """
@@ -126,7 +134,10 @@ def plot_map(
             f"{LARGEST:,} x {LARGEST:,}, such as 2400 x 1800."
         )
     canvas = Canvas(size[0] // DENSITY, size[1] // DENSITY, dark=dark)
-    shared = groups(image_map.labels, multi_label=image_map.multi_label, dark=dark)
+    multi_label = image_map.multi_label and colour_by == "label"
+    what = "class" if colour_by == "label" else colour_by
+    labels = _coloured(image_map, colour_by)
+    shared = groups(labels, multi_label=multi_label, dark=dark, what=what)
     points = _heading(canvas, image_map, title)
     order = np.random.default_rng(image_map.projection.seed).permutation(len(points))
     small, unreadable = _thumbnails(
@@ -135,13 +146,49 @@ def plot_map(
     )  # fmt: skip
     _dots(canvas, points, shared, set(small))
     _frames(canvas, points, shared, small)
-    _legend(canvas, shared, image_map.multi_label)
+    _legend(canvas, shared, what, multi_label)
     shown = f"{len(small):,} as thumbnails, none hiding another" if small else "no thumbnails"
     said = [f"{len(points):,} images", shown]
     said += _left_out(image_map, unreadable)
     canvas.sentences(_EDGE, canvas.height - 16, said, canvas.width - 2 * _EDGE)
     counts = {group.name: len(group.members) for group in shared}
     return DrawnMap(canvas.save(path), len(points), len(small), unreadable, counts)
+
+
+def check_colour_by(colour_by: ColourBy, splits: object, groups: object) -> None:
+    """Refuse colours for splits or groups that there are none of.
+
+    Parameters
+    ----------
+    colour_by : {"label", "split", "group"}
+    splits, groups : object
+        Those of a store or map; None where it has none.
+
+    Raises
+    ------
+    PlotError
+        It has none, or `colour_by` is unknown.
+    """
+    if colour_by not in COLOUR_BY:
+        raise PlotError(f"Unknown colours {colour_by!r}. Known ones: {', '.join(COLOUR_BY)}.")
+    if colour_by == "split" and splits is None:
+        raise PlotError(
+            "The store has no splits to colour by. Extract again with --split, or colour by label."
+        )
+    if colour_by == "group" and groups is None:
+        raise PlotError(
+            "The store has no groups to colour by. Extract again with --groups or --group-by, or "
+            "colour by label."
+        )
+
+
+def _coloured(image_map: ImageMap, colour_by: ColourBy) -> Sequence[Sequence[str]]:
+    """Return the names that decide each image's colour."""
+    check_colour_by(colour_by, image_map.splits, image_map.groups)
+    if colour_by == "label":
+        return image_map.labels
+    names = image_map.splits if colour_by == "split" else image_map.groups
+    return [(name,) if name else () for name in names or ()]
 
 
 def _left_out(image_map: ImageMap, unreadable: int) -> list[str]:
@@ -267,13 +314,13 @@ def _frames(
         canvas.image(image, x, y, width, height, zorder=4)
 
 
-def _legend(canvas: Canvas, shared: Sequence[Group], multi_label: bool) -> None:
+def _legend(canvas: Canvas, shared: Sequence[Group], what: str, multi_label: bool) -> None:
     left = canvas.width - _EDGE - _LEGEND + 22
     right = canvas.width - _EDGE
     faint = canvas.tones.faint
     y = _HEAD + 12.0
     labelled = any(group.is_class for group in shared)
-    heads = ["class", "(of several, the rarest here)"] if multi_label else ["class"]
+    heads = [what, "(of several, the rarest here)"] if multi_label else [what]
     for head in heads if labelled else ["colour"]:
         canvas.text(left, y, head, size=12, color=faint)
         y += 17

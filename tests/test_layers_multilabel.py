@@ -144,6 +144,20 @@ def test_rankings_of_copies_in_groups_are_as_sure_as_those_of_single_images():
         (single.value, single.low, single.high)
     )
     assert grouped.high - grouped.low > 1.5 * (loose.high - loose.low)
+
+
+def test_an_interval_of_average_precision_holds_the_score_that_it_is_of():
+    rng = np.random.default_rng(0)
+    y = (rng.random((600, 40)) < 0.02).astype(float)
+    sampled = SampledPrecision.of(y, rng.normal(size=y.shape) + y, samples=200)
+    share = sampled.interval()
+    assert np.mean(sampled.samples > share.value) > 0.7, "samples hold images several times"
+    assert share.value - share.low == pytest.approx(share.high - share.value)
+    assert share.high - share.value == pytest.approx(1.959964 * np.std(sampled.samples))
+
+
+def test_scores_on_different_samples_are_not_compared():
+    y, scores = np.eye(6)[:, :2], np.random.default_rng(0).normal(size=(6, 2))
     with pytest.raises(ProbeError, match="different samples"):
         SampledPrecision.of(y, scores).against(SampledPrecision.of(y, scores, seed=1))
 

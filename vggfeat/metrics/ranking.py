@@ -125,7 +125,8 @@ class Ranking:
     present : ndarray of bool, shape (m,)
         Which of them are present, in that order.
     ends : ndarray of int64, shape (t,)
-        Where in `order` each of the t different scores has its last entry.
+        Where in `order` each of the t different scores that a present entry has ends. Beyond such
+        an end precision falls until the next present entry, and counts nowhere.
     """
 
     order: Counts
@@ -148,7 +149,8 @@ class Ranking:
         order = counted[np.argsort(values[counted])[::-1]]
         falls = np.flatnonzero(values[order][1:] != values[order][:-1])
         ends = np.append(falls, len(order) - 1) if len(order) else falls
-        return cls(order, present[order], ends)
+        hits = np.cumsum(present[order])[ends]
+        return cls(order, present[order], ends[np.diff(hits, prepend=0) > 0])
 
     def average_precision(self, kind: APKind = "all-point", counts: Counts | None = None) -> Floats:
         """Return the average precision, of the entries or of samples drawn from them.
@@ -174,8 +176,9 @@ class Ranking:
         if kind not in AP_KINDS:
             raise ProbeError(f"Unknown kind of AP {kind!r}. Known kinds: {', '.join(AP_KINDS)}.")
         shown = np.ones(len(self.order), np.int64) if counts is None else counts[..., self.order]
-        hits = np.cumsum(shown * self.present, axis=-1)[..., self.ends]  # (r, m) -> (r, t)
-        ranked = np.cumsum(shown, axis=-1)[..., self.ends]
+        ranked = np.cumsum(shown, axis=-1)[..., self.ends]  # (r, m) -> (r, t)
+        last = np.cumsum(self.present)[self.ends] - 1
+        hits = np.cumsum(shown[..., self.present], axis=-1)[..., last]
         total = hits[..., -1:] if hits.size else np.zeros((*hits.shape[:-1], 1), np.int64)
         with np.errstate(invalid="ignore"):  # 0 / 0 where nothing is present
             area = _area(hits, ranked, total, kind)

@@ -365,7 +365,7 @@ def test_the_commands_print_precisions_and_the_same_as_json(tmp_path, store_path
     mean = told["stores"][0]["scores"][1]["mean_average_precision"]["mean"]
     assert f" {100 * mean:.1f} ± " in done.stdout
     first, second = (f"{count:.0f}" for count in told["n_train"])
-    assert f"images to learn from, by shots: {first} for 1, {second} for 2" in done.stdout
+    assert f"images to learn from, of 119, by shots: {first} for 1, {second} for 2" in done.stdout
     assert "mean average precision in %" in done.stdout
     for name in ("s.png", "l.png"):
         with Image.open(tmp_path / name) as picture:

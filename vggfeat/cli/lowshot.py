@@ -104,7 +104,8 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
         counts = zip(result.n_train, result.shots, strict=True)
         drawn = ", ".join(f"{mean:.0f} for {shots}" for mean, shots in counts)
         balanced = "; classes balanced" if result.settings["class_weight"] else ""
-        click.echo(f"images to learn from, by shots: {drawn}{balanced}")
+        pool = len(result.division.train) if result.division else 0
+        click.echo(f"images to learn from, of {pool:,}, by shots: {drawn}{balanced}")
     click.echo("\n".join([*divided_text(result.division), *store_lines(result.stores)]))
     click.echo("\n" + _table(result))
     name = "mean average precision" if result.multi_label else "mean class recall"

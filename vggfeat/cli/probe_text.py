@@ -8,8 +8,7 @@ from vggfeat.cli.output import printable, table
 from vggfeat.probe.numbers import look_like_numbers
 
 if TYPE_CHECKING:
-    from vggfeat.evaluation import LowShot
-    from vggfeat.evaluation.layers.scored import LayerScores
+    from vggfeat.evaluation.layers.scored import ClassScores
     from vggfeat.metrics import Difference, Disagreement
     from vggfeat.probe import MultiLabelResult, ProbeResult, RepeatedResult
     from vggfeat.probe.division import Division
@@ -155,7 +154,7 @@ def divided_text(division: Division | None) -> list[str]:
     return [printable(told) + hint]
 
 
-def guessing_text(scored: LayerScores | LowShot) -> str:
+def guessing_text(scored: ClassScores) -> str:
     """Say what scores without any knowledge."""
     if scored.multi_label or scored.majority is None:
         kind = scored.settings["ap"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vggfeat.evaluation.layers.few import Classifier
-from vggfeat.evaluation.layers.scored import ScoredStore
+from vggfeat.evaluation.layers.scored import ClassScores, ScoredStore
 from vggfeat.metrics import Interval, mean_interval
 from vggfeat.probe.division import Division
 
@@ -104,14 +103,12 @@ class LowShotPrecision:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class LowShot:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowShot(ClassScores):
     """Curves of one or more stores, all on the same images.
 
     Attributes
     ----------
-    classes : tuple of str
-        Names of the K classes.
     shots, too_many : tuple of int
         Numbers of images a class that were used, and those that the smallest class cannot give.
     smallest : tuple of (str, int)
@@ -120,9 +117,6 @@ class LowShot:
         How many images are learnt from with each number of shots, as the mean over the repetitions.
     n_test : int
         Test images of each repetition.
-    majority : float or None
-        Share of the test images that are of the commonest class: the accuracy of always naming
-        that one; None of several labels an image.
     repeats, seed : int
         How often training images were drawn, and from which seed.
     scores : tuple of tuple of LowShotScore, or of LowShotPrecision of several labels an image
@@ -131,40 +125,22 @@ class LowShot:
         The stores, as `scores` has them.
     classifiers : tuple of str
         What learnt, of :data:`CLASSIFIERS`.
-    settings : dict
-        What else decided the scores, JSON-ready.
-    present : float or None
-        Of several labels an image: how many of the test images show a class, as the mean share
-        over the classes; None of one label.
     division : Division or None
-        Whose splits or groups say what may be learnt from and what is tested; None without such.
+        Whose splits or groups say what may be learnt from and what is tested; of several labels an
+        image also one that was drawn. None where each repetition draws its own test images.
     """
 
-    classes: tuple[str, ...]
     shots: tuple[int, ...]
     too_many: tuple[int, ...]
     smallest: tuple[str, int]
     n_train: tuple[float, ...]
     n_test: int
-    majority: float | None
     repeats: int
     seed: int
     scores: tuple[tuple[LowShotScore | LowShotPrecision, ...], ...]
     stores: tuple[ScoredStore, ...]
     classifiers: tuple[Classifier, ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    present: float | None = None
     division: Division | None = field(default=None, compare=False)
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether images have several labels each."""
-        return self.present is not None
-
-    @property
-    def chance(self) -> float:
-        """Score of guessing: 1 / K of mean class recall, :attr:`present` of average precision."""
-        return 1 / len(self.classes) if self.present is None else self.present
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""

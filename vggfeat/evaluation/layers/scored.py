@@ -63,37 +63,28 @@ class ScoredStore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerScores:
-    """Scores of the layers of one or more stores, all on the same images.
+class ClassScores:
+    """Scores of how well classes are told apart, and what scores without any knowledge.
 
     Attributes
     ----------
     classes : tuple of str
         Names of the K classes.
-    n_train, n_test : int
-        How many images were learnt from, or could vote, and how many were named.
     majority : float or None
-        Share of the named images that are of the commonest training class: the accuracy of always
-        naming that one. None of several labels an image.
+        Share of the test images that are of the commonest training class (of all, where training
+        is drawn to have as many of each): the accuracy of always naming that one. None of several
+        labels an image.
     present : float or None
-        Of several labels an image: how many of the n_test images show a class, as the mean share
+        Of several labels an image: how many of the test images show a class, as the mean share
         over the classes; None of one label.
-    stores : tuple of ScoredStore
-        The stores, as `scores` has them.
     settings : dict
         What else decided the scores, JSON-ready.
-    division : Division or None
-        How images were divided; None where each was named by all the others.
     """
 
     classes: tuple[str, ...]
-    n_train: int
-    n_test: int
     majority: float | None
     present: float | None = None
-    stores: tuple[ScoredStore, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    division: Division | None = None
 
     @property
     def multi_label(self) -> bool:
@@ -104,6 +95,26 @@ class LayerScores:
     def chance(self) -> float:
         """Score of guessing: 1 / K of accuracy and mean class recall; of mAP :attr:`present`."""
         return 1 / len(self.classes) if self.present is None else self.present
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerScores(ClassScores):
+    """Scores of the layers of one or more stores, all on the same images.
+
+    Attributes
+    ----------
+    n_train, n_test : int
+        How many images were learnt from, or could vote, and how many were named.
+    stores : tuple of ScoredStore
+        The stores, as `scores` has them.
+    division : Division or None
+        How images were divided; None where each was named by all the others.
+    """
+
+    n_train: int
+    n_test: int
+    stores: tuple[ScoredStore, ...] = ()
+    division: Division | None = None
 
     def protocol(self) -> dict[str, Any]:
         """Return how the scores came about, JSON-ready."""

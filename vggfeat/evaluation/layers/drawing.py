@@ -135,15 +135,39 @@ def sizes_of(y: npt.NDArray[Any], pool: Positions, classes: int) -> Positions:
 def usable_shots(
     shots: Sequence[int], sizes: npt.NDArray[np.int64], classes: Sequence[str], spare: int
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[str, int]]:
-    """Divide numbers of shots into those that every class can give, and others."""
+    """Divide numbers of shots into those that every class can give, and others.
+
+    Parameters
+    ----------
+    shots : sequence of int
+        Ascending.
+    sizes : ndarray of int64, shape (K,)
+        See :func:`sizes_of`.
+    classes : sequence of str
+        Their names.
+    spare : int
+        Images of each class that must be left to test on.
+
+    Returns
+    -------
+    usable, too_many : tuple of int
+    smallest : (str, int)
+        The class that can give fewest, and its size.
+
+    Raises
+    ------
+    ProbeError
+        None is usable.
+    """
     at = int(sizes.argmin())
     smallest = classes[at], int(sizes[at])
     usable = tuple(count for count in shots if count <= sizes[at] - spare)
     too_many = tuple(count for count in shots if count > sizes[at] - spare)
     if not usable:
+        tested = f"with {spare} left to test on " if spare else ""
         raise ProbeError(
-            f"The smallest class, {smallest[0]!r}, has {smallest[1]} images; with {spare} left to "
-            f"test on it gives up to {smallest[1] - spare} to learn from, and the fewest requested "
-            f"are {shots[0]}. Ask for fewer shots, or add images of it."
+            f"The smallest class, {smallest[0]!r}, has {smallest[1]} images; {tested}it gives up "
+            f"to {smallest[1] - spare} to learn from, and the fewest requested are {shots[0]}. Ask "
+            "for fewer shots, or add images of it (of several labels: that show it, or do not)."
         )
     return usable, too_many, smallest

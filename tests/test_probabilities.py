@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from vggfeat.predictions import predict
 from vggfeat.probe import SavedProbe, evaluate, train
 from vggfeat.probe.calibration import Calibration
 from vggfeat.probe.source_score import labels_of_source
+from vggfeat.report.reliability import describe_reliability, reliability_figure
 from vggfeat.store import FeatureStore
 
 OLD = Path(__file__).parent / "data" / "probe-v1.h5"
@@ -308,7 +311,16 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place = folder / ("photos" if number < 36 else "new") / kind
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(place / f"{number:02d}.png")
-    args = ["--weights", "random:0", "--layers", "pool1", "--device", "cpu"]
+    args = [
+        "--model",
+        "vgg16-tiny",
+        "--weights",
+        "random:0",
+        "--layers",
+        "pool1",
+        "--device",
+        "cpu",
+    ]
     done = cli("extract", folder / "photos", folder / "s.h5", *args)
     assert done.returncode == 0, done.stderr
     done = cli("probe", folder / "s.h5", "--save", folder / "s.probe", "--json")
@@ -329,6 +341,45 @@ def test_probe_tells_how_far_its_probabilities_can_be_believed(work: Path) -> No
     shown = cli("probe", work / "s.h5", "--classifier", "logreg").stdout
     assert "calibration error" in shown
     assert "temperature" not in shown
+
+
+def test_the_page_shows_in_light_and_dark_how_far_they_can_be_believed(work: Path) -> None:
+    store = made_store(
+        work / "page.h5", three_classes(60), groups=[f"g{k // 2}" for k in range(60)]
+    )
+    for options, words in (
+        (("s.h5",), ("The probabilities were calibrated on", "95 % interval")),
+        (("s.h5", "--classifier", "logreg"), ("95 % interval",)),
+        ((store, "--validation", 3), ("if images of a group did not depend on one another",)),
+    ):
+        done = cli("probe", work / options[0], *options[1:], "--html", work / "page.html")
+        assert done.returncode == 0, done.stderr
+        page = (work / "page.html").read_text()
+        _, _, section = page.partition("How far its probabilities can be believed")
+        section = section[: section.index("</section>")]
+        for word in words:
+            assert word in section
+        light, dark = (
+            one.group(1)
+            for one in re.finditer(r'src(?:set)?="data:image/png;base64,([^"]+)"', section)
+        )
+        assert light != dark
+        assert "Expected calibration error" in section
+        assert re.search(r'alt="Reliability of \d+ probabilities: expected calibration', section)
+        assert section.count("<tr>") > 1, "the same in numbers"
+
+
+def test_the_picture_is_right_side_up_and_of_the_numbers() -> None:
+    """Too sure: the bars end below the diagonal, and what is missing is hatched above them."""
+    y = np.arange(200) % 10 > 0  # right in 10 %
+    P = np.column_stack([np.full(200, 0.9), np.full(200, 0.1)])
+    found = reliability(y.astype(int), P)
+    text = describe_reliability(found)
+    assert "expected calibration error 80.0 %" in text
+    assert "of 200 between 86.7 % and 93.3 %, 10.0 % are right, where 90.0 % is said" in text
+    light, dark = (reliability_figure(found, dark=each) for each in (False, True))
+    shades = [np.asarray(Image.open(io.BytesIO(one)).convert("L"), int) for one in (light, dark)]
+    assert shades[0].mean() > 200 > 60 > shades[1].mean()
 
 
 def test_predict_tells_every_class_and_scores_what_is_labelled(work: Path) -> None:
@@ -395,11 +446,21 @@ def test_predict_of_several_labels_scores_by_average_precision(work: Path) -> No
     ]
     (work / "several.csv").write_text("path,labels\n" + "\n".join(lines) + "\n")
     args = ["--labels", work / "several.csv"]
-    args += ["--weights", "random:0", "--layers", "pool1", "--device", "cpu"]
+    args += [
+        "--model",
+        "vgg16-tiny",
+        "--weights",
+        "random:0",
+        "--layers",
+        "pool1",
+        "--device",
+        "cpu",
+    ]
     assert cli("extract", work / "photos", work / "m.h5", *args).returncode == 0
-    done = cli("probe", work / "m.h5", "--save", work / "m.probe")
+    done = cli("probe", work / "m.h5", "--save", work / "m.probe", "--html", work / "m.html")
     assert done.returncode == 0, done.stderr
     assert "a sigmoid a class" in done.stdout
+    assert "Each class of each image counts" in (work / "m.html").read_text()
     (work / "photos" / "list.csv").write_text("path,labels\n" + "\n".join(lines) + "\n")
     told = json.loads(cli("predict", work / "m.probe", work / "photos/list.csv", "--json").stdout)
     assert set(told["score"]) >= {"mean_average_precision", "reliability"}

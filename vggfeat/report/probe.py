@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from vggfeat.report.confusion import confusion_view
 from vggfeat.report.facts import Facts
 from vggfeat.report.page import write_page
-from vggfeat.report.text import shown
+from vggfeat.report.reliability import reliability_view
+from vggfeat.report.text import percent, shown
 from vggfeat.report.thumbnails import ImageSource, picture
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def probe_view(
         "result": result,
         "classifier": CLASSIFIERS.get(result.classifier, result.classifier),
         "confusion": confusion_view(confusion, classes),
+        "reliability": reliability_view(result),
         "bars": bars,
         "sorted": many,
         "widest_name": min(18, max(len(shown(name)) for name in classes)) + 1,
@@ -101,6 +103,7 @@ def probe_view(
                 "true": mistake.true,
                 "predicted": mistake.predicted,
                 "margin": f"{mistake.margin:.2f}",
+                "probability": "" if mistake.probability is None else percent(mistake.probability),
                 "picture": picture(images(mistake.path)),
             }
             for mistake in result.mistakes[:mistakes]
@@ -136,6 +139,7 @@ def _several_view(
         "result": result,
         "classifier": CLASSIFIERS.get(result.classifier, result.classifier),
         "kind": result.kind,
+        "reliability": reliability_view(result),
         "bars": bars,
         "sorted": many,
         "widest_name": min(18, max(len(shown(name)) for name in result.classes)) + 1,
@@ -162,6 +166,7 @@ def protocol_facts(result: ProbeResult | MultiLabelResult) -> dict[str, str]:
         + (", rows L2-normalised" if result.normalize else "")
         + (", classes weighed alike" if result.class_weight else ""),
         "C": result.C_text,
+        **({} if result.calibration is None else {"probabilities": result.calibration.describe()}),
         "images": f"{result.n_train:,} to train, {result.n_test:,} to test",
         **({"divided": divided} if divided else {}),
         "left out": out or "none",

@@ -47,7 +47,8 @@ def predict(probe: str, source: str, as_json: bool, top: int | None, **options: 
       vggfeat predict photos.probe labelled.csv --top 5 --json
     """
     from vggfeat.predictions import predict as predicted
-    from vggfeat.probe.saved_ridge import FORMAT, format_of
+    from vggfeat.probe.files import format_of
+    from vggfeat.probe.saved_ridge import FORMAT
 
     if format_of(Path(probe)) == FORMAT:
         if top is not None:

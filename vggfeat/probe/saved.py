@@ -28,12 +28,11 @@ import numpy.typing as npt
 
 from vggfeat import hdf5
 from vggfeat.errors import ProbeError
-from vggfeat.failures import writing
 from vggfeat.layers import layer_of
-from vggfeat.locking import WriterLock, destination, replacing
 from vggfeat.probe.calibration import Calibration
 from vggfeat.probe.classifier import LinearProbe
 from vggfeat.probe.division import to_keep
+from vggfeat.probe.files import reading_probe, replacing_probe
 from vggfeat.probe.results import MultiLabelResult, ProbeResult
 from vggfeat.probe.scoring import learn
 from vggfeat.probe.targets import Classifier, boundary
@@ -173,10 +172,7 @@ class SavedProbe:
             The folder is missing or cannot be written, the disk is full, or another process is
             writing the same file.
         """
-        target = destination(path)
-        if target.exists() and target.stat().st_size and _format(target) != FORMAT:
-            raise ProbeError(f"{path} exists and is not a probe; it stays. Give another name.")
-        with WriterLock(target) as lock, writing(target), replacing(target, lock) as temporary:
+        with replacing_probe(path, FORMAT) as temporary:
             self._write(temporary)
 
     @classmethod
@@ -188,59 +184,40 @@ class SavedProbe:
         ProbeError
             The file is missing, damaged, no probe, or of a newer format.
         """
-        where = Path(path)
-        if not where.is_file():
-            raise ProbeError(f"{path} is not a file. `vggfeat probe STORE --save PROBE` makes one.")
-        if _format(where) != FORMAT:
-            raise ProbeError(
-                f"{path} is not a probe, or damaged. `vggfeat probe STORE --save PROBE` makes one."
+        remedy = "vggfeat probe STORE --save PROBE"
+        with reading_probe(path, FORMAT, SEVERAL, _DATASETS, remedy) as (file, version):
+            multi_label, C = version == SEVERAL, hdf5.attribute(file, "C")
+            held_out = hdf5.one_text(file["held_out"]) if "held_out" in file else None
+            coef = file["coef"]
+            if coef.ndim != 2:
+                raise ValueError(f"coef is of shape {coef.shape}")
+            names = tuple(hdf5.texts(file["classes"]))
+            saved = cls(
+                LinearProbe.fitted(
+                    hdf5.text(file, "classifier"),  # type: ignore[arg-type]
+                    C=np.asarray(C, np.float64) if multi_label else float(C),
+                    normalize=bool(hdf5.attribute(file, "normalize")),
+                    classes=np.arange(len(names)),
+                    coef=coef[:],
+                    intercept=file["intercept"][:],
+                    multi_label=multi_label,
+                    calibration=_calibration(file, multi_label),
+                ),
+                names,
+                hdf5.text(file, "layer"),
+                Provenance.loads(hdf5.text(file, "provenance")),
+                hdf5.integer(file, "n_train"),
+                held_out if held_out is None else json.loads(held_out),
             )
-        try:
-            with hdf5.opened(where, ProbeError, _DATASETS) as file:
-                if (version := hdf5.integer(file, "format_version")) > SEVERAL:
-                    raise ProbeError(
-                        f"{path} was made by a newer vggfeat (format {version}; this one reads "
-                        f"up to {SEVERAL}). Upgrade vggfeat."
-                    )
-                multi_label, C = version == SEVERAL, hdf5.attribute(file, "C")
-                held_out = hdf5.one_text(file["held_out"]) if "held_out" in file else None
-                coef = file["coef"]
-                if coef.ndim != 2:
-                    raise ValueError(f"coef is of shape {coef.shape}")
-                names = tuple(hdf5.texts(file["classes"]))
-                saved = cls(
-                    LinearProbe.fitted(
-                        hdf5.text(file, "classifier"),  # type: ignore[arg-type]
-                        C=np.asarray(C, np.float64) if multi_label else float(C),
-                        normalize=bool(hdf5.attribute(file, "normalize")),
-                        classes=np.arange(len(names)),
-                        coef=coef[:],
-                        intercept=file["intercept"][:],
-                        multi_label=multi_label,
-                        calibration=_calibration(file, multi_label),
-                    ),
-                    names,
-                    hdf5.text(file, "layer"),
-                    Provenance.loads(hdf5.text(file, "provenance")),
-                    hdf5.integer(file, "n_train"),
-                    held_out if held_out is None else json.loads(held_out),
-                )
-                saved._check()
-                if hdf5.text(file, "sha256") != saved._content():
-                    raise ValueError("its content does not have its checksum")
-                if saved._calibration_content() != (
-                    hdf5.text(file, "calibration_sha256")
-                    if "calibration_sha256" in file.attrs
-                    else None
-                ):
-                    raise ValueError("its calibration does not have its checksum")
-        except ProbeError:
-            raise
-        except hdf5.DAMAGED as error:
-            raise ProbeError(
-                f"{path} is damaged ({' '.join(str(error).split())}). "
-                "Copy it again from where it came, or train it anew."
-            ) from error
+            saved._check()
+            if hdf5.text(file, "sha256") != saved._content():
+                raise ValueError("its content does not have its checksum")
+            if saved._calibration_content() != (
+                hdf5.text(file, "calibration_sha256")
+                if "calibration_sha256" in file.attrs
+                else None
+            ):
+                raise ValueError("its calibration does not have its checksum")
         return saved
 
     def _write(self, path: Path) -> None:
@@ -415,12 +392,3 @@ def _calibration(file: h5py.File, multi_label: bool) -> Calibration | None:
         raise ValueError(f"calibration is {told.dtype} of shape {told.shape}")
     slope, offset = np.ascontiguousarray(told[:].T)
     return Calibration(slope, offset, multi_label, hdf5.integer(file, "n_calibration"))
-
-
-def _format(path: Path) -> str | None:
-    """Return the ``format`` of an HDF5 file; None where it has none or is no such file."""
-    try:
-        with hdf5.opened(path, ProbeError, ()) as file:
-            return hdf5.text(file, "format")
-    except (*hdf5.DAMAGED, ProbeError):
-        return None

@@ -19,11 +19,10 @@ import numpy.typing as npt
 
 from vggfeat import hdf5
 from vggfeat.errors import ProbeError
-from vggfeat.failures import writing
 from vggfeat.layers import layer_of
-from vggfeat.locking import WriterLock, destination, replacing
 from vggfeat.norms import unit_length
 from vggfeat.probe.division import kept_rows
+from vggfeat.probe.files import reading_probe, replacing_probe
 from vggfeat.probe.reading import LayerRows, fits
 from vggfeat.probe.ridge import RidgeProbe
 from vggfeat.progress import Progress, silent
@@ -109,12 +108,7 @@ class SavedRidge:
         StoreError
             The folder cannot be written, the disk is full, or another process writes the file.
         """
-        target = destination(path)
-        if target.exists() and target.stat().st_size and format_of(target) != FORMAT:
-            raise ProbeError(
-                f"{path} exists and is no probe of numbers; it stays. Give another name."
-            )
-        with WriterLock(target) as lock, writing(target), replacing(target, lock) as temporary:
+        with replacing_probe(path, FORMAT) as temporary:
             self._write(temporary)
 
     @classmethod
@@ -126,53 +120,35 @@ class SavedRidge:
         ProbeError
             The file is missing, damaged, something else, or of a newer format.
         """
-        where = Path(path)
-        if format_of(where) != FORMAT:
-            raise ProbeError(
-                f"{path} is no probe of numbers, or damaged. `vggfeat probe STORE --classifier "
-                "ridge --save PROBE` makes one."
+        remedy = "vggfeat probe STORE --classifier ridge --save PROBE"
+        with reading_probe(path, FORMAT, VERSION, _DATASETS, remedy) as (file, _):
+            coef = file["coef"]
+            t = len(file["names"])
+            if coef.ndim != 2 or coef.dtype not in (np.float32, np.float64):
+                raise ValueError(f"coef is {coef.dtype} of shape {coef.shape}")
+            for name, shape in (
+                ("coef", (t, *coef.shape[1:])),
+                ("intercept", (t,)),
+                ("alpha", (t,)),
+            ):
+                if file[name].shape != shape or not file[name].size:
+                    raise ValueError(f"{name} is of shape {file[name].shape}, not {shape}")
+            saved = cls(
+                coef[:],
+                file["intercept"][:].astype(np.float64),
+                file["alpha"][:].astype(np.float64),
+                tuple(hdf5.texts(file["names"])),
+                bool(hdf5.attribute(file, "normalize")),
+                hdf5.text(file, "layer"),
+                Provenance.loads(hdf5.text(file, "provenance")),
+                hdf5.integer(file, "n_train"),
             )
-        try:
-            with hdf5.opened(where, ProbeError, _DATASETS) as file:
-                if (version := hdf5.integer(file, "format_version")) > VERSION:
-                    raise ProbeError(
-                        f"{path} was made by a newer vggfeat (format {version}; this one reads "
-                        f"up to {VERSION}). Upgrade vggfeat."
-                    )
-                coef = file["coef"]
-                t = len(file["names"])
-                if coef.ndim != 2 or coef.dtype not in (np.float32, np.float64):
-                    raise ValueError(f"coef is {coef.dtype} of shape {coef.shape}")
-                for name, shape in (
-                    ("coef", (t, *coef.shape[1:])),
-                    ("intercept", (t,)),
-                    ("alpha", (t,)),
-                ):
-                    if file[name].shape != shape or not file[name].size:
-                        raise ValueError(f"{name} is of shape {file[name].shape}, not {shape}")
-                saved = cls(
-                    coef[:],
-                    file["intercept"][:].astype(np.float64),
-                    file["alpha"][:].astype(np.float64),
-                    tuple(hdf5.texts(file["names"])),
-                    bool(hdf5.attribute(file, "normalize")),
-                    hdf5.text(file, "layer"),
-                    Provenance.loads(hdf5.text(file, "provenance")),
-                    hdf5.integer(file, "n_train"),
-                )
-                if saved.layer not in saved.provenance.config.layers or saved.n_train < 0:
-                    raise ValueError(f"it is of {saved.layer!r}, and its provenance is not")
-                if not (np.isfinite(saved.coef).all() and np.isfinite(saved.intercept).all()):
-                    raise ValueError("its coefficients are not finite")
-                if hdf5.text(file, "sha256") != saved._content():
-                    raise ValueError("its content does not have its checksum")
-        except ProbeError:
-            raise
-        except hdf5.DAMAGED as error:
-            raise ProbeError(
-                f"{path} is damaged ({' '.join(str(error).split())}). "
-                "Copy it again from where it came, or train it anew."
-            ) from error
+            if saved.layer not in saved.provenance.config.layers or saved.n_train < 0:
+                raise ValueError(f"it is of {saved.layer!r}, and its provenance is not")
+            if not (np.isfinite(saved.coef).all() and np.isfinite(saved.intercept).all()):
+                raise ValueError("its coefficients are not finite")
+            if hdf5.text(file, "sha256") != saved._content():
+                raise ValueError("its content does not have its checksum")
         return saved
 
     def _write(self, path: Path) -> None:
@@ -243,12 +219,3 @@ def train_numbers(
         Provenance(store.provenance.config.for_layer(name), store.latest),
         len(chosen),
     )
-
-
-def format_of(path: Path) -> str | None:
-    """Return the ``format`` of an HDF5 file; None where it has none or is no such file."""
-    try:
-        with hdf5.opened(path, ProbeError, ()) as file:
-            return hdf5.text(file, "format")
-    except (*hdf5.DAMAGED, ProbeError):
-        return None

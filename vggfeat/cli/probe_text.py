@@ -173,7 +173,7 @@ def leak_text(leak: Leak | None) -> list[str]:
     """Warn of test images that training has, too."""
     if leak is None or not leak.near_identical:
         return []
-    pairs = [f"  {printable(test)} is {printable(train)}" for test, train in leak.pairs]
+    pairs = [f"  {printable(test)} and {printable(train)}" for test, train in leak.pairs]
     return [
         f"warning: {leak.near_identical:,} of {leak.looked_at:,} test images have a near-identical "
         f"one in training (cosine {leak.cosine:.4f} or more), {leak.same_bytes:,} of them the very "

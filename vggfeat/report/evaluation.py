@@ -88,6 +88,7 @@ def _view(
                 "path": mistake.path,
                 "true": mistake.true,
                 "predicted": mistake.predicted,
+                "probability": "",  # the paper's classifiers give none
                 "picture": picture(images(mistake.path.partition("#")[0])),
             }
             for mistake in row.mistakes[:mistakes]

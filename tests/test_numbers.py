@@ -159,6 +159,20 @@ def test_unknown_numbers_are_left_out_of_their_target(
             numbers_of_file(opened, table_of(tmp_path, {"age": nothing}))
 
 
+def test_columns_of_0_and_1_are_numbers_beside_others(
+    tmp_path: Path, features: Any, ages: Any
+) -> None:
+    store = made_store(tmp_path / "s.h5", three_classes(N), X=features)
+    sex, smoker = [row % 2 for row in range(N)], ["1", "0", ""] * (N // 3)
+    table = table_of(tmp_path, {"age": ages, "sex": sex, "smoker": smoker})
+    with FeatureStore(store) as opened:
+        every = numbers_of_file(opened, table)
+        assert sorted(every.names) == ["age", "sex", "smoker"]
+        one = numbers_of_file(opened, table, ["smoker"])
+        assert np.array_equal(one.values[:, 0], [1, 0] * (N // 3), equal_nan=True)
+        assert len(one.rows) == 2 * N // 3, "rows of nothing that is known are left out"
+
+
 def test_no_group_is_on_both_sides_where_numbers_are_predicted(
     tmp_path: Path, features: Any, ages: Any
 ) -> None:

@@ -177,11 +177,12 @@ def _columns(
     cells = dict(file.columns)
     if len(file.used) == 1 and not file.classes:
         cells |= {file.used[0] or "label": ["|".join(names or ()) for names in file.names]}
-    for name in file.classes:  # a column of 0 and 1 is numbers, too
-        raise ProbeError(
-            f"The columns of {file.file!r} are classes, 0 and 1, such as {name!r}. Tell them apart "
-            "with --classifier svm and --labels, or name the columns of numbers (--columns)."
-        )
+    for name in file.classes:  # columns of 0 and 1 were read as classes; they are numbers, too
+        shown = zip(file.names, file.unsure, strict=True)
+        cells[name] = [
+            "" if names is None or name in unsure else str(int(name in names))
+            for names, unsure in shown
+        ]
     unknown = [name for name in chosen if name not in cells]
     if unknown:
         raise ProbeError(

@@ -14,7 +14,7 @@ import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -98,6 +98,9 @@ def outcomes(
                 for connection in wait(list(running), timeout=0.05):
                     worker = running[connection]  # type: ignore[index]
                     outcome = worker.outcome()
+                    if outcome is None:  # the time it took to make the file is the fuzzer's
+                        worker.begin()
+                        continue
                     yield outcome
                     if outcome.result == FAULT or not waiting:
                         worker.end()
@@ -111,8 +114,13 @@ def outcomes(
                 worker.end()
 
 
-def tried(kind: Kind, folder: Path, case: int, seed: int) -> Outcome:
-    """Try one case in this process: mutate a copy of ``folder/genuine``, and use it."""
+def tried(
+    kind: Kind, folder: Path, case: int, seed: int, made: Callable[[], object] = lambda: None
+) -> Outcome:
+    """Try one case in this process: mutate a copy of ``folder/genuine``, and use it.
+
+    `made` is called in between.
+    """
     place = folder / f"case-{os.getpid()}"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(folder / "genuine", place)
@@ -121,6 +129,7 @@ def tried(kind: Kind, folder: Path, case: int, seed: int) -> Outcome:
     except Exception as error:  # of the fuzzer itself
         return Outcome(case, FAULT, f"not mutated: {error!r}"[:300], _place(error))
     size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+    made()
     before = _memory_before()
     start = time.perf_counter()
     result, reason, where = WORKS, "", ""
@@ -174,11 +183,15 @@ class _Worker:
         with suppress(BrokenPipeError):
             self.connection.send(case)
 
-    def outcome(self) -> Outcome:
-        """Return what it says; or how it died."""
+    def begin(self) -> None:
+        """Count the time of its case from now on."""
+        self._since = time.monotonic()
+
+    def outcome(self) -> Outcome | None:
+        """Return what it says, None where its file is made; or how it died."""
         try:
-            found: Outcome = self.connection.recv()
-            return found
+            said: Outcome | None = self.connection.recv()
+            return said
         except (EOFError, ConnectionResetError):
             self._process.join()
             code = self._process.exitcode or 0
@@ -213,7 +226,7 @@ def _work(kind: Kind, folder: Path, seed: int, mine: Connection, theirs: Connect
         gc.freeze()
         mine.send(tried(kind, folder, -1, seed))
         while True:
-            mine.send(tried(kind, folder, mine.recv(), seed))
+            mine.send(tried(kind, folder, mine.recv(), seed, lambda: mine.send(None)))
     os._exit(0)
 
 

@@ -171,7 +171,7 @@ class _Worker:
         )
         self._process.start()
         theirs.close()
-        self._case, self._since = -1, time.monotonic()
+        self._case, self._made, self._since = -1, False, time.monotonic()
         ready = self.connection.poll(120) and self.outcome()
         if not ready or ready.result != WORKS:
             self.end()
@@ -179,13 +179,13 @@ class _Worker:
 
     def give(self, case: int) -> None:
         """Let it try a case."""
-        self._case, self._since = case, time.monotonic()
+        self._case, self._made, self._since = case, False, time.monotonic()
         with suppress(BrokenPipeError):
             self.connection.send(case)
 
     def begin(self) -> None:
         """Count the time of its case from now on."""
-        self._since = time.monotonic()
+        self._made, self._since = True, time.monotonic()
 
     def outcome(self) -> Outcome | None:
         """Return what it says, None where its file is made; or how it died."""
@@ -202,7 +202,7 @@ class _Worker:
 
     def limit(self) -> None:
         """End it where it takes too long or too much."""
-        if time.monotonic() - self._since > self._seconds:
+        if self._made and time.monotonic() - self._since > self._seconds:
             self._died = f"took more than {self._seconds:.0f} s"
         elif _field(self._process.pid, "VmRSS") > _HARD:
             self._died = "took more than 4 GiB"

@@ -384,6 +384,20 @@ def test_the_bootstrap_draws_images_or_whole_groups():
         np.testing.assert_allclose([found.r_low, found.r_high], np.quantile(r, [0.025, 0.975], 0))
 
 
+def test_rows_of_one_group_have_scores_but_no_interval():
+    X, Y = problem(30, 5)
+    predicted = RidgeProbe(1.0).fit(X, Y).predict(X)
+    groups = np.repeat(["a", "b"], 15)
+    Y[15:, 1] = np.nan
+    found = score_targets(Y, predicted, groups=groups, samples=50)
+    intervals = np.array([found.r2_low, found.r2_high, found.r_low, found.r_high])
+    assert np.isnan(intervals).any(axis=0).tolist() == [False, True, False, False, False]
+    assert np.isnan(intervals[:, 1]).all()
+    assert np.isfinite([found.r2, found.r]).all()
+    assert found.reasons == {1: "its rows are all of one group: there is no interval"}
+    assert set(score_targets(Y, predicted, groups=["a"] * 30, samples=50).reasons) == set(range(5))
+
+
 def test_scores_that_do_not_exist_say_why():
     X, Y = problem(30, 5)
     predicted = RidgeProbe(1.0).fit(X, Y).predict(X)

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
+from vggfeat.metrics.certainty import check_level
+from vggfeat.metrics.clusters import resampled
 
 Array = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -170,7 +172,8 @@ def score_targets(
     y, predicted : array_like of shape (n,) or (n, t)
         True and predicted numbers; NaN in `y` leaves the row out of that target.
     groups : array_like of shape (n,), optional
-        Of which group, such as a patient, each row is.
+        Of which group, such as a patient, each row is. Where a target's known rows are all of one
+        group it has no interval.
     samples : int
         Number of samples, at least 1; 0 for no intervals. Those in which a target or its
         prediction is constant are left out of its interval.
@@ -208,12 +211,8 @@ def score_targets(
         units, codes = len(names), codes.ravel()
         if len(codes) != n:
             raise ProbeError(f"There are {len(codes)} groups for {n} rows; give one a row.")
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(units, size=(samples, units))
-    counts = np.stack(
-        [np.ones(units), *(np.bincount(one, minlength=units) for one in drawn)], dtype=np.float64
-    )
-    found = np.empty((6, t))
+    counts = np.concatenate([np.ones((1, units)), *resampled(units, samples, seed)])
+    found = np.empty((6, t))  # R2 and r, each with its lower and upper limit
     rows = np.empty(t, np.int64)
     reasons: dict[int, str] = {}
     step = max(1, BLOCK_BYTES // (8 * max(len(counts), n)))
@@ -227,13 +226,18 @@ def score_targets(
         for k, score in enumerate((r2, r)):
             found[3 * k, where] = score[0]
             found[3 * k + 1 : 3 * k + 3, where] = _quantiles(score[1:], level)
-        for j in np.flatnonzero(constant.any(axis=0) | (rows[where] < 2)):
+        # samples of one group are all the same, and no interval
+        alone = (parts[0] > 0).sum(axis=0) < 2
+        found.reshape(2, 3, t)[:, 1:, first + np.flatnonzero(alone)] = np.nan
+        for j in np.flatnonzero(constant.any(axis=0) | alone):
             reasons[first + int(j)] = (
                 f"{rows[first + j]} rows are known"
                 if rows[first + j] < 2
                 else "the target is constant"
                 if constant[0, j]
                 else "the prediction is constant: there is no r"
+                if constant[1, j]
+                else "its rows are all of one group: there is no interval"
             )
     return TargetScores(
         r2=found[0],
@@ -338,7 +342,6 @@ def _quantiles(scores: Array, level: float) -> Array:
 
 
 def _check(level: float, samples: int) -> None:
-    if not 0 < level < 1:
-        raise ProbeError(f"The level is {level}; give a number above 0 and below 1, such as 0.95.")
+    check_level(level)
     if samples < 1:
-        raise ProbeError(f"{samples} samples are asked for; give at least 1, or 0 for none.")
+        raise ProbeError(f"{samples} samples were requested; give at least 1, or 0 for none.")

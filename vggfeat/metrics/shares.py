@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.metrics.answers import class_recalls, right_answers
+from vggfeat.metrics.certainty import check_level
 from vggfeat.metrics.clusters import Counts, bootstrap_interval, numbered
 
 
@@ -65,6 +66,7 @@ def accuracy_interval(
     ProbeError
         The shapes differ, there is no answer, or the level is out of its range.
     """
+    check_level(level)
     right = right_answers(y, predicted)
     if groups is None:
         low, high = wilson(int(right.sum()), len(right), level)
@@ -74,7 +76,7 @@ def accuracy_interval(
             return np.asarray(counts @ right / counts.sum(axis=1))
 
         of = numbered(groups, len(right))
-        low, high = bootstrap_interval(share, len(right), of, _checked(level))
+        low, high = bootstrap_interval(share, len(right), of, level)
     return Share(float(right.mean()), low, high, level, len(right))
 
 
@@ -108,6 +110,7 @@ def recall_interval(
 def _grouped_recall(
     y: npt.ArrayLike, predicted: npt.ArrayLike, level: float, groups: npt.ArrayLike
 ) -> Share:
+    check_level(level)
     right = right_answers(y, predicted).astype(np.float64)
     classes = np.unique(np.asarray(y), return_inverse=True)[1]
     of = classes[:, None] == np.arange(classes.max() + 1)  # (n, K)
@@ -116,16 +119,8 @@ def _grouped_recall(
         hits, sizes = (counts * right) @ of, counts @ of
         return np.asarray(np.nanmean(np.where(sizes, hits / np.maximum(sizes, 1), np.nan), axis=1))
 
-    low, high = bootstrap_interval(
-        recall, len(right), numbered(groups, len(right)), _checked(level)
-    )
+    low, high = bootstrap_interval(recall, len(right), numbered(groups, len(right)), level)
     return Share(float(class_recalls(y, predicted).mean()), low, high, level, len(right))
-
-
-def _checked(level: float) -> float:
-    if not 0 < level < 1:
-        raise ProbeError(f"The level is {level}; give a number above 0 and below 1, such as 0.95.")
-    return level
 
 
 def wilson(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -152,7 +147,7 @@ def wilson(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """
     if not 0 <= right <= n or n < 1:
         raise ProbeError(f"{right} of {n} answers are right; give 0 to n of 1 or more.")
-    _checked(level)
+    check_level(level)
     from scipy.stats import binomtest
 
     limits = binomtest(right, n).proportion_ci(level, method="wilson")

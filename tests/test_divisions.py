@@ -19,12 +19,15 @@ from store_rows import Image, writer
 
 from vggfeat import LinearProbe
 from vggfeat.errors import ProbeError
+from vggfeat.evaluation import compare, low_shot
+from vggfeat.evaluation.layers.drawing import Draw
 from vggfeat.labels import FixedLabels, LabelRequest, NamesRequest
 from vggfeat.metrics import accuracy_interval, compare_answers, compare_rankings
 from vggfeat.metrics.clusters import exchange_p, numbered
 from vggfeat.norms import unit_length
 from vggfeat.preprocessing import TORCHVISION
 from vggfeat.probe import evaluate, stratified_split, train
+from vggfeat.probe.division import divided
 from vggfeat.probe.grouping import grouped_folds, grouped_split
 from vggfeat.provenance import FeatureConfig, Provenance, RunInfo, now
 from vggfeat.store import FeatureStore
@@ -247,6 +250,58 @@ def test_groups_are_whole_in_every_division_and_in_the_choice_of_C(tmp_path: Pat
     assert "would let others of its group vote" in cli("knn", path, "--leave-one-out").stderr
     shots = json.loads(cli("lowshot", path, "--shots", "2", "--repeats", "2", "--json").stdout)
     assert shots["n_test"] <= 90 - 6
+
+
+def test_a_test_part_of_one_group_is_refused_before_layers_are_compared(tmp_path: Path) -> None:
+    groups = ["one patient" if row >= 60 else f"p{row}" for row in range(90)]
+    path = made_store(tmp_path / "s.h5", three_classes(), official(), groups)
+    other = made_store(tmp_path / "other.h5", three_classes(), official(), groups)
+    with FeatureStore(path) as first, FeatureStore(other) as second:
+        assert len(compare([first]).scores[0]) == 1, "a single layer is compared with none"
+        done: list[str] = []
+        with pytest.raises(ProbeError, match=r"of one group.*two groups or more"):
+            compare([first, second], progress=lambda stage, *_: done.append(stage))
+    assert not done
+
+
+def test_few_shots_of_groups_say_what_is_left_to_test_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    classes = ["ape"] * 20 + ["bee"] * 20 + ["cat"] * 9
+    groups = [*map(str, range(40)), *["x"] * 2, *["y"] * 7]
+    with FeatureStore(made_store(tmp_path / "s.h5", classes, groups=groups)) as store:
+        data, division = divided(store, "relu7")
+        draws = [Draw.of(data.y, 2, (0, number), division) for number in range(6)]
+        result = low_shot([store], shots=[2], classifiers=["mean"], repeats=6)
+    sizes = [len(draw.test) for draw in draws]
+    assert len(set(sizes)) > 1
+    assert result.n_test == round(np.mean(sizes))
+    lacking = sum(2 not in data.y[draw.test] for draw in draws)
+    assert f"In {lacking} of 6 repetitions a class has no image left" in caplog.text
+
+
+def test_stores_of_other_splits_or_groups_are_not_said_to_have_other_images(tmp_path: Path) -> None:
+    more = ["train"] * 45 + ["extra"] * 15 + ["test"] * 30
+    paths = [
+        made_store(tmp_path / "official.h5", three_classes(), official()),
+        made_store(tmp_path / "more.h5", three_classes(), more),
+        made_store(tmp_path / "none.h5", three_classes()),
+        made_store(tmp_path / "grouped.h5", three_classes(),
+                   groups=["c" if row % 3 == 2 else str(row) for row in range(90)]),
+    ]  # fmt: skip
+    for one, other, why in (
+        (0, 1, r"their splits differ: 15 images .*0045.jpg': val, extra\).*--split"),
+        (1, 2, r"their splits differ: 15 images .*0045.jpg': extra, none\).*--split"),
+        (2, 3, r"their groups differ: 30 images .*0002.jpg': none, c\).*--group-by"),
+    ):
+        with (
+            FeatureStore(paths[one]) as first,
+            FeatureStore(paths[other]) as second,
+            pytest.raises(ProbeError, match=why),
+        ):
+            compare([first, second])
+    with FeatureStore(paths[0]) as first, FeatureStore(paths[1]) as second:
+        assert compare([first, second], test_size=0.5).n_test == 45
 
 
 def test_splits_that_cut_a_group_apart_are_refused(tmp_path: Path) -> None:

@@ -33,7 +33,10 @@ def numbered(groups: npt.ArrayLike, count: int) -> Counts:
         raise ProbeError(f"Groups are of shape {labels.shape}, for {count} images.")
     numbers = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     if numbers.max(initial=0) < 1:
-        raise ProbeError("All test images are of one group; nothing tells how groups differ.")
+        raise ProbeError(
+            "All test images are of one group; nothing tells how groups differ. Test on images of "
+            "two groups or more, or leave the groups out (`vggfeat extract --group-by none`)."
+        )
     return numbers
 
 

@@ -116,7 +116,7 @@ class LowShot(ClassScores):
     n_train : tuple of float
         How many images are learnt from with each number of shots, as the mean over the repetitions.
     n_test : int
-        Test images of each repetition.
+        Test images of each repetition; of groups, whose sizes differ, the mean.
     repeats, seed : int
         How often training images were drawn, and from which seed.
     scores : tuple of tuple of LowShotScore, or of LowShotPrecision of several labels an image

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
-from vggfeat.labels import PRESENT, UNKNOWN, as_floats
+from vggfeat.labels import PRESENT, UNKNOWN, Targets, as_floats
 from vggfeat.probe.division import Division, divided
 from vggfeat.probe.labelled import Labelled
 from vggfeat.probe.reading import LayerRows
@@ -96,8 +96,8 @@ def shared_images(
     Raises
     ------
     ProbeError
-        The stores' labelled images differ, or :class:`~vggfeat.probe.labelled.Labelled` finds
-        fault with one.
+        The stores' labelled images differ, or their splits or groups let others take part; or
+        :class:`~vggfeat.probe.labelled.Labelled` finds fault with one.
     """
     if not stores:
         raise ProbeError("No store was given. Name at least one.")
@@ -121,11 +121,11 @@ def shared_images(
     for store, data in zip(stores[1:], labelled[1:], strict=True):
         others = _labels(store, data)
         if others != labels:
-            raise ProbeError(
-                f"{stores[0].path} and {store.path} cannot be compared, their labelled images "
-                f"differ: {_difference(labels, others)}. Extract both from the same source with "
-                "the same --labels; `vggfeat info` tells which images failed."
+            why = _other_names(stores[0], store, set(labels) ^ set(others)) or (
+                f"their labelled images differ: {_difference(labels, others)}. Extract both from "
+                "the same source with the same --labels; `vggfeat info` tells which images failed."
             )
+            raise ProbeError(f"{stores[0].path} and {store.path} cannot be compared, {why}")
         rows = dict(zip(others, data.rows.tolist(), strict=True))
         in_order = np.array([rows[path] for path in labels], np.int64)
         images.append(Images(store, first.y, first.classes, in_order))
@@ -142,6 +142,32 @@ def _labels(store: FeatureTable, data: Labelled) -> dict[str, tuple[str, ...]]:
         path: tuple(sorted([*marked[row == PRESENT, 0], *marked[row == UNKNOWN, 1]]))
         for path, row in zip(paths, data.y, strict=True)
     }
+
+
+def _other_names(first: FeatureTable, second: FeatureTable, paths: set[str]) -> str:
+    """Say which of the images that one store alone divides are in other splits, or groups."""
+    for what, one, other, option in (
+        ("splits", first.splits, second.splits, "--split"),
+        ("groups", first.groups, second.groups, "--groups or --group-by"),
+    ):
+        ours, theirs = _names(first, one, paths), _names(second, other, paths)
+        apart = sorted(path for path in ours if theirs.get(path, ours[path]) != ours[path])
+        if apart:
+            path = apart[0]
+            return (
+                f"their {what} differ: {len(apart):,} images are in others (as {path!r}: "
+                f"{ours[path] or 'none'}, {theirs[path] or 'none'}). Extract both with the same "
+                f"{option}."
+            )
+    return ""
+
+
+def _names(store: FeatureTable, targets: Targets | None, paths: set[str]) -> dict[str, str]:
+    """Return the split, or the group, of those images that the store has; empty for none."""
+    numbers = np.full(len(store), -1) if targets is None else targets.values
+    named = ("",) if targets is None else (*targets.classes, "")
+    pairs = zip(store.paths.tolist(), numbers.tolist(), strict=True)
+    return {path: named[number] for path, number in pairs if path in paths}
 
 
 def _difference(ours: dict[str, tuple[str, ...]], others: dict[str, tuple[str, ...]]) -> str:

@@ -28,6 +28,7 @@ training images from this data set would change; test images are mostly shared a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 
 SHOTS = (1, 2, 4, 8, 16, 32)
 """Usual numbers of images a class."""
+
+_log = logging.getLogger(__name__)
 
 
 def low_shot(
@@ -138,6 +141,14 @@ def low_shot(
         commonest = np.bincount(y, minlength=len(classes)).argmax()
         share = float(np.mean([np.mean(y[draw.test] == commonest) for draw in draws]))
         guessing: dict[str, float | None] = {"majority": share}
+        lacking = sum(len(np.unique(y[draw.test])) < len(classes) for draw in draws)
+        if lacking and not apart:
+            _log.warning(
+                "In %d of %d repetitions a class has no image left to test on, since all others of "
+                "it are of groups that are learnt from; the mean class recall leaves it out.",
+                lacking,
+                repeats,
+            )
     else:
         guessing = images[0].guessing(division.train, division.test)
     given = _Given(tuple(classifiers), usable, class_weight, ap, seed)
@@ -151,7 +162,7 @@ def low_shot(
         too_many=too_many,
         smallest=smallest,
         n_train=tuple(float(np.mean([len(d.train(count)) for d in draws])) for count in usable),
-        n_test=len(draws[0].test),
+        n_test=round(float(np.mean([len(draw.test) for draw in draws]))),
         **guessing,
         repeats=repeats,
         seed=seed,

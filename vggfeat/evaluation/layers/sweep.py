@@ -27,6 +27,7 @@ from vggfeat.evaluation.layers.naming import naming
 from vggfeat.evaluation.layers.requested import check_memory, requested_layers
 from vggfeat.evaluation.layers.scored import ScoredStore
 from vggfeat.metrics import APKind, SampledPrecision, accuracy, mean_class_recall
+from vggfeat.metrics.clusters import numbered
 from vggfeat.probe import LinearProbe
 from vggfeat.probe.targets import Classifier
 from vggfeat.progress import Progress, silent
@@ -149,10 +150,14 @@ def compare(
         stores, test_size=test_size, train_per_class=train_per_class, seed=seed
     )
     train, test, groups = division.train, division.test, division.test_groups
+    first = images[0]
+    measure = by_precision() if first.multi_label else by_accuracy(first.y[test], groups)
+    total = sum(map(len, requested))
+    if groups is not None and (first.multi_label or total > 1):
+        numbered(groups, len(test))  # refused now rather than after the work
     for part, names in zip(images, requested, strict=True):
         for layer in names:
             check_memory(part.store, layer, len(train), len(test))
-    total = sum(map(len, requested))
     given = _Given(classifier, class_weight, k, ap, seed, samples_for(max(map(len, requested))))
     results: list[tuple[LayerScore | LayerPrecision, ...]] = []
     outputs: list[Outputs] = []
@@ -172,8 +177,6 @@ def compare(
             )
         results.append(tuple(scores))
         outputs.append(found)
-    first = images[0]
-    measure = by_precision() if first.multi_label else by_accuracy(first.y[test], groups)
     return Comparison(
         classes=first.classes,
         n_train=len(train),

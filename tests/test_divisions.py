@@ -200,6 +200,21 @@ def test_another_store_can_be_tested_on(tmp_path: Path) -> None:
     assert "tested on" in cli("probe", first, "--test", second).stdout
 
 
+def test_groups_of_one_name_in_both_stores_are_said(tmp_path: Path) -> None:
+    groups = [f"p{row // 6}" for row in range(60)]
+    first = made_store(tmp_path / "a.h5", three_classes(60), groups=groups)
+    second = made_store(tmp_path / "b.h5", three_classes(30), groups=groups[:30], seed=1)
+    assert "5 groups" in cli("probe", first, "--test", second).stderr
+    table = tmp_path / "n.csv"
+    lines = [
+        f"{seed}-{row:04d}.jpg,{row % 7}" for seed, n in ((0, 60), (1, 30)) for row in range(n)
+    ]
+    table.write_text("\n".join(["path,age", *lines]))
+    ridge = cli("probe", first, "--classifier", "ridge", "--targets", table, "--test", second)
+    assert "5 groups" in ridge.stderr
+    assert "intervals of the bootstrap over groups" in ridge.stdout
+
+
 def test_a_store_that_was_made_otherwise_is_no_test(tmp_path: Path) -> None:
     first = made_store(tmp_path / "a.h5", three_classes(30))
     second = made_store(tmp_path / "b.h5", three_classes(30), weights="cd" * 32)

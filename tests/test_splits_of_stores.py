@@ -178,6 +178,21 @@ def test_lists_of_images_are_splits_and_an_image_in_two_is_refused(
     report = extract(flowers, tmp_path / "s.h5", *lists)
     assert (report["splits"], report["unsplit"]) == ({"test": 3, "train": 6}, 1)
     assert report["split_origin"] == "lists:a.txt, b.txt"
+    (tmp_path / "a.txt").write_text("\n".join(images[:4]))
+    again = extract(flowers, tmp_path / "s.h5", *lists)
+    assert (again["splits"], again["unsplit"]) == ({"test": 3, "train": 4}, 3), "lists say all"
+    (tmp_path / "a.txt").write_text("\n".join(images[:6]))
+    extract(flowers, tmp_path / "s.h5", *lists)
+    both = cli(
+        "extract",
+        flowers,
+        tmp_path / "s.h5",
+        *lists,
+        "--split",
+        f"Training={tmp_path / 'a.txt'}",
+        *EXTRACT,
+    )
+    assert "Two lists are for one split" in both.stderr
     (tmp_path / "b.txt").write_text("\n".join(images[5:9]))
     refused = cli("extract", flowers, tmp_path / "s.h5", *lists, *EXTRACT)
     assert refused.returncode == 1
@@ -244,6 +259,25 @@ def test_a_column_of_flags_says_train_and_test(tmp_path: Path) -> None:
     lines = NamedLines.of(read_label_file(tmp_path / "t.csv"), ["a.jpg", "b.jpg", "c.jpg"])
     request = requested_splits("auto", ["a.jpg", "b.jpg", "c.jpg"], source=lines)
     assert request.from_source == {"a.jpg": "train", "b.jpg": "test"}
+
+
+def test_flags_are_read_however_their_column_is_written_and_nothing_else_is(tmp_path: Path) -> None:
+    from vggfeat.labels import NamedLines, read_label_file
+
+    paths = ["a.jpg", "b.jpg"]
+    for heading, first, meant in (("Is-Test", "no", "train"), ("is train", "TRUE", "train")):
+        (tmp_path / "t.csv").write_text(f"path,label,{heading}\na.jpg,x,{first}\nb.jpg,y,\n")
+        lines = NamedLines.of(read_label_file(tmp_path / "t.csv"), paths)
+        assert requested_splits("auto", paths, source=lines).from_source == {"a.jpg": meant}
+    (tmp_path / "t.csv").write_text("path,label,is_train\na.jpg,x,1\nb.jpg,y,2\n")
+    lines = NamedLines.of(read_label_file(tmp_path / "t.csv"), paths)
+    with pytest.raises(SourceError, match=r"'2' in the column is_train \(line 3\)"):
+        requested_splits("auto", paths, source=lines)
+
+
+def test_splits_that_no_probe_goes_by_are_not_said_to_be(flowers: Path, tmp_path: Path) -> None:
+    made = cli("extract", flowers, tmp_path / "s.h5", *EXTRACT[:-1], "--split", "folder:2")
+    assert "Probes go by train, val and test alone." in made.stdout
 
 
 def test_merged_stores_keep_splits_and_groups_by_name(tmp_path: Path) -> None:

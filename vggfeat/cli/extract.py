@@ -24,6 +24,7 @@ from vggfeat.cli.output import json_option, print_json, printable, show_progress
 from vggfeat.cli.pixels import pixels_of, pixels_options
 from vggfeat.errors import ImageError, LayerError
 from vggfeat.extract import DTYPES, ExtractSummary, FeatureExtractor
+from vggfeat.labels.splits import usable
 from vggfeat.pooling import POOLINGS, canonical
 from vggfeat.rgb import parse_range
 from vggfeat.store import LabelReport
@@ -348,10 +349,12 @@ def _described_splits(labels: LabelReport) -> list[str]:
     if labels.splits:
         counts = ", ".join(f"{n:,} {printable(name)}" for name, n in labels.splits.items())
         rest = f", {labels.unsplit:,} in none" if labels.unsplit else ""
-        lines.append(
-            f"Splits: {counts}{rest}; from {_origin_text(labels.split_origin)}. Probes train and "
-            "test by them."
+        goes = (
+            "Probes train and test by them."
+            if usable(labels.splits)
+            else ("Probes go by train, val and test alone.")
         )
+        lines.append(f"Splits: {counts}{rest}; from {_origin_text(labels.split_origin)}. {goes}")
     if labels.groups:
         rest = f", {labels.ungrouped:,} images in none" if labels.ungrouped else ""
         lines.append(f"Groups: {labels.groups:,}{rest}; from {_origin_text(labels.group_origin)}.")

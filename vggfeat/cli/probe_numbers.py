@@ -101,18 +101,14 @@ def _described(result: RegressionResult) -> list[str]:
     known = np.isfinite(scores.r2)
     if len(result.names) > 1 and known.any():
         lines.append(
-            f"mean of {int(known.sum()):,} targets: R2 {np.mean(scores.r2[known]):.3f}, "
-            f"r {np.nanmean(scores.r):.3f}"
+            f"mean of {int(known.sum()):,} targets: R2 {result.mean_r2:.3f}, r {result.mean_r:.3f}"
         )
     order = np.argsort(-np.nan_to_num(scores.r2, nan=-np.inf), kind="stable")
     rows = [
         [
             result.names[k],
-            *(
-                _score(getattr(scores, name)[k], getattr(scores, f"{name}_low")[k],
-                       getattr(scores, f"{name}_high")[k])
-                for name in ("r2", "r")
-            ),
+            scores.text("r2", k),
+            scores.text("r", k),
             f"{scores.n[k]:,}",
             f"{result.alpha[k]:.3g}",
         ]
@@ -125,9 +121,3 @@ def _described(result: RegressionResult) -> list[str]:
     level = f"{100 * scores.level:.0f} % intervals of the bootstrap over"
     lines.append(f"{level} {'groups' if scores.groups else 'test images'}")
     return lines + leak_text(result.leak)
-
-
-def _score(value: float, low: float, high: float) -> str:
-    if not np.isfinite(value):
-        return "-"
-    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else "")

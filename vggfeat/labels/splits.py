@@ -6,9 +6,10 @@ group is a name, too, such as a patient's: no division of images puts it on both
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
@@ -28,7 +29,8 @@ SPLIT_NAMES = {
 }
 """Names of folders and cells by the split that they mean, in any case."""
 
-SPLIT_COLUMNS = ("split", "subset", "partition", "set", "is_train", "is_test")
+_FLAGS = ("is_train", "is_test")
+SPLIT_COLUMNS = ("split", "subset", "partition", "set", *_FLAGS)
 """Headings that mark a table's column of splits, the first one present wins."""
 
 GROUP_COLUMNS = (
@@ -43,7 +45,10 @@ Kind = Literal["auto", "none", "folder", "pattern", "given"]
 
 _FOLDER = re.compile(r"folder:([1-9][0-9]*)")
 _MEANT = {word: name for name, words in SPLIT_NAMES.items() for word in words}
+_YES = {"1": True, "1.0": True, "true": True, "yes": True,
+        "0": False, "0.0": False, "false": False, "no": False}  # fmt: skip
 _SHOWN = 3
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +86,59 @@ class NamedLines:
         return {path: "|".join(names) for path, names in self.file.by_key(self.keys).items()}
 
     def names(self, headings: Sequence[str], *, splits: bool) -> tuple[str, NamesByPath]:
-        """Return the heading of the column of names, and the names; both empty without one."""
-        return names_in_column(self.file, self.keys, headings, splits=splits)
+        """Take names from a column.
+
+        Parameters
+        ----------
+        headings : sequence of str
+            What the column may be called; the first one present is taken.
+        splits : bool
+            Whether the names are splits.
+
+        Returns
+        -------
+        heading : str
+            The column's; empty where there is none.
+        names : dict of str to str
+            Empty cells name nothing.
+
+        Raises
+        ------
+        SourceError
+            Two lines give an image different names, or a cell of ``is_train`` or ``is_test`` is
+            neither yes nor no.
+        """
+        file = self.file
+        plain = {re.sub(r"[\s-]+", "_", name.strip().lower()): name for name in file.columns}
+        meant = next((name for name in headings if name in plain), "")
+        heading = plain.get(meant, "")
+        names: NamesByPath = {}
+        first: dict[str, int] = {}
+        for at, cell in enumerate(file.columns.get(heading, ())):
+            if meant in _FLAGS and cell.strip():
+                name = self._flag(meant, cell, file.lines[at])
+            else:
+                name = split_name(cell) if splits else class_name(cell)
+            key = self.keys[at]
+            if key is None or not name:
+                continue
+            if names.setdefault(key, name) != name:
+                raise SourceError(
+                    f"{file.file!r} gives the image {key!r} the {heading} {names[key]!r} (line "
+                    f"{file.lines[first[key]]}) and {name!r} (line {file.lines[at]}). Correct one."
+                )
+            first.setdefault(key, at)
+        return heading, names
+
+    def _flag(self, meant: str, cell: str, line: int) -> str:
+        """Read a cell of a column ``is_train`` or ``is_test``."""
+        yes = _YES.get(cell.strip().lower())
+        if yes is None:
+            raise SourceError(
+                f"{self.file.file!r} has {cell!r} in the column {meant} (line {line}). Write 1 or "
+                "0, or nothing where it is unknown."
+            )
+        return TRAIN if yes == (meant == "is_train") else TEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +183,11 @@ class NamesRequest:
         return names_from_folders(paths, origin.level, splits=self.of_splits)
 
 
+def usable(names: Collection[str]) -> bool:
+    """Tell whether splits say what trains and what tests: ``train``, and ``test`` or ``val``."""
+    return TRAIN in names and (TEST in names or VAL in names)
+
+
 def split_name(text: str) -> str:
     """Return the split that a folder or cell means: ``train``, ``val``, ``test``, or its name."""
     name = class_name(text)
@@ -157,60 +218,6 @@ def names_from_folders(paths: Sequence[str], level: int, *, splits: bool) -> Nam
     return {path: split_name(name) if splits else class_name(name) for path, name in names.items()}
 
 
-def names_in_column(
-    file: LabelFile, keys: Sequence[str | None], headings: Sequence[str], *, splits: bool
-) -> tuple[str, NamesByPath]:
-    """Take names from a column of a table or list.
-
-    Parameters
-    ----------
-    file : LabelFile
-        The table.
-    keys : sequence of (str or None)
-        Entry path of each line; None of lines whose image is not there.
-    headings : sequence of str
-        What the column may be called; the first one present is taken.
-    splits : bool
-        Whether the names are splits.
-
-    Returns
-    -------
-    heading : str
-        The column's; empty where there is none.
-    names : dict of str to str
-        Empty cells name nothing.
-
-    Raises
-    ------
-    SourceError
-        Two lines give an image different names.
-    """
-    plain = {re.sub(r"[\s-]+", "_", name.strip().lower()): name for name in file.columns}
-    heading = next((plain[name] for name in headings if name in plain), "")
-    names: NamesByPath = {}
-    first: dict[str, int] = {}
-    for at, (key, cell) in enumerate(zip(keys, file.columns.get(heading, ()), strict=False)):
-        name = _flag(heading, cell) or (split_name(cell) if splits else class_name(cell))
-        if key is None or not name:
-            continue
-        if names.setdefault(key, name) != name:
-            raise SourceError(
-                f"{file.file!r} gives the image {key!r} the {heading} {names[key]!r} (line "
-                f"{file.lines[first[key]]}) and {name!r} (line {file.lines[at]}). Correct one."
-            )
-        first.setdefault(key, at)
-    return heading, names
-
-
-def _flag(heading: str, cell: str) -> str:
-    """Read a cell of a column ``is_train`` or ``is_test``."""
-    name = heading.strip().lower()
-    if name not in ("is_train", "is_test") or not cell.strip():
-        return ""
-    yes = cell.strip().lower() in ("1", "1.0", "true", "yes")
-    return TRAIN if yes == (name == "is_train") else TEST
-
-
 def splits_from_lists(
     lists: Mapping[str, LabelFile], paths: Sequence[str], root: str = ""
 ) -> NamesByPath:
@@ -239,6 +246,11 @@ def splits_from_lists(
                 f"None of the {len(file.paths):,} lines of {file.file!r} is an image of the "
                 f"source, for example {listed}. Write paths relative to the source, such as "
                 f"{paths[0]!r}."
+            )
+        if lost := len(file.paths) - keys.count:
+            _log.warning(
+                "%s: %d of %d lines name no image of the source.",
+                *(file.file, lost, len(file.paths)),
             )
         for key in keys.keys:
             if key is not None and splits.setdefault(key, name) != name:
@@ -325,6 +337,11 @@ def requested_splits(
             )
         return _of_columns(source, table, SPLIT_COLUMNS, splits=True)
     lists = {split_name(name): read_label_file(file) for name, file in requested.items()}
+    if len(lists) < len(requested):
+        raise SourceError(
+            f"Two lists are for one split, as training is train: {', '.join(requested)}. Give each "
+            "split one list."
+        )
     names = splits_from_lists(lists, paths, root)
     files = ", ".join(class_name(Path(file.file).name) for file in lists.values())
     return NamesRequest("given", names=names, origin=Origin("lists", files), of_splits=True)

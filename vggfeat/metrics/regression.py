@@ -8,7 +8,7 @@ NaN are left out of that target alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,13 @@ class TargetScores:
     samples: int
     groups: int | None
     seed: int
+
+    def text(self, name: Literal["r2", "r"], target: int) -> str:
+        """Return a target's score with its interval, as ``0.512 [0.450, 0.570]``; - for none."""
+        value, low, high = (getattr(self, name + end)[target] for end in ("", "_low", "_high"))
+        if not np.isfinite(value):
+            return "-"
+        return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else "")
 
 
 def r2_scores(y: npt.ArrayLike, predicted: npt.ArrayLike) -> Array:

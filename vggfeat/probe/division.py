@@ -18,6 +18,7 @@ import numpy.typing as npt
 from vggfeat.errors import ProbeError
 from vggfeat.feature_table import FeatureTable
 from vggfeat.labels import TEST, TRAIN, VAL, Targets
+from vggfeat.labels.splits import usable
 from vggfeat.probe.grouping import grouped_split
 from vggfeat.probe.labelled import Labelled
 from vggfeat.probe.split import stratified_split
@@ -265,12 +266,25 @@ def beside(
     name = table.layer(layer)
     table.provenance.config.check(test.provenance.config, name, "store")
     theirs = test.column(table.provenance.config.for_layer(name))
+    warn_of_groups(table, test)
     data, division = to_keep(table, name, multi_label=True)
     data = data.learnable(division.train)
     tested = Labelled.of(test, theirs, multi_label=True, lone=True).of_classes(data)
     if data.multi_label:
         data = data.only(tested.classes)
     return data, tested, replace(division, splits=(), other=str(test.path))
+
+
+def warn_of_groups(table: FeatureTable, test: FeatureTable) -> None:
+    """Say where two tables have groups of one name, which may be on both sides."""
+    if table.groups is None or test.groups is None:
+        return
+    if both := sorted(set(table.groups.classes) & set(test.groups.classes)):
+        _log.warning(
+            "%d groups of %s are called as groups of %s, such as %s. If they are the same, they "
+            "train and test.",
+            *(len(both), test.path, table.path, _listed(both)),
+        )
 
 
 def kept_rows(
@@ -296,9 +310,7 @@ def kept_rows(
 def _own_splits(table: FeatureTable) -> Targets | None:
     """Return the table's splits where they say what trains and what tests."""
     splits = table.splits
-    if splits is None or TRAIN not in splits.classes or not {TEST, VAL} & set(splits.classes):
-        return None
-    return splits
+    return splits if splits is not None and usable(splits.classes) else None
 
 
 def groups_of(table: FeatureTable, rows: Positions) -> Groups | None:

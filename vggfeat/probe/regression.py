@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
 from vggfeat.metrics import TargetScores, score_targets
-from vggfeat.probe.division import Division, divided_rows
+from vggfeat.probe.division import Division, divided_rows, groups_of, warn_of_groups
 from vggfeat.probe.leaks import Leak, find_leak
 from vggfeat.probe.numbers import Numbers
 from vggfeat.probe.reading import LayerRows, fits
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
 
 Array = npt.NDArray[np.float64]
-_BLOCK = 4096
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,6 +79,16 @@ class RegressionResult:
         """Number of test images."""
         return len(self.paths)
 
+    @property
+    def mean_r2(self) -> float:
+        """Mean R2 of the targets that have one; NaN where none has."""
+        return _mean(self.scores.r2)
+
+    @property
+    def mean_r(self) -> float:
+        """Mean correlation of the targets that have one; NaN where none has."""
+        return _mean(self.scores.r)
+
     def to_json(self, *, predictions: bool = False) -> dict[str, Any]:
         """Return JSON-ready values; a number that there is not is null.
 
@@ -102,8 +111,8 @@ class RegressionResult:
             "division": self.division.to_json(),
             "leak": None if self.leak is None else self.leak.to_json(),
             "level": self.scores.level,
-            "mean_r2": _number(_mean(self.scores.r2)),
-            "mean_r": _number(_mean(self.scores.r)),
+            "mean_r2": _number(self.mean_r2),
+            "mean_r": _number(self.mean_r),
             "targets": [
                 {
                     "name": name,
@@ -193,7 +202,8 @@ def evaluate_numbers(
                 f"{', '.join(numbers.names[:5])}. Give the same columns of both."
             )
         kept, division = divided_rows(store, numbers.rows, other=str(images.path), seed=seed)
-        test_rows, y_test, test_groups = other.rows, other.values, None
+        warn_of_groups(store, images)
+        test_rows, y_test, test_groups = other.rows, other.values, groups_of(images, other.rows)
     rows = numbers.rows[kept][division.train]
     y = numbers.values[kept][division.train]
     probe = RidgeProbe(
@@ -205,11 +215,7 @@ def evaluate_numbers(
         random_state=seed,
     )
     learnt = LayerRows(store, name, rows)
-    groups = division.train_groups
-    if fits(learnt, memory, copies=3):
-        probe.fit(learnt[:], y, groups=groups, name=name, progress=progress)
-    else:
-        probe.fit_reader(learnt, y, groups=groups, name=name, progress=progress)
+    learn_numbers(probe, learnt, y, division.train_groups, name, memory, progress)
     tested = LayerRows(images, images.column(store.provenance.config.for_layer(name)), test_rows)
     blocks = Rows(tested).blocks(np.float32)
     predicted = np.concatenate([probe.predict(X).reshape(len(X), -1) for _, X in blocks])
@@ -239,6 +245,22 @@ def evaluate_numbers(
         seed=seed,
         leak=leak,
     )
+
+
+def learn_numbers(
+    probe: RidgeProbe,
+    rows: LayerRows,
+    y: npt.NDArray[np.floating],
+    groups: npt.ArrayLike | None,
+    name: str,
+    memory: int | None,
+    progress: Progress,
+) -> None:
+    """Train on rows, in memory or, where they do not fit, block by block; see `RidgeProbe.fit`."""
+    if fits(rows, memory, copies=3):
+        probe.fit(rows[:], y, groups=groups, name=name, progress=progress)
+    else:
+        probe.fit_reader(rows, y, groups=groups, name=name, progress=progress)
 
 
 def _mean(values: Array) -> float:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -48,8 +47,6 @@ FORMAT = "vggfeat-probe"
 _DATASETS = ("coef", "intercept", "classes", "held_out", "calibration")
 ONE, SEVERAL = 1, 2
 """Versions of the format: one class an image, or several."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,7 +23,8 @@ from vggfeat.layers import layer_of
 from vggfeat.norms import unit_length
 from vggfeat.probe.division import kept_rows
 from vggfeat.probe.files import reading_probe, replacing_probe
-from vggfeat.probe.reading import LayerRows, fits
+from vggfeat.probe.reading import LayerRows
+from vggfeat.probe.regression import learn_numbers
 from vggfeat.probe.ridge import RidgeProbe
 from vggfeat.progress import Progress, silent
 from vggfeat.provenance import FeatureConfig, Provenance
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "vggfeat-ridge", 1
 _DATASETS = ("coef", "intercept", "alpha", "names")
-_BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +145,7 @@ class SavedRidge:
             )
             if saved.layer not in saved.provenance.config.layers or saved.n_train < 0:
                 raise ValueError(f"it is of {saved.layer!r}, and its provenance is not")
-            if not (np.isfinite(saved.coef).all() and np.isfinite(saved.intercept).all()):
+            if not all(np.isfinite(x).all() for x in (saved.coef, saved.intercept, saved.alpha)):
                 raise ValueError("its coefficients are not finite")
             if hdf5.text(file, "sha256") != saved._content():
                 raise ValueError("its content does not have its checksum")
@@ -205,10 +205,7 @@ def train_numbers(
         random_state=seed,
     )
     rows, y = LayerRows(store, name, numbers.rows[chosen]), numbers.values[chosen]
-    if fits(rows, memory, copies=3):
-        probe.fit(rows[:], y, groups=groups, name=name, progress=progress)
-    else:
-        probe.fit_reader(rows, y, groups=groups, name=name, progress=progress)
+    learn_numbers(probe, rows, y, groups, name, memory, progress)
     return SavedRidge(
         np.atleast_2d(probe.coef_),
         np.atleast_1d(np.asarray(probe.intercept_, np.float64)),

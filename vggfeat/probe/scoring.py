@@ -134,7 +134,7 @@ def evaluate(
         max_iter=max_iter,
         calibrate=calibrate,
     )
-    rows, y = data.reader(store, train), data.target(train)
+    rows, y = in_memory(data.reader(store, train), memory, data.layer), data.target(train)
     learn(
         probe,
         rows,
@@ -212,10 +212,19 @@ def learn(
     memory : int, optional
         As for :func:`evaluate`.
     """
+    X = in_memory(rows, memory, name)
+    fit = probe.fit if isinstance(X, np.ndarray) else probe.fit_reader
+    return fit(X, y, groups=groups, name=name, progress=progress)
+
+
+def in_memory(rows: Reader, memory: int | None = None, name: str | None = None) -> Any:
+    """Return rows as an array where they fit, so that they are read once; else as they are."""
+    if isinstance(rows, np.ndarray):
+        return rows
     if fits(rows, memory):
-        return probe.fit(rows[:], y, groups=groups, name=name, progress=progress)
+        return rows[:]
     _log.info("%s do not fit into memory and are read block by block.", name or "Features")
-    return probe.fit_reader(rows, y, groups=groups, name=name, progress=progress)
+    return rows
 
 
 def scores_of(probe: LinearProbe, rows: Reader) -> Array:

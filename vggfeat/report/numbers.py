@@ -85,8 +85,8 @@ def numbers_page(
         targets=[
             {
                 "name": result.names[k],
-                "r2": _with_interval(scores.r2[k], scores.r2_low[k], scores.r2_high[k]),
-                "r": _with_interval(scores.r[k], scores.r_low[k], scores.r_high[k]),
+                "r2": scores.text("r2", k),
+                "r": scores.text("r", k),
                 "n": int(scores.n[k]),
                 "alpha": f"{result.alpha[k]:.3g}",
                 "reason": scores.reasons.get(int(k), ""),
@@ -104,12 +104,6 @@ def numbers_page(
         }
         | dict(facts or {}),
     )  # fmt: skip
-
-
-def _with_interval(value: float, low: float, high: float) -> str:
-    if not np.isfinite(value):
-        return "–"
-    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else "")
 
 
 def _scatter(axes: Any, result: RegressionResult, k: int, dark: bool) -> None:

@@ -159,9 +159,9 @@ def label(
     )
     if isinstance(request, LabelRequest):
         report = _with_columns(report, request)
-    if targets is not None and targets.origin.kind == "folder":
+    if targets is not None and targets.origin.kind == "folder" and named["splits"] is not None:
         level = split_level(mine)
-        if level == targets.origin.level and named["splits"] is not None:
+        if level == targets.origin.level:
             note = (
                 f"the classes are folders that look like splits; `--labels folder:{level + 1}` "
                 "takes the folders below them for classes"
@@ -239,8 +239,9 @@ def _choose_names(stored: Targets | None, mine: list[str], request: NamesRequest
         origin = Origin(request.kind, request.detail)
         return chosen(request.from_paths(origin, mine), origin, "replace")
     by_paths = stored is not None and stored.origin.kind in ("folder", "pattern")
-    if request.kind == "given":
-        return chosen(request.names, request.origin, "replace" if by_paths else "update")
+    if request.kind == "given":  # lists say of each image in which split it is, if any
+        whole = by_paths or request.origin.kind == "lists"
+        return chosen(request.names, request.origin, "replace" if whole else "update")
     if stored is None:
         level = split_level(mine) if request.of_splits and request.from_source is None else None
         if level is not None:

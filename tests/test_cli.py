@@ -58,6 +58,17 @@ def test_help_loads_nothing_heavy():
         assert f"\n  {name} " in done.stdout
 
 
+def test_no_command_loads_what_its_help_does_not_need():
+    code = (
+        "import importlib, sys\nfrom vggfeat.cli import COMMANDS\n"
+        "heavy = {'torch', 'faiss', 'sklearn', 'scipy', 'pandas', 'matplotlib', 'fastapi', 'numba'}\n"
+        "for name, (where, _) in COMMANDS.items():\n"
+        "    importlib.import_module(where.partition(':')[0])\n"
+        "    assert not heavy & set(sys.modules), (name, heavy & set(sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, vggfeat; print({'torch', 'h5py', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

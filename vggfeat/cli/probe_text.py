@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vggfeat.cli.output import printable, table
-from vggfeat.probe.numbers import look_like_numbers
 
 if TYPE_CHECKING:
     from vggfeat.evaluation.layers.scored import ClassScores
@@ -26,6 +25,7 @@ _NAMES = {
 def describe(result: ProbeResult | MultiLabelResult) -> str:
     """Return a score as a few lines and a table of the classes."""
     from vggfeat.probe import ProbeResult
+    from vggfeat.probe.numbers import look_like_numbers
 
     about = f"{result.layer}, {result.classifier}, C = {result.C_text}, seed {result.seed}: "
     if isinstance(result, ProbeResult):

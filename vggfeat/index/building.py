@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from vggfeat.index.preparing import Integers, Metric, Vectors
     from vggfeat.index.vector_sources import VectorSource
 
-_LEAST_HELD_OUT = (
-    20  # fewer held-out queries would measure nothing: such structures search everything
-)
+# Fewer held-out queries would measure nothing: such structures search everything.
+_LEAST_HELD_OUT = 20
 _EVERYTHING = 1 << 20
 
 

@@ -40,6 +40,11 @@ def bars(unit: str, **options: Any) -> AbstractContextManager[Progress]:
     return shown(unit, show_progress(), **options)
 
 
+def share_bar() -> AbstractContextManager[Progress]:
+    """Give what shows how much of some work is done, where it takes longer than a moment."""
+    return bars("", bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}", delay=1)
+
+
 def print_json(value: Any) -> None:
     """Print `value` as indented JSON on stdout."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,13 @@ from vggfeat.cli.choices import (
     root_option,
     split_options,
 )
-from vggfeat.cli.output import bars, json_option, print_json, printable
+from vggfeat.cli.output import json_option, print_json, printable, share_bar
 from vggfeat.cli.probe_numbers import probe_numbers
 from vggfeat.cli.probe_text import describe, describe_against, describe_splits
 
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
     from vggfeat.probe import MultiLabelResult, ProbeResult
-    from vggfeat.progress import Progress
 
 
 def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
@@ -192,7 +191,7 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
             payload["against"], line = _against(results[0], second, path)
             lines.append(line)
         if options["save"]:
-            with _progress() as progress:
+            with share_bar() as progress:
                 saved = train(opened, layer, held_out=results[0], progress=progress, **chosen)
             saved.save(options["save"])
             payload["save"] = options["save"]
@@ -212,15 +211,10 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
 def _evaluate(store: FeatureTable, layer: str, **options: Any) -> ProbeResult | MultiLabelResult:
     from vggfeat.probe import evaluate
 
-    with _progress() as progress:
+    with share_bar() as progress:
         return evaluate(
             store, layer, progress=progress, look_for_leaks=True, calibrate=True, **options
         )
-
-
-def _progress() -> AbstractContextManager[Progress]:
-    """Show a bar of the work's share, where it takes longer than a moment."""
-    return bars("", bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}", delay=1)
 
 
 def _against(first: Any, second: Any, store: str) -> tuple[dict[str, Any], str]:

@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from vggfeat.cli.choices import only_layer, refuse_given
-from vggfeat.cli.output import bars, print_json, printable, table
+from vggfeat.cli.output import print_json, printable, share_bar, table
 from vggfeat.cli.probe_text import divided_text, leak_text
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ def probe_numbers(store: str, as_json: bool, options: dict[str, Any]) -> None:
         if options["test"]:
             other = stack.enter_context(open_features(options["test"]))
             test = other, _numbers(other, options["targets"], columns)
-        progress = stack.enter_context(
-            bars("", bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}", delay=1)
-        )
+        progress = stack.enter_context(share_bar())
         result = evaluate_numbers(
             opened, layer, numbers, test=test, test_size=options["test_size"],
             look_for_leaks=True, progress=progress, **fitting,

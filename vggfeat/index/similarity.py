@@ -43,8 +43,7 @@ class SimilarityIndex:
 
     Made by :meth:`build`, :meth:`merge` or :meth:`open`. It lives in a folder on the disk, where
     each change replaces the old index by the new one in one step; one that was built without a
-    path lives in a temporary folder, until it is saved or forgotten. Searching is of
-    :class:`~vggfeat.index.similarity.IndexSearch`.
+    path lives in a temporary folder, as long as the object.
 
     Notes
     -----

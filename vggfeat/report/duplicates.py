@@ -49,7 +49,7 @@ def duplicates_page(
     explanation : str
         How the threshold was found, as a sentence.
     facts : mapping of str to str, optional
-        What decides the scores, see :func:`~vggfeat.report.deciding_facts`.
+        What decides the scores, see :func:`~vggfeat.report.config_facts`.
     images : Originals, optional
         Opens them, as it did for `result`.
     progress : Progress

@@ -43,7 +43,7 @@ def probe_page(
     images : callable
         Gives the original of a stored path, see :func:`~vggfeat.report.originals`.
     facts : mapping of str to str, optional
-        What decided the features, see :func:`~vggfeat.report.deciding_facts`.
+        What decided the features, see :func:`~vggfeat.report.config_facts`.
     mistakes : int, optional
         At most so many of the most confident mistakes are shown: 24, or 6 of each of several
         labels.

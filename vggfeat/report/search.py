@@ -122,7 +122,7 @@ def search_page(
     images : int
         How many images it holds.
     facts : mapping of str to str, optional
-        What decides the scores, see :func:`~vggfeat.report.deciding_facts`.
+        What decides the scores, see :func:`~vggfeat.report.config_facts`.
     metric : str
         That of the index: a key of :data:`METRICS`.
 

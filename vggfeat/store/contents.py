@@ -51,7 +51,8 @@ class Contents:
         Bytes, modification time and time of the last change (ns since 1970) of each image's
         file when it was read; a `ctimes` of 0 says that times prove nothing.
     digests : ndarray of uint8, shape (N, 16)
-        Of the bytes that were decoded, see :func:`vggfeat.files.digest`; zeros where unknown.
+        Of the bytes that were decoded, see :func:`vggfeat.sources.reading.digest_of`; zeros where
+        unknown.
     present : ndarray of bool, shape (N,)
         Whether the image was in its source when that was last listed.
     source : ndarray of int32, shape (N,)

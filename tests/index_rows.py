@@ -95,17 +95,17 @@ def index_of(
         ("ant", "bee", "ant|bee"),
         np.zeros(len(X), np.bool_),
     )
-    feed = IndexVectors([(np.float32(vectors), np.arange(len(X)))], rows)
+    indexed = IndexVectors([(np.float32(vectors), np.arange(len(X)))], rows)
     chosen = plan(kind, len(X), X.shape[1], metric, memory=1 << 30, recall=recall)
     place = path or Path(tempfile.mkdtemp()) / "test.index"
     with creating(place) as folder:
-        built = construct(folder, feed, chosen, metric, recall=recall, progress=lambda *_: None)
+        built = construct(folder, indexed, chosen, metric, recall=recall, progress=lambda *_: None)
         catalogue = Catalogue(
             "relu7",
             metric,
             PROVENANCE.config.for_layer("relu7"),
             (replace(PROVENANCE.run, source=source),),
-            feed.rows(built.positions),
+            indexed.rows(built.positions),
             built.longest,
             LeftOut(0, 0, 0),
             built.settings,

@@ -281,13 +281,13 @@ def test_numpy_h5py_and_faiss_read_the_files_without_us(saved, X):
         ends, row = file["path_ends"][:], file["row"][:]
         paths = file["path_bytes"][:].tobytes().decode()
     vectors = np.fromfile(saved / about["files"]["vectors"], "<f4").reshape(-1, 8)
-    place = row.tolist().index(5)
-    np.testing.assert_allclose(vectors[place], X[5] / np.linalg.norm(X[5]), atol=1e-6)
-    assert paths[ends[place] - 9 : ends[place]] == "00005.jpg"
+    position = row.tolist().index(5)
+    np.testing.assert_allclose(vectors[position], X[5] / np.linalg.norm(X[5]), atol=1e-6)
+    assert paths[ends[position] - 9 : ends[position]] == "00005.jpg"
     if about["files"]["faiss"]:
         plain = faiss.read_index(str(saved / about["files"]["faiss"]))
         plain.nprobe = 4
-        assert plain.search(vectors[[place]], 1)[1] == place
+        assert plain.search(vectors[[position]], 1)[1] == position
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -95,7 +95,7 @@ def unreached(index: SimilarityIndex, query: Floats) -> set[int]:
     _, reached = structure.search(np.float32([query]), structure.ntotal, params=everything)
     lost = set(range(structure.ntotal)) - set(reached[0].tolist())
     assert len(lost) <= structure.ntotal * 0.02
-    return {int(index.path(place)[:-4]) for place in lost}
+    return {int(index.path(image_id)[:-4]) for image_id in lost}
 
 
 def check(index: SimilarityIndex, alive: set[int], query: Floats, k: int, **chosen: list[str]):
@@ -334,8 +334,8 @@ def test_range_search_finds_all_that_is_near_enough(kind, metric) -> None:
     index = exhaustive(index_of(X[X.any(axis=1)], metric, kind))
     bounds = {"cosine": 0.6, "l2": 9.0, "ip": 90.0}
     found = index.range_search(X[1:20], bounds[metric])
-    for query, (places, scores) in zip(X[1:20], found, strict=True):
+    for query, (ids, scores) in zip(X[1:20], found, strict=True):
         every = index.searcher._exact(index.prepared(query), len(index), None)
         near = every[1][0] <= 9 if metric == "l2" else every[1][0] >= bounds[metric]
-        assert set(places) == set(every[0][0][near])
-        assert len(scores) == len(places)
+        assert set(ids) == set(every[0][0][near])
+        assert len(scores) == len(ids)

@@ -82,10 +82,10 @@ def check(path: Path, removed: bool = False) -> int:
     """Check that an index is whole and right; return how many vectors it holds."""
     index = SimilarityIndex.open(path)
     index.verify()
-    numbers = np.array([int(index.path(place)[:5]) for place in index.ids])
-    for place, number in list(zip(index.ids, numbers, strict=True))[:: len(index) // 40]:
+    numbers = np.array([int(index.path(image_id)[:5]) for image_id in index.ids])
+    for image_id, number in list(zip(index.ids, numbers, strict=True))[:: len(index) // 40]:
         (best,) = index.search(X[number], 1)[0]
-        assert (best.id, best.path) == (place, f"{number:05d}.jpg")
+        assert (best.id, best.path) == (image_id, f"{number:05d}.jpg")
         assert best.score == pytest.approx(1, abs=1e-6)
     assert len(set(numbers.tolist())) == len(numbers)
     if removed:

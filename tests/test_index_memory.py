@@ -76,9 +76,10 @@ store, path, kind = sys.argv[1:]
 assert faiss.omp_get_max_threads() == 2
 memory_limits.take_buffers()
 with FeatureStore(store) as opened:
-    feed = StoreVectors(opened, "relu7", "cosine")
-    count, width = len(feed.positions), feed.dimension
-    needed = needed_to_build(plan(kind, count, width, "cosine", memory=MEMORY, recall=0.95), feed)
+    vectors = StoreVectors(opened, "relu7", "cosine")
+    count, width = len(vectors.positions), vectors.dimension
+    chosen = plan(kind, count, width, "cosine", memory=MEMORY, recall=0.95)
+    needed = needed_to_build(chosen, vectors)
     opened_index = 256 * count
     needed = max(needed, memory_limits.to_search(50, width, 5, 1024) + opened_index)
     needed += 4 * count * width  # the vectors, which are mapped

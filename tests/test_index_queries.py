@@ -95,8 +95,8 @@ def test_augmented_vectors_are_means_of_their_neighbours(tmp_path, kind):
             near = nearest(U[row], 4)
             assert near[0] == row
             expected = unit(U[row] + sum(max(0, U[row] @ U[i]) ** 2 * U[i] for i in near[1:]))
-            (place,) = index.ids_of([f"{row:05d}.jpg"])
-            np.testing.assert_allclose(index.vectors[place], expected, atol=1e-5)
+            (image_id,) = index.ids_of([f"{row:05d}.jpg"])
+            np.testing.assert_allclose(index.vectors[image_id], expected, atol=1e-5)
         assert index.info().augmented == "3:2"
         assert len(list((tmp_path / "i").iterdir())) == (2 if kind == "flat" else 3)
         with pytest.raises(SearchError, match="is augmented"):
@@ -113,7 +113,7 @@ def test_more_candidates_compared_find_more():
     index = index_of(many, "cosine", "IVF16,PQ8x4fs")
     index.searcher = index.searcher.set(16, 10)
     exact = index_of(many, "cosine").nearest(many[:100])[0]
-    # The same image may be at another place there: compare rows.
+    # The same image may be under another id there: compare rows.
 
     def recall(**options):
         found = index.nearest(many[:100], **options)[0]

@@ -246,14 +246,14 @@ def test_thumbnails_with_the_generation_may_be_kept_by_the_browser(client, opene
 
 
 def test_thumbnails_take_no_more_memory_than_they_may(opened, monkeypatch):
-    sizes = {place: len(Pictures(opened).thumbnail(place, 240)) for place in range(6)}
+    sizes = {image_id: len(Pictures(opened).thumbnail(image_id, 240)) for image_id in range(6)}
     cache = Cache(sum(sizes.values()) - 1)
     pictures = Pictures(opened, cache=cache)
-    for place in range(6):
-        pictures.thumbnail(place, 240)
-    kept = [cache.get(pictures.tag(place, 240)) for place in range(6)]
+    for image_id in range(6):
+        pictures.thumbnail(image_id, 240)
+    kept = [cache.get(pictures.tag(image_id, 240)) for image_id in range(6)]
     assert kept[0] is None  # the one asked for longest ago
-    assert [len(one) for one in kept[1:]] == [sizes[place] for place in range(1, 6)]
+    assert [len(one) for one in kept[1:]] == [sizes[image_id] for image_id in range(1, 6)]
     monkeypatch.setattr(Pictures, "original", None)
     assert len(pictures.with_index(opened).thumbnail(5, 240)) == sizes[5]
 
@@ -264,8 +264,8 @@ def test_originals_are_the_files_themselves(client, opened, scenes):
     assert answer.headers["content-type"] == "image/jpeg"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-disposition"] == "inline; filename*=UTF-8''03.jpg"
-    for place in (48, -1):
-        assert client.get(f"/api/original/{place}").status_code == 404
+    for image_id in (48, -1):
+        assert client.get(f"/api/original/{image_id}").status_code == 404
 
 
 def takes_requests(address: str) -> bool:
@@ -622,12 +622,12 @@ def test_originals_that_lie_outside_the_source_are_not_shown(tmp_path):
     (photos / "c.jpg").symlink_to("a.jpg")
     for roots, shown in (((), "ac"), ([str(tmp_path)], "acd")):
         with within_this_process(tmp_path / "x.index", roots=roots) as client:
-            for place, name in enumerate("abcd"):
+            for image_id, name in enumerate("abcd"):
                 for kind in ("original", "thumbnail"):
-                    answer = client.get(f"/api/{kind}/{place}")
+                    answer = client.get(f"/api/{kind}/{image_id}")
                     assert answer.status_code == (200 if name in shown else 404), (name, kind)
                     assert b"root:" not in answer.content
-                data = {"id": place, "box": "0,0,50,50"}
+                data = {"id": image_id, "box": "0,0,50,50"}
                 answer = client.post("/api/search", data=data)
                 assert answer.status_code == (200 if name in shown else 400)
 
@@ -660,12 +660,12 @@ def test_a_stranger_s_index_gives_out_no_file_of_this_machine(index, tmp_path, s
     paths = ["/proc/self/environ", "/etc/passwd", str(photo), str(key), str(photo)[1:], "id_rsa"]
     evil = handed_over(index, tmp_path / "x.index", named, paths)
     with within_this_process(evil) as client:
-        for place in range(len(paths)):
+        for image_id in range(len(paths)):
             for kind in ("original", "thumbnail"):
-                answer = client.get(f"/api/{kind}/{place}")
-                assert answer.status_code == 404, (kind, paths[place])
+                answer = client.get(f"/api/{kind}/{image_id}")
+                assert answer.status_code == 404, (kind, paths[image_id])
                 assert answer.headers["content-type"] == "application/json"
-            boxed = client.post("/api/search", data={"id": place, "box": "0,0,50,50"})
+            boxed = client.post("/api/search", data={"id": image_id, "box": "0,0,50,50"})
             assert boxed.status_code == 400
         assert client.get("/api/info").status_code == 200
 

@@ -89,17 +89,9 @@ def add(
         )
         commit(folder, changed)
         replacing = int(among(np.sort(rows), changed_rows).sum())
-        report = AddReport(
-            *(
-                len(rows) - replacing,
-                replacing,
-                unchanged,
-                vectors.left_out,
-                len(gone),
-                int(out.sum()),
-            )
-        )
-        return changed, report
+        new = len(rows) - replacing
+        left_out = vectors.left_out
+        return changed, AddReport(new, replacing, unchanged, left_out, len(gone), int(out.sum()))
 
 
 def remove(folder: Path, paths: Sequence[str]) -> tuple[Catalogue, int]:

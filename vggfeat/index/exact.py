@@ -123,7 +123,7 @@ def propose(
 def score(vectors: Vectors, queries: Vectors, ids: Integers, metric: Metric) -> Vectors:
     """Compare each query with vectors of its own, in float32, one pair at a time.
 
-    Equal vectors have equal scores, whichever queries are asked together.
+    Equal vectors have equal scores, whichever queries are given together.
 
     Parameters
     ----------

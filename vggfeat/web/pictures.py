@@ -1,4 +1,4 @@
-"""Thumbnails and originals of indexed images, by their numbers in the index."""
+"""Thumbnails and originals of indexed images, by their ids."""
 
 from __future__ import annotations
 

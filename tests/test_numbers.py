@@ -147,7 +147,8 @@ def test_unknown_numbers_are_left_out_of_their_target(
     tmp_path: Path, features: Any, ages: Any
 ) -> None:
     store = made_store(tmp_path / "s.h5", three_classes(N), X=features)
-    known = [f"{age}" if row % 3 else "" for row, age in enumerate(ages)]
+    unknown = ("", "NaN", "n/a")
+    known = [f"{age}" if row % 3 else unknown[row % 9 // 3] for row, age in enumerate(ages)]
     nothing = [""] * N
     table = table_of(tmp_path, {"age": known, "both": ages})
     with FeatureStore(store) as opened:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
 
 _NO_NUMBERS = {*SPLIT_COLUMNS, *GROUP_COLUMNS, "id", "index", "row", ""}
+_UNKNOWN = {"", "nan", "na", "n/a", "null"}
 _LISTS = (".paths.csv", ".csv", ".txt")
 _SHOWN = 5
 
@@ -131,13 +132,14 @@ def numbers_of_file(
 
 
 def numbers_in(cells: Sequence[str]) -> npt.NDArray[np.float64] | None:
-    """Read finite numbers, NaN for empty cells; None where anything else is among them."""
+    """Read finite numbers, NaN for unknown cells; None where anything else is among them."""
+    known = np.array([cell.strip().lower() not in _UNKNOWN for cell in cells], bool)
+    values = np.full(len(cells), np.nan)
     try:
-        values = np.array([float(cell) if cell.strip() else np.nan for cell in cells])
+        values[known] = [float(cell) for cell, has in zip(cells, known, strict=True) if has]
     except ValueError:
         return None
-    blank = np.array([not cell.strip() for cell in cells], bool)
-    return values if np.isfinite(values[~blank]).all() and not blank.all() else None
+    return values if known.any() and np.isfinite(values[known]).all() else None
 
 
 def look_like_numbers(classes: Sequence[str], images: int) -> bool:
@@ -193,9 +195,7 @@ def _columns(
     if chosen:
         for name, values in read.items():
             if values is None:
-                at = next(
-                    i for i, c in enumerate(cells[name]) if c.strip() and numbers_in([c]) is None
-                )
+                at = next(i for i, c in enumerate(cells[name]) if numbers_in(["0", c]) is None)
                 raise ProbeError(
                     f"{file.file!r} has {cells[name][at]!r} in the column {name!r} (line "
                     f"{file.lines[at]}), which is no number. Leave unknown cells empty."

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, ClassVar
 
@@ -70,7 +71,7 @@ def _bounded(load: Callable[[Any], None]) -> Callable[[Any], None]:
     return step
 
 
-class Unpickler(pickle._Unpickler):
+class Unpickler(pickle._Unpickler, ABC):
     """Reads plain values; a subclass says what stands for the classes and functions of a pickle.
 
     It is the unpickler written in Python, whose steps can be replaced: that in C takes memory for
@@ -91,9 +92,9 @@ class Unpickler(pickle._Unpickler):
         self._bytes = _Bytes(file)
         super().__init__(self._bytes, encoding=encoding, errors=errors)
 
+    @abstractmethod
     def named(self, module: str, name: str) -> Any:
         """Return what stands for a class or a function; nothing is to be imported."""
-        raise NotImplementedError
 
     def called(self, what: Any, arguments: tuple[Any, ...]) -> Any:
         """Return what a call gives, or an object of a class.
@@ -107,9 +108,9 @@ class Unpickler(pickle._Unpickler):
             raise pickle.UnpicklingError("it makes an object of what is no class.")
         return what(*arguments)
 
+    @abstractmethod
     def filled(self, target: Any, state: Any) -> None:
         """Give an object its state, never any attributes that the pickle names."""
-        raise NotImplementedError
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands for what a pickle names."""

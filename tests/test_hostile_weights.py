@@ -251,6 +251,20 @@ def test_complex_numbers_are_no_weights(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_that_are_marked_as_negatives_are_refused(zipped: bool, tmp_path: Path) -> None:
+    """What is stored of them has the opposite sign."""
+    path, values = tmp_path / "w.pth", torch.ones(2, 3, dtype=torch.complex64) * 1j
+    made = {"features.0.weight": values.conj().imag}
+    assert (made["features.0.weight"] == -1).all()
+    torch.save(made, path, _use_new_zipfile_serialization=zipped)
+    refused(path, "marked as the negative")
+    made = {"features.0.weight": made["features.0.weight"].resolve_neg()}
+    torch.save(made, path, _use_new_zipfile_serialization=zipped)
+    with open_file(path) as file:
+        assert (np.asarray(file.read("features.0.weight")) == -1).all()
+
+
 def test_storages_of_another_size_than_their_tensors_say_are_refused(tmp_path: Path) -> None:
     path, made = tmp_path / "w.pt", {"features.0.weight": torch.arange(10.0)}
     torch.save(made, path, _use_new_zipfile_serialization=False)

@@ -166,9 +166,22 @@ class Stand:
     extend = add = append
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Any:
+def _tensor(
+    storage: Any,
+    offset: Any,
+    shape: Any,
+    stride: Any,
+    _gradient: Any = None,
+    _hooks: Any = None,
+    metadata: Any = None,
+) -> Any:
     if not isinstance(storage, Storage):
         return Stand()
+    if metadata:  # torch has none but these marks
+        raise RemediedError(
+            "it has a tensor that is marked as the negative, or the conjugate, of what is stored. "
+            "Save tensor.resolve_conj().resolve_neg() in its place"
+        )
     few = len(shape) == len(stride) <= _MOST_DIMENSIONS
     if (
         not few

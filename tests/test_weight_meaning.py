@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import keras_writers
@@ -34,8 +35,8 @@ from weight_files import (
 )
 
 from vggfeat.errors import WeightsError
-from vggfeat.layers import architecture
-from vggfeat.weights import inspect, resolve, shapes
+from vggfeat.layers import ARCHITECTURES, architecture
+from vggfeat.weights import inspect, names, resolve, shapes
 
 TINY = architecture("vgg16-tiny")
 
@@ -88,6 +89,31 @@ def test_batch_normalisation_of_a_keras_model_is_folded_with_its_own_epsilon(
         assert "is folded into conv1_1" in caplog.text
     notes = inspect(tmp_path / "saved.keras").notes
     assert len(notes) == 13
+
+
+@pytest.mark.parametrize("left_out", [("scale",), ("center",), ("scale", "center")])
+def test_batch_normalisation_of_a_bn_network_may_have_no_gamma_or_beta(
+    tmp_path, state, monkeypatch, left_out
+):
+    network = replace(TINY, name="vgg16_bn", batch_norm=True)
+    monkeypatch.setitem(ARCHITECTURES, network.name, network)
+    specs, expected = vgg(state, "before", head=False), []
+    for spec in specs:
+        if spec.kind == "BatchNormalization":
+            gamma, beta, mean, variance = spec.arrays
+            factor = (1 if "scale" in left_out else gamma) / np.sqrt(variance + 0.01)
+            expected.append((factor, (0 if "center" in left_out else beta) - factor * mean))
+            options = zip(("scale", "center", "", ""), spec.arrays, strict=True)
+            spec.arrays = [array for option, array in options if option not in left_out]
+            spec.config |= dict.fromkeys(left_out, False)
+    keras_writers.keras(specs, tmp_path / "w.keras")
+    norms = [layer for layer in network.layers if layer.kind == "bn"]
+    tensors = resolve(str(tmp_path / "w.keras"), network).load(network, names(norms), "pool5")
+    for layer, (factor, offset) in zip(norms, expected, strict=True):
+        weight, bias, mean, variance = (tensors[name].numpy() for name in names([layer]))
+        ours = weight / np.sqrt(variance + 1e-5)
+        np.testing.assert_allclose(ours, factor, rtol=1e-5)
+        np.testing.assert_allclose(bias - ours * mean, offset, rtol=1e-5, atol=1e-6)
 
 
 def test_batch_normalisation_is_folded_by_names_where_a_relu_follows_it(tmp_path, state):

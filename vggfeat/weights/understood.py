@@ -25,6 +25,9 @@ from vggfeat.weights.tensor_file import Understanding
 Array = NDArray[Any]
 
 _TORCH_EPS = 1e-5  # what the networks with batch normalisation add to the variance
+_TORCH_ROLES = {
+    "weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "variance",
+}  # fmt: skip
 
 
 class Raw(Protocol):
@@ -116,18 +119,12 @@ class Understood:
 
     def _norm(self, step: Step, kind: str) -> Array:
         """Return a tensor of torch's batch normalisation, whose epsilon is another."""
-        if len(step.norms) == 1 and {"mean", "variance"} <= set(step.norms[0].tensors):
-            node = step.norms[0]
-            match kind:
-                case "running_mean" if "factor" not in node.tensors:
-                    return self._raw.read(node.tensors["mean"])
-                case "running_var" if "factor" not in node.tensors:
-                    variance = self._raw.read(node.tensors["variance"]).astype(np.float64)
-                    return (variance + (node.eps - _TORCH_EPS)).astype(np.float32)
-                case "weight" if "gamma" in node.tensors:
-                    return self._raw.read(node.tensors["gamma"])
-                case "bias" if "beta" in node.tensors:
-                    return self._raw.read(node.tensors["beta"])
+        node, *others = step.norms
+        if not others and set(node.tensors) == set(_TORCH_ROLES.values()):
+            value = self._raw.read(node.tensors[_TORCH_ROLES[kind]])
+            if kind != "running_var":
+                return value
+            return (value.astype(np.float64) + (node.eps - _TORCH_EPS)).astype(np.float32)
         scale, shift = self._affine(step)
         made = {
             "weight": scale,

@@ -358,6 +358,10 @@ def test_only_files_of_which_nothing_is_known_make_resolving_import_torch(tmp_pa
         suffix, writer = weight_writers.FORMATS[kind]
         writer(weights, tmp_path / f"w{suffix}")
         paths.append(str(tmp_path / f"w{suffix}"))
+    half = {name: tensor.bfloat16() for name, tensor in weights.items()}  # no type of NumPy's
+    said = {PREPROCESSING_KEY: json.dumps(TORCHVISION.sized(TINY.input_size).to_json())}
+    save_file(half, tmp_path / "half.safetensors", metadata=said)
+    paths.append(str(tmp_path / "half.safetensors"))
     code = (
         "import sys\nfrom vggfeat.layers import architecture\nfrom vggfeat.weights import resolve\n"
         "for path in [*sys.argv[1:], 'builtin']: resolve(path, architecture('vgg16-tiny'))\n"

@@ -83,7 +83,8 @@ def decided(
         spec = _BY_NAME[published.preprocessing].sized(network.input_size)
         return Pairing(spec, f"its digest is that of {published.file} ({published.publisher})")
     with open_file(path) as file:
-        understood, filters = file.understanding, whose(file, network)
+        understood = file.understanding
+        filters = None if understood.preprocessing else whose(file, network)
     if understood.unclear and not strange:
         raise WeightsError(
             f"{path}: {understood.unclear}. Say what the pixels go through: --preprocessing, or "

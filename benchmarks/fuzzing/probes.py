@@ -142,11 +142,11 @@ def _saved(array: np.ndarray) -> bytes:
 
 def load(path: Path) -> None:
     """Read it, and look what it says."""
-    found = Whitening.load(path)
-    json.dumps(found.summary())
+    whitening = Whitening.load(path)
+    json.dumps(whitening.summary())
     with np.errstate(all="ignore"):
-        if found.width == _WIDTH:
-            found(vectors(5))
+        if whitening.width == _WIDTH:
+            whitening(vectors(5))
 
 
 def index(path: Path) -> None:

@@ -27,14 +27,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _by_layer(model: str, *figures: float) -> dict[str, float]:
-    return dict(zip(architecture(model).names, figures, strict=False))
+def _by_layer(model: str, last: str, *figures: float) -> dict[str, float]:
+    layers = architecture(model).upto([last])
+    return dict(zip([layer.name for layer in layers], figures, strict=True))
 
 
 FIGURES: Mapping[str, Mapping[str, float]] = {
     # vgg16-tiny.safetensors
     "c6232dd643c8c83d4b623efe9a3d980f8272d2ab4a5a6018a476f3737d006a5e": _by_layer(
-        "vgg16-tiny",
+        "vgg16-tiny", "prob",
         1.97124, 1.61976, 2.08001, 1.64654, 2.44038,
         1.97163, 1.11275, 1.68953, 1.01963, 1.57291,
         1.3449, 0.665621, 1.14801, 0.762307, 1.34237, 0.599019, 0.935286,
@@ -70,7 +71,7 @@ class Reference:
 
 
 _AUTHORS_16 = _by_layer(
-    "vgg16",
+    "vgg16", "flatten",
     78.1351, 56.1935, 289.109, 254.458, 339.965,
     578.615, 442.349, 994.937, 660.593, 959.373,
     1113.91, 687.574, 1062.69, 761.167, 1286.03, 627.814, 916.11,

@@ -56,7 +56,7 @@ class Inspection:
         In hexadecimal.
     network : Architecture
         The network whose convolutions it has.
-    layers : tuple of Found
+    layers : tuple of FileLayer
         Every layer of the network that has weights.
     deepest : str
         The deepest layer that it serves; its values were not read, and may still be NaN.

@@ -121,7 +121,8 @@ def shared_images(
     for store, data in zip(stores[1:], labelled[1:], strict=True):
         others = _labels(store, data)
         if others != labels:
-            why = _other_names(stores[0], store, set(labels) ^ set(others)) or (
+            drawn = test_size is not None or train_per_class is not None  # whatever the splits
+            why = _other_division(stores[0], store, set(labels) ^ set(others), drawn) or (
                 f"their labelled images differ: {_difference(labels, others)}. Extract both from "
                 "the same source with the same --labels; `vggfeat info` tells which images failed."
             )
@@ -144,12 +145,14 @@ def _labels(store: FeatureTable, data: Labelled) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _other_names(first: FeatureTable, second: FeatureTable, paths: set[str]) -> str:
-    """Say which of the images that one store alone divides are in other splits, or groups."""
-    for what, one, other, option in (
-        ("splits", first.splits, second.splits, "--split"),
-        ("groups", first.groups, second.groups, "--groups or --group-by"),
-    ):
+def _other_division(first: FeatureTable, second: FeatureTable, paths: set[str], drawn: bool) -> str:
+    """Say which of the images that only one of two stores divides are in other splits, or groups.
+
+    Those that failed in one, or have no label there, do not count: they differ themselves.
+    """
+    splits = ("splits", "--split", first.splits, second.splits)
+    groups = ("groups", "--groups or --group-by", first.groups, second.groups)
+    for what, option, one, other in (groups,) if drawn else (splits, groups):
         ours, theirs = _names(first, one, paths), _names(second, other, paths)
         apart = sorted(path for path in ours if theirs.get(path, ours[path]) != ours[path])
         if apart:
@@ -163,10 +166,13 @@ def _other_names(first: FeatureTable, second: FeatureTable, paths: set[str]) -> 
 
 
 def _names(store: FeatureTable, targets: Targets | None, paths: set[str]) -> dict[str, str]:
-    """Return the split, or the group, of those images that the store has; empty for none."""
+    """Return the split, or the group, of those images that can take part; empty for none."""
+    usable = np.array(store.done)
+    if store.targets is not None:
+        usable &= store.targets.known
     numbers = np.full(len(store), -1) if targets is None else targets.values
     named = ("",) if targets is None else (*targets.classes, "")
-    pairs = zip(store.paths.tolist(), numbers.tolist(), strict=True)
+    pairs = zip(store.paths[usable].tolist(), numbers[usable].tolist(), strict=True)
     return {path: named[number] for path, number in pairs if path in paths}
 
 

@@ -184,7 +184,8 @@ class RidgeProbe(RegressorMixin, MultiOutputMixin, BaseEstimator):
         ----------
         X : Reader of shape (n, d)
             Such as an :class:`h5py.Dataset` or :class:`numpy.memmap`. Finite rows are read in
-            blocks of some 64 MiB, anew for each thousand targets where n <= d.
+            blocks of some 64 MiB: where n <= d anew for each thousand targets, else anew for each
+            penalty and fold.
         y, groups, name, progress :
             As for :meth:`fit`.
         """

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -83,13 +83,6 @@ class Prediction(NamedTuple):
     targets: slice
     truth: Floats
     predicted: Floats
-
-
-class Predictions(Protocol):
-    """What predicts rows that are held out."""
-
-    def __call__(self, penalties: Array) -> Iterator[Prediction]:
-        """Yield predictions for all penalties, parts and targets."""
 
 
 def blocks(t: int, block: int) -> Iterator[slice]:

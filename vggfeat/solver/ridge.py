@@ -10,8 +10,7 @@ part from all others; a score of these predictions chooses each target's a, and 
 its coefficients.
 
 Bytes taken at most, beside the features, the targets and the result, for n rows of d features (of
-w bytes each), t targets in blocks of b, p penalties, k parts of at most f
-rows, and blocks of rows
+w bytes each), t targets in blocks of b, p penalties, k parts of at most f rows, and blocks of rows
 of B bytes (:data:`~vggfeat.solver.rows.BLOCK_BYTES`, at least 8 d):
 
 - n <= 3/2 d: (21 + w) n^2 + 16 f (n + f) + w b (4 n + 6 f) + 4 B + 8 p k t;
@@ -38,7 +37,6 @@ from vggfeat.solver.held_out import (
     HeldOut,
     ManyRows,
     Moments,
-    Predictions,
     Targets,
     blocks,
 )
@@ -181,9 +179,10 @@ def _complete(
     scores = np.full((len(penalties), t), np.nan)
     best = np.full(t, len(penalties) - 1)
     share = 0.0
+    products: Array | Moments | None = None
     if len(penalties) > 1 and (held_out is None or held_out):
         share = _CHOOSING
-        predictions: Predictions = (
+        predictions = (
             FewRows(rows, targets, held_out, intercept=intercept, dtype=dtype, block=block)
             if few
             else ManyRows(rows, targets, held_out, intercept=intercept, block=block)
@@ -194,6 +193,10 @@ def _complete(
             each[one.penalty, one.part, one.targets] = score(one.truth, one.predicted)
             done = share * (one.targets.stop - one.targets.start) / (t * count * len(penalties))
             progress("training", done, 1)
+        if isinstance(predictions, ManyRows):
+            products = predictions.moments
+        elif rows.shape[0] <= rows.shape[1]:
+            products = predictions.K
         del predictions
         scored = np.isfinite(each)
         total = np.where(scored, each, 0).sum(axis=1)
@@ -202,9 +205,8 @@ def _complete(
         filled = np.where(np.isfinite(scores), scores, -np.inf)[::-1]
         best = len(penalties) - 1 - filled.argmax(axis=0)
     coef = np.empty((t, rows.shape[1]), dtype)
-    mean = _fit(
-        rows, targets, penalties, best, coef, intercept, block, part_of(progress, 1 - share)
-    )
+    rest = part_of(progress, 1 - share)
+    mean = _fit(rows, targets, penalties, best, coef, products, intercept, block, rest)
     return RidgeSolution(coef, offset - coef @ mean, penalties[best], scores)
 
 
@@ -235,20 +237,26 @@ def _fit(
     penalties: Array,
     best: Positions,
     coef: Floats,
+    products: Array | Moments | None,
     intercept: bool,
     block: int,
     progress: Progress,
 ) -> Array:
-    """Write the coefficients of all targets into `coef` and return the rows' mean."""
+    """Write the coefficients of all targets into `coef` and return the rows' mean.
+
+    `products` are the Gram matrix or the moments that chose the penalties, if any did.
+    """
     (n, d), t = rows.shape, len(best)
-    mean = np.zeros(d)
     few = n <= d
     if few:
-        A = gram(rows, centred=intercept)
-        if intercept:
-            mean = moments(rows)[0]
+        A = products if isinstance(products, np.ndarray) else gram(rows, centred=intercept)
+        mean = moments(rows)[0] if intercept else np.zeros(d)
     else:
-        known = Moments.of(rows, targets, intercept=intercept, block=block)
+        known = (
+            products
+            if isinstance(products, Moments)
+            else Moments.of(rows, targets, intercept=intercept, block=block)
+        )
         A, mean = known.C, known.mean
     for number in np.unique(best):
         inverse = A.copy()

@@ -296,6 +296,8 @@ def test_a_calibration_that_was_changed_or_taken_out_is_noticed(tmp_path: Path) 
 
 # Through the commands
 
+TINY = ["--model", "vgg16-tiny", "--weights", "random:0", "--layers", "pool1", "--device", "cpu"]
+
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -311,17 +313,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place = folder / ("photos" if number < 36 else "new") / kind
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(place / f"{number:02d}.png")
-    args = [
-        "--model",
-        "vgg16-tiny",
-        "--weights",
-        "random:0",
-        "--layers",
-        "pool1",
-        "--device",
-        "cpu",
-    ]
-    done = cli("extract", folder / "photos", folder / "s.h5", *args)
+    done = cli("extract", folder / "photos", folder / "s.h5", *TINY)
     assert done.returncode == 0, done.stderr
     done = cli("probe", folder / "s.h5", "--save", folder / "s.probe", "--json")
     assert done.returncode == 0, done.stderr
@@ -445,17 +437,7 @@ def test_predict_of_several_labels_scores_by_average_precision(work: Path) -> No
         for path in sorted((work / "photos").rglob("*.png"))
     ]
     (work / "several.csv").write_text("path,labels\n" + "\n".join(lines) + "\n")
-    args = ["--labels", work / "several.csv"]
-    args += [
-        "--model",
-        "vgg16-tiny",
-        "--weights",
-        "random:0",
-        "--layers",
-        "pool1",
-        "--device",
-        "cpu",
-    ]
+    args = [*TINY, "--labels", work / "several.csv"]
     assert cli("extract", work / "photos", work / "m.h5", *args).returncode == 0
     done = cli("probe", work / "m.h5", "--save", work / "m.probe", "--html", work / "m.html")
     assert done.returncode == 0, done.stderr

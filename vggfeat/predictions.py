@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from vggfeat.errors import ProbeError
 from vggfeat.extract import Failure, FeatureExtractor
 from vggfeat.probe import SavedProbe, SavedRidge
 from vggfeat.probe.source_score import SourceScore, labels_of_source, score_source
-from vggfeat.sources import Source, open_source
+from vggfeat.sources import Entry, Source, open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +164,11 @@ def predict(
     predictions: list[Prediction] = []
     blocks: list[npt.NDArray[np.float64]] = []
     failed: dict[str, str] = {}
-    for result in extractor.iter_features(images):
-        if isinstance(result, Failure):
-            failed[result.item.path] = result.reason
-            continue
-        features = result.arrays()[saved.layer].astype(extractor.dtype)
-        X = np.reshape(features, (len(features), -1))  # (n, C, H, W) -> (n, d)
+    for items, X in _vectors(extractor, images, saved.layer, failed):
         names, scores = saved.predict(X)
         blocks.append(scores)
         likely = saved.probabilities_of(scores)
-        for at, (entry, name) in enumerate(zip(result.items, names, strict=True)):
+        for at, (entry, name) in enumerate(zip(items, names, strict=True)):
             predictions.append(
                 Prediction(
                     entry.path,
@@ -265,12 +260,19 @@ def predict_numbers(
     paths: list[str] = []
     values: list[npt.NDArray[np.floating]] = [np.empty((0, len(saved.names)), np.float32)]
     failed: dict[str, str] = {}
+    for items, X in _vectors(extractor, images, saved.layer, failed):
+        values.append(saved.predict(X.astype(np.float32)))
+        paths += [entry.path for entry in items]
+    return PredictedNumbers(saved.layer, saved.names, tuple(paths), np.concatenate(values), failed)
+
+
+def _vectors(
+    extractor: FeatureExtractor, images: Source, layer: str, failed: dict[str, str]
+) -> Iterator[tuple[Sequence[Entry], npt.NDArray[Any]]]:
+    """Yield images and their features (n, d), batch by batch; say in `failed` which have none."""
     for result in extractor.iter_features(images):
         if isinstance(result, Failure):
             failed[result.item.path] = result.reason
             continue
-        features = result.arrays()[saved.layer].astype(extractor.dtype)
-        X = np.reshape(features, (len(features), -1)).astype(np.float32)  # (n, C, H, W) -> (n, d)
-        values.append(saved.predict(X))
-        paths += [entry.path for entry in result.items]
-    return PredictedNumbers(saved.layer, saved.names, tuple(paths), np.concatenate(values), failed)
+        features = result.arrays()[layer].astype(extractor.dtype)
+        yield result.items, np.reshape(features, (len(features), -1))  # (n, C, H, W) -> (n, d)

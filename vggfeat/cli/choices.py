@@ -229,6 +229,18 @@ def whole_numbers(_ctx: click.Context, _parameter: click.Parameter, text: str) -
     return tuple(sorted({int(word) for word in words}))
 
 
+def _once(
+    _ctx: click.Context, _parameter: click.Parameter, stores: tuple[str, ...]
+) -> tuple[str, ...]:
+    if len(set(stores)) < len(stores):
+        raise click.UsageError("A store is named twice; name each once.")
+    return stores
+
+
+stores_argument = click.argument(
+    "stores", metavar="STORE...", nargs=-1, required=True, type=click.Path(), callback=_once
+)
+
 layers_option = click.option(
     "--layers",
     "--layer",

@@ -13,6 +13,7 @@ from vggfeat.cli.choices import (
     layers_option,
     refuse_given,
     split_options,
+    stores_argument,
     whole_numbers,
 )
 from vggfeat.cli.output import bars, json_option, print_json, store_lines, table
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=click.Path())
+@stores_argument
 @layers_option
 @click.option(
     "-k",
@@ -79,8 +80,6 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     from vggfeat.evaluation import score_neighbours
     from vggfeat.store import open_features
 
-    if len(set(stores)) < len(stores):
-        raise click.UsageError("A store is named twice; name each once.")
     if options["leave_one_out"]:
         refuse_given(["test_size", "train_per_class", "seed"], "--leave-one-out")
     layers = options.pop("layers")

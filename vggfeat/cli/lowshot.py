@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import ap_option, class_weight_option, layers_option, whole_numbers
+from vggfeat.cli.choices import (
+    ap_option,
+    class_weight_option,
+    layers_option,
+    stores_argument,
+    whole_numbers,
+)
 from vggfeat.cli.output import bars, json_option, print_json, printable, store_lines, table
 from vggfeat.cli.probe_text import divided_text, guessing_text
 
@@ -18,7 +24,7 @@ _CLASSIFIERS = ("svm", "logreg", "mean", "nearest")
 
 
 @click.command()
-@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=click.Path())
+@stores_argument
 @layers_option
 @click.option(
     "--shots",
@@ -79,8 +85,6 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     from vggfeat.report import destination
     from vggfeat.store import open_features
 
-    if len(set(stores)) < len(stores):
-        raise click.UsageError("A store is named twice; name each once.")
     picture = options.pop("png")
     if picture:
         destination(picture)  # refused now rather than after the work

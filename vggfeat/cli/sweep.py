@@ -14,6 +14,7 @@ from vggfeat.cli.choices import (
     classifier_option,
     layers_option,
     split_options,
+    stores_argument,
 )
 from vggfeat.cli.output import bars, json_option, print_json, printable, store_lines, table
 from vggfeat.cli.probe_text import divided_text, guessing_text, values_text
@@ -29,7 +30,7 @@ _SEVERAL = {"mAP": "mean_average_precision", "kNN": "knn_mean_average_precision"
 
 
 @click.command()
-@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=click.Path())
+@stores_argument
 @layers_option
 @classifier_option
 @class_weight_option
@@ -74,8 +75,6 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     from vggfeat.report import destination
     from vggfeat.store import open_features
 
-    if len(set(stores)) < len(stores):
-        raise click.UsageError("A store is named twice; name each once.")
     picture = options.pop("png")
     if picture:
         destination(picture)  # refused now rather than after the work

@@ -15,7 +15,7 @@ from vggfeat.errors import ProbeError
 from vggfeat.evaluation.layers.images import Images, shared_images
 from vggfeat.evaluation.layers.knn import check_vote, knn_answers, knn_scores
 from vggfeat.evaluation.layers.nearest import Metric
-from vggfeat.evaluation.layers.requested import requested_layers
+from vggfeat.evaluation.layers.requested import none_finite, requested_layers
 from vggfeat.evaluation.layers.scored import LayerScores, ScoredStore
 from vggfeat.metrics import (
     APKind,
@@ -241,10 +241,7 @@ def score_neighbours(
                     recall = recall_interval(y, said, level, groups)
                     scores.append(NeighbourScore(layer, dimension, voters, accuracy, recall))
         if not scores:
-            raise ProbeError(
-                f"No layer of {part.store.path} has finite features: {', '.join(names)}. "
-                "`vggfeat verify` lists damaged rows."
-            )
+            raise none_finite(part.store, names)
         results.append(tuple(scores))
     return Neighbourhoods(
         classes=first.classes,

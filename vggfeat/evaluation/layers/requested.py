@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from vggfeat.errors import LayerError, ProbeError
@@ -78,4 +78,12 @@ def check_memory(store: FeatureTable, layer: str, n_train: int, n_test: int) -> 
         f"{layer} of {store.path} does not fit into memory: {n_train + n_test:,} images of {size} "
         f"numbers take at least {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free. "
         f"{remedy} or leave it out with --layers."
+    )
+
+
+def none_finite(store: FeatureTable, layers: Sequence[str]) -> ProbeError:
+    """Return what is raised where no layer of a store could be scored."""
+    return ProbeError(
+        f"No layer of {store.path} has finite features: {', '.join(layers)}. "
+        "`vggfeat verify` lists damaged rows."
     )

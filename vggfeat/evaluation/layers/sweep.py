@@ -24,7 +24,7 @@ from vggfeat.evaluation.layers.differences import (
 from vggfeat.evaluation.layers.images import Images, shared_images
 from vggfeat.evaluation.layers.knn import knn_answers, knn_scores
 from vggfeat.evaluation.layers.naming import naming
-from vggfeat.evaluation.layers.requested import check_memory, requested_layers
+from vggfeat.evaluation.layers.requested import check_memory, none_finite, requested_layers
 from vggfeat.evaluation.layers.scored import ScoredStore
 from vggfeat.metrics import APKind, SampledPrecision, accuracy, mean_class_recall
 from vggfeat.metrics.clusters import numbered
@@ -171,10 +171,7 @@ def compare(
                 scores.append(score)
             progress("scoring", 1, total)
         if not scores:
-            raise ProbeError(
-                f"No layer of {part.store.path} has finite features: {', '.join(names)}. "
-                "`vggfeat verify` lists damaged rows."
-            )
+            raise none_finite(part.store, names)
         results.append(tuple(scores))
         outputs.append(found)
     return Comparison(

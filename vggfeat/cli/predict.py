@@ -31,7 +31,7 @@ _COLUMNS = 8  # of numbers that are printed
 def predict(probe: str, source: str, as_json: bool, top: int | None, **options: Any) -> None:
     """Label the images of SOURCE with PROBE, a file that `vggfeat probe --save` made.
 
-    SOURCE is a folder, an image, a list or a tar archive, as for `extract`. The images go the way
+    SOURCE is a folder, an image, a list or an archive, as for `extract`. The images go the way
     of those the probe was trained on. The probability of the named class stands beside it; SVMs
     that an earlier version saved have none, and the margin tells by how much the class's score is
     above the next one's. A probe of several labels tells all classes whose score is above 0 (with

@@ -30,6 +30,7 @@ from vggfeat.pipeline import Background, prefetch
 from vggfeat.progress import Progress, bars
 from vggfeat.provenance import FeatureConfig, RunInfo
 from vggfeat.sources import (
+    ARCHIVES,
     LISTS,
     Entry,
     ListSource,
@@ -91,7 +92,7 @@ def open_run(
     if on_error not in ("skip", "stop"):
         raise SourceError(f"on_error is {on_error!r}; allowed are 'skip' and 'stop'.")
     ending = Path(store).suffix.lower()
-    if ending in IMAGE_EXTENSIONS or ending in (*LISTS, ".tar"):
+    if ending in IMAGE_EXTENSIONS or ending in (*LISTS, *ARCHIVES):
         raise StoreError(
             f"{os.fspath(store)!r} has the name of an image, a list or an archive. "
             "Give the store a name of its own, such as photos.h5."

@@ -1,4 +1,4 @@
-"""Where images come from: a folder, an image, a list, tar archives.
+"""Where images come from: a folder, an image, a list, archives.
 
 :func:`open_source` lists a source at once and opens its images one by one, from any thread.
 """
@@ -33,6 +33,7 @@ from vggfeat.sources.shards import ShardSource
 from vggfeat.sources.stored import OutsideSourceError, open_stored, why_not_shown
 
 __all__ = [
+    "ARCHIVES",
     "LISTS",
     "CropSource",
     "Entry",
@@ -61,11 +62,10 @@ if TYPE_CHECKING:
 LISTS = (".txt", ".csv", ".tsv")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|[^/]*\\")
-_ALLOWED = "a folder, an image, a .txt or .csv list, or .tar shards (name-{000..012}.tar)"
-_COMPRESSED = re.compile(r"\.(tar\.[a-z0-9]+|tgz|tbz2?|txz|tzst|zip|7z|rar)$", re.IGNORECASE)
-_COMPRESSED_HEAD = re.compile(
-    rb"\x1f\x8b|BZh[1-9]|\xfd7zXZ|\x28\xb5\x2f\xfd|PK\x03\x04|Rar!|7z\xbc"
-)
+_ALLOWED = "a folder, an image, a .txt or .csv list, a .zip, or .tar shards (name-{000..012}.tar)"
+ARCHIVES = (".tar", ".zip")
+_COMPRESSED = re.compile(r"\.(tar\.[a-z0-9]+|tgz|tbz2?|txz|tzst|7z|rar)$", re.IGNORECASE)
+_COMPRESSED_HEAD = re.compile(rb"\x1f\x8b|BZh[1-9]|\xfd7zXZ|\x28\xb5\x2f\xfd|Rar!|7z\xbc")
 _TAR_MAGIC = slice(257, 262)
 _SIBLINGS = 10_000
 
@@ -77,9 +77,9 @@ def open_source(spec: str | os.PathLike[str] | Source) -> Source:
     ----------
     spec : path or Source
         A folder, with everything below it; one image; a ``.txt`` list (one path a line) or
-        ``.csv`` list (column ``path``, perhaps ``label``); one ``.tar``, or several by braces as
-        in ``shard-{000..012}.tar`` or ``{train,val}.tar``. A :class:`Source`, such as a dataset's,
-        is returned as it is.
+        ``.csv`` list (column ``path``, perhaps ``label``); one ``.tar`` or ``.zip``, or several
+        by braces as in ``shard-{000..012}.tar`` or ``{train,val}.zip``. A :class:`Source`, such
+        as a dataset's, is returned as it is.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _open_file(path: str) -> Source:
         return open_list(path)
     if _COMPRESSED.search(path):
         raise _compressed(path)
-    if kind == ".tar":
+    if kind in ARCHIVES:
         return _open_shards([path], path)
     if kind not in IMAGE_EXTENSIONS:
         try:
@@ -144,6 +144,11 @@ def _open_file(path: str) -> Source:
             raise SourceError(f"Cannot read {path!r}: {error}. Give {_ALLOWED}.") from error
         if head[_TAR_MAGIC] == b"ustar":
             return _open_shards([path], path)
+        if head.startswith(b"PK\x03\x04"):
+            raise SourceError(
+                f"{path!r} begins like a zip archive. If it is one of images, give it a name that "
+                "ends in .zip."
+            )
         if not sniff(head[:SIGNATURE_BYTES]):
             raise SourceError(f"{path!r} is not a source of images. Give {_ALLOWED}.")
     folder = Path(path).parent
@@ -165,13 +170,17 @@ def _open_shards(shards: list[str], spec: str) -> Source:
             raise SourceError(f"Cannot read {shard!r}: {error}.") from error
         if _COMPRESSED.search(shard) or _COMPRESSED_HEAD.match(head):
             raise _compressed(shard)
+        if head.startswith(b"PK\x03\x04") and extension(shard) != ".zip":
+            raise SourceError(
+                f"{shard!r} is a zip archive by its first bytes. Give it a name that ends in .zip."
+            )
     return ShardSource(shards, spec)
 
 
 def _compressed(path: str) -> SourceError:
     return SourceError(
         f"{path!r} is a compressed archive, in which images cannot be found by their place. "
-        "Unpack it and give the folder, or pack it again as a plain .tar."
+        "Unpack it and give the folder, or pack it again as a plain .tar or a .zip."
     )
 
 

@@ -1,4 +1,4 @@
-"""Tar archives of images, read in place: nothing is ever unpacked onto the disk."""
+"""Archives of images, tar or zip, read in place: nothing is unpacked beforehand."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from vggfeat.errors import ImageError, SourceError
-from vggfeat.files import as_key, open_regular
+from vggfeat.files import as_key, extension
 from vggfeat.labels import RawLabels, from_folders
 from vggfeat.sources.base import Entry, Source
-from vggfeat.sources.tar import Listing, Location, check_unchanged, open_location
+from vggfeat.sources.members import Location, Members
+from vggfeat.sources.places import LocalPlace, Place, check_unchanged
+from vggfeat.sources.tar import TarMembers
+from vggfeat.sources.zip import ZipMembers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class ShardSource(Source):
-    """Images inside one or several uncompressed tar files.
+    """Images inside one or several archives: uncompressed tar files, or zip files.
 
     Entry paths are member names; with several shards, behind the shard's own name. Class names
     come from webdataset's ``.cls`` members; with several shards and no such member, from the
@@ -36,7 +39,7 @@ class ShardSource(Source):
     Raises
     ------
     SourceError
-        A file is no tar, is compressed, cannot be read; or no image is in any.
+        A file is no archive, is a compressed tar, cannot be read; or no image is in any.
     """
 
     def __init__(self, shards: Sequence[str], spec: str) -> None:
@@ -47,7 +50,7 @@ class ShardSource(Source):
         labels: RawLabels = {}
         left_out = count = 0
         for shard in shards:
-            listing = Listing(shard)
+            listing = members_of(LocalPlace(shard))
             prefix = as_key(str(Path(shard).relative_to(above))) + "/" if several else ""
             for member, location in listing.images.items():
                 self._locations[prefix + member] = location
@@ -58,16 +61,16 @@ class ShardSource(Source):
         if not self._locations:
             others = f" ({left_out} other files)" if left_out else ""
             raise SourceError(
-                f"No images in {spec!r}{others}. Name a tar that holds JPEG, PNG or other images."
+                f"No images in {spec!r}{others}. Name an archive that holds JPEG, PNG or others."
             )
         if repeated := count - len(self._locations):
-            _log.warning("%s: %d names repeat; the last of each counts, as in tar.", spec, repeated)
+            _log.warning("%s: %d names repeat; the last of each counts.", spec, repeated)
         if several and not labels:
             # Here rather than by whoever labels entries: a shard's name is no class.
             inner = from_folders(list(members.values()))
             labels = {path: inner[m] for path, m in members.items() if m in inner}
         entries = [
-            Entry(path, p.size, p.mtime_ns, p.shard_ctime_ns) for path, p in self._locations.items()
+            Entry(path, p.size, p.mtime_ns, p.state.ctime_ns) for path, p in self._locations.items()
         ]
         super().__init__(spec, spec, entries, labels or ({} if several else None), left_out)
 
@@ -77,9 +80,20 @@ class ShardSource(Source):
             location = self._locations[entry.path]
         except KeyError:
             raise ImageError("no such member in the archive") from None
-        return open_location(open_regular(location.shard), location)
+        return location.open()
 
     def seen(self, entry: Entry, file: BinaryIO) -> Entry:
         """Check that the archive is as it was listed; see :meth:`Source.seen`."""
         check_unchanged(file)
         return entry
+
+
+def members_of(place: Place) -> Members:
+    """List an archive: a zip by its name, any other is a tar.
+
+    Raises
+    ------
+    SourceError
+        It cannot be read, or is neither.
+    """
+    return ZipMembers(place) if extension(place.name) == ".zip" else TarMembers(place)

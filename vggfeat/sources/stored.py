@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import tarfile
+import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -107,9 +108,14 @@ def why_not_shown(root: str, roots: Sequence[str | os.PathLike[str]] = ()) -> st
         real = _real(shard)
         if not _inside(real, roots) and _closed(real):
             return "it lies in a folder of the system"
-        if not real.is_file() or not tarfile.is_tarfile(real):
+        if not real.is_file() or not _is_archive(real):
             return "it is neither a folder nor an archive"
     return ""
+
+
+def _is_archive(path: Path) -> bool:
+    # Office's documents are zip archives, too: what images are in them is not to be shown.
+    return (zipfile.is_zipfile if path.suffix.lower() == ".zip" else tarfile.is_tarfile)(path)
 
 
 def _open_below(root: str, path: str, roots: Sequence[str | os.PathLike[str]]) -> BinaryIO:

@@ -131,7 +131,7 @@ def predict(
     probe : SavedProbe or path
         Or the file of one.
     source : path or Source
-        A folder, an image, a ``.txt`` or ``.csv`` list, or ``.tar`` or ``.zip`` archives.
+        A folder, an image, a ``.txt`` or ``.csv`` list, ``.tar`` or ``.zip`` archives.
     **options
         `weights`, `device`, `precision`, `engine`, `batch_size` and `workers`, see
         :meth:`vggfeat.FeatureExtractor.like`.

@@ -205,9 +205,9 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
     """Extract features of the images in SOURCE into STORE, an HDF5 file.
 
     SOURCE is a folder (searched recursively), an image, a .txt or .csv list of paths, or a .tar
-    or .zip (shards as in 'train-{000..012}.tar'); docs/sources.md. The same command goes on where it stopped, adds images
-    that are new, does changed ones again, lets moved ones keep their features, and leaves out
-    those that are gone.
+    or .zip (shards as in 'train-{000..012}.tar'); docs/sources.md. The same command goes on where
+    it stopped, adds images that are new, does changed ones again, lets moved ones keep their
+    features, and leaves out those that are gone.
 
     Several sources are kept apart by their names, with which their images' paths begin: the last
     part of each path, or NAME as in NAME=PATH.

@@ -243,7 +243,7 @@ class FeatureExtractor(Settings):
         Parameters
         ----------
         source : path or Source
-            A folder, an image, a ``.txt`` or ``.csv`` list, or ``.tar`` or ``.zip`` archives.
+            A folder, an image, a ``.txt`` or ``.csv`` list, ``.tar`` or ``.zip`` archives.
 
         Yields
         ------
@@ -320,7 +320,7 @@ class FeatureExtractor(Settings):
         Parameters
         ----------
         source : path, Source or sequence of paths
-            A folder, an image, a ``.txt`` or ``.csv`` list, or ``.tar`` or ``.zip`` archives; or what
+            A folder, an image, a ``.txt`` or ``.csv`` list, ``.tar`` or ``.zip`` archives; or what
             :meth:`vggfeat.datasets.Dataset.source` gives. Several, or ``NAME=PATH``, are kept
             each under its name; see :func:`vggfeat.sources.open_sources`.
         store : path

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -114,9 +117,22 @@ def merge(out: str, stores: tuple[str, ...], overwrite: bool, as_json: bool) -> 
 
 @click.command()
 @click.argument("store", type=_existing)
-@click.argument("out", type=_existing)
+@click.argument("out", type=click.Path())
 @click.option("--layer", required=True, help="Layer of the store, such as relu7.")
-@click.option("--overwrite", is_flag=True, help="Replace the file OUT.")
+@click.option("--overwrite", is_flag=True, help="Replace what OUT holds.")
+@click.option(
+    "--part-rows",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Make OUT a folder of parts of so many images.  [default in a folder: as many as 512 MiB "
+    "hold]",
+)
+@click.option(
+    "--format",
+    "part_format",
+    type=click.Choice(["parquet", "npy"]),
+    help="Format of parts.  [default: parquet]",
+)
 @click.option(
     "--spreadsheet",
     is_flag=True,
@@ -124,7 +140,14 @@ def merge(out: str, stores: tuple[str, ...], overwrite: bool, as_json: bool) -> 
 )
 @json_option
 def export(
-    store: str, out: str, layer: str, overwrite: bool, spreadsheet: bool, as_json: bool
+    store: str,
+    out: str,
+    layer: str,
+    overwrite: bool,
+    part_rows: int | None,
+    part_format: str | None,
+    spreadsheet: bool,
+    as_json: bool,
 ) -> None:
     """Write one layer's features, of all images that are done, to OUT for other programs.
 
@@ -137,18 +160,37 @@ def export(
 
     Row i of each belongs to path i, in the order of the store.
 
+    With --part-rows or --format, or where OUT ends in / or is a folder, it is a folder of
+    part-00000.parquet (or .npy with .paths.csv) and so on, and of manifest.json. The same command
+    again keeps the parts that are there and right, and writes the others.
+
     \b
     Example:
       vggfeat export photos.h5 photos.npz --layer relu7
+      vggfeat export photos.h5 photos-relu7/ --layer relu7 --part-rows 100000
     """
-    from vggfeat.store import export as export_store
+    from vggfeat.store import export as export_file
+    from vggfeat.store import export_parts
 
+    parted = part_rows or part_format or out.endswith(("/", os.sep)) or Path(out).is_dir()
     with bars("row") as progress:
-        count = export_store(store, out, layer, overwrite, progress, spreadsheet=spreadsheet)
-    if as_json:
-        print_json({"file": out, "layer": layer, "images": count})
+        if not parted:
+            count = export_file(store, out, layer, overwrite, progress, spreadsheet=spreadsheet)
+        else:
+            report = export_parts(
+                store, out, layer, format=part_format or "parquet", part_rows=part_rows,
+                overwrite=overwrite, progress=progress, spreadsheet=spreadsheet,
+            )  # fmt: skip
+    if not parted:
+        told, text = {"file": out, "layer": layer, "images": count}, f"{count:,} images."
     else:
-        click.echo(f"{printable(out)}: {count:,} images.")
+        told = {"folder": out, "layer": layer, **asdict(report)}
+        there = f", of which {report.kept:,} were there" if report.kept else ""
+        text = f"{report.images:,} images in {report.parts:,} parts{there}."
+    if as_json:
+        print_json(told)
+    else:
+        click.echo(f"{printable(out)}: {text}")
 
 
 def _page(facts: dict[str, Any]) -> str:

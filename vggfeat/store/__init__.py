@@ -1,7 +1,8 @@
 """Stores: HDF5 files of features, one row an image, that no kill can leave half-written.
 
 ``docs/store-format.md`` specifies the file. Reading is :class:`FeatureStore`, writing is
-:class:`StoreWriter`; :func:`merge` and :func:`export` make other files from finished ones.
+:class:`StoreWriter`; :func:`merge`, :func:`export` and :func:`export_parts` make other files of
+finished ones.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from vggfeat.feature_table import DONE, FAILED, PENDING
 from vggfeat.provenance import SourcePlace
 from vggfeat.store.contents import FORMAT, FORMAT_VERSION
+from vggfeat.store.export_parts import PartsReport, export_parts
 from vggfeat.store.exporting import export
 from vggfeat.store.following import redo
 from vggfeat.store.labelling import LabelReport
@@ -27,11 +29,13 @@ __all__ = [
     "FeatureStore",
     "LabelReport",
     "MergeReport",
+    "PartsReport",
     "Problem",
     "SourcePlace",
     "StoreWriter",
     "VerifyReport",
     "export",
+    "export_parts",
     "fresh_rows",
     "merge",
     "open_features",

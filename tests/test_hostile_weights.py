@@ -23,14 +23,13 @@ from onnx_writers import Graph
 from safetensors.torch import save_file
 from scipy.io import loadmat, savemat
 
-from vggfeat import zip_members
+from vggfeat import mat_file, zip_members
 from vggfeat.errors import WeightsError, WhiteningError
 from vggfeat.layers import architecture
 from vggfeat.pickles import MOST_BYTES
 from vggfeat.preprocessing import TORCHVISION
 from vggfeat.weights import (
     PREPROCESSING_KEY,
-    mat_file,
     pairing,
     torch_file,
     torch_pickles,

@@ -75,7 +75,7 @@ def opened(
         file = h5py.File(member, "r")
         register_member(file, member)
     try:
-        check(file, path, error, _all(file, path, error) if names is None else names)
+        check(file, path, error, dataset_names(file, path, error) if names is None else names)
     except BaseException:
         file.close()
         raise
@@ -118,6 +118,35 @@ def check(file: h5py.File, path: Path, error: type[VggfeatError], names: Iterabl
                 if isinstance(at, h5py.h5d.DatasetID) and (reason := _hostile(at, size)):
                     raise _refused(path, where, reason, error)
                 break
+
+
+def dataset_names(file: h5py.File, path: Path, error: type[VggfeatError]) -> Iterator[str]:
+    """Yield the names of all datasets, which :func:`check` then has to see.
+
+    Raises
+    ------
+    VggfeatError
+        Of type `error`: there is a soft or external link, a group has two ways to it, or lies too
+        deep.
+    """
+    waiting: list[tuple[str, Any, int]] = [("", file.id, 0)]
+    seen = {h5py.h5o.get_info(file.id).addr}
+    while waiting:
+        above, group, depth = waiting.pop()
+        for part in list(group):
+            name = f"{above}/{part.decode(errors='surrogateescape')}".lstrip("/")
+            if reason := _link(group, part):
+                raise _refused(path, name, f"is {reason}", error)
+            info = h5py.h5o.get_info(group, part)
+            if info.type == h5py.h5o.TYPE_DATASET:
+                yield name
+            elif info.type == h5py.h5o.TYPE_GROUP:
+                if info.addr in seen:
+                    raise _refused(path, name, "is a group of another name as well", error)
+                if depth == _DEEPEST:
+                    raise _refused(path, name, f"lies below {_DEEPEST} groups", error)
+                seen.add(info.addr)
+                waiting.append((name, h5py.h5g.open(group, part), depth + 1))
 
 
 def texts(dataset: h5py.Dataset) -> list[str]:
@@ -215,28 +244,6 @@ def text(holder: h5py.File | h5py.Group, name: str, default: str | None = None) 
     if isinstance(value, str):
         return value
     raise ValueError(f"its attribute {name!r} is {value!r}, no text")
-
-
-def _all(file: h5py.File, path: Path, error: type[VggfeatError]) -> Iterator[str]:
-    """Give the names of all datasets; each group must have one way to it, and be no deeper."""
-    waiting: list[tuple[str, Any, int]] = [("", file.id, 0)]
-    seen = {h5py.h5o.get_info(file.id).addr}
-    while waiting:
-        above, group, depth = waiting.pop()
-        for part in list(group):
-            name = f"{above}/{part.decode(errors='surrogateescape')}".lstrip("/")
-            if reason := _link(group, part):
-                raise _refused(path, name, f"is {reason}", error)
-            info = h5py.h5o.get_info(group, part)
-            if info.type == h5py.h5o.TYPE_DATASET:
-                yield name
-            elif info.type == h5py.h5o.TYPE_GROUP:
-                if info.addr in seen:
-                    raise _refused(path, name, "is a group of another name as well", error)
-                if depth == _DEEPEST:
-                    raise _refused(path, name, f"lies below {_DEEPEST} groups", error)
-                seen.add(info.addr)
-                waiting.append((name, h5py.h5g.open(group, part), depth + 1))
 
 
 def _link(group: Any, part: bytes) -> str:

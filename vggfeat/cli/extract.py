@@ -204,10 +204,10 @@ def _value_range(_context: click.Context, _option: click.Parameter, value: str) 
 def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
     """Extract features of the images in SOURCE into STORE, an HDF5 file.
 
-    SOURCE is a folder (searched recursively), an image, a .txt or .csv list of paths, or a .tar
-    or .zip (shards as in 'train-{000..012}.tar'); docs/sources.md. The same command goes on where
-    it stopped, adds images that are new, does changed ones again, lets moved ones keep their
-    features, and leaves out those that are gone.
+    SOURCE is a folder (searched recursively), an image, a .txt or .csv list of paths, a .tar or
+    .zip (shards as in 'train-{000..012}.tar'), or an array of images (.npy, .mat, .h5#NAME);
+    docs/sources.md. The same command goes on where it stopped, adds images that are new, does
+    changed ones again, lets moved ones keep their features, and leaves out those that are gone.
 
     Several sources are kept apart by their names, with which their images' paths begin: the last
     part of each path, or NAME as in NAME=PATH.
@@ -217,6 +217,7 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
       vggfeat extract photos/ photos.h5 --layers conv5_3,relu7
       vggfeat extract train/ test/ both.h5
       vggfeat extract photos/ dense.h5 --view dense --scales 256,384,512 --flip
+      vggfeat extract nsd_stimuli.hdf5#imgBrick nsd.h5 --layers all
     """
     options["preprocessing"] = pixels_of(options)
     settings = {name: options[name] for name in DEFAULTS}

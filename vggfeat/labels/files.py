@@ -14,7 +14,8 @@ from vggfeat.tables import Records, legible, read_records, read_text
 
 PATH_COLUMNS = (
     "path", "file", "filename", "image", "file_name", "filepath", "file_path", "image_path",
-    "image_name", "imagename", "image_file", "img", "img_path", "image_id", "id",
+    "image_name", "imagename", "image_file", "img", "img_path", "stim_file", "stimulus",
+    "image_id", "id",
 )  # fmt: skip
 """Headings that mark a table's column of paths, the first one present wins."""
 

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vggfeat.array_files import is_array_file, parts_of
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import (
     IMAGE_EXTENSIONS,
@@ -30,6 +31,7 @@ from vggfeat.sources.lists import ListSource, open_list
 from vggfeat.sources.originals import Known, Originals, OtherImageError, split_root
 from vggfeat.sources.several import SeveralSources, named, names_of, within
 from vggfeat.sources.shards import ShardSource
+from vggfeat.sources.stacks import StackSource
 from vggfeat.sources.stored import OutsideSourceError, open_stored, why_not_shown
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "OutsideSourceError",
     "SeveralSources",
     "Source",
+    "StackSource",
     "decode_path",
     "encode_path",
     "open_folder",
@@ -62,7 +65,10 @@ if TYPE_CHECKING:
 LISTS = (".txt", ".csv", ".tsv")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|[^/]*\\")
-_ALLOWED = "a folder, an image, a .txt or .csv list, a .zip, or .tar shards (name-{000..012}.tar)"
+_ALLOWED = (
+    "a folder, an image, a .txt or .csv list, a .zip, .tar shards (name-{000..012}.tar), or an "
+    "array of images (.npy, .h5#NAME, .mat)"
+)
 ARCHIVES = (".tar", ".zip")
 _COMPRESSED = re.compile(r"\.(tar\.[a-z0-9]+|tgz|tbz2?|txz|tzst|7z|rar)$", re.IGNORECASE)
 _COMPRESSED_HEAD = re.compile(rb"\x1f\x8b|BZh[1-9]|\xfd7zXZ|\x28\xb5\x2f\xfd|Rar!|7z\xbc")
@@ -92,6 +98,8 @@ def open_source(spec: str | os.PathLike[str] | Source) -> Source:
     try:
         # Not resolve(): links stay as the user named them, so that stored paths do.
         path = Path(given).absolute()
+        if given and is_array_file(path) and os.path.isfile(parts_of(path)[0]):  # noqa: PTH113
+            return StackSource(path)
         if given and os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where it may not look)
             return open_folder(str(path))
         if given and os.path.lexists(path):

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+from vggfeat.array_files import is_array_file, parts_of
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import (
     IMAGE_EXTENSIONS,
@@ -28,10 +29,11 @@ from vggfeat.files import (
 )
 from vggfeat.images import size_of
 from vggfeat.signatures import SIGNATURE_BYTES, sniff
-from vggfeat.sources.base import Entry
+from vggfeat.sources.base import Entry, Source
 from vggfeat.sources.braces import expand
 from vggfeat.sources.several import named, within
 from vggfeat.sources.shards import ShardSource
+from vggfeat.sources.stacks import StackSource
 
 _CLOSED = ("/proc", "/sys", "/dev", "/etc", "/boot", "/private/etc", "/System", "C:/Windows")
 """Folders of the system, with everything below them."""
@@ -108,7 +110,7 @@ def why_not_shown(root: str, roots: Sequence[str | os.PathLike[str]] = ()) -> st
         real = _real(shard)
         if not _inside(real, roots) and _closed(real):
             return "it lies in a folder of the system"
-        if not real.is_file() or not _is_archive(real):
+        if not real.is_file() or not (is_array_file(name) or _is_archive(real)):
             return "it is neither a folder nor an archive"
     return ""
 
@@ -138,7 +140,7 @@ def _open_below(root: str, path: str, roots: Sequence[str | os.PathLike[str]]) -
     return open_beneath(within, real.relative_to(within).parts)
 
 
-def _archive(root: str, roots: Sequence[str | os.PathLike[str]]) -> ShardSource:
+def _archive(root: str, roots: Sequence[str | os.PathLike[str]]) -> Source:
     name = decode_path(root)
     shards = _shards(name)
     if not shards:
@@ -155,15 +157,18 @@ def _archive(root: str, roots: Sequence[str | os.PathLike[str]]) -> ShardSource:
 
 
 @lru_cache(maxsize=4)
-def _listed(
-    root: str, shards: tuple[tuple[str, int, int], ...], roots: tuple[str, ...]
-) -> ShardSource:
+def _listed(root: str, shards: tuple[tuple[str, int, int], ...], roots: tuple[str, ...]) -> Source:
     if reason := why_not_shown(root, roots):
         raise OutsideSourceError(f"Images of {root!r} are not shown: {reason}.")
+    if is_array_file(decode_path(root)):
+        return StackSource(decode_path(root))
     return ShardSource([shard for shard, _, _ in shards], decode_path(root))
 
 
 def _shards(name: str) -> list[str]:
+    if is_array_file(name):
+        file = str(parts_of(name)[0])
+        return [file] if os.path.lexists(file) else []
     return [name] if os.path.lexists(name) else expand(name)
 
 

@@ -8,7 +8,7 @@ stored (height, width, inputs, outputs); fully connected layers are convolutions
 ``bnorm`` has gains, offsets, and moments: the mean and the root of the variance, to which epsilon
 was added already. The first filters see RGB in 0..255.
 
-These are MAT-files of version 5 (:mod:`vggfeat.weights.mat_file`), which hold a network as one
+These are MAT-files of version 5 (:mod:`vggfeat.mat_file`), which hold a network as one
 compressed variable: all of it is read, whatever is asked for.
 """
 
@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vggfeat import mat_file
 from vggfeat.errors import WeightsError
 from vggfeat.preprocessing import CAFFE_RGB, INTERPOLATIONS, Preprocessing
-from vggfeat.weights import mat_file
 from vggfeat.weights.graph import Kind, Node
 from vggfeat.weights.record import WeightFormat
 from vggfeat.weights.tensor_file import Understanding
@@ -81,7 +81,7 @@ class MatConvNetFile:
     Parameters
     ----------
     variables : dict of str to Any
-        By name, as :func:`vggfeat.weights.mat_file.read` gives them.
+        By name, as :func:`vggfeat.mat_file.read` gives them.
     """
 
     def __init__(self, variables: dict[str, Any]) -> None:

@@ -46,15 +46,15 @@ _LONGEST_TEXT = 1 << 16  # bytes
 _PIECE = 1 << 18  # bytes that are read or unpacked at a time
 
 
-def read(path: Path, names: Collection[str]) -> dict[str, Any]:
+def read(path: Path, names: Collection[str] | None) -> dict[str, Any]:
     """Read some of a file's variables.
 
     Parameters
     ----------
     path : Path
         The file.
-    names : collection of str
-        Of the variables; those that are not there are left out.
+    names : collection of str, optional
+        Of the variables; those that are not there are left out. None for all.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def read(path: Path, names: Collection[str]) -> dict[str, Any]:
         reader = _Reader(order)
         for source in _variables(file, order):
             name, value = reader.variable(source, names)
-            if name in names:
+            if names is None or name in names:
                 variables[name] = value
     return variables
 
@@ -205,13 +205,13 @@ class _Reader:
     def __init__(self, order: str) -> None:
         self._order, self._count = order, 0
 
-    def variable(self, source: _Source, names: Collection[str]) -> tuple[str, Any]:
-        """Return a variable's name, and its value where that is one of `names`."""
+    def variable(self, source: _Source, names: Collection[str] | None) -> tuple[str, Any]:
+        """Return a variable's name, and its value where that is one of `names`, or all are."""
         end = self._opened(source, 0)
         if end == source.left:
             return "", None
         flags, shape, name = self._head(source, end)
-        if name not in names:
+        if names is not None and name not in names:
             return name, None
         value = self._value(source, end, flags, shape, 0)
         source.finish()

@@ -205,7 +205,8 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
     """Extract features of the images in SOURCE into STORE, an HDF5 file.
 
     SOURCE is a folder (searched recursively), an image, a .txt or .csv list of paths, a .tar or
-    .zip (shards as in 'train-{000..012}.tar'), or an array of images (.npy, .mat, .h5#NAME);
+    .zip (shards as in 'train-{000..012}.tar'), a .parquet with a column of images (another one as
+    in 'data.parquet#image:photo,label:breed'), or an array of images (.npy, .mat, .h5#NAME);
     docs/sources.md. The same command goes on where it stopped, adds images that are new, does
     changed ones again, lets moved ones keep their features, and leaves out those that are gone.
 

@@ -22,6 +22,7 @@ from vggfeat.images import Reading, Tally, decoded
 from vggfeat.labels import (
     LabelRequest,
     NamedLines,
+    OwnNames,
     class_name,
     requested_groups,
     requested_splits,
@@ -38,6 +39,7 @@ from vggfeat.sources import (
     Source,
     open_sources,
 )
+from vggfeat.sources.parquet import SUFFIX
 from vggfeat.sources.reading import look, opened
 from vggfeat.store import SourcePlace, StoreWriter
 
@@ -92,7 +94,7 @@ def open_run(
     if on_error not in ("skip", "stop"):
         raise SourceError(f"on_error is {on_error!r}; allowed are 'skip' and 'stop'.")
     ending = Path(store).suffix.lower()
-    if ending in IMAGE_EXTENSIONS or ending in (*LISTS, *ARCHIVES):
+    if ending in IMAGE_EXTENSIONS or ending in (*LISTS, *ARCHIVES, SUFFIX):
         raise StoreError(
             f"{os.fspath(store)!r} has the name of an image, a list or an archive. "
             "Give the store a name of its own, such as photos.h5."
@@ -308,7 +310,12 @@ def _labels(
         root=images.root,
     )
     root = images.root
-    source = NamedLines(images.file, images.keys) if isinstance(images, ListSource) else None
+    source: NamedLines | OwnNames | None = None
+    if isinstance(images, ListSource):
+        source = NamedLines(images.file, images.keys)
+    elif images.given_splits or images.given_groups:
+        own = images.given_splits or {}, images.given_groups or {}
+        source = OwnNames(request.source_name, *own)
     table = NamedLines.of(request.table, paths, root) if request.table else None
     return replace(
         request,

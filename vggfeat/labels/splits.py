@@ -29,6 +29,9 @@ SPLIT_NAMES = {
 }
 """Names of folders and cells by the split that they mean, in any case."""
 
+MEANT = {word: name for name, words in SPLIT_NAMES.items() for word in words}
+"""The split that a folder or cell means, by its name in lower case."""
+
 _FLAGS = ("is_train", "is_test")
 SPLIT_COLUMNS = ("split", "subset", "partition", "set", *_FLAGS)
 """Headings that mark a table's column of splits, the first one present wins."""
@@ -44,7 +47,6 @@ NamesByPath = dict[str, str]
 Kind = Literal["auto", "none", "folder", "pattern", "given"]
 
 _FOLDER = re.compile(r"folder:([1-9][0-9]*)")
-_MEANT = {word: name for name, words in SPLIT_NAMES.items() for word in words}
 _YES = {"1": True, "1.0": True, "true": True, "yes": True,
         "0": False, "0.0": False, "false": False, "no": False}  # fmt: skip
 _SHOWN = 3
@@ -142,6 +144,28 @@ class NamedLines:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnNames:
+    """Splits and groups that a source says itself without being a table of lines.
+
+    Attributes
+    ----------
+    name : str
+        What the source is called.
+    splits, groups : dict of str to str
+        Names by entry path; empty where it says none.
+    """
+
+    name: str
+    splits: NamesByPath
+    groups: NamesByPath
+
+    def names(self, headings: Sequence[str], *, splits: bool) -> tuple[str, NamesByPath]:
+        """Return them as :meth:`NamedLines.names` does; there is no heading."""
+        del headings
+        return "", self.splits if splits else self.groups
+
+
+@dataclass(frozen=True, slots=True)
 class NamesRequest:
     """The splits, or the groups, that a run asks for; a store decides what that means for its rows.
 
@@ -191,7 +215,7 @@ def usable(names: Collection[str]) -> bool:
 def split_name(text: str) -> str:
     """Return the split that a folder or cell means: ``train``, ``val``, ``test``, or its name."""
     name = class_name(text)
-    return _MEANT.get(name.lower(), name)
+    return MEANT.get(name.lower(), name)
 
 
 def split_level(paths: Sequence[str]) -> int | None:
@@ -207,7 +231,7 @@ def split_level(paths: Sequence[str]) -> int | None:
     """
     level = folder_level(paths)
     folders = {path.split("/")[level - 1] for path in paths if path.count("/") >= level}
-    meant = [_MEANT.get(class_name(name).lower()) for name in folders]
+    meant = [MEANT.get(class_name(name).lower()) for name in folders]
     return level if None not in meant and len(set(meant)) > 1 else None
 
 
@@ -304,7 +328,7 @@ def requested_splits(
     paths: Sequence[str],
     *,
     root: str = "",
-    source: NamedLines | None = None,
+    source: NamedLines | OwnNames | None = None,
     table: NamedLines | None = None,
 ) -> NamesRequest:
     """Understand which splits a person asks for.
@@ -317,7 +341,7 @@ def requested_splits(
         Entry paths of the source.
     root : str
         Absolute path that they are relative to.
-    source, table : NamedLines, optional
+    source, table : NamedLines (or of a source OwnNames), optional
         What the source, and a table of labels, say themselves.
 
     Raises
@@ -353,7 +377,7 @@ def requested_groups(
     paths: Sequence[str],
     *,
     root: str = "",
-    source: NamedLines | None = None,
+    source: NamedLines | OwnNames | None = None,
     table: NamedLines | None = None,
 ) -> NamesRequest:
     """Understand which groups a person asks for.
@@ -396,7 +420,7 @@ def requested_groups(
 
 
 def _of_columns(
-    source: NamedLines | None,
+    source: NamedLines | OwnNames | None,
     table: NamedLines | None,
     headings: Sequence[str],
     *,

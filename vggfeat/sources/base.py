@@ -14,7 +14,7 @@ from vggfeat.files import decode_path, encode_path, open_regular
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vggfeat.labels import RawLabels
+    from vggfeat.labels import NamesByPath, RawLabels
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Entry:
     path : str
         Its key in a store: relative to the source, ``/`` between parts, valid UTF-8, unique.
     size : int
-        In bytes; 0 where the file cannot be asked.
+        In bytes; 0 where the file cannot be asked, and in tables, which do not say.
     mtime_ns : int
         Time of the last change in nanoseconds since 1970; 0 where the file cannot be asked.
     ctime_ns : int
@@ -58,7 +58,13 @@ class Source(ABC):
         Entry path to class names, where the source says them (a CSV column, ``.cls`` members).
     left_out : int
         Files that were met and are no images by extension or first bytes.
+    given_splits, given_groups : dict of str to str, or None
+        Entry path to the name of its split or group, where the source says them itself; a list
+        says them by its lines.
     """
+
+    given_splits: NamesByPath | None = None
+    given_groups: NamesByPath | None = None
 
     def __init__(
         self,

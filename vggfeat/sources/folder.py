@@ -12,6 +12,8 @@ from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import IMAGE_EXTENSIONS, encode_path, extension, open_regular, system_reason
 from vggfeat.signatures import SIGNATURE_BYTES, sniff
 from vggfeat.sources.base import Entry, FileSource, Source, entry_from
+from vggfeat.sources.parquet import SUFFIX, open_tables
+from vggfeat.sources.parquet_columns import Choice
 
 _log = logging.getLogger(__name__)
 
@@ -26,11 +28,18 @@ class _Folder(NamedTuple):
     """Device and inode of the folders it lies in, by which a loop is known."""
 
 
-def open_folder(root: str) -> Source:
-    """List a folder's images.
+def open_folder(root: str, choice: Choice | None = None) -> Source:
+    """List a folder's images, or those in its Parquet files where it has no others.
 
     Hidden files and folders (``.name``, which covers ``._name``) and ``__MACOSX`` are left out.
     Symbolic links are followed, except back into a folder that the link lies in.
+
+    Parameters
+    ----------
+    root : str
+        Its absolute path.
+    choice : Choice, optional
+        Columns of Parquet files that a person names, and by that means those.
 
     Raises
     ------
@@ -38,18 +47,30 @@ def open_folder(root: str) -> Source:
         The folder cannot be read, or holds no image.
     """
     entries: list[Entry] = []
+    tables: list[str] = []
     left_out = 0
     waiting = [_Folder(root, "", frozenset())]
     while waiting:
         folder = waiting.pop()
         try:
-            left_out += _scan(folder, entries, waiting)
+            left_out += _scan(folder, entries, waiting, tables)
         except OSError as error:
             if folder.path == root:
                 raise SourceError(
                     f"Cannot read the folder {root!r}: {system_reason(error)}."
                 ) from error
             _log.warning("Folder %r is left out: %s.", folder.path, system_reason(error))
+    chosen = choice is not None and choice != Choice()
+    if tables and (chosen or not entries):
+        return open_tables(sorted(tables), root, choice or Choice())
+    if tables:
+        _log.warning(
+            "%s holds %d images beside %d Parquet files, which are left out. To take the images in "
+            "those, name their column: %s#image:COLUMN.",
+            *(root, len(entries), len(tables), root),
+        )
+    if chosen:
+        raise SourceError(f"No Parquet files in the folder {root!r}, which # names columns of.")
     if not entries:
         others = f" ({left_out} other files)" if left_out else ""
         raise SourceError(
@@ -59,8 +80,8 @@ def open_folder(root: str) -> Source:
     return FileSource(root, root, entries, left_out=left_out)
 
 
-def _scan(folder: _Folder, entries: list[Entry], waiting: list[_Folder]) -> int:
-    """Add a folder's images to `entries`, its folders to `waiting`; return how many files not."""
+def _scan(folder: _Folder, entries: list[Entry], waiting: list[_Folder], tables: list[str]) -> int:
+    """Sort what a folder holds into images, folders, tables; return how many files are none."""
     state = Path(folder.path).stat()
     identity = (state.st_dev, state.st_ino)
     if identity in folder.above:
@@ -80,6 +101,8 @@ def _scan(folder: _Folder, entries: list[Entry], waiting: list[_Folder]) -> int:
                 entries.append(_entry(key, item))
             else:
                 left_out += 1
+                if extension(name) == SUFFIX:
+                    tables.append(item.path)
     return left_out
 
 

@@ -10,6 +10,7 @@ from typing import BinaryIO, NamedTuple
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import decode_path, encode_path
 from vggfeat.sources.braces import expand
+from vggfeat.sources.parquet_columns import split_choice
 from vggfeat.sources.reading import digest_of
 from vggfeat.sources.several import named
 from vggfeat.sources.stored import open_stored, why_not_shown
@@ -21,7 +22,7 @@ class Known(NamedTuple):
     Attributes
     ----------
     size : int
-        How many there are.
+        How many there are; 0 where unknown.
     digest : bytes
         See :func:`vggfeat.sources.reading.digest_of`; empty where unknown.
     """
@@ -133,7 +134,8 @@ class Originals:
         known = self._known.get(path)
         if known is None:
             return
-        same = file.seek(0, os.SEEK_END) == known.size
+        # Tables do not say how large an image is.
+        same = known.size in (0, file.seek(0, os.SEEK_END))
         if same and known.digest:
             file.seek(0)
             same = digest_of(file) == known.digest
@@ -176,7 +178,7 @@ def _exists(name: str) -> bool:
 
 def _gone(source: str) -> bool:
     """Whether nothing is at a source's place; an empty folder is nothing: an unmounted drive."""
-    name = decode_path(named(source)[1])
+    name, _ = split_choice(decode_path(named(source)[1]))
     if not _exists(name):
         return True
     try:
@@ -189,7 +191,8 @@ def _gone(source: str) -> bool:
 def _located(source: str, place: str) -> str:
     """Return a source at the place that was said: there, or the archive of its name therein."""
     name, root = named(source)
-    archive = Path(place, Path(decode_path(root)).name)
+    old, choice = split_choice(decode_path(root))
+    archive = Path(place, Path(old).name)
     top = Path(place).resolve()
     try:
         # The name may come from a stranger: it must be of files that lie in this folder.
@@ -198,5 +201,5 @@ def _located(source: str, place: str) -> str:
             place = str(archive)
     except (SourceError, OSError, ValueError):
         pass
-    place = encode_path(place)
+    place = encode_path(place + choice.text())
     return f"{name}={place}" if name else place

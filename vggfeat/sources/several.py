@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from vggfeat.errors import SourceError
 from vggfeat.files import encode_path
-from vggfeat.labels import RawLabels, folder_level, from_folders
+from vggfeat.labels import NamesByPath, RawLabels, folder_level, from_folders
 from vggfeat.sources.base import Entry, Source
 
 _NAMED = re.compile(r"([^/\\=:]+)=(.+)", re.DOTALL)
@@ -43,10 +43,26 @@ class SeveralSources(Source):
             labels |= {f"{name}/{path}": names for path, names in given.items()}
             for entry in part.entries:
                 self._inner[f"{name}/{entry.path}"] = part, entry
-        entries = [replace(entry, path=path) for path, (_, entry) in self._inner.items()]
         text = ", ".join(f"{name}={part.spec}" for name, part in self.parts.items())
         left_out = sum(part.left_out for part in self.parts.values())
-        super().__init__(text, text, entries, labels, left_out)
+        super().__init__(text, text, (), labels, left_out)
+        # By path, but for sources that have an order of their own, such as tables.
+        self.entries = [
+            replace(entry, path=f"{name}/{entry.path}")
+            for name in sorted(self.parts, key=lambda name: f"{name}/")
+            for entry in self.parts[name].entries
+        ]
+        self.given_splits = self._united({n: p.given_splits for n, p in self.parts.items()})
+        self.given_groups = self._united({n: p.given_groups for n, p in self.parts.items()})
+
+    @staticmethod
+    def _united(names: Mapping[str, NamesByPath | None]) -> NamesByPath | None:
+        both = {
+            f"{part}/{path}": name
+            for part, given in names.items()
+            for path, name in (given or {}).items()
+        }
+        return both or None
 
     def open(self, entry: Entry) -> BinaryIO:
         """Open an image of one of the sources; see :meth:`Source.open`."""

@@ -23,6 +23,7 @@ from vggfeat.files import (
     IMAGE_EXTENSIONS,
     RAW_EXTENSIONS,
     decode_path,
+    encode_path,
     extension,
     open_beneath,
     system_reason,
@@ -31,6 +32,9 @@ from vggfeat.images import size_of
 from vggfeat.signatures import SIGNATURE_BYTES, sniff
 from vggfeat.sources.base import Entry, Source
 from vggfeat.sources.braces import expand
+from vggfeat.sources.parquet import SUFFIX, ParquetSource, open_tables
+from vggfeat.sources.parquet_columns import Choice, split_choice
+from vggfeat.sources.places import LocalPlace, State
 from vggfeat.sources.several import named, within
 from vggfeat.sources.shards import ShardSource
 from vggfeat.sources.stacks import StackSource
@@ -77,9 +81,15 @@ def open_stored(root: str, path: str, roots: Sequence[str | os.PathLike[str]] = 
         The image, or its archive, is no longer there, or it is no image by its content.
     """
     root, path = within(root, path)
-    name = decode_path(root)
+    name, choice = split_choice(decode_path(root))
     if os.path.isdir(name):  # noqa: PTH112 (Path.is_dir raises where it may not look)
-        file: BinaryIO = _open_below(root, path, roots)
+        table = _table_in(name, path)
+        beneath = _beneath(encode_path(name), table or path, roots)
+        if table:
+            file: BinaryIO = _rows_of(beneath, table, choice).open(Entry(path, 0, 0))
+        else:
+            # The way is resolved, so a link met on it now was put there in the meantime.
+            file = beneath.open()
     else:
         file = _archive(root, roots).open(Entry(path, 0, 0))
     try:
@@ -98,7 +108,7 @@ def why_not_shown(root: str, roots: Sequence[str | os.PathLike[str]] = ()) -> st
     the user names the folder.
     """
     _, root = named(root)
-    name = decode_path(root)
+    name, _ = split_choice(decode_path(root))
     if os.path.isdir(name):  # noqa: PTH112
         real = _real(name)
         reason = "" if _inside(real, roots) else _too_wide(real)
@@ -116,11 +126,50 @@ def why_not_shown(root: str, roots: Sequence[str | os.PathLike[str]] = ()) -> st
 
 
 def _is_archive(path: Path) -> bool:
+    if path.suffix.lower() == SUFFIX:
+        with path.open("rb") as file:
+            return file.read(4) == b"PAR1"
     # Office's documents are zip archives, too: what images are in them is not to be shown.
     return (zipfile.is_zipfile if path.suffix.lower() == ".zip" else tarfile.is_tarfile)(path)
 
 
-def _open_below(root: str, path: str, roots: Sequence[str | os.PathLike[str]]) -> BinaryIO:
+class _Beneath(LocalPlace):
+    """A file beneath a folder, opened without following any link on the way."""
+
+    def __init__(self, folder: Path, parts: tuple[str, ...]) -> None:
+        super().__init__(str(Path(folder, *parts)))
+        self.folder, self.parts = folder, parts
+
+    def open(self) -> BinaryIO:
+        return open_beneath(self.folder, self.parts)
+
+
+def _table_in(folder: str, path: str) -> str:
+    """Return which Parquet file of a folder an image is a row of; empty where it is a file."""
+    parts = path.split("/")
+    for end, part in enumerate(parts[:-1], 1):
+        table = "/".join(parts[:end])
+        if part.lower().endswith(SUFFIX) and Path(folder, decode_path(table)).is_file():
+            return table
+    return ""
+
+
+def _rows_of(beneath: _Beneath, name: str, choice: Choice) -> Source:
+    with beneath.open() as file:
+        return _listed_rows(beneath.folder, beneath.parts, beneath.state(file), name, choice)
+
+
+@lru_cache(maxsize=4)
+def _listed_rows(
+    folder: Path, parts: tuple[str, ...], state: State, name: str, choice: Choice
+) -> ParquetSource:
+    del state  # another one is another table
+    beneath = _Beneath(folder, parts)
+    spec = beneath.name
+    return ParquetSource([beneath], [decode_path(name)], spec, spec, choice, several=True)
+
+
+def _beneath(root: str, path: str, roots: Sequence[str | os.PathLike[str]]) -> _Beneath:
     folder = decode_path(root)
     real, top = _real(Path(folder, decode_path(path))), _real(folder)
     within = _inside(real, roots)
@@ -136,12 +185,11 @@ def _open_below(root: str, path: str, roots: Sequence[str | os.PathLike[str]]) -
             f"{path!r} lies outside its source {root!r}. Name the folder that it lies in with "
             "--root to show it."
         )
-    # The way is resolved, so a link met on it now was put there in the meantime.
-    return open_beneath(within, real.relative_to(within).parts)
+    return _Beneath(within, real.relative_to(within).parts)
 
 
 def _archive(root: str, roots: Sequence[str | os.PathLike[str]]) -> Source:
-    name = decode_path(root)
+    name, _ = split_choice(decode_path(root))
     shards = _shards(name)
     if not shards:
         raise SourceError(
@@ -160,9 +208,13 @@ def _archive(root: str, roots: Sequence[str | os.PathLike[str]]) -> Source:
 def _listed(root: str, shards: tuple[tuple[str, int, int], ...], roots: tuple[str, ...]) -> Source:
     if reason := why_not_shown(root, roots):
         raise OutsideSourceError(f"Images of {root!r} are not shown: {reason}.")
-    if is_array_file(decode_path(root)):
-        return StackSource(decode_path(root))
-    return ShardSource([shard for shard, _, _ in shards], decode_path(root))
+    name, choice = split_choice(decode_path(root))
+    if is_array_file(name):
+        return StackSource(name)
+    files = [shard for shard, _, _ in shards]
+    if all(extension(file) == SUFFIX for file in files):
+        return open_tables(files, name, choice)
+    return ShardSource(files, name)
 
 
 def _shards(name: str) -> list[str]:

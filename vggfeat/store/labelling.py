@@ -190,9 +190,9 @@ def _choose(
     if request.kind == "source":
         if not request.from_source:
             raise SourceError(
-                f"{request.source_name or 'The source'} says no labels of its own: only lists with "
-                "a column of labels and archives with .cls members do. Give --labels FILE or "
-                "folder."
+                f"{request.source_name or 'The source'} says no labels of its own: only lists and "
+                "tables with a column of labels and archives with .cls members do. Give --labels "
+                "FILE or folder."
             )
         return _Choice(request.from_source, of_source, "replace")
     if request.kind == "folder":

@@ -2,15 +2,17 @@
 
 Run as a program it is the victim of the crash tests:
 ``python store_rows.py STORE ROWS [PAUSE]`` makes or resumes a store of ROWS images, prints
-"go" before it touches the file, and pauses PAUSE seconds after each batch. With ``--golden STORE``
-it makes the file that is kept in ``tests/data/``.
+"go" before it touches the file, and pauses PAUSE seconds after each batch. A STORE that ends in
+``.store`` is one of parts of 40 rows. With ``--golden STORE`` it makes the file that is kept in
+``tests/data/``.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.errors import StoreLockedError
 from vggfeat.preprocessing import TORCHVISION
 from vggfeat.provenance import FeatureConfig, Provenance, RunInfo
 from vggfeat.store import SourcePlace, StoreWriter
+from vggfeat.store.parts import PartPlan, open_part, plan
 
 SHAPES: dict[str, tuple[int, ...]] = {"relu7": (64,), "pool5": (4, 3, 3)}
 POOLING = {"relu7": "", "pool5": "none"}
@@ -83,6 +87,34 @@ def fill(store: StoreWriter, batch: int = 64, pause: float = 0.0, dtype: str = "
         store.write(part, features([store.entry_path(row) for row in part.tolist()], dtype))
         if pause:
             time.sleep(pause)
+
+
+def planned(path: Path, count: int = 10, **options: Any) -> PartPlan:
+    """Plan a store of parts of `count` images, 40 in each, or bring one up to them."""
+    given: dict[str, Any] = {
+        "entries": images(count),
+        "shapes": SHAPES,
+        "config": made().config,
+        "planned": made().run,
+        "sources": [SourcePlace("", "/photos", "/photos")],
+        "part_rows": 40,
+        "labels": {image.path: (image.path[:2],) for image in images(count)},
+    }
+    given |= options
+    given["entries"] = sorted(given["entries"], key=lambda image: image.path)
+    return plan(path, **given)
+
+
+def fill_parts(found: PartPlan, numbers: Iterable[int] | None = None, **options: Any) -> None:
+    """Compute parts that are not done, leaving those that others write to them."""
+    if numbers is None:
+        numbers = sorted({*found.waiting(), *(part.number for part in found.unmarked())})
+    for number in numbers:
+        with (
+            suppress(StoreLockedError),
+            open_part(found.path, found.manifest, number, found.contents, made().run) as store,
+        ):
+            fill(store, **options)
 
 
 def finished(
@@ -147,8 +179,13 @@ def main() -> None:
         return
     path, count = Path(sys.argv[1]), int(sys.argv[2])
     print("go", flush=True)
+    pause = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+    if path.suffix == ".store":
+        with suppress(StoreLockedError):
+            fill_parts(planned(path, count), batch=13, pause=pause)
+        return
     with writer(path, count) as store:
-        fill(store, batch=13, pause=float(sys.argv[3]) if len(sys.argv) > 3 else 0.0)
+        fill(store, batch=13, pause=pause)
 
 
 if __name__ == "__main__":

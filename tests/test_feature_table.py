@@ -21,6 +21,7 @@ from vggfeat.probe import evaluate, train
 from vggfeat.provenance import SourcePlace
 from vggfeat.report import originals_of
 from vggfeat.store import FeatureStore, StoreWriter, export
+from vggfeat.store.parts import PartedStore, open_part, plan
 
 COUNT, FAILED_ROW = 60, 7
 
@@ -80,30 +81,47 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(folder / entry.path)
     entries.sort(key=lambda entry: entry.path)
-    with StoreWriter.open(
-        folder.parent / "photos.h5",
-        entries=entries,
-        shapes=store_rows.SHAPES,
-        provenance=store_rows.made(),
-        labels={entry.path: (entry.path[0],) for entry in entries},
-        sources=[SourcePlace("", str(folder), str(folder))],
-    ) as writer:
-        writer.fail(FAILED_ROW, "truncated")
-        rng = np.random.default_rng(0)
-        for row in writer.pending():
-            kind = "abc".index(writer.entry_path(row)[0])
-            writer.write([row], {
-                layer: rng.normal(np.arange(np.prod(shape)) % 3 == kind, 1)
-                .astype(np.float32).reshape(1, *shape)
-                for layer, shape in store_rows.SHAPES.items()
-            })  # fmt: skip
+    rng = np.random.default_rng(0)
+    features = {
+        entry.path: {
+            layer: rng.normal(np.arange(np.prod(shape)) % 3 == "abc".index(entry.path[0]), 1)
+            .astype(np.float32).reshape(1, *shape)
+            for layer, shape in store_rows.SHAPES.items()
+        }
+        for entry in entries
+    }  # fmt: skip
+    options: dict[str, Any] = {
+        "entries": entries,
+        "shapes": store_rows.SHAPES,
+        "labels": {entry.path: (entry.path[0],) for entry in entries},
+        "sources": [SourcePlace("", str(folder), str(folder))],
+    }
+    whole = StoreWriter.open(folder.parent / "photos.h5", provenance=store_rows.made(), **options)
+    run = store_rows.made().run
+    parted = plan(
+        folder.parent / "photos.store",
+        config=store_rows.made().config, planned=run, part_rows=13, **options,
+    )  # fmt: skip
+    parts = [
+        open_part(parted.path, parted.manifest, part.number, parted.contents, run)
+        for part in parted.manifest.parts
+    ]
+    for writer in (whole, *parts):
+        with writer as store:
+            for row in store.pending():
+                if store.entry_path(row) == entries[FAILED_ROW].path:
+                    store.fail(row, "truncated")
+                else:
+                    store.write([row], features[store.entry_path(row)])
     return folder
 
 
-@pytest.fixture
-def tables(photos: Path) -> Iterator[tuple[FeatureStore, MemoryTable]]:
-    with FeatureStore(photos.parent / "photos.h5") as store:
-        yield store, MemoryTable(store)
+@pytest.fixture(params=["memory", "parts"])
+def tables(photos: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
+    name = photos.parent / "photos.h5"
+    with FeatureStore(name) as store, PartedStore(photos.parent / "photos.store") as parts:
+        parts.path = name  # which results tell
+        yield store, {"memory": MemoryTable(store), "parts": parts}[request.param]
 
 
 def timeless(result: Any) -> Any:
@@ -127,19 +145,19 @@ JOBS = {
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_results_on_a_table_in_memory_are_those_on_a_store(photos, tables, job):
+def test_results_on_a_table_in_memory_or_of_parts_are_those_on_a_store(photos, tables, job):
     on_store, in_memory = (timeless(JOBS[job](table, photos).to_json()) for table in tables)
     assert on_store == in_memory
 
 
-def test_probes_and_maps_of_a_table_in_memory_have_the_same_numbers(tables):
+def test_probes_and_maps_of_a_table_in_memory_or_of_parts_have_the_same_numbers(tables):
     probes = [train(table, "relu7", C=1.0).probe for table in tables]
     assert np.array_equal(probes[0].coef_, probes[1].coef_)
     maps = [image_map(table, "relu7", method="pca") for table in tables]
     assert np.array_equal(maps[0].coordinates, maps[1].coordinates)
 
 
-def test_an_index_of_a_table_in_memory_answers_as_one_of_a_store(tables, tmp_path):
+def test_an_index_of_a_table_in_memory_or_of_parts_answers_as_one_of_a_store(tables, tmp_path):
     queries = tables[0].matrix("relu7", [0, 20])[1]
     answers = []
     for number, table in enumerate(tables):
@@ -153,7 +171,7 @@ def test_an_index_of_a_table_in_memory_answers_as_one_of_a_store(tables, tmp_pat
     assert [neighbours[0][0] for neighbours in answers[0]] == tables[0].paths[[0, 20]].tolist()
 
 
-def test_an_export_of_a_table_in_memory_is_that_of_a_store(tables, tmp_path):
+def test_an_export_of_a_table_in_memory_or_of_parts_is_that_of_a_store(tables, tmp_path):
     for number, table in enumerate(tables):
         for name in ("out.npz", "out.csv"):
             export(table, tmp_path / f"{number}{name}", "pool5")
@@ -163,7 +181,7 @@ def test_an_export_of_a_table_in_memory_is_that_of_a_store(tables, tmp_path):
     assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
 
 
-def test_reports_find_the_originals_of_a_table_in_memory(tables):
+def test_reports_find_the_originals_of_a_table_in_memory_or_of_parts(tables):
     for table in tables:
         with originals_of(table)(table.paths[0])() as image:
             assert image.read(2) == b"\xff\xd8"
@@ -175,7 +193,7 @@ def test_a_table_refuses_rows_that_are_not_done_and_unlabelled_images(tables):
             table.matrix("relu7", [FAILED_ROW])
         with pytest.raises(StoreError, match="rows 0 to 59; others were requested"):
             table.matrix("relu7", [60])
-    in_memory = tables[1]
+    in_memory = MemoryTable(tables[1])
     in_memory.targets = None
     with pytest.raises(ProbeError, match="has no labels"):
         evaluate(in_memory, "relu7")

@@ -22,6 +22,7 @@ from vggfeat.errors import VggfeatError
 COMMANDS = {
     "layers": ("vggfeat.cli.layers:layers", "Print a network's architecture as a table."),
     "extract": ("vggfeat.cli.extract:extract", "Extract features of images into a store."),
+    "parts": ("vggfeat.cli.parts:parts", "Show which parts of a store are done, and retry."),
     "info": ("vggfeat.cli.stores:info", "Show what a store holds and how it was made."),
     "verify": ("vggfeat.cli.stores:verify", "Read all features again and compare checksums."),
     "merge": ("vggfeat.cli.stores:merge", "Unite stores that were made in the same way."),

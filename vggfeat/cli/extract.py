@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -32,6 +33,7 @@ from vggfeat.truncation import TRUNCATED
 
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(FeatureExtractor)}
 _NAMED = 20  # failures named in the summary
+_MOST_PARTS = 1_000_000
 
 
 class _AutoOrCount(click.IntRange):
@@ -60,9 +62,25 @@ def _value_range(_context: click.Context, _option: click.Parameter, value: str) 
         raise click.BadParameter(str(error)) from error
 
 
+def _part_numbers(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> list[int] | None:
+    """Read numbers of parts: 17, 0-9, or several such."""
+    if value is None:
+        return None
+    numbers: list[int] = []
+    for text in value.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", text)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not 0 <= last - first < _MOST_PARTS:
+            raise click.BadParameter(f"{text!r} is no part: give 17, 0-9, or several with commas.")
+        numbers += range(first, last + 1)
+    return list(dict.fromkeys(numbers))
+
+
 @click.command()
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.argument("store", type=click.Path(dir_okay=False))
+@click.argument("store", type=click.Path())
 @model_option
 @click.option(
     "--weights",
@@ -200,9 +218,29 @@ def _value_range(_context: click.Context, _option: click.Parameter, value: str) 
     show_default=True,
     help="Go on with an existing store, or begin it anew.",
 )
+@click.option(
+    "--part-rows",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Make a store of parts, a folder with at most N images in each file. So is one whose name "
+    "ends in / or .store.  [default: 50000, or what takes 2 GiB if that is fewer]",
+)
+@click.option(
+    "--part",
+    "parts",
+    callback=_part_numbers,
+    metavar="K|K-L|...,...",
+    help="Of a store of parts compute these alone, counted from 0, as one task of many does.",
+)
+@click.option(
+    "--plan",
+    "plan_only",
+    is_flag=True,
+    help="List the images, cut them into parts, and compute nothing.",
+)
 @json_option
 def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
-    """Extract features of the images in SOURCE into STORE, an HDF5 file.
+    """Extract features of the images in SOURCE into STORE, an HDF5 file or a folder of such.
 
     SOURCE is a folder (searched recursively), an image, a .txt or .csv list of paths, a .tar or
     .zip (shards as in 'train-{000..012}.tar'), a .parquet with a column of images (another one as
@@ -213,9 +251,14 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
     Several sources are kept apart by their names, with which their images' paths begin: the last
     part of each path, or NAME as in NAME=PATH.
 
+    A STORE whose name ends in .store or / is a folder of parts, and so is one without an ending
+    for more than 200,000 images: it grows without being copied, and several processes, also on
+    other machines, may run the same command at once.
+
     \b
     Example:
       vggfeat extract photos/ photos.h5 --layers conv5_3,relu7
+      vggfeat extract photos/ photos.store --part-rows 20000
       vggfeat extract train/ test/ both.h5
       vggfeat extract photos/ dense.h5 --view dense --scales 256,384,512 --flip
       vggfeat extract nsd_stimuli.hdf5#imgBrick nsd.h5 --layers all
@@ -235,6 +278,9 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
             overwrite=not options["resume"],
             retry_failed=options["retry_failed"],
             prune=options["prune"],
+            part_rows=options["part_rows"],
+            parts=options["parts"],
+            plan_only=options["plan_only"],
             progress=show_progress(),
         )
     except KeyboardInterrupt:
@@ -246,6 +292,8 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
         print_json(summary.to_json())
     else:
         click.echo(describe(summary))
+    if options["plan_only"]:
+        return
     if not summary.done or (summary.tried and not summary.computed):
         click.echo(f"Error: {_nothing_done(summary)}", err=True)
         raise click.exceptions.Exit(1)
@@ -274,7 +322,11 @@ def describe(summary: ExtractSummary) -> str:
             f"{summary.images_per_second:.1f} images/s."
         )
     elif not summary.tried:
-        lines.append("Nothing to do in this run.")
+        left = summary.pending > 0  # of parts, which this run was not asked for
+        lines.append("Nothing was computed." if left else "Nothing to do in this run.")
+    if summary.parts:
+        finished = summary.parts - summary.parts_left
+        lines.append(f"Parts: {finished:,} of {summary.parts:,} finished.")
     notes = {
         "changed since they were extracted, done again": summary.changed,
         "moved or renamed, with the features they had": summary.moved,

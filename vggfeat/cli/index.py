@@ -12,7 +12,7 @@ from vggfeat.cli.output import bars, json_option, print_json, printable
 from vggfeat.cli.whiten import whitening_of
 
 index_argument = click.argument("index_path", metavar="INDEX", type=click.Path())
-_store_argument = click.argument("store", type=click.Path(dir_okay=False))
+_store_argument = click.argument("store", type=click.Path())
 _memory_option = click.option(
     "--memory", default="4GB", show_default=True, metavar="SIZE",
     help="What building may take at most; vectors stream to the disk and take none.",

@@ -39,7 +39,7 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
 
 
 @click.command()
-@click.argument("store", type=click.Path(dir_okay=False))
+@click.argument("store", type=click.Path())
 @layer_option
 @click.option(
     "--classifier",

@@ -12,7 +12,7 @@ import click
 from vggfeat.cli.output import bars, json_option, print_json, printable, table
 from vggfeat.errors import StoreError
 
-_existing = click.Path(dir_okay=False)
+_existing = click.Path()
 
 
 @click.command()

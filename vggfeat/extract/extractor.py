@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from PIL import Image
 
 from vggfeat.errors import ImageError
 from vggfeat.extract.memory import Features, MemorySink
+from vggfeat.extract.parts import in_parts, plan_parts, run_parts, summarise
+from vggfeat.extract.requested import source_of
 from vggfeat.extract.settings import Settings
 from vggfeat.extract.storing import open_entry, open_run
 from vggfeat.extract.stream import Batch, Failure, Item, Load, drain, stream
@@ -24,6 +26,7 @@ from vggfeat.processors import usable_cores
 from vggfeat.progress import Progress
 from vggfeat.provenance import RunInfo, now, versions
 from vggfeat.sources import Entry, Source, open_source
+from vggfeat.store.parts import wants_parts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -313,6 +316,9 @@ class FeatureExtractor(Settings):
         retry_failed: bool = False,
         prune: bool = False,
         partial: bool = False,
+        part_rows: int | None = None,
+        parts: Sequence[int] | None = None,
+        plan_only: bool = False,
         progress: Progress | bool | None = None,
     ) -> ExtractSummary:
         """Extract features of a source of images into a store, going on where a run stopped.
@@ -326,7 +332,9 @@ class FeatureExtractor(Settings):
         store : path
             The HDF5 file. If it exists it is resumed: rows done stay, new images are appended,
             changed and pending ones are computed, moved ones (same bytes, other path) keep their
-            features, and those no longer in the source are left out until they return.
+            features, and those no longer in the source are left out until they return. A name
+            that ends in ``/`` or ``.store`` is a folder of parts, and so is one without an ending
+            from 200,000 images on.
         labels : str or path
             ``"auto"`` (the source's own, else its folders; in a store that has labels, whatever
             they came from), ``"none"``, ``"folder"`` or ``"folder:N"``, ``"source"``, or a table
@@ -348,6 +356,13 @@ class FeatureExtractor(Settings):
             Remove rows whose images are no longer in the source, for good.
         partial : bool
             The source is part of what the store is made of: other rows stay as they are.
+        part_rows : int, optional
+            Make a store of parts, with at most so many images in each; by default 50,000, or what
+            takes 2 GiB if that is fewer.
+        parts : sequence of int, optional
+            Compute these parts alone; the source is listed only if the store is not there yet.
+        plan_only : bool
+            List the source and cut it into parts, and compute nothing.
         progress : bool or Progress, optional
             Show a bar on stderr or in a notebook; by default only where somebody looks. Or what is
             told of images instead.
@@ -363,44 +378,74 @@ class FeatureExtractor(Settings):
         ImageError
             With ``on_error="stop"``.
         """
+        options: dict[str, Any] = {
+            "labels": labels,
+            "split": split,
+            "group_by": group_by,
+            "groups": groups,
+            "on_error": on_error,
+            "overwrite": overwrite,
+            "retry_failed": retry_failed,
+            "prune": prune,
+            "partial": partial,
+            "progress": progress,
+        }
+        of_parts = part_rows is not None or parts is not None or plan_only
+        if not of_parts and not wants_parts(store):
+            source = source_of(source)
+            of_parts = in_parts(store, len(source.entries))
+        if of_parts or wants_parts(store):
+            job = plan_parts(
+                self, source, store, part_rows=part_rows, known=parts is not None, **options
+            )
+            return summarise(job, [] if plan_only else run_parts(job, parts, progress))
         with open_run(
             source,
             store,
             shapes=self.shapes,
             config=self.config,
-            run=self._run_info,
+            run=self.run_info,
             reading=self.reading,
-            workers=self.workers or usable_cores(),
-            labels=labels,
-            split=split,
-            group_by=group_by,
-            groups=groups,
-            on_error=on_error,
-            overwrite=overwrite,
-            retry_failed=retry_failed,
-            prune=prune,
-            partial=partial,
-            progress=progress,
+            workers=self.lookers,
+            **options,
         ) as run:
             if run.rows:
                 with run.sink() as sink:
                     drain(self.stream(run.rows, run.load), sink)
             return run.summary()
 
-    def _run_info(self, source: str, pending: int) -> RunInfo:
-        """Tell of a run, once it is certain that it can be: called before a store changes."""
+    def run_info(self, source: str, pending: int) -> RunInfo:
+        """Tell of a run, once it is certain that it can be: called before a store changes.
+
+        Parameters
+        ----------
+        source : str
+            What the source is called.
+        pending : int
+            Images to come, by which an engine is chosen; of parts all of their store, so that one
+            engine computes all parts, whichever process does them.
+        """
         network = self.network  # loads it, with all that can go wrong
         self.hint_workload(pending)
+        planned = self.planned_info(source)
+        return replace(planned, device=str(network.device), engine=network.engine.name)
+
+    def planned_info(self, source: str) -> RunInfo:
+        """Tell what is known of a run before its network is loaded: no device, no engine."""
         return RunInfo(
             source=source,
             weights=self.resolved_weights.spec,
-            device=str(network.device),
+            device="",
             precision=self.precision,
-            engine=network.engine.name,
             start=now(),
             versions=versions(),
             preprocessing=self.resolved_weights.why,
         )
+
+    @property
+    def lookers(self) -> int:
+        """Threads that look whether images have changed."""
+        return self.workers or usable_cores()
 
     @property
     def _batch_size(self) -> int:

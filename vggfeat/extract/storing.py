@@ -7,41 +7,33 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from vggfeat.errors import ImageError, SourceError, StoreError
+from vggfeat.errors import ImageError
+from vggfeat.extract.requested import (
+    check_request,
+    labels_of,
+    look_at,
+    name_of,
+    origins_of,
+    source_of,
+)
 from vggfeat.extract.stream import Batch, Failure, Sink
 from vggfeat.extract.summary import ExtractSummary
-from vggfeat.files import IMAGE_EXTENSIONS
 from vggfeat.images import Reading, Tally, decoded
-from vggfeat.labels import (
-    LabelRequest,
-    NamedLines,
-    OwnNames,
-    class_name,
-    requested_groups,
-    requested_splits,
-)
-from vggfeat.pipeline import Background, prefetch
+from vggfeat.pipeline import Background
 from vggfeat.progress import Progress, bars
 from vggfeat.provenance import FeatureConfig, RunInfo
 from vggfeat.sources import (
-    ARCHIVES,
-    LISTS,
     Entry,
-    ListSource,
-    SeveralSources,
     Source,
-    open_sources,
 )
-from vggfeat.sources.parquet import SUFFIX
-from vggfeat.sources.reading import look, opened
-from vggfeat.store import SourcePlace, StoreWriter
+from vggfeat.sources.reading import opened
+from vggfeat.store import StoreWriter
 
 _log = logging.getLogger(__name__)
 
@@ -91,35 +83,24 @@ def open_run(
     SourceError, StoreError
         Before anything is changed.
     """
-    if on_error not in ("skip", "stop"):
-        raise SourceError(f"on_error is {on_error!r}; allowed are 'skip' and 'stop'.")
-    ending = Path(store).suffix.lower()
-    if ending in IMAGE_EXTENSIONS or ending in (*LISTS, *ARCHIVES, SUFFIX):
-        raise StoreError(
-            f"{os.fspath(store)!r} has the name of an image, a list or an archive. "
-            "Give the store a name of its own, such as photos.h5."
-        )
-    if isinstance(source, Source):
-        images = source
-    else:
-        images = open_sources([source] if isinstance(source, str | os.PathLike) else source)
-    origins = _origins(images)
-    name = ", ".join(origin.text for origin in origins)
+    check_request(store, on_error)
+    images = source_of(source)
     with StoreWriter.open(
         store,
         entries=images.entries,
         shapes=shapes,
         config=config,
-        run=functools.partial(run, name),
-        sources=origins,
-        labels=_labels(images, labels, split, group_by, groups),
+        run=functools.partial(run, name_of(images)),
+        sources=origins_of(images),
+        labels=labels_of(images, labels, split, group_by, groups),
         overwrite=overwrite,
         retry_failed=retry_failed,
         prune=prune,
         partial=partial,
-        look=lambda entries: _look(images, workers, progress, entries),
+        look=lambda entries: look_at(images, workers, progress, entries),
     ) as writer:
-        yield StoreRun(writer, images, reading, stop=on_error == "stop", progress=progress)
+        entries = {entry.path: entry for entry in images.entries}
+        yield StoreRun(writer, images, entries, reading, stop=on_error == "stop", progress=progress)
 
 
 class StoreRun:
@@ -135,6 +116,7 @@ class StoreRun:
         self,
         writer: StoreWriter,
         images: Source,
+        entries: Mapping[str, Entry],
         reading: Reading,
         *,
         stop: bool,
@@ -143,8 +125,9 @@ class StoreRun:
         self.rows: list[int] = writer.pending().tolist()
         self._writer, self._images, self._reading = writer, images, reading
         self._stop, self._progress = stop, progress
-        by_path = {entry.path: entry for entry in images.entries} if self.rows else {}
-        self._entries = {row: by_path[writer.entry_path(row)] for row in self.rows}
+        paths = {row: writer.entry_path(row) for row in self.rows}
+        # Of an image that is gone since its part was cut, opening it gives the reason.
+        self._entries = {row: entries.get(p) or Entry(p, 0, 0) for row, p in paths.items()}
         self._seen: dict[int, Entry] = {}
         self._tally = Tally()
         self._computed, self._seconds = 0, 0.0
@@ -264,62 +247,3 @@ def open_entry(
             note(seen)
         with decoded(file, **reading, tally=tally) as image:
             yield image
-
-
-def _look(
-    images: Source, workers: int, progress: Progress | bool | None, entries: Sequence[Entry]
-) -> list[Entry | None]:
-    """Read images whose size and times do not say whether they are as they were."""
-    if not entries:
-        return []
-    _log.info("Reading %d images to see whether they have changed.", len(entries))
-    seen: list[Entry | None] = []
-    with (
-        bars("img", progress, delay=1) as report,
-        closing(
-            prefetch(functools.partial(look, images), entries, workers=workers, ahead=4 * workers)
-        ) as results,
-    ):
-        for entry in results:
-            seen.append(entry)
-            report("comparing", 1, len(entries))
-    return seen
-
-
-def _origins(images: Source) -> list[SourcePlace]:
-    if isinstance(images, SeveralSources):
-        return [SourcePlace(name, part.root, part.spec) for name, part in images.parts.items()]
-    return [SourcePlace("", images.root, images.spec)]
-
-
-def _labels(
-    images: Source,
-    labels: str | os.PathLike[str],
-    split: str | Mapping[str, str | os.PathLike[str]],
-    group_by: str | None,
-    groups: str | os.PathLike[str] | None,
-) -> LabelRequest:
-    parts = images.parts if isinstance(images, SeveralSources) else {}
-    paths = [entry.path for entry in images.entries]
-    request = LabelRequest.of(
-        labels,
-        paths=paths,
-        from_source=images.given_labels,
-        source_name=", ".join(parts) or class_name(Path(images.spec).name),
-        source_list=images.file if isinstance(images, ListSource) else None,
-        root=images.root,
-    )
-    root = images.root
-    source: NamedLines | OwnNames | None = None
-    if isinstance(images, ListSource):
-        source = NamedLines(images.file, images.keys)
-    elif images.given_splits or images.given_groups:
-        own = images.given_splits or {}, images.given_groups or {}
-        source = OwnNames(request.source_name, *own)
-    table = NamedLines.of(request.table, paths, root) if request.table else None
-    return replace(
-        request,
-        several_sources=bool(parts),
-        splits=requested_splits(split, paths, root=root, source=source, table=table),
-        groups=requested_groups(group_by, groups, paths, root=root, source=source, table=table),
-    )

@@ -36,6 +36,8 @@ class ExtractSummary:
         Images of this run that have more pages or frames than the first, which was taken.
     labels : LabelReport
         What the labels are now, and where they came from.
+    parts, parts_left : int
+        Parts of the store, and those that are not finished; 0 where it is one file.
     """
 
     store: str
@@ -56,6 +58,8 @@ class ExtractSummary:
     truncated: int = 0
     several_pages: int = 0
     labels: LabelReport = field(default_factory=LabelReport)
+    parts: int = 0
+    parts_left: int = 0
 
     @property
     def images_per_second(self) -> float:

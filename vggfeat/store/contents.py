@@ -69,6 +69,8 @@ class Contents:
         Where images come from; never empty.
     version : int
         Of the format that this was read from.
+    part : str
+        Of a part: the ``id`` of its store and its number, as ``ID/17``; empty otherwise.
     """
 
     provenance: Provenance
@@ -88,6 +90,7 @@ class Contents:
     runs: list[RunInfo] = field(default_factory=list)
     sources: list[SourcePlace] = field(default_factory=lambda: [SourcePlace()])
     version: int = FORMAT_VERSION
+    part: str = ""
 
     @property
     def columns(self) -> dict[str, npt.NDArray[Any]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.errors import StoreMismatchError
+from vggfeat.errors import StoreError, StoreMismatchError
 from vggfeat.feature_table import DONE, PENDING
 from vggfeat.locking import WriterLock, destination
 from vggfeat.provenance import NEVER, FeatureConfig, SourcePlace
@@ -31,16 +31,8 @@ if TYPE_CHECKING:
 Rows = npt.NDArray[np.int64]
 
 
-def redo(path: str | os.PathLike[str], rows: Rows) -> None:
-    """Mark rows pending, such as damaged ones, so that the next extraction does them again.
-
-    Parameters
-    ----------
-    path : path
-        The store.
-    rows : ndarray of int64
-        Row numbers, ascending.
-    """
+def redo_file(path: str | os.PathLike[str], rows: Rows) -> None:
+    """Mark rows of a store that is one file pending; see :func:`~vggfeat.store.redo`."""
     with WriterLock(destination(path)) as lock:
         contents = _read(lock.path)
         if contents.version < FORMAT_VERSION or locate(lock.path, contents) is None:
@@ -93,7 +85,12 @@ def follow(
         The store has other images of the same names, from another source.
     """
     stored = _read(lock.path)
-    _compare(lock.path, stored, shapes, config)
+    if stored.part:
+        raise StoreError(
+            f"{lock.path} is part of the store {lock.path.parent}. Extract into that folder; "
+            f"`--part {int(stored.part.rpartition('/')[2])}` does this part alone."
+        )
+    check_alike(lock.path, config, shapes, stored.provenance.config, stored.shapes)
     given = given or (stored.sources if stored.sources[0].name else stored.sources[:1])
     plan = resume(stored, entries, given, labels, name=str(lock.path), **options)
     if pending := int((plan.contents.status[plan.requested] == PENDING).sum()):
@@ -127,18 +124,20 @@ def _rebuild(lock: WriterLock, contents: Contents, carried: Rows) -> Contents:
     return replace(contents, version=FORMAT_VERSION)
 
 
-def _compare(
+def check_alike(
     path: Path,
-    stored: Contents,
-    shapes: Mapping[str, tuple[int, ...]],
     config: FeatureConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    stored: FeatureConfig,
+    stored_shapes: Mapping[str, tuple[int, ...]],
 ) -> None:
-    different = stored.provenance.config.differences(config)
+    """Refuse to go on with a store that was made in another way; raises StoreMismatchError."""
+    different = stored.differences(config)
     if not different:
         different = [
-            f"shape of {layer}: {stored.shapes[layer]}, not {tuple(shape)}"
+            f"shape of {layer}: {stored_shapes[layer]}, not {tuple(shape)}"
             for layer, shape in shapes.items()
-            if stored.shapes[layer] != tuple(shape)
+            if stored_shapes[layer] != tuple(shape)
         ]
     if different:
         raise StoreMismatchError(

@@ -146,17 +146,10 @@ def label(
     anew = isinstance(request, LabelRequest) and request.kind != "auto"
     targets = _apply(labels, len(stored_paths), paths, here, choice, anew)
     before = unite(len(paths), [(np.arange(len(stored_paths)), labels)])
-    known = targets.known[here] if targets is not None else np.zeros(len(here), bool)
-    report = replace(
-        choice.report if choice is not None else LabelReport(),
-        origin=str(targets.origin) if targets is not None else "",
-        images=int(known.sum()),
-        unlabelled=int((~known).sum()),
-        classes=len(targets.classes) if targets is not None else 0,
-        multi_label=targets is not None and targets.multi_label,
-        changed=_changed(before, targets),
-        **_facts(named, here),
+    report = report_of(
+        named | {"targets": targets}, here, choice.report if choice is not None else None
     )
+    report = replace(report, changed=_changed(before, targets))
     if isinstance(request, LabelRequest):
         report = _with_columns(report, request)
     if targets is not None and targets.origin.kind == "folder" and named["splits"] is not None:
@@ -168,6 +161,33 @@ def label(
             )
             report = replace(report, notes=(*report.notes, note))
     return named | {"targets": targets}, report
+
+
+def report_of(
+    named: Mapping[str, Targets | None], here: Rows, report: LabelReport | None = None
+) -> LabelReport:
+    """Tell what the labels, splits and groups of a store are.
+
+    Parameters
+    ----------
+    named : dict of str to Targets or None
+        ``targets``, ``splits`` and ``groups`` of all rows.
+    here : ndarray of int64
+        Rows whose images are in the source.
+    report : LabelReport, optional
+        What else is to be told.
+    """
+    targets = named["targets"]
+    known = targets.known[here] if targets is not None else np.zeros(len(here), bool)
+    return replace(
+        report or LabelReport(),
+        origin=str(targets.origin) if targets is not None else "",
+        images=int(known.sum()),
+        unlabelled=int((~known).sum()),
+        classes=len(targets.classes) if targets is not None else 0,
+        multi_label=targets is not None and targets.multi_label,
+        **_facts(named, here),
+    )
 
 
 def _choose(

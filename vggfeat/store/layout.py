@@ -44,6 +44,8 @@ def create(path: Path, contents: Contents) -> None:
         file.attrs.create("provenance", np.bytes_(text), dtype=kind)
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = FORMAT_VERSION
+        if contents.part:
+            file.attrs["part"] = np.bytes_(contents.part.encode())
         file.create_dataset("images/path", data=np.array(contents.paths, object), dtype=_TEXT)
         for name, values in contents.columns.items():
             kind, shape = (IMAGES | SINCE_2)[name]

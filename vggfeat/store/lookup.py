@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import compress
 
@@ -11,11 +10,10 @@ import numpy.typing as npt
 
 from vggfeat.failures import reading
 from vggfeat.feature_table import DONE
-from vggfeat.store.opening import read_contents
 from vggfeat.store.origins import EntryLike, Look
 from vggfeat.store.reader import FeatureStore
 from vggfeat.store.resuming import confirmed, unchanged
-from vggfeat.store.vectors import checksums, read_rows
+from vggfeat.store.vectors import checksums
 
 
 def fresh_rows(
@@ -50,12 +48,12 @@ def fresh_rows(
     LayerError
         It has no such layer.
     """
-    dataset = store[layer]
+    name, dtype = store.layer(layer), np.dtype(store.provenance.config.dtype)
     row_of = {path: row for row, path in enumerate(store.paths.tolist())}
     rows = np.array([row_of.get(entry.path, -1) for entry in entries], np.int64)
-    X = np.zeros((len(entries), math.prod(dataset.shape[1:])), np.float32)
+    X = np.zeros((len(entries), store.dimension(name)), np.float32)
     with reading(store.path):
-        stored = read_contents(dataset.file, store.path)
+        stored = store.contents()
         fresh = (rows >= 0) & (stored.status[rows] == DONE)
         same, unsure = unchanged(stored, rows, entries, np.ones(len(rows), np.bool_))
         unsure &= fresh
@@ -64,8 +62,8 @@ def fresh_rows(
         fresh &= same
         if fresh.any():
             features = np.empty((int(fresh.sum()), X.shape[1]), np.float32)
-            read_rows(dataset, rows[fresh], features)
+            store.read_rows(name, rows[fresh], features)
             X[fresh] = features
-            sums = store.checksums(layer)[rows[fresh]]
-            fresh[fresh] = checksums(features.astype(dataset.dtype)) == sums
+            sums = store.checksums(name)[rows[fresh]]
+            fresh[fresh] = checksums(features.astype(dtype)) == sums
     return X, fresh

@@ -20,7 +20,7 @@ from vggfeat.progress import Progress, silent
 from vggfeat.provenance import NEVER
 from vggfeat.store.building import build
 from vggfeat.store.contents import Contents
-from vggfeat.store.opening import open_hdf5, read_contents
+from vggfeat.store.opening import open_hdf5
 from vggfeat.store.reader import FeatureStore
 
 Rows = npt.NDArray[np.int64]
@@ -88,7 +88,7 @@ def merge(
                 raise StoreError(f"{out} exists. Name another file, or give --overwrite.")
             open_hdf5(lock.path, newer=True).close()  # raises over anything but a store
         parts = [opened.enter_context(FeatureStore(path)) for path in stores]
-        read = [_contents(part) for part in parts]
+        read = [part.contents() for part in parts]
         for part, contents in zip(parts[1:], read[1:], strict=True):
             _compare(part, contents, parts[0], read[0])
         origin, row_there = _choose(parts, read)
@@ -111,11 +111,6 @@ def merge(
     if duplicates:
         _log.warning("%d images were in several stores; each is in %s once.", duplicates, out)
     return MergeReport(len(contents.paths), int(done.sum()), duplicates)
-
-
-def _contents(store: FeatureStore) -> Contents:
-    with open_hdf5(store.path) as file:
-        return read_contents(file, store.path)
 
 
 def _compare(

@@ -96,6 +96,11 @@ def read_version(file: h5py.File) -> int:
     return hdf5.integer(file, "format_version")
 
 
+def read_part(file: h5py.File) -> str:
+    """Read which part of which store a file is; empty where it is a store of its own."""
+    return hdf5.text(file, "part", "")
+
+
 def read_runs(file: h5py.File) -> list[RunInfo]:
     """Read the runs so far, oldest first, leaving out slots that were cut short by a kill."""
     if not isinstance(file.get("runs"), h5py.Dataset):
@@ -137,6 +142,7 @@ def read_contents(file: h5py.File, path: Path) -> Contents:
             runs=runs,
             sources=read_sources(file),
             version=read_version(file),
+            part=read_part(file),
         )
 
 

@@ -18,10 +18,11 @@ from vggfeat.feature_table import FAILED, FeatureTable
 from vggfeat.labels import Targets
 from vggfeat.progress import Progress, silent
 from vggfeat.provenance import Provenance, RunInfo, SourcePlace
-from vggfeat.store.contents import DIGEST_BYTES
+from vggfeat.store.contents import DIGEST_BYTES, Contents
 from vggfeat.store.opening import (
     open_hdf5,
     read_column,
+    read_contents,
     read_provenance,
     read_runs,
     read_sources,
@@ -53,12 +54,13 @@ class FeatureStore(FeatureTable):
     Parameters
     ----------
     path : path
-        The file that ``vggfeat extract`` made.
+        The file that ``vggfeat extract`` made, or the folder of a store of parts, for which this
+        gives a :class:`~vggfeat.store.parts.PartedStore`.
 
     Attributes
     ----------
     path : Path
-        The file.
+        The file or folder.
     provenance : Provenance
         What decides the numbers, and how they came about.
 
@@ -81,6 +83,12 @@ class FeatureStore(FeatureTable):
     ...     X, y = store.xy("relu7")
     """
 
+    def __new__(cls, path: str | os.PathLike[str]) -> FeatureStore:
+        """Choose the class by what is there, as :class:`pathlib.Path` does by the system."""
+        from vggfeat.store.parts import PartedStore, is_parted
+
+        return super().__new__(PartedStore if cls is FeatureStore and is_parted(path) else cls)
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._file = open_hdf5(self.path)
@@ -94,7 +102,7 @@ class FeatureStore(FeatureTable):
         """Return the number of rows, done or not, also of images that have left the source."""
         return int(self._dataset("images/path").shape[0])
 
-    def __getitem__(self, layer: str) -> h5py.Dataset:
+    def __getitem__(self, layer: str) -> Any:
         """Return a layer's features as an HDF5 dataset: row i belongs to image i.
 
         Parameters
@@ -105,7 +113,8 @@ class FeatureStore(FeatureTable):
         Returns
         -------
         h5py.Dataset
-            (N, D), or (N, C, H, W) of layers that were not pooled; NaN where not done.
+            (N, D), or (N, C, H, W) of layers that were not pooled; NaN where not done. Of parts a
+            :class:`~vggfeat.store.parts.column.PartedColumn`, which is indexed in the same way.
 
         Raises
         ------
@@ -116,7 +125,7 @@ class FeatureStore(FeatureTable):
 
     def shape(self, layer: str) -> tuple[int, ...]:
         """Return the shape of one row of a layer: (D,), or (C, H, W) where it was not pooled."""
-        return tuple(self[layer].shape[1:])
+        return tuple(int(size) for size in self[layer].shape[1:])
 
     def checksums(self, layer: str) -> npt.NDArray[np.uint32]:
         """Return the CRC-32 of each row of a layer, uint32, shape (N,)."""
@@ -214,6 +223,10 @@ class FeatureStore(FeatureTable):
                 raw = self._file["images/error"][int(row)] if status[row] == FAILED else b""
                 reasons.append(raw.decode(errors="replace"))
         return reasons
+
+    def contents(self) -> Contents:
+        """Return all that the store holds but features and checksums, as it is at this moment."""
+        return read_contents(self._file, self.path)
 
     def verify(self, progress: Progress = silent) -> VerifyReport:
         """Read everything again and compare it with the checksums; see :func:`verify`."""

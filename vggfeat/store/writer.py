@@ -135,7 +135,6 @@ class StoreWriter:
         info = cache(run if callable(run) else lambda _pending: run)
         check(entries, shapes, config)
         lock = WriterLock(destination(path)).acquire()
-        changes = None
         try:
             sweep(lock.path)
             if lock.path.exists() and not overwrite:
@@ -159,16 +158,26 @@ class StoreWriter:
                 given = sources or [SourcePlace("", made.source, made.source)]
                 plan = begin(entries, shapes, Provenance(config, made), labels, given)
                 build(lock.path, plan.contents, lock)
-            changes = Changes(lock.path, plan.contents)
+            return cls.begun(lock, plan, info)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def begun(cls, lock: WriterLock, plan: Plan, info: Callable[[int], RunInfo]) -> Self:
+        """Write a file that holds what a plan says; `info` tells of the run, if there is work.
+
+        The caller holds the lock, which the writer releases when it is closed.
+        """
+        changes = Changes(lock.path, plan.contents)
+        try:
             writer = cls(lock, changes, plan)
             if pending := len(writer.pending()):
                 _warn_of_changes(lock, info(pending))
                 changes.begin_run(info(pending))
                 writer._complete = False
         except BaseException:
-            if changes is not None:
-                changes.close()
-            lock.release()
+            changes.close()
             raise
         return writer
 
@@ -298,9 +307,14 @@ class StoreWriter:
             if finished and not self._complete:
                 self._changes.end_run()
             self._changes.sync()
+            if finished:
+                self._settle()
         finally:
             self._changes.close()
             self._lock.release()
+
+    def _settle(self) -> None:
+        """Do what is to be done under the lock once a run has reached its end."""
 
 
 def _warn_of_changes(lock: WriterLock, run: RunInfo) -> None:

@@ -1,0 +1,130 @@
+"""What a run of extraction is given: its source, whose images are where, and labels of them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from vggfeat.errors import SourceError, StoreError
+from vggfeat.files import IMAGE_EXTENSIONS
+from vggfeat.labels import (
+    LabelRequest,
+    NamedLines,
+    OwnNames,
+    class_name,
+    requested_groups,
+    requested_splits,
+)
+from vggfeat.pipeline import prefetch
+from vggfeat.progress import Progress, bars
+from vggfeat.provenance import SourcePlace
+from vggfeat.sources import (
+    ARCHIVES,
+    LISTS,
+    Entry,
+    ListSource,
+    SeveralSources,
+    Source,
+    open_sources,
+)
+from vggfeat.sources.parquet import SUFFIX
+from vggfeat.sources.reading import look
+
+_log = logging.getLogger(__name__)
+
+
+def check_request(store: str | os.PathLike[str], on_error: str) -> None:
+    """Refuse names of stores that are other files' names, and words that there are not.
+
+    Raises
+    ------
+    SourceError, StoreError
+    """
+    if on_error not in ("skip", "stop"):
+        raise SourceError(f"on_error is {on_error!r}; allowed are 'skip' and 'stop'.")
+    ending = Path(store).suffix.lower()
+    if ending in IMAGE_EXTENSIONS or ending in (*LISTS, *ARCHIVES, SUFFIX):
+        raise StoreError(
+            f"{os.fspath(store)!r} has the name of an image, a list or an archive. "
+            "Give the store a name of its own, such as photos.h5."
+        )
+
+
+def source_of(
+    source: str | os.PathLike[str] | Source | Sequence[str | os.PathLike[str]],
+) -> Source:
+    """List the images of a source, or of several."""
+    if isinstance(source, Source):
+        return source
+    return open_sources([source] if isinstance(source, str | os.PathLike) else source)
+
+
+def name_of(images: Source) -> str:
+    """Return what a source is called in the circumstances of a run."""
+    return ", ".join(origin.text for origin in origins_of(images))
+
+
+def look_at(
+    images: Source, workers: int, progress: Progress | bool | None, entries: Sequence[Entry]
+) -> list[Entry | None]:
+    """Read images whose size and times do not say whether they are as they were."""
+    if not entries:
+        return []
+    _log.info("Reading %d images to see whether they have changed.", len(entries))
+    seen: list[Entry | None] = []
+    with (
+        bars("img", progress, delay=1) as report,
+        closing(
+            prefetch(functools.partial(look, images), entries, workers=workers, ahead=4 * workers)
+        ) as results,
+    ):
+        for entry in results:
+            seen.append(entry)
+            report("comparing", 1, len(entries))
+    return seen
+
+
+def origins_of(images: Source) -> list[SourcePlace]:
+    """Return where images come from, as a store keeps it."""
+    if isinstance(images, SeveralSources):
+        return [SourcePlace(name, part.root, part.spec) for name, part in images.parts.items()]
+    return [SourcePlace("", images.root, images.spec)]
+
+
+def labels_of(
+    images: Source,
+    labels: str | os.PathLike[str],
+    split: str | Mapping[str, str | os.PathLike[str]],
+    group_by: str | None,
+    groups: str | os.PathLike[str] | None,
+) -> LabelRequest:
+    """Understand what a run asks of labels, splits and groups."""
+    parts = images.parts if isinstance(images, SeveralSources) else {}
+    paths = [entry.path for entry in images.entries]
+    request = LabelRequest.of(
+        labels,
+        paths=paths,
+        from_source=images.given_labels,
+        source_name=", ".join(parts) or class_name(Path(images.spec).name),
+        source_list=images.file if isinstance(images, ListSource) else None,
+        root=images.root,
+    )
+    root = images.root
+    source: NamedLines | OwnNames | None = None
+    if isinstance(images, ListSource):
+        source = NamedLines(images.file, images.keys)
+    elif images.given_splits or images.given_groups:
+        own = images.given_splits or {}, images.given_groups or {}
+        source = OwnNames(request.source_name, *own)
+    table = NamedLines.of(request.table, paths, root) if request.table else None
+    return replace(
+        request,
+        several_sources=bool(parts),
+        splits=requested_splits(split, paths, root=root, source=source, table=table),
+        groups=requested_groups(group_by, groups, paths, root=root, source=source, table=table),
+    )

@@ -465,3 +465,29 @@ def test_a_wrong_pooling_is_wrong_usage(three, tmp_path, pool):
     assert done.exit_code == 2
     assert "--pool" in done.output
     assert not (tmp_path / "s.h5").exists()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("size", [(7, 7), (5, 9), (1, 1)])
+def test_contributions_of_positions_sum_to_the_weighted_feature(text, size):
+    rng = torch.Generator().manual_seed(len(text))
+    maps = torch.randn(3, 6, *size, generator=rng, dtype=torch.float64).clamp(min=-0.5)
+    maps[1] = maps[1].clamp(min=0)  # rectified, with equal maxima
+    maps[2] = 0
+    chosen = pooling.read(text)
+    features = chosen(maps).flatten(1)
+    weights = torch.randn(features.shape[1], generator=rng, dtype=torch.float64)
+    found = chosen.contributions(maps, weights)
+    assert found.shape == (3, *size)
+    torch.testing.assert_close(found.sum((1, 2)), features @ weights, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_position_that_alone_is_active_has_all_contributions(text):
+    maps = torch.zeros(1, 4, 6, 8, dtype=torch.float64)
+    maps[0, :, 4, 1] = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    chosen = pooling.read(text)
+    shape = chosen.shape(tuple(maps.shape[1:]))
+    found = chosen.contributions(maps, torch.ones(math.prod(shape), dtype=torch.float64))[0]
+    assert found[4, 1] > 0
+    assert float(found[4, 1]) == pytest.approx(float(found.sum()), rel=1e-4)

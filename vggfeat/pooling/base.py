@@ -53,6 +53,26 @@ class Pooling(ABC):
             On the same device, of the shape that :meth:`shape` says.
         """
 
+    @abstractmethod
+    def contributions(self, maps: Tensor, weights: Tensor) -> Tensor:
+        """Say what each position adds to a weighted sum of the feature's values.
+
+        What is divided is the feature itself, not its gradient: over all positions the
+        contributions sum exactly to ``feature @ weights``. What depends on the whole map, such as
+        lengths and the weights of channels, is taken as it is.
+
+        Parameters
+        ----------
+        maps : Tensor of float32 or float64, (B, C, H, W)
+            They are not changed.
+        weights : Tensor of the same type, (D,)
+            For each value of one feature, which is read as a vector.
+
+        Returns
+        -------
+        Tensor of the same type, (B, H, W)
+        """
+
     def shape(self, shape: Shape) -> Shape:
         """Return the shape of one image's feature, given that of its map, (C, H, W)."""
         return shape[:1]

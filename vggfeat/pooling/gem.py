@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from vggfeat.pooling.base import Pooling
+from vggfeat.pooling.sharing import weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +59,13 @@ class GeM(Pooling):
         top = positive.amax(dim=(2, 3), keepdim=True)
         mean = (positive / top).pow(self.p).mean(dim=(2, 3))
         return top[:, :, 0, 0] * mean.pow(1 / self.p)  # (B, C)
+
+    def contributions(self, maps: Tensor, weights: Tensor) -> Tensor:
+        """Divide a channel's generalised mean by the powers of its values."""
+        positive = maps.clamp(min=self.EPSILON)
+        powers = (positive / positive.amax(dim=(2, 3), keepdim=True)).pow(self.p)
+        shares = powers / powers.sum(dim=(2, 3), keepdim=True)
+        return weighted(shares * self(maps)[:, :, None, None], weights)
 
     @staticmethod
     def parsed(parameter: str) -> tuple[float]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vggfeat.layers import Shape
 from vggfeat.pooling.base import Pooling
+from vggfeat.pooling.sharing import at_maximum, weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +25,10 @@ class Average(Pooling):
         """Pool maps."""
         return maps.mean(dim=(2, 3))  # (B, C, H, W) -> (B, C)
 
+    def contributions(self, maps: Tensor, weights: Tensor) -> Tensor:
+        """Divide a channel's mean by its values."""
+        return weighted(maps, weights) / (maps.shape[2] * maps.shape[3])
+
 
 @dataclass(frozen=True)
 class Maximum(Pooling):
@@ -37,6 +42,10 @@ class Maximum(Pooling):
         """Pool maps."""
         return maps.amax(dim=(2, 3))  # (B, C, H, W) -> (B, C)
 
+    def contributions(self, maps: Tensor, weights: Tensor) -> Tensor:
+        """Give a channel's maximum to where it is."""
+        return weighted(at_maximum(maps), weights)
+
 
 @dataclass(frozen=True)
 class Whole(Pooling):
@@ -49,6 +58,10 @@ class Whole(Pooling):
     def __call__(self, maps: Tensor) -> Tensor:
         """Return the maps themselves."""
         return maps
+
+    def contributions(self, maps: Tensor, weights: Tensor) -> Tensor:
+        """Weigh each value at its position."""
+        return (maps * weights.view(maps.shape[1:])).sum(dim=1)
 
     def shape(self, shape: Shape) -> Shape:
         """Return the shape of the map."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vggfeat.layers import Shape
 from vggfeat.pooling.base import Pooling
+from vggfeat.pooling.sharing import at_maximum, weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,6 +63,21 @@ class RMAC(Pooling):
                 for left in lefts:
                     total = total + _unit(band[:, :, left : left + side].amax(dim=2))
         return _unit(total)
+
+    def contributions(self, maps: Tensor, weights: Tensor) -> Tensor:
+        """Give each region's maxima, by their weight in the feature, to where they are."""
+        total = maps.new_zeros(maps.shape[:2])  # (B, C), as above
+        found = maps.new_zeros(len(maps), *maps.shape[2:])
+        for side, tops, lefts in rmac_regions(maps.shape[2], maps.shape[3], self.levels):
+            for top in tops:
+                for left in lefts:
+                    place = slice(top, top + side), slice(left, left + side)
+                    region = maps[:, :, *place]
+                    largest = region.amax(dim=(2, 3))
+                    total = total + _unit(largest)
+                    own = weighted(at_maximum(region), weights)
+                    found[:, *place] += own / _length(largest)[:, :, None]
+        return found / _length(total)[:, :, None]
 
     @staticmethod
     def parsed(parameter: str) -> tuple[int]:
@@ -130,8 +146,12 @@ def _spread(cells: int, side: int, count: int) -> list[int]:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    lengths = vectors.square().sum(dim=1, keepdim=True).sqrt()
-    return vectors / lengths.clamp(min=1e-12)
+    return vectors / _length(vectors)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Return what rows (B, C) are divided by to have length 1, (B, 1)."""
+    return vectors.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-12)
 
 
 @dataclass(frozen=True)
@@ -179,6 +199,21 @@ class SpatialPyramid(Pooling):
 
         bins = (torch.nn.functional.adaptive_max_pool2d(maps, n) for n in self.levels)
         return torch.cat([grid.flatten(1) for grid in bins], dim=1)  # (B, C, n, n) -> (B, ...)
+
+    def contributions(self, maps: Tensor, weights: Tensor) -> Tensor:
+        """Give the maximum of each bin to where it is."""
+        (height, width), channels = maps.shape[2:], maps.shape[1]
+        found = maps.new_zeros(len(maps), height, width)
+        start = 0
+        for n in self.levels:
+            own = weights[start : start + channels * n * n].view(channels, n, n)
+            start += own.numel()
+            for i in range(n):
+                rows = slice(i * height // n, -(-(i + 1) * height // n))
+                for j in range(n):
+                    place = rows, slice(j * width // n, -(-(j + 1) * width // n))
+                    found[:, *place] += weighted(at_maximum(maps[:, :, *place]), own[:, i, j])
+        return found
 
     def shape(self, shape: Shape) -> Shape:
         """Return (C * sum of the squared levels,)."""

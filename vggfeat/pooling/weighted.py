@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from vggfeat.pooling.base import Pooling
+from vggfeat.pooling.sharing import weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,14 @@ class SPoC(Pooling):
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Pool maps."""
+        return (maps * self._prior(maps)).sum(dim=(2, 3))  # (B, C)
+
+    def contributions(self, maps: Tensor, weights: Tensor) -> Tensor:
+        """Weigh each value by the prior of its position."""
+        return weighted(maps * self._prior(maps), weights)
+
+    @staticmethod
+    def _prior(maps: Tensor) -> Tensor:
         height, width = maps.shape[2:]
         sigma = min(height, width) / 6
 
@@ -41,8 +50,7 @@ class SPoC(Pooling):
             places = [((i - (cells - 1) / 2) / sigma) ** 2 / -2 for i in range(cells)]
             return maps.new_tensor(places).exp()
 
-        prior = bell(height)[:, None] * bell(width)  # (H, W)
-        return (maps * prior).sum(dim=(2, 3))  # (B, C)
+        return bell(height)[:, None] * bell(width)  # (H, W)
 
 
 @dataclass(frozen=True)
@@ -71,14 +79,25 @@ class CroW(Pooling):
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Pool maps."""
+        terms, rarity = self._weighed(maps)
+        return terms.sum(dim=(2, 3)) * rarity
+
+    def contributions(self, maps: Tensor, weights: Tensor) -> Tensor:
+        """Weigh each value by the image's own weights of its place and its channel."""
+        terms, rarity = self._weighed(maps)
+        return weighted(terms * rarity[:, :, None, None], weights)
+
+    @staticmethod
+    def _weighed(maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values weighed by place, (B, C, H, W), and the weights of channels, (B, C)."""
         epsilon, tiny = 1e-6, 1e-30  # the latter keeps 0 / 0 from maps that are 0 all over
         active = maps.clamp(min=0)
         places = active.sum(dim=1, keepdim=True)  # (B, 1, H, W)
         places = places / places.amax(dim=(2, 3), keepdim=True).clamp(min=tiny)
         length = places.square().sum(dim=(2, 3), keepdim=True).sqrt().clamp(min=tiny)
-        summed = (active * (places / length).sqrt()).sum(dim=(2, 3))  # (B, C)
         counts = (active > 0).to(maps.dtype).sum(dim=(2, 3))  # (B, C)
         cells, channels = maps.shape[2] * maps.shape[3], maps.shape[1]
         own, others = counts / cells, (counts.sum(dim=1, keepdim=True) - counts) / cells
         # The quotient less 1, as it is all but 1 where no other channel is active.
-        return summed * ((others + (channels - 1) * epsilon) / (own + epsilon)).log1p()
+        rarity = ((others + (channels - 1) * epsilon) / (own + epsilon)).log1p()
+        return active * (places / length).sqrt(), rarity

@@ -31,6 +31,10 @@ COMMANDS = {
     "knn": ("vggfeat.cli.knn:knn", "Score layers by the vote of nearest neighbours."),
     "lowshot": ("vggfeat.cli.lowshot:lowshot", "Score layers by how few images suffice."),
     "predict": ("vggfeat.cli.predict:predict", "Label new images with a saved probe."),
+    "explain": (
+        "vggfeat.cli.explain:explain",
+        "Show where in an image is what speaks for a class.",
+    ),
     "sweep": ("vggfeat.cli.sweep:sweep", "Score every layer of a store, side by side."),
     "evaluate": (
         "vggfeat.cli.evaluate:evaluate",

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggfeat.cli.choices import network_of, query_options
-from vggfeat.cli.output import json_option, print_json, printable, table
+from vggfeat.cli.output import bars, json_option, print_json, printable, table
 
 if TYPE_CHECKING:
     from vggfeat.predictions import Prediction, Predictions
     from vggfeat.probe.source_score import SourceScore
 
 _COLUMNS = 8  # of numbers that are printed
+_EXPLAINED = 200  # images of a page, of 50 to 100 KB each
 
 
 @click.command()
@@ -26,9 +27,19 @@ _COLUMNS = 8  # of numbers that are printed
     metavar="K",
     help="Show the K likeliest classes of each image.  [default: its own; with --json all]",
 )
+@click.option(
+    "--explain",
+    "html",
+    type=click.Path(dir_okay=False),
+    metavar="OUT",
+    help="Write a page that shows where in each image is what speaks for its class, as `vggfeat "
+    "explain` does.",
+)
 @query_options
 @json_option
-def predict(probe: str, source: str, as_json: bool, top: int | None, **options: Any) -> None:
+def predict(
+    probe: str, source: str, as_json: bool, top: int | None, html: str | None, **options: Any
+) -> None:
     """Label the images of SOURCE with PROBE, a file that `vggfeat probe --save` made.
 
     SOURCE is a folder, an image, a list or an archive, as for `extract`. The images go the way
@@ -45,17 +56,29 @@ def predict(probe: str, source: str, as_json: bool, top: int | None, **options: 
     Example:
       vggfeat predict photos.probe new-photos/
       vggfeat predict photos.probe labelled.csv --top 5 --json
+      vggfeat predict photos.probe new-photos/ --explain why.html
     """
     from vggfeat.predictions import predict as predicted
     from vggfeat.probe.files import format_of
     from vggfeat.probe.saved_ridge import FORMAT
 
+    if html:
+        from vggfeat.report import destination
+
+        destination(html)  # refused now rather than after the work
     if format_of(Path(probe)) == FORMAT:
+        if html:
+            raise click.UsageError(
+                "--explain shows classes, and this probe predicts numbers: `vggfeat explain PROBE "
+                "IMAGE... --class NAME` explains one of them."
+            )
         if top is not None:
             raise click.UsageError("--top shows classes, and this probe predicts numbers.")
         _numbers(probe, source, as_json, options)
         return
     predictions = predicted(probe, source, **network_of(options))
+    if html:
+        _explain(probe, source, html, network_of(options))
     if as_json:
         print_json({"probe": probe} | predictions.to_json(top))
     else:
@@ -66,10 +89,38 @@ def predict(probe: str, source: str, as_json: bool, top: int | None, **options: 
             click.echo("\n" + "\n".join(_score(predictions.score)))
         for path, why in predictions.failed.items():
             click.echo(f"failed: {printable(path)}: {why}", err=True)
+        if html:
+            click.echo(f"\nReport: {printable(html)}")
         if predictions.unscored:
             click.echo(f"No score: {printable(predictions.unscored)}.", err=True)
     if not predictions.images:
         raise click.exceptions.Exit(1)
+
+
+def _explain(probe: str, source: str, html: str, network: dict[str, Any]) -> None:
+    """Write the page of why each image has its class."""
+    from vggfeat.cli.explain import write_page
+    from vggfeat.explain import explain_source
+    from vggfeat.explain.subjects import subject_of
+    from vggfeat.extract import Failure
+    from vggfeat.sources import open_source
+
+    judge, images = subject_of(probe, network), open_source(source)
+    if len(images.entries) > _EXPLAINED:
+        click.echo(
+            f"The page has the first {_EXPLAINED} of {len(images.entries):,} images. "
+            "`vggfeat explain PROBE IMAGE...` explains others.",
+            err=True,
+        )
+    entries = {one.path: one for one in images.entries}
+    with bars("it") as progress:
+        found = list(explain_source(judge, images, most=_EXPLAINED, progress=progress))
+    write_page(
+        html, judge, probe,
+        [one for one in found if not isinstance(one, Failure)],
+        [one for one in found if isinstance(one, Failure)],
+        lambda path: lambda: images.open(entries[path]),
+    )  # fmt: skip
 
 
 def _numbers(probe: str, source: str, as_json: bool, options: dict[str, Any]) -> None:

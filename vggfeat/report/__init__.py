@@ -2,7 +2,7 @@
 
 One file a page; each page takes small frozen values, so that it can be made from anything that
 has them: :func:`search_page`,
-:func:`duplicates_page`, :func:`probe_page`, :func:`evaluation_page`.
+:func:`duplicates_page`, :func:`probe_page`, :func:`evaluation_page`, :func:`explain_page`.
 :func:`thumbnail`, :func:`confusion_matrix`, :func:`sweep_figure` and :func:`lowshot_figure` make
 pictures for them; :func:`plot_map`, :func:`plot_units` and :func:`plot_feature_maps` write pictures
 of their own. Nothing here imports torch.
@@ -14,6 +14,7 @@ from vggfeat.report.canvas import picture_destination
 from vggfeat.report.confusion import confusion_matrix
 from vggfeat.report.duplicates import duplicates_page, size_text
 from vggfeat.report.evaluation import evaluation_page
+from vggfeat.report.explain import ExplainedClass, ExplainedImage, explain_page
 from vggfeat.report.facts import Facts, config_facts, run_facts
 from vggfeat.report.feature_maps import DrawnChannel, FeatureMaps, plot_feature_maps
 from vggfeat.report.image_map import DrawnMap, plot_map
@@ -37,6 +38,8 @@ from vggfeat.report.units import plot_units
 __all__ = [
     "DrawnChannel",
     "DrawnMap",
+    "ExplainedClass",
+    "ExplainedImage",
     "Facts",
     "FeatureMaps",
     "ImageSource",
@@ -47,6 +50,7 @@ __all__ = [
     "destination",
     "duplicates_page",
     "evaluation_page",
+    "explain_page",
     "lowshot_figure",
     "numbers_figure",
     "numbers_page",

@@ -20,8 +20,18 @@ from PIL import Image
 
 from vggfeat.errors import LayerError
 from vggfeat.layers import Architecture, Shape
+from vggfeat.placements import Placement
 from vggfeat.preprocessing import Preprocessing
-from vggfeat.views.cutting import DENSE_PIXELS, center, squash, tencrop, whole
+from vggfeat.views.cutting import (
+    DENSE_PIXELS,
+    center,
+    center_places,
+    squash,
+    tencrop,
+    tencrop_places,
+    whole,
+    whole_place,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +48,8 @@ class Kind:
     ----------
     cut : callable
         Image, preprocessing and length of the smaller side to the inputs.
+    places : callable
+        Size of an image (width, height) instead of the image to where these inputs lie in it.
     summary : str
         One line for help texts.
     crops : int
@@ -50,6 +62,7 @@ class Kind:
     """
 
     cut: Callable[[Image.Image, Preprocessing, int], list[Image.Image]]
+    places: Callable[[tuple[int, int], Preprocessing, int], list[Placement]]
     summary: str
     crops: int = 1
     dense: bool = False
@@ -57,13 +70,20 @@ class Kind:
 
 
 VIEWS: Mapping[str, Kind] = {
-    "center": Kind(center, "the weights' own resize and crop"),
-    "squash": Kind(squash, "the whole image as a square"),
+    "center": Kind(center, center_places, "the weights' own resize and crop"),
+    "squash": Kind(squash, whole_place, "the whole image as a square"),
     "tencrop": Kind(
-        tencrop, "mean of corners and centre, and their mirror images", crops=10, mirrored=True
+        tencrop,
+        tencrop_places,
+        "mean of corners and centre, and their mirror images",
+        crops=10,
+        mirrored=True,
     ),
     "dense": Kind(
-        whole, "mean over all positions of the whole image, at one or more scales", dense=True
+        whole,
+        whole_place,
+        "mean over all positions of the whole image, at one or more scales",
+        dense=True,
     ),
 }
 """Known views by name."""
@@ -134,6 +154,27 @@ class View:
         cut = VIEWS[self.name].cut
         cuts = (part for side in self.sides(spec) for part in cut(image, spec, side))
         return [np.asarray(part, dtype=np.uint8) for part in cuts]
+
+    def placements(self, size: tuple[int, int], spec: Preprocessing) -> list[Placement]:
+        """Say where in an image the inputs lie, mirror images that `flip` asks for among them.
+
+        Parameters
+        ----------
+        size : tuple of int
+            Width and height of the upright image.
+        spec : Preprocessing
+            As for :meth:`inputs`.
+
+        Returns
+        -------
+        list of Placement
+            :attr:`count` of them, in the order of :meth:`combined`.
+        """
+        places = VIEWS[self.name].places
+        found = [place for side in self.sides(spec) for place in places(size, spec, side)]
+        if not self.flip:
+            return found
+        return [own for place in found for own in (place, place.mirror())]
 
     def combined(self, features: Tensor) -> Tensor:
         """Put the features of inputs together to those of images.

@@ -12,6 +12,7 @@ from math import isqrt
 from PIL import Image
 
 from vggfeat.errors import ImageError
+from vggfeat.placements import Placement
 from vggfeat.preprocessing import Preprocessing
 
 DENSE_PIXELS = 1 << 22
@@ -68,10 +69,7 @@ def tencrop(image: Image.Image, spec: Preprocessing, side: int) -> list[Image.Im
         the same of the mirror image.
     """
     size = resized_size(image.size, side)
-    right, bottom = size[0] - spec.crop, size[1] - spec.crop
-    places = [(0, 0), (right, 0), (0, bottom), (right, bottom), _middle(size, spec.crop)]
-    mirrored = [(right - left, top) for left, top in places]  # where they lie before mirroring
-    cuts = _squares(image, spec, size, [*places, *mirrored])
+    cuts = _squares(image, spec, size, _ten(size, spec.crop))
     flip = Image.Transpose.FLIP_LEFT_RIGHT
     return [*cuts[:5], *(cut.transpose(flip) for cut in cuts[5:])]
 
@@ -118,6 +116,24 @@ def whole(image: Image.Image, spec: Preprocessing, side: int) -> list[Image.Imag
     return [_resized(image, (width, height), spec)]
 
 
+def center_places(size: tuple[int, int], spec: Preprocessing, side: int) -> list[Placement]:
+    """Say where in an image of a size (width, height) the crop of :func:`center` lies."""
+    resized = resized_size(size, side)
+    return _placed(size, spec, resized, [_middle(resized, spec.crop)])
+
+
+def tencrop_places(size: tuple[int, int], spec: Preprocessing, side: int) -> list[Placement]:
+    """Say where in an image of a size (width, height) the crops of :func:`tencrop` lie."""
+    resized = resized_size(size, side)
+    found = _placed(size, spec, resized, _ten(resized, spec.crop))
+    return [*found[:5], *(place.mirror() for place in found[5:])]
+
+
+def whole_place(size: tuple[int, int], _spec: Preprocessing, _side: int) -> list[Placement]:
+    """Say where :func:`squash` and :func:`whole` look: at all of the image."""
+    return [Placement(0, 0, *size)]
+
+
 def resized_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     """Return width and height after a resize of the smaller to `side`, as torchvision rounds."""
     width, height = size
@@ -127,6 +143,24 @@ def resized_size(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 def _middle(size: tuple[int, int], crop: int) -> tuple[int, int]:
     return round((size[0] - crop) / 2), round((size[1] - crop) / 2)
+
+
+def _ten(size: tuple[int, int], crop: int) -> list[tuple[int, int]]:
+    """Return corners and centre, and where those of the mirror image lie before mirroring."""
+    right, bottom = size[0] - crop, size[1] - crop
+    places = [(0, 0), (right, 0), (0, bottom), (right, bottom), _middle(size, crop)]
+    return [*places, *((right - left, top) for left, top in places)]
+
+
+def _placed(
+    size: tuple[int, int],
+    spec: Preprocessing,
+    resized: tuple[int, int],
+    places: Iterable[tuple[int, int]],
+) -> list[Placement]:
+    """Bring squares of a resized image back to the image's own pixels."""
+    x, y = size[0] / resized[0], size[1] / resized[1]
+    return [Placement(left * x, top * y, spec.crop * x, spec.crop * y) for left, top in places]
 
 
 def _squares(

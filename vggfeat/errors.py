@@ -55,6 +55,10 @@ class SearchError(VggfeatError, ValueError):
     """An index cannot be built, read or searched."""
 
 
+class ClusterError(VggfeatError):
+    """A cluster cannot be reached, or a task failed on it."""
+
+
 class PlotError(VggfeatError, ValueError):
     """A picture cannot be drawn from what it was given."""
 

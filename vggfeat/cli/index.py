@@ -56,6 +56,20 @@ def index() -> None:
     help="Average each image with its N nearest (database-side augmentation), which weigh their "
     "similarity to the power ALPHA.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Encode vectors in N processes, for kinds ivf and ivfpq; the index is the same.",
+)
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Encode vectors on a Ray cluster whose nodes see the folder of INDEX; without ADDRESS "
+    "(such as auto, HOST:6379, ray://HOST:10001) Ray starts on this machine.",
+)
 @json_option
 def build(
     store: str,
@@ -67,6 +81,8 @@ def build(
     recall: float,
     whiten: str | None,
     augment: str | None,
+    workers: int | None,
+    ray: str | None,
     as_json: bool,
 ) -> None:
     """Index one layer of STORE for search.
@@ -79,11 +95,15 @@ def build(
     Example:
       vggfeat index build photos.h5 photos.index --layer relu7
       vggfeat index build photos.h5 photos.index --layer pool5 --whiten 256 --recall 0.99
+      vggfeat index build photos.h5 photos.index --layer relu7 --kind ivfpq --ray auto
     """
-    from vggfeat.index import Expansion, SimilarityIndex
+    from vggfeat.index import Expansion, LocalWorkers, RayWorkers, SimilarityIndex
     from vggfeat.store import open_features
 
+    if workers and ray:
+        raise click.UsageError("--workers and --ray exclude each other.")
     by = None if augment is None else Expansion.parse(augment)
+    cluster = RayWorkers(None if ray == "local" else ray) if ray else None
     with open_features(store) as opened, bars("image") as progress:
         built = SimilarityIndex.build(
             opened,
@@ -96,6 +116,7 @@ def build(
             whitening=whitening_of(whiten),
             augment=by,
             progress=progress,
+            workers=LocalWorkers(workers) if workers else cluster,
         )
     tell(built.info(), index_path, as_json)
 

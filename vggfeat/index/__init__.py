@@ -2,7 +2,8 @@
 
 :class:`SimilarityIndex` is the door. Behind it, :mod:`~vggfeat.index.searching` answers queries,
 :mod:`~vggfeat.index.making` and :mod:`~vggfeat.index.changing` write indexes, and
-:mod:`~vggfeat.index.folder` keeps them whole on the disk.
+:mod:`~vggfeat.index.folder` keeps them whole on the disk; :mod:`~vggfeat.index.workers` are who
+encodes the vectors of a large one, :mod:`~vggfeat.index.shards` what they do.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from vggfeat.index.preparing import METRICS, Metric
 from vggfeat.index.results import AddReport, IndexInfo, Neighbour
 from vggfeat.index.settings import LeftOut, Measured, Tuning
 from vggfeat.index.similarity import SimilarityIndex
+from vggfeat.index.workers import LocalWorkers, RayWorkers, Workers
 
 __all__ = [
     "KINDS",
@@ -24,12 +26,15 @@ __all__ = [
     "Expansion",
     "IndexInfo",
     "LeftOut",
+    "LocalWorkers",
     "Measured",
     "Metric",
     "Neighbour",
+    "RayWorkers",
     "Selection",
     "SimilarityIndex",
     "Tuning",
+    "Workers",
     "is_index",
     "learn_whitening",
     "state",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vggfeat.index.kinds import Plan
     from vggfeat.index.preparing import Vectors
     from vggfeat.index.vector_sources import VectorSource
+    from vggfeat.index.workers import Workers
 
 
 def augment(
@@ -32,6 +33,7 @@ def augment(
     plan: Plan,
     recall: float,
     progress: Progress,
+    workers: Workers | None = None,
 ) -> Built:
     """Build again, of vectors that are averaged with those most like them.
 
@@ -49,7 +51,7 @@ def augment(
     built : Built
         The index of these; its files are removed.
     by : Expansion
-    plan, recall, progress :
+    plan, recall, progress, workers :
         See :func:`~vggfeat.index.building.construct`.
     """
     files, settings = built.files, built.settings
@@ -76,8 +78,9 @@ def augment(
         return averaged.astype(np.float32)
 
     again = construct(
-        folder, ChangedVectors(source, change), plan, "cosine", recall=recall, progress=progress
-    )
+        folder, ChangedVectors(source, change), plan, "cosine", recall=recall, progress=progress,
+        workers=workers,
+    )  # fmt: skip
     for name in (files.vectors, files.faiss):
         if name:
             (folder / name).unlink()

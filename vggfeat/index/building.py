@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vggfeat.index import structures
+from vggfeat.index import shards, structures
 from vggfeat.index.folder import fresh, write_faiss
-from vggfeat.index.memory_limits import to_build, within_limits
+from vggfeat.index.memory_limits import room, to_build, within_limits
 from vggfeat.index.searching import Searcher
 from vggfeat.index.settings import Files, Settings
+from vggfeat.index.shards import Shard, can_be_united
 from vggfeat.index.structures import FLAT
 from vggfeat.index.tuning import QUERIES, Truth, tune
 from vggfeat.index.vector_sources import among
@@ -25,10 +28,12 @@ if TYPE_CHECKING:
     from vggfeat.index.kinds import Plan
     from vggfeat.index.preparing import Integers, Metric, Vectors
     from vggfeat.index.vector_sources import VectorSource
+    from vggfeat.index.workers import Workers
 
 # Fewer held-out queries would measure nothing: such structures search everything.
 _LEAST_HELD_OUT = 20
 _EVERYTHING = 1 << 20
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ def construct(
     recall: float,
     progress: Progress,
     seed: int = 0,
+    workers: Workers | None = None,
 ) -> Built:
     """Write vectors and structure into a folder, and tune the search.
 
@@ -82,6 +88,8 @@ def construct(
         See :class:`vggfeat.progress.Progress`.
     seed : int
         Of the choice of held-out vectors and of the sample to train on.
+    workers : Workers, optional
+        Encode the vectors, where they can; the index is the same.
     """
     needed, mapped = needed_to_build(plan, source), 4 * len(source.positions) * source.dimension
     with within_limits(needed, "Building this index", mapped=mapped):
@@ -113,8 +121,25 @@ def construct(
             return Settings(plan.factory, tuning.setting.effort, tuning.setting.candidates, tuning)
 
         return fill(
-            folder, source, structure, settled, progress=progress, held_out=held_out, truth=truth
-        )
+            folder, source, structure, settled, progress=progress, held_out=held_out, truth=truth,
+            workers=workers if _useful(workers, plan, structure) else None,
+        )  # fmt: skip
+
+
+def _useful(workers: Workers | None, plan: Plan, structure: Any) -> bool:
+    """Return whether workers are to encode for a structure, and tell where they cannot."""
+    if workers is None:
+        return False
+    if not can_be_united(structure):
+        _log.warning(
+            "%s has no inverted lists, and cannot be put together of parts: vectors are added one "
+            "after another. Workers can build --kind ivf and ivfpq.", plan.factory,
+        )  # fmt: skip
+        return False
+    if room() is not None:
+        _log.warning("The memory of this process is limited (ulimit): it encodes alone.")
+        return False
+    return True
 
 
 def needed_to_build(plan: Plan, source: VectorSource) -> int:
@@ -135,6 +160,7 @@ def fill(
     progress: Progress,
     held_out: Integers | None = None,
     truth: Truth | None = None,
+    workers: Workers | None = None,
 ) -> Built:
     """Write vectors and put them into a trained structure.
 
@@ -151,6 +177,8 @@ def fill(
         Numbers of vectors that follow at the end, when the settings are known.
     truth : Truth, optional
         Looks at all others.
+    workers : Workers, optional
+        Encode all others, once they are in their file.
     """
     held_out = np.empty(0, np.int64) if held_out is None else held_out
     filling = _Filling(fresh(folder, "vectors"), source.dimension, structure)
@@ -161,8 +189,11 @@ def fill(
             inside = ~among(positions, held_out)
             if truth is not None:
                 truth.update(vectors[inside], writer.written)
-            filling.add(positions[inside], vectors[inside])
+            filling.add(positions[inside], vectors[inside], encode=workers is None)
             progress("adding", len(positions), total)
+        if workers is not None:
+            writer.sync()
+            _add_by(workers, folder, filling, structure, progress)
         if callable(settings):
             matrix = opened(filling.path, writer.written, source.dimension, mapped=True)
             settings = settings(matrix, filling.longest)
@@ -174,6 +205,26 @@ def fill(
     progress("writing", 1, 1)
     files = Files(filling.path.name, source.dimension, filling.parts, name, size, crc32)
     return Built(files, settings, filling.positions, filling.longest)
+
+
+def _add_by(
+    workers: Workers, folder: Path, filling: _Filling, structure: Any, progress: Progress
+) -> None:
+    """Let workers encode what is in the file of vectors, and put it into a structure."""
+    place = folder / "shards"
+    place.mkdir()
+    try:
+        ranges = shards.tasks(place, structure, filling.path, filling.dimension, filling.blocks)
+        done: dict[int, Shard] = {}
+        progress("encoding", 0, filling.writer.written)
+        for shard in workers.encoded(ranges):
+            done[shard.number] = shard
+            progress("encoding", shard.count, filling.writer.written)
+        progress("uniting", 0, 1)
+        shards.unite(structure, [done[task.number] for task in ranges])
+        progress("uniting", 1, 1)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def append(
@@ -196,16 +247,19 @@ class _Filling:
 
     def __init__(self, path: Path, dimension: int, structure: Any, count: int = 0) -> None:
         self.path = path
+        self.dimension = dimension
+        self.blocks: list[int] = []
         self.writer = VectorWriter(path, dimension, count)
         self.longest = 0.0
         self._structure = structure
         self._positions: list[Integers] = [np.empty(0, np.int64)]
 
-    def add(self, positions: Integers, vectors: Vectors) -> None:
+    def add(self, positions: Integers, vectors: Vectors, *, encode: bool = True) -> None:
         if not len(positions):
             return
         self.writer.write(vectors)
-        if self._structure is not None:
+        self.blocks.append(len(vectors))
+        if encode and self._structure is not None:
             with structures.refusing("add to"):
                 self._structure.add(vectors)
         lengths = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)

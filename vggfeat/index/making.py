@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
     from vggfeat.index.expansion import Expansion
     from vggfeat.index.rows import Rows
+    from vggfeat.index.workers import Workers
     from vggfeat.provenance import RunInfo
     from vggfeat.whitening import Whitening
 
@@ -51,6 +52,7 @@ def build(
     whitening: Whitening | int | None,
     augment: Expansion | None,
     progress: Progress,
+    workers: Workers | None,
 ) -> None:
     """Index a store; see :meth:`vggfeat.index.SimilarityIndex.build`."""
     began = time.perf_counter()
@@ -69,7 +71,9 @@ def build(
         kind, len(vectors.positions), vectors.dimension, metric, memory=allowed, recall=recall
     )
     with creating(path) as folder:
-        built = construct(folder, vectors, chosen, metric, recall=recall, progress=progress)
+        built = construct(
+            folder, vectors, chosen, metric, recall=recall, progress=progress, workers=workers
+        )
         if not len(built.positions):
             left_out = vectors.left_out
             raise SearchError(
@@ -79,8 +83,9 @@ def build(
             )
         if augment is not None:
             built = augmenting.augment(
-                folder, vectors, built, augment, plan=chosen, recall=recall, progress=progress
-            )
+                folder, vectors, built, augment, plan=chosen, recall=recall, progress=progress,
+                workers=workers,
+            )  # fmt: skip
         catalogue = Catalogue(
             layer_of(name), metric, config, sources_of(store), vectors.rows(built.positions),
             built.longest, vectors.left_out, _timed(built.settings, began), built.files, learnt,

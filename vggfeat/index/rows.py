@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -36,9 +37,12 @@ class Texts:
     @classmethod
     def of(cls, texts: Iterable[str]) -> Self:
         """Keep some texts."""
-        encoded = [text.encode() for text in texts]
-        ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
-        return cls(np.frombuffer(b"".join(encoded), np.uint8), ends)
+        whole, sizes = bytearray(), array("q")
+        for text in texts:
+            encoded = text.encode()
+            whole += encoded
+            sizes.append(len(encoded))
+        return cls(np.frombuffer(whole, np.uint8), np.cumsum(sizes, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.ends)

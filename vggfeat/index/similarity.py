@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vggfeat.index.catalogue import Catalogue
     from vggfeat.index.expansion import Expansion
     from vggfeat.index.preparing import Integers, Metric, Vectors
+    from vggfeat.index.workers import Workers
     from vggfeat.provenance import FeatureConfig, Provenance
     from vggfeat.whitening import Whitening
 
@@ -78,6 +79,7 @@ class SimilarityIndex:
         whitening: Whitening | int | None = None,
         augment: Expansion | None = None,
         progress: Progress = silent,
+        workers: Workers | None = None,
     ) -> Self:
         """Index the rows of a store that are done, reading them block by block.
 
@@ -109,6 +111,9 @@ class SimilarityIndex:
             Database-side augmentation: each vector is averaged with its neighbours.
         progress : callable
             Told the stage, how many more of it are done, and how many there are.
+        workers : LocalWorkers or RayWorkers, optional
+            Encode the vectors of kinds with inverted lists (``"ivf"``, ``"ivfpq"``); the index is
+            the same, bit for bit, as without.
 
         Raises
         ------
@@ -123,7 +128,7 @@ class SimilarityIndex:
         try:
             making.build(
                 folder, store, layer, metric=metric, kind=kind, memory=memory, recall=recall,
-                whitening=whitening, augment=augment, progress=progress,
+                whitening=whitening, augment=augment, progress=progress, workers=workers,
             )  # fmt: skip
             return cls._opened(folder, temporary)
         except BaseException:

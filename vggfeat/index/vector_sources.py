@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 2 << 20  # of float32; bringing them into their form takes about six times that
 
+_NOT_FINITE, _ZERO = 1, 2  # why a row is left out
+
 
 def block_bytes(dimension: int) -> int:
     """Return how many bytes a block of vectors takes, of so many numbers each."""
@@ -77,8 +79,7 @@ class StoreVectors:
         self.width = store.dimension(layer)
         self.positions: Integers = np.flatnonzero(store.done) if chosen is None else chosen
         self._not_done = len(store) - int(store.done.sum())
-        self._not_finite: set[int] = set()
-        self._zero: set[int] = set()
+        self._why_not = np.zeros(len(store), np.uint8)
 
     @property
     def dimension(self) -> int:
@@ -88,15 +89,16 @@ class StoreVectors:
     @property
     def left_out(self) -> LeftOut:
         """What was left out of the blocks given so far."""
-        return LeftOut(self._not_done, len(self._not_finite), len(self._zero))
+        not_finite, zero = (int((self._why_not == why).sum()) for why in (_NOT_FINITE, _ZERO))
+        return LeftOut(self._not_done, not_finite, zero)
 
     def blocks(self, positions: Integers) -> Iterator[tuple[Integers, Vectors]]:
         """Give rows of the store; see :class:`VectorSource`."""
         size = _block_rows(self.width)
         for rows, X in self.store.blocks(self.layer, positions, size=size):
             ready = prepare_vectors(X, self.metric, self.whitening)
-            self._not_finite |= set(rows[ready.not_finite].tolist())
-            self._zero |= set(rows[ready.zero].tolist())
+            self._why_not[rows[ready.not_finite]] = _NOT_FINITE
+            self._why_not[rows[ready.zero]] = _ZERO
             yield rows[ready.kept], ready.vectors.astype(np.float32)
 
     def rows(self, positions: Integers) -> Rows:

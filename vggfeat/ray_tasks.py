@@ -1,0 +1,134 @@
+"""Functions run on a Ray cluster, or on this machine by Ray.
+
+Ray says who does which task, and brings back what it gives; files that tasks name are seen by all
+nodes alike, and nothing large goes through Ray's object store.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+from vggfeat.errors import ClusterError, VggfeatError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AHEAD = 2  # tasks submitted for each CPU, so that Ctrl-C has few to take back
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[Any]:
+    """Connect to Ray, and give its module; what was started here is stopped at the end.
+
+    A program that has called ``ray.init`` itself keeps that connection.
+
+    Parameters
+    ----------
+    address : str, optional
+        ``"auto"`` for the cluster of this machine, ``"ray://HOST:10001"``, ``"HOST:6379"``; by
+        default Ray is started on this machine.
+
+    Raises
+    ------
+    ClusterError
+        Ray is not installed, or there is no cluster at the address.
+    """
+    try:
+        ray = importlib.import_module("ray")
+    except ImportError:
+        raise ClusterError('Ray is not installed: `pip install "vggfeat[ray]"`.') from None
+    if ray.is_initialized():
+        yield ray
+        return
+    try:
+        ray.init(
+            address=address or "local", include_dashboard=None if address else False,
+            log_to_driver=False, logging_level="WARNING",
+        )  # fmt: skip
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        reason = " ".join(str(error).split())
+        raise ClusterError(
+            f"No Ray cluster answers at {address!r} ({reason}). `ray status` there says whether it "
+            "runs; without an address Ray is started on this machine."
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def run_tasks(
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    *,
+    address: str | None = None,
+    cpus: float = 1,
+    retries: int = 2,
+) -> Iterator[tuple[int, R]]:
+    """Call a function with each task on a cluster; give results as they come.
+
+    Parameters
+    ----------
+    function : callable
+        Known by its name on all nodes, as functions of vggfeat are. What it does must be right
+        when done twice, also at the same time: a task is done again where its node is lost.
+    tasks : sequence
+        Small and picklable.
+    address : str, optional
+        See :func:`connected`.
+    cpus : float
+        That a task takes.
+    retries : int
+        How often a task is tried again after a lost node, a worker that ended, or an OSError.
+
+    Yields
+    ------
+    number : int
+        Which of `tasks`.
+    result
+
+    Raises
+    ------
+    ClusterError
+        A task could not be done. Others that run are taken back, as on Ctrl-C.
+    VggfeatError
+        What the function itself raised.
+    """
+    with connected(address) as ray:
+        remote = ray.remote(function).options(
+            num_cpus=cpus, max_retries=retries, retry_exceptions=[OSError]
+        )
+        left = iter(enumerate(tasks))
+        running: dict[Any, int] = {}
+        try:
+            while True:
+                room = max(1, int(_AHEAD * ray.cluster_resources().get("CPU", 1) / cpus))
+                while len(running) < room and (task := next(left, None)) is not None:
+                    running[remote.remote(task[1])] = task[0]
+                if not running:
+                    return
+                for ready in ray.wait(list(running), num_returns=1)[0]:
+                    number = running.pop(ready)
+                    yield number, _result(ray, ready, retries)
+        finally:
+            for one in running:
+                with suppress(Exception):
+                    ray.cancel(one, force=True)
+
+
+def _result(ray: Any, reference: Any, retries: int) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, VggfeatError):
+            raise error.cause from None
+        reason = " ".join(str(error.cause).split())
+    except ray.exceptions.RayError as error:
+        reason = " ".join(str(error).split())
+    raise ClusterError(
+        f"A task failed on the cluster, tried {retries + 1} times: {reason}. Mend the "
+        "cause, and run the command again."
+    )

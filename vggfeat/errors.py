@@ -63,6 +63,10 @@ class PlotError(VggfeatError, ValueError):
     """A picture cannot be drawn from what it was given."""
 
 
+class RepresentationError(VggfeatError, ValueError):
+    """An RDM cannot be computed, saved or read, or representations cannot be compared."""
+
+
 class WhiteningError(VggfeatError, ValueError):
     """A whitening cannot be learnt, saved, read or applied."""
 

@@ -6,7 +6,7 @@ import difflib
 import math
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import LayerError, StoreError
 from vggfeat.labels import Targets, as_floats
-from vggfeat.layers import ARCHITECTURES
+from vggfeat.layers import ARCHITECTURES, layer_of
 from vggfeat.provenance import FeatureConfig, Provenance, RunInfo, SourcePlace
 
 PENDING, DONE, FAILED = 0, 1, 2
@@ -398,6 +398,33 @@ def count(status: npt.NDArray[np.uint8]) -> dict[str, int]:
     """Return how many rows are ``done``, ``failed`` and ``pending``."""
     codes = {"done": DONE, "failed": FAILED, "pending": PENDING}
     return {name: int((status == code).sum()) for name, code in codes.items()}
+
+
+def requested_layers(store: FeatureTable, layers: Iterable[str] | None) -> list[str]:
+    """Return the canonical names of the requested layers, in the order they run.
+
+    Parameters
+    ----------
+    store : FeatureTable
+        That must have them.
+    layers : iterable of str, optional
+        Names or aliases, also in one text with commas between; all of the store by default.
+
+    Raises
+    ------
+    LayerError
+        The store has no such layer, or none is named.
+    """
+    network = ARCHITECTURES.get(store.provenance.config.model)
+    depth = {name: at for at, name in enumerate(network.names if network else store.layers)}
+    in_order = sorted(store.layers, key=lambda name: depth.get(layer_of(name), len(depth)))
+    if layers is None:
+        return in_order
+    texts = layers.split(",") if isinstance(layers, str) else layers
+    requested = {store.layer(name) for name in texts if name.strip()}
+    if not requested:
+        raise LayerError(f"No layer was requested. {store.path} has {', '.join(in_order)}.")
+    return [name for name in in_order if name in requested]
 
 
 def _parts(rows: int, width: int, size: int = _BLOCK_ROWS) -> Iterator[slice]:

@@ -40,6 +40,11 @@ COMMANDS = {
         "vggfeat.cli.evaluate:evaluate",
         "Run the paper's protocol on a dataset, our number beside the paper's.",
     ),
+    "rdm": ("vggfeat.cli.rdm:rdm", "Write how unlike each two images are, layer by layer."),
+    "compare": (
+        "vggfeat.cli.compare:compare",
+        "Compare layers, networks and RDMs of others: CKA and RSA.",
+    ),
     "plot": ("vggfeat.cli.plot:plot", "Draw maps of images, feature maps, what units respond to."),
     "whiten": ("vggfeat.cli.whiten:whiten", "Learn a PCA-whitening of a layer, for indexes."),
     "index": ("vggfeat.cli.index:index", "Build, change and look at indexes for search."),

@@ -2,11 +2,11 @@
 
 Average precision ranks the images of one class (``ranking``), recall and accuracy count right
 answers (``answers``), and intervals and paired comparisons say what a number (``shares``) or a
-difference (``certainty``; of rankings ``resampling``) is worth; numbers that are predicted have
-scores of their own (``regression``), and so have probabilities (``reliability``). SciPy, which
-knows the distributions, is imported where an interval is requested. All scores are shares in 0..1;
-where entries have equal scores, results never depend on their order. Ranked lists, as searches give
-them, have scores of their own (``retrieval``).
+difference (``certainty``; of rankings ``resampling``) is worth, also where there are several
+(``multiplicity``); numbers that are predicted have scores of their own (``regression``), as have
+probabilities (``reliability``). SciPy, which knows the distributions, is imported where an interval
+is requested. All scores are shares in 0..1; where entries have equal scores, results never depend
+on their order. Ranked lists, as searches give them, have scores of their own (``retrieval``).
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ from vggfeat.metrics.certainty import (
     Interval,
     compare_answers,
     mean_interval,
+)
+from vggfeat.metrics.multiplicity import (
+    CORRECTIONS,
+    Correction,
+    adjusted,
+    benjamini_hochberg,
 )
 from vggfeat.metrics.ranking import (
     AP_KINDS,
@@ -39,7 +45,9 @@ from vggfeat.metrics.shares import Share, accuracy_interval, holm, recall_interv
 
 __all__ = [
     "AP_KINDS",
+    "CORRECTIONS",
     "APKind",
+    "Correction",
     "Difference",
     "Disagreement",
     "Interval",
@@ -50,8 +58,10 @@ __all__ = [
     "TargetScores",
     "accuracy",
     "accuracy_interval",
+    "adjusted",
     "average_precision",
     "average_precisions",
+    "benjamini_hochberg",
     "class_recalls",
     "compare_answers",
     "compare_rankings",

@@ -4,13 +4,15 @@ One file a page; each page takes small frozen values, so that it can be made fro
 has them: :func:`search_page`,
 :func:`duplicates_page`, :func:`probe_page`, :func:`evaluation_page`, :func:`explain_page`.
 :func:`thumbnail`, :func:`confusion_matrix`, :func:`sweep_figure` and :func:`lowshot_figure` make
-pictures for them; :func:`plot_map`, :func:`plot_units` and :func:`plot_feature_maps` write pictures
-of their own. Nothing here imports torch.
+pictures for them; :func:`plot_map`, :func:`plot_units`, :func:`plot_feature_maps`,
+:func:`plot_rdms`, :func:`plot_comparison` and :func:`plot_fits` write pictures of their own.
+Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 from vggfeat.report.canvas import picture_destination
+from vggfeat.report.comparison import plot_comparison, plot_fits
 from vggfeat.report.confusion import confusion_matrix
 from vggfeat.report.duplicates import duplicates_page, size_text
 from vggfeat.report.evaluation import evaluation_page
@@ -22,6 +24,7 @@ from vggfeat.report.lowshot import lowshot_figure
 from vggfeat.report.numbers import numbers_figure, numbers_page
 from vggfeat.report.page import destination, write_whole
 from vggfeat.report.probe import probe_page
+from vggfeat.report.rdm import plot_rdms
 from vggfeat.report.search import NeighbourResult, QueryResult, search_page
 from vggfeat.report.sweep import ordered_layers, sweep_figure
 from vggfeat.report.text import short_names
@@ -59,8 +62,11 @@ __all__ = [
     "originals",
     "originals_of",
     "picture_destination",
+    "plot_comparison",
     "plot_feature_maps",
+    "plot_fits",
     "plot_map",
+    "plot_rdms",
     "plot_units",
     "probe_page",
     "run_facts",

@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vggfeat.errors import LayerError, ProbeError
-from vggfeat.layers import ARCHITECTURES, layer_of
+from vggfeat.errors import ProbeError
+from vggfeat.feature_table import requested_layers
+from vggfeat.layers import layer_of
 from vggfeat.memory import available_memory
 
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
 
-
-def requested_layers(store: FeatureTable, layers: Iterable[str] | None) -> list[str]:
-    """Return the canonical names of the requested layers, in the order they run.
-
-    Parameters
-    ----------
-    store : FeatureTable
-        That must have them.
-    layers : iterable of str, optional
-        Names or aliases, also in one text with commas between; all of the store by default.
-
-    Raises
-    ------
-    LayerError
-        The store has no such layer, or none is named.
-    """
-    network = ARCHITECTURES.get(store.provenance.config.model)
-    depth = {name: at for at, name in enumerate(network.names if network else store.layers)}
-    in_order = sorted(store.layers, key=lambda name: depth.get(layer_of(name), len(depth)))
-    if layers is None:
-        return in_order
-    texts = layers.split(",") if isinstance(layers, str) else layers
-    requested = {store.layer(name) for name in texts if name.strip()}
-    if not requested:
-        raise LayerError(f"No layer was requested. {store.path} has {', '.join(in_order)}.")
-    return [name for name in in_order if name in requested]
+__all__ = ["check_memory", "none_finite", "requested_layers"]
 
 
 def check_memory(store: FeatureTable, layer: str, n_train: int, n_test: int) -> None:

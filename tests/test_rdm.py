@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from commands import cli
@@ -224,9 +225,10 @@ def test_a_file_that_could_not_be_finished_is_not_there(tmp_path):
 
 
 def test_what_cannot_be_computed_is_refused_with_a_remedy(tmp_path):
-    X = features(12)
-    X[3, 2] = np.nan
-    with store(tmp_path, X) as opened:
+    path = make_store(tmp_path / "damaged.h5", {"relu7": features(12)})
+    with h5py.File(path, "r+") as file:
+        file["features/relu7"][3, 2] = np.nan
+    with FeatureStore(path) as opened:
         with pytest.raises(RepresentationError, match=r"not finite, of 1 images .*00003"):
             rdm(opened)
         with pytest.raises(RepresentationError, match="Known are correlation"):

@@ -27,8 +27,8 @@ from vggfeat.representations.inference import (
     Over,
     Tested,
     Uncertainty,
+    contrast,
     permutation_p,
-    tested,
     uncertainty,
 )
 from vggfeat.representations.rdms import RDMs
@@ -286,13 +286,13 @@ def _tests(
     observed, count = spread.observed, len(models)
     values = observed.values
     unit = np.eye(count + 1)
-    own = [tested(spread, unit[k], float(values[k])) for k in range(count)]
+    own = [contrast(spread, unit[k], float(values[k])) for k in range(count)]
     ceilings = np.full(count, np.nan)
     if observed.lower is not None:
         level = float(observed.lower.mean())
         ceilings = np.array(
             [
-                tested(spread, unit[k] - unit[count], float(values[k]) - level).p
+                contrast(spread, unit[k] - unit[count], float(values[k]) - level).p
                 for k in range(count)
             ]
         )
@@ -305,7 +305,7 @@ def _tests(
         for k, one in enumerate(models)
     )  # fmt: skip
     between: list[tuple[int, int, Tested]] = [
-        (i, j, tested(spread, unit[i] - unit[j], float(values[i] - values[j])))
+        (i, j, contrast(spread, unit[i] - unit[j], float(values[i] - values[j])))
         for i in range(count)
         for j in range(i + 1, count)
     ]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.array_files import StoredArray, open_array
 from vggfeat.errors import ImageError, RepresentationError, SourceError
 from vggfeat.files import open_regular
 from vggfeat.representations.distances import condition_count
@@ -82,36 +83,27 @@ def read_rdms(path: str | os.PathLike[str]) -> RDMs:
         ) from error
 
 
+def _array(file: Path, variable: str) -> StoredArray:
+    spec = f"{file}#{variable}" if variable else file
+    return open_array(spec, _fits, "RDMs of shape (n, n) or (r, n, n)", RepresentationError)
+
+
+def _fits(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Return whether an array may be RDMs by its shape."""
+    if dtype.kind not in "fiu" or not shape or len(shape) > 3:
+        return False
+    if len(shape) == 3:
+        return shape[0] == shape[1] > 2 or shape[1] == shape[2] > 2
+    if len(shape) == 2 and shape[0] == shape[1]:
+        return shape[0] > 2
+    return (condition_count(max(shape)) or 0) > 2
+
+
 def _npy(file: Path, _: str) -> RDMs:
-    values = read_array(file)
+    with _array(file, "") as stored:
+        values = stored[:]
     names, classes = _names_beside(file)
     return _rdms(file, values, names, classes)
-
-
-def read_array(file: Path) -> Matrix:
-    """Read the array of a ``.npy`` file, of numbers alone, no more than the file holds.
-
-    Raises
-    ------
-    ValueError
-        It holds objects, or says that it holds more than it does.
-    """
-    with open_regular(file) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read is None:
-            raise ValueError(f"it is of version {version} of the format")
-        shape, _, dtype = read(stream)
-        left = file.stat().st_size - stream.tell()
-        count = int(np.prod([int(size) for size in shape], dtype=object)) if shape else 1
-        if dtype.hasobject or dtype.kind not in "fiub":
-            raise ValueError(f"it holds {dtype}, not numbers")
-        if count * dtype.itemsize > left:
-            raise ValueError(f"it is truncated: {shape} of {dtype} take more than {left:,} bytes")
-    return np.asarray(np.load(file, allow_pickle=False, mmap_mode="r"))
 
 
 def _names_beside(file: Path) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
@@ -132,82 +124,11 @@ def _names_beside(file: Path) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
 
 
 def _mat(file: Path, variable: str) -> RDMs:
-    arrays = mat_arrays(file)
-    fitting = {name: value for name, value in arrays.items() if _shaped(value)}
-    if variable:
-        if variable not in arrays:
-            raise RepresentationError(
-                f"{file} has no array {variable!r}; it has {', '.join(sorted(arrays)) or 'none'}."
-            )
-        fitting = {variable: arrays[variable]}
-    if len(fitting) != 1:
-        have = ", ".join(f"{k} {'x'.join(map(str, v.shape))}" for k, v in sorted(arrays.items()))
-        what = "several variables that may be RDMs" if fitting else "no variable that may be an RDM"
-        raise RepresentationError(
-            f"{file} has {what}: {have or 'no array of numbers'}. Choose one, as in "
-            f"{file.name}#NAME."
-        )
-    ((name, values),) = fitting.items()
+    with _array(file, variable) as stored:
+        name, values = stored.name, stored[:]
     found = _rdms(file, _matlab_order(values), None, ())
-    if len(found) == 1:
-        return RDMs(found.values, (name,), None, source=str(file))
-    titles = tuple(f"{name} {k}" for k in range(1, len(found) + 1))
-    return RDMs(found.values, titles, None, source=str(file))
-
-
-class _Every:
-    """All names there are."""
-
-    def __contains__(self, _: object) -> bool:
-        return True
-
-    def __iter__(self) -> Any:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
-def mat_arrays(file: Path) -> dict[str, Matrix]:
-    """Read all arrays of numbers of a MAT-file, of version 5 or 7.3, in MATLAB's shape."""
-    from vggfeat.weights import mat_file
-
-    with open_regular(file) as stream:
-        head = stream.read(8)
-        stream.seek(124)
-        version = stream.read(2)
-    if head == b"\x89HDF\r\n\x1a\n" or version in (b"\x00\x02", b"\x02\x00"):
-        return _hdf5_arrays(file)
-    found = mat_file.read(file, _Every())
-    return {
-        name: value
-        for name, value in found.items()
-        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
-    }
-
-
-def _hdf5_arrays(file: Path) -> dict[str, Matrix]:
-    """Read the arrays at the top of a MAT-file of version 7.3, whose axes HDF5 has in reverse."""
-    import h5py
-
-    from vggfeat.hdf5 import opened
-
-    arrays = {}
-    with opened(file, RepresentationError) as source:
-        for name, value in source.items():
-            if isinstance(value, h5py.Dataset) and value.dtype.kind in "fiu" and value.ndim:
-                arrays[name] = np.asarray(value[()]).T
-    return arrays
-
-
-def _shaped(values: Matrix) -> bool:
-    """Return whether an array may be RDMs by its shape."""
-    shape = values.shape
-    if len(shape) == 3:
-        return bool(shape[0] == shape[1] or shape[1] == shape[2]) and values.size > 1
-    if len(shape) == 2 and shape[0] == shape[1]:
-        return bool(shape[0] > 1)
-    return len(shape) in (1, 2) and (condition_count(max(shape)) or 0) > 2
+    titles = (name,) if len(found) == 1 else tuple(f"{name} {k + 1}" for k in range(len(found)))
+    return RDMs(found.values, titles, None, found.classes, source=str(file))
 
 
 def _matlab_order(values: Matrix) -> Matrix:

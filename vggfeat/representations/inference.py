@@ -286,7 +286,7 @@ class Tested:
     p: float
 
 
-def tested(found: Uncertainty, weights: Floats, value: float) -> Tested:
+def contrast(found: Uncertainty, weights: Floats, value: float) -> Tested:
     """Test a contrast against 0 by Student's t, two-sided, with its 95 % interval."""
     from scipy.stats import t
 

@@ -388,7 +388,7 @@ def test_urls_and_paths_of_windows_get_a_hint(
     put(tmp_path / "photos/cats/a.jpg")
     monkeypatch.chdir(tmp_path)
     for spec, hint in (
-        ("https://a.example/photos.tar", "URL, and https:// is not read: download"),
+        ("ftp://a.example/photos.tar", "URL, and ftp:// is not read.*: download"),
         ("C:\\Users\\me\\photos", "path of Windows.*'/mnt/c/Users/me/photos'"),
         ("photos\\cats", "slashes of this system it is 'photos/cats'"),
     ):

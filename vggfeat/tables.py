@@ -94,6 +94,11 @@ def read_text(file: str | os.PathLike[str]) -> str:
         data = Path(file).read_bytes()
     except OSError as error:
         raise SourceError(f"Cannot read {os.fspath(file)!r}: {error.strerror}.") from error
+    return text_of(data)
+
+
+def text_of(data: bytes) -> str:
+    """Return the text that any editor may have written; see :func:`read_text`."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # Excel's "Unicode text", PowerShell
         return data.decode("utf-16", "replace")
     head = data[:_HEAD]

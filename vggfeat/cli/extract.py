@@ -129,7 +129,8 @@ def _part_numbers(
     default="auto",
     show_default=True,
     metavar="auto|N",
-    help="Decoding threads; auto takes one for each processor, at most 8.",
+    help="Decoding threads; auto takes one for each processor, at most 8, and 24 for images that "
+    "come over a network.",
 )
 @device_option
 @precision_option
@@ -244,9 +245,10 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
 
     SOURCE is a folder (searched recursively), an image, a .txt or .csv list of paths, a .tar or
     .zip (shards as in 'train-{000..012}.tar'), a .parquet with a column of images (another one as
-    in 'data.parquet#image:photo,label:breed'), or an array of images (.npy, .mat, .h5#NAME);
-    docs/sources.md. The same command goes on where it stopped, adds images that are new, does
-    changed ones again, lets moved ones keep their features, and leaves out those that are gone.
+    in 'data.parquet#image:photo,label:breed'), an array of images (.npy, .mat, .h5#NAME), or one
+    of these as a URL (s3://, gs://, hf://, https://); docs/sources.md. The same command goes on
+    where it stopped, adds images that are new, does changed ones again, lets moved ones keep
+    their features, and leaves out those that are gone.
 
     Several sources are kept apart by their names, with which their images' paths begin: the last
     part of each path, or NAME as in NAME=PATH.
@@ -260,6 +262,7 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
       vggfeat extract photos/ photos.h5 --layers conv5_3,relu7
       vggfeat extract photos/ photos.store --part-rows 20000
       vggfeat extract train/ test/ both.h5
+      vggfeat extract s3://bucket/photos/ photos.h5
       vggfeat extract photos/ dense.h5 --view dense --scales 256,384,512 --flip
       vggfeat extract nsd_stimuli.hdf5#imgBrick nsd.h5 --layers all
     """

@@ -20,7 +20,7 @@ from vggfeat.extract.parts import in_parts, plan_parts, run_parts, summarise
 from vggfeat.extract.requested import source_of
 from vggfeat.extract.settings import Settings
 from vggfeat.extract.storing import open_entry, open_run
-from vggfeat.extract.stream import Batch, Failure, Item, Load, drain, stream
+from vggfeat.extract.stream import WAITING, Batch, Failure, Item, Load, drain, stream
 from vggfeat.images import as_image, decoded
 from vggfeat.processors import usable_cores
 from vggfeat.progress import Progress
@@ -260,7 +260,9 @@ class FeatureExtractor(Settings):
         """
         images = source if isinstance(source, Source) else open_source(source)
         yield from self.stream(
-            images.entries, lambda entry: open_entry(images, entry, self.reading)
+            images.entries,
+            lambda entry: open_entry(images, entry, self.reading),
+            distant=images.distant,
         )
 
     @contextmanager
@@ -273,7 +275,7 @@ class FeatureExtractor(Settings):
             yield as_image(value, **self.reading)
 
     def stream(
-        self, items: Sequence[Item], load: Load[Item]
+        self, items: Sequence[Item], load: Load[Item], *, distant: bool = False
     ) -> Generator[Batch[Item] | Failure[Item], None, None]:
         """Lead items through decoding, in threads ahead of the network, and through the network.
 
@@ -299,7 +301,7 @@ class FeatureExtractor(Settings):
             self.network,
             view=self.resolved_view,
             batch_size=self._batch_size,
-            workers=self.workers or min(_WORKERS, usable_cores()),
+            workers=self.workers or (WAITING if distant else min(_WORKERS, usable_cores())),
         )
 
     def extract(
@@ -406,12 +408,12 @@ class FeatureExtractor(Settings):
             config=self.config,
             run=self.run_info,
             reading=self.reading,
-            workers=self.lookers,
+            workers=self.workers,
             **options,
         ) as run:
             if run.rows:
                 with run.sink() as sink:
-                    drain(self.stream(run.rows, run.load), sink)
+                    drain(self.stream(run.rows, run.load, distant=run.distant), sink)
             return run.summary()
 
     def run_info(self, source: str, pending: int) -> RunInfo:
@@ -441,11 +443,6 @@ class FeatureExtractor(Settings):
             versions=versions(),
             preprocessing=self.resolved_weights.why,
         )
-
-    @property
-    def lookers(self) -> int:
-        """Threads that look whether images have changed."""
-        return self.workers or usable_cores()
 
     @property
     def _batch_size(self) -> int:

@@ -167,7 +167,7 @@ class PartsJob:
                 )
                 if run.rows:
                     with run.sink() as sink:
-                        drain(extractor.stream(run.rows, run.load), sink)
+                        drain(extractor.stream(run.rows, run.load, distant=run.distant), sink)
                 told = run.summary()
         except StoreLockedError:
             raise
@@ -247,7 +247,7 @@ def plan_parts(
                 overwrite=overwrite,
                 retry_failed=retry_failed,
                 partial=partial,
-                look=functools.partial(look_at, images, extractor.lookers, progress),
+                look=functools.partial(look_at, images, extractor.workers, progress),
             )
         except StoreLockedError:
             if overwrite or not known:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vggfeat.errors import SourceError, StoreError
+from vggfeat.extract.stream import WAITING
 from vggfeat.files import IMAGE_EXTENSIONS
 from vggfeat.labels import (
     LabelRequest,
@@ -21,6 +22,7 @@ from vggfeat.labels import (
     requested_splits,
 )
 from vggfeat.pipeline import prefetch
+from vggfeat.processors import usable_cores
 from vggfeat.progress import Progress, bars
 from vggfeat.provenance import SourcePlace
 from vggfeat.sources import (
@@ -70,11 +72,15 @@ def name_of(images: Source) -> str:
 
 
 def look_at(
-    images: Source, workers: int, progress: Progress | bool | None, entries: Sequence[Entry]
+    images: Source, workers: int | None, progress: Progress | bool | None, entries: Sequence[Entry]
 ) -> list[Entry | None]:
-    """Read images whose size and times do not say whether they are as they were."""
+    """Read images whose size and times do not say whether they are as they were.
+
+    By default in one thread a processor, or in more where images come over a network.
+    """
     if not entries:
         return []
+    workers = workers or (WAITING if images.distant else usable_cores())
     _log.info("Reading %d images to see whether they have changed.", len(entries))
     seen: list[Entry | None] = []
     with (

@@ -47,7 +47,7 @@ def open_run(
     config: FeatureConfig,
     run: Callable[[str, int], RunInfo],
     reading: Reading,
-    workers: int,
+    workers: int | None,
     labels: str | os.PathLike[str],
     split: str | Mapping[str, str | os.PathLike[str]],
     group_by: str | None,
@@ -75,8 +75,9 @@ def open_run(
         called only where there is something to do, before the store changes.
     reading : Reading
         How image files become pixels.
-    workers : int
-        Threads that look whether images have changed.
+    workers : int, optional
+        Threads that look whether images have changed; see
+        :func:`~vggfeat.extract.requested.look_at`.
 
     Raises
     ------
@@ -110,6 +111,8 @@ class StoreRun:
     ----------
     rows : list of int
         Rows to compute, ascending.
+    distant : bool
+        Whether their images come over a network.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class StoreRun:
         stop: bool,
         progress: Progress | bool | None,
     ) -> None:
+        self.distant = images.distant
         self.rows: list[int] = writer.pending().tolist()
         self._writer, self._images, self._reading = writer, images, reading
         self._stop, self._progress = stop, progress

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
+WAITING = 24
+"""Threads by default for images that come over a network, for which most of them wait."""
+
 _WINDOW_BYTES = 1 << 28
 """Network inputs that wait for others to run with; large ones do not wait for many."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from vggfeat.errors import SourceError
 from vggfeat.files import IMAGE_EXTENSIONS, extension
 from vggfeat.labels.names import FixedLabels, RawLabels, class_name, class_names, in_order
-from vggfeat.tables import Records, legible, read_records, read_text
+from vggfeat.tables import Records, legible, read_records, read_text, text_of
 
 PATH_COLUMNS = (
     "path", "file", "filename", "image", "file_name", "filepath", "file_path", "image_path",
@@ -151,6 +151,7 @@ def read_label_file(
     *,
     need_labels: bool = False,
     is_image: Callable[[str], bool] = lambda _: False,
+    data: bytes | None = None,
 ) -> LabelFile:
     """Read a table (``.csv``, ``.tsv``, or any file with a heading) or a list of lines.
 
@@ -172,6 +173,8 @@ def read_label_file(
         Refuse a file without labels.
     is_image : callable
         Tells whether a whole line is the path of an image, where its form leaves that open.
+    data : bytes, optional
+        What is in the file, where that has been read.
 
     Raises
     ------
@@ -179,7 +182,7 @@ def read_label_file(
         The file cannot be read, or it is not clear what its columns are.
     """
     name = os.fspath(file)
-    text = read_text(name)
+    text = read_text(name) if data is None else text_of(data)
     if extension(name) in _TABLES or _has_heading(text):
         labels = _table(read_records(name, text), need_labels)
     else:

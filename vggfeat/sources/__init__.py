@@ -6,13 +6,15 @@
 from vggfeat.files import decode_path, encode_path
 from vggfeat.sources.base import Entry, FileSource, Source
 from vggfeat.sources.crops import CropSource
+from vggfeat.sources.elsewhere import ARCHIVES, LISTS
 from vggfeat.sources.folder import open_folder
 from vggfeat.sources.lists import ListSource
-from vggfeat.sources.opening import ARCHIVES, LISTS, open_source, open_sources
+from vggfeat.sources.opening import open_source, open_sources
 from vggfeat.sources.originals import Known, Originals, OtherImageError, split_root
 from vggfeat.sources.several import SeveralSources, within
 from vggfeat.sources.stacks import StackSource
 from vggfeat.sources.stored import OutsideSourceError, open_stored, why_not_shown
+from vggfeat.sources.urls import is_remote
 
 __all__ = [
     "ARCHIVES",
@@ -30,6 +32,7 @@ __all__ = [
     "StackSource",
     "decode_path",
     "encode_path",
+    "is_remote",
     "open_folder",
     "open_source",
     "open_sources",

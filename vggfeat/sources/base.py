@@ -32,6 +32,8 @@ class Entry:
     ctime_ns : int
         Time at which the operating system last saw its file change in any way, in nanoseconds
         since 1970; an archive's for what is in it. 0 where that is not known or proves nothing.
+        Below 0: no time but a number made of the tag (ETag) by which remote storage knows a
+        version of the file.
     digest : bytes
         Of its bytes, see :func:`digest_of`; empty until they were read.
     """
@@ -80,6 +82,11 @@ class Source(ABC):
         self.given_labels = given_labels
         self.left_out = left_out
 
+    @property
+    def distant(self) -> bool:
+        """Whether images are far away, so that more threads than decode should wait for them."""
+        return False
+
     @abstractmethod
     def open(self, entry: Entry) -> BinaryIO:
         """Open an image's bytes for reading, from any thread; the caller closes the file.
@@ -104,16 +111,64 @@ class Source(ABC):
         return entry
 
 
+class Storage(ABC):
+    """Where images are that are files of their own; for any thread.
+
+    Attributes
+    ----------
+    distant : bool
+        See :attr:`Source.distant`.
+    """
+
+    distant = False
+
+    @abstractmethod
+    def open(self, root: str, entry: Entry) -> BinaryIO:
+        """Open the file of an entry that is relative to `root`; see :meth:`Source.open`."""
+
+    @abstractmethod
+    def seen(self, entry: Entry, file: BinaryIO) -> Entry:
+        """Return what an opened file is now; see :meth:`Source.seen`."""
+
+
+class Disk(Storage):
+    """The file systems of this machine."""
+
+    def open(self, root: str, entry: Entry) -> BinaryIO:
+        """Open a plain file; see :meth:`Storage.open`."""
+        return open_regular(file_path(root, entry.path))
+
+    def seen(self, entry: Entry, file: BinaryIO) -> Entry:
+        """Ask the opened file; see :meth:`Storage.seen`."""
+        return entry_from(entry.path, os.fstat(file.fileno()))
+
+
+DISK = Disk()
+
+
 class FileSource(Source):
-    """Images that are files of their own, below one folder or named absolutely."""
+    """Images that are files of their own, below one folder or named absolutely.
+
+    Attributes
+    ----------
+    storage : Storage
+        Where they are; this machine by default.
+    """
+
+    storage: Storage = DISK
 
     def open(self, entry: Entry) -> BinaryIO:
         """Open an image file; see :meth:`Source.open`."""
-        return open_regular(file_path(self.root, entry.path))
+        return self.storage.open(self.root, entry)
 
     def seen(self, entry: Entry, file: BinaryIO) -> Entry:
         """Ask the opened file; see :meth:`Source.seen`."""
-        return entry_from(entry.path, os.fstat(file.fileno()))
+        return self.storage.seen(entry, file)
+
+    @property
+    def distant(self) -> bool:
+        """Whether the storage is."""
+        return self.storage.distant
 
 
 def as_text(path: str) -> str:

@@ -15,6 +15,7 @@ from vggfeat.files import IMAGE_EXTENSIONS, encode_path, extension, open_regular
 from vggfeat.signatures import SIGNATURE_BYTES, sniff
 from vggfeat.sources.base import FileSource, Source, entry_of
 from vggfeat.sources.braces import expand
+from vggfeat.sources.elsewhere import ARCHIVES, LISTS, open_remote
 from vggfeat.sources.folder import open_folder
 from vggfeat.sources.lists import open_list
 from vggfeat.sources.parquet import SUFFIX, open_tables
@@ -22,18 +23,17 @@ from vggfeat.sources.parquet_columns import Choice, split_choice
 from vggfeat.sources.several import SeveralSources, named, names_of
 from vggfeat.sources.shards import ShardSource
 from vggfeat.sources.stacks import StackSource
+from vggfeat.sources.urls import SCHEMES, is_remote, scheme_of, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LISTS = (".txt", ".csv", ".tsv")
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|[^/]*\\")
 _ALLOWED = (
     "a folder, an image, a .txt or .csv list, a .zip, a .parquet, .tar shards "
-    "(name-{000..012}.tar), or an array of images (.npy, .h5#NAME, .mat)"
+    "(name-{000..012}.tar), an array of images (.npy, .h5#NAME, .mat), or one of these as a URL "
+    "(s3://, gs://, hf://, https://)"
 )
-ARCHIVES = (".tar", ".zip")
 _COMPRESSED = re.compile(r"\.(tar\.[a-z0-9]+|tgz|tbz2?|txz|tzst|7z|rar)$", re.IGNORECASE)
 _COMPRESSED_HEAD = re.compile(rb"\x1f\x8b|BZh[1-9]|\xfd7zXZ|\x28\xb5\x2f\xfd|Rar!|7z\xbc")
 _TAR_MAGIC = slice(257, 262)
@@ -50,8 +50,9 @@ def open_source(spec: str | os.PathLike[str] | Source) -> Source:
         ``.csv`` list (column ``path``, perhaps ``label``); one ``.tar`` or ``.zip``, or several
         by braces as in ``shard-{000..012}.tar`` or ``{train,val}.zip``; one ``.parquet`` with a
         column of images, several by braces, or a folder of them and of no images, perhaps with
-        columns behind ``#``, as in ``data.parquet#image:photo,label:breed``. A :class:`Source`,
-        such as a dataset's, is returned as it is.
+        columns behind ``#``, as in ``data.parquet#image:photo,label:breed``. All these also as
+        URLs: ``s3://``, ``gs://``, ``hf://`` and ``https://`` (which has no folders). A
+        :class:`Source`, such as a dataset's, is returned as it is.
 
     Raises
     ------
@@ -61,6 +62,8 @@ def open_source(spec: str | os.PathLike[str] | Source) -> Source:
     if isinstance(spec, Source):
         return spec
     given = os.fsdecode(spec)
+    if is_remote(given):
+        return open_remote(given)
     try:
         given, choice = split_choice(given)
         # Not resolve(): links stay as the user named them, so that stored paths do.
@@ -75,7 +78,9 @@ def open_source(spec: str | os.PathLike[str] | Source) -> Source:
             return _open_shards(names, str(path), choice)
     except ValueError as error:  # a NUL in the name
         raise SourceError(f"{given!r} is not a path: {error}. Give {_ALLOWED}.") from error
-    raise SourceError(f"There is no {given!r}.{_foreign(given) or _near(path)} Give {_ALLOWED}.")
+    raise SourceError(
+        f"There is no {shown(given)!r}.{_foreign(given) or _near(path)} Give {_ALLOWED}."
+    )
 
 
 def open_sources(specs: Sequence[str | os.PathLike[str]]) -> Source:
@@ -92,6 +97,8 @@ def open_sources(specs: Sequence[str | os.PathLike[str]]) -> Source:
     SourceError
         As for :func:`open_source`, or two sources have one name.
     """
+    if len(specs) == 1 and is_remote(os.fsdecode(specs[0])):
+        return open_source(specs[0])
     if len(specs) == 1 and (
         os.path.lexists(specs[0])
         or not named(os.fsdecode(specs[0]))[0]
@@ -175,8 +182,11 @@ def _compressed(path: str) -> SourceError:
 
 def _foreign(given: str) -> str:
     """Say what is wrong with what is a name elsewhere: on the web, or in Windows."""
-    if match := _URL.match(given):
-        return f" That is a URL, and {match[1]}:// is not read: download what it names."
+    if scheme := scheme_of(given):
+        return (
+            f" That is a URL, and {scheme}:// is not read, other than "
+            f"{', '.join(f'{one}://' for one in SCHEMES)}: download what it names."
+        )
     if os.sep != "\\" and _WINDOWS.match(given):
         here = given.replace("\\", "/")
         if os.path.lexists(here):

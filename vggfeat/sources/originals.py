@@ -10,10 +10,11 @@ from typing import BinaryIO, NamedTuple
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import decode_path, encode_path
 from vggfeat.sources.braces import expand
-from vggfeat.sources.parquet_columns import split_choice
+from vggfeat.sources.parquet_columns import Choice, split_choice
 from vggfeat.sources.reading import digest_of
 from vggfeat.sources.several import named
-from vggfeat.sources.stored import open_stored, why_not_shown
+from vggfeat.sources.stored import is_named, open_stored, why_not_shown
+from vggfeat.sources.urls import is_remote, parse
 
 
 class Known(NamedTuple):
@@ -79,7 +80,8 @@ class Originals:
         self._now: dict[str, str] = {}
         for name, place in given:
             meant = [one for one in self.sources if name and name in (one, *named(one))]
-            if not name and len(self.sources) == 1 and _gone(self.sources[0]):
+            only = self.sources[0] if len(self.sources) == 1 and not name else ""
+            if only and _gone(only) and not is_named(named(only)[1], [place]):
                 meant = [self.sources[0]]
             elif name and not meant and strict:
                 raise SourceError(
@@ -158,12 +160,25 @@ def split_root(given: str | os.PathLike[str]) -> tuple[str, str]:
     text = os.fsdecode(given)
     ends = [-1, *(at for at, sign in enumerate(text) if sign == "=" and at)]
     for end in ends:
+        if is_remote(text[end + 1 :]):
+            return encode_path(text[: max(end, 0)]), _plain(text[end + 1 :])
         if _exists(text[end + 1 :]):
             return encode_path(text[: max(end, 0)]), str(Path(text[end + 1 :]).absolute())
     raise SourceError(
         f"--root {text}: there is no such folder or archive. Give DIR, or NAME=DIR where there are "
         "several sources."
     )
+
+
+def _plain(url: str) -> str:
+    """Return a URL, which messages and pages will show: one with a signature is refused."""
+    found = parse(url)
+    if found.query:
+        raise SourceError(
+            f"--root {found.text}: what stands behind '?' would be shown. Download it, and give "
+            "the folder or file."
+        )
+    return url
 
 
 def _exists(name: str) -> bool:
@@ -179,6 +194,8 @@ def _exists(name: str) -> bool:
 def _gone(source: str) -> bool:
     """Whether nothing is at a source's place; an empty folder is nothing: an unmounted drive."""
     name, _ = split_choice(decode_path(named(source)[1]))
+    if is_remote(name):
+        return True  # or as good as: it is not asked for unless it is named
     if not _exists(name):
         return True
     try:
@@ -192,6 +209,9 @@ def _located(source: str, place: str) -> str:
     """Return a source at the place that was said: there, or the archive of its name therein."""
     name, root = named(source)
     old, choice = split_choice(decode_path(root))
+    if is_remote(place):
+        place += "" if split_choice(place)[1] != Choice() else choice.text()
+        return f"{name}={place}" if name else place
     archive = Path(place, Path(old).name)
     top = Path(place).resolve()
     try:

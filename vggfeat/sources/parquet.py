@@ -19,7 +19,7 @@ from vggfeat.sources.base import Entry, Source
 from vggfeat.sources.members import clean
 from vggfeat.sources.parquet_columns import Choice
 from vggfeat.sources.parquet_rows import Rows, Table
-from vggfeat.sources.places import LocalPlace, Place
+from vggfeat.sources.places import LocalPlace, Place, as_posix, each_listed, relative_names
 
 SUFFIX = ".parquet"
 
@@ -45,9 +45,10 @@ def open_tables(files: Sequence[str], spec: str, choice: Choice) -> Source:
         See :class:`ParquetSource`.
     """
     several = list(files) != [spec]
-    inside = os.path.isdir(spec)  # noqa: PTH112
-    above = spec if inside else os.path.commonpath([Path(file).parent for file in files])
-    names = [Path(file).relative_to(above).as_posix() for file in files]
+    if os.path.isdir(spec):  # noqa: PTH112
+        names = [Path(file).relative_to(spec).as_posix() for file in files]
+    else:
+        names = relative_names([as_posix(file) for file in files])
     places = [LocalPlace(file) for file in files]
     return ParquetSource(places, names, spec, spec, choice, several=several)
 
@@ -94,10 +95,11 @@ class ParquetSource(Source):
         splits: dict[str, str] = {}
         groups: dict[str, str] = {}
         inner: dict[str, str] = {}
-        for number, (place, name) in enumerate(zip(places, names, strict=True)):
-            table = Table(place, choice)
+        self._distant = any(place.distant for place in places)
+        listed = each_listed(lambda place: _listed(place, choice), places)
+        for number, ((table, columns), name) in enumerate(zip(listed, names, strict=True)):
             tables.append(table)
-            paths, columns = _read(table, f"{name}/" if several else "", posixpath.basename(name))
+            paths = _paths(table, columns, name, several=several)
             said = split_of_file(name)
             for row, (path, key) in enumerate(paths):
                 self._rows[key], inner[key] = (number, row), path
@@ -117,6 +119,11 @@ class ParquetSource(Source):
         self.entries = entries
         self.given_splits, self.given_groups = splits or None, groups or None
         self._images = Rows(tables)
+
+    @property
+    def distant(self) -> bool:
+        """Whether the files are."""
+        return self._distant
 
     def open(self, entry: Entry) -> BinaryIO:
         """Read a row's image; see :meth:`Source.open`."""
@@ -140,19 +147,26 @@ def split_of_file(name: str) -> str:
     return ""
 
 
-def _read(
-    table: Table, prefix: str, file: str
-) -> tuple[list[tuple[str, str]], dict[str, list[Any]]]:
-    """Return each row's path in its file and in the source, and the other columns."""
+def _listed(place: Place, choice: Choice) -> tuple[Table, dict[str, list[Any]]]:
+    """Return a table, and its columns beside the images."""
+    table = Table(place, choice)
     columns: dict[str, list[Any]] = {}
     for block in table.listed():
         for kind, values in block.items():
             columns.setdefault(kind, []).extend(values)
-    paths = _unique(columns.pop("path", ()), table.rows)
+    return table, columns
+
+
+def _paths(
+    table: Table, columns: dict[str, list[Any]], name: str, *, several: bool
+) -> list[tuple[str, str]]:
+    """Return each row's path in its file and in the source."""
+    prefix = f"{name}/" if several else ""
+    paths = _unique(columns.get("path", ()), table.rows)
     if paths is None:
-        prefix = prefix or f"{file}/"
+        prefix = prefix or f"{posixpath.basename(name)}/"
         paths = [f"{row:08}" for row in range(table.rows)]
-    return [(path, encode_path(prefix) + path) for path in paths], columns
+    return [(path, encode_path(prefix) + path) for path in paths]
 
 
 def _unique(texts: Sequence[Any], count: int) -> list[str] | None:

@@ -6,17 +6,21 @@ import io
 import os
 import tempfile
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from contextlib import closing
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar, cast
 
 from vggfeat.errors import ImageError
 from vggfeat.files import open_regular, system_reason
+from vggfeat.pipeline import prefetch
 from vggfeat.sections import Section
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 HELD_BYTES = 16 << 20
 """Bytes up to which what was unpacked or fetched is kept in memory; more goes to the disk."""
+
+_AT_ONCE = 8
 
 CHANGED = "the archive has changed since it was listed"
 
@@ -81,6 +85,11 @@ class Place(ABC):
             It cannot be read, or is another one by now.
         """
 
+    @property
+    def distant(self) -> bool:
+        """Whether it is far away, so that several are listed at once."""
+        return False
+
 
 class LocalPlace(Place):
     """A file of this machine.
@@ -111,6 +120,33 @@ class LocalPlace(Place):
             window.close()
             raise
         return io.BufferedReader(window)
+
+
+def as_posix(name: str) -> str:
+    """Return a file's name with ``/`` between its parts."""
+    return name.replace(os.sep, "/")
+
+
+def relative_names(names: Sequence[str]) -> list[str]:
+    """Return the names of files without the folders that all of them lie in."""
+    parts = [name.split("/") for name in names]
+    first, last = min(parts), max(parts)
+    same = 0
+    while same < min(len(first), len(last)) - 1 and first[same] == last[same]:
+        same += 1
+    return ["/".join(each[same:]) for each in parts]
+
+
+Listed = TypeVar("Listed")
+
+
+def each_listed(read: Callable[[Place], Listed], places: Sequence[Place]) -> Iterator[Listed]:
+    """List files one after the other; of those far away several at once."""
+    if not any(place.distant for place in places):
+        yield from map(read, places)
+        return
+    with closing(prefetch(read, places, workers=_AT_ONCE, ahead=_AT_ONCE)) as results:
+        yield from results
 
 
 def check_unchanged(part: BinaryIO) -> None:

@@ -85,6 +85,8 @@ def look(source: Source, entry: Entry) -> Entry | None:
 
 def _telling(entry: Entry, now: int) -> int:
     """Return when a file last changed; 0 if a change right now could bear the same time."""
+    if entry.ctime_ns < 0:  # a tag, which another version does not have
+        return entry.ctime_ns
     last = max(entry.mtime_ns, entry.ctime_ns)
     tick = _FINE if last % _SECOND else _COARSE
     return 0 if last > now - tick else entry.ctime_ns

@@ -9,7 +9,9 @@ from dataclasses import replace
 from vggfeat.files import decode_path
 from vggfeat.provenance import SourcePlace
 from vggfeat.sources.base import Entry, FileSource, Source, file_path
+from vggfeat.sources.elsewhere import is_listed, open_unlisted
 from vggfeat.sources.several import SeveralSources
+from vggfeat.sources.urls import is_remote
 
 
 def reopen(places: Sequence[SourcePlace], entries: Sequence[Entry]) -> Source:
@@ -43,6 +45,13 @@ def reopen(places: Sequence[SourcePlace], entries: Sequence[Entry]) -> Source:
 def _reopened(place: SourcePlace, entries: Sequence[Entry]) -> Source:
     from vggfeat.sources import open_source
 
+    root = decode_path(place.root)
+    if is_remote(root) and place.spec == place.root and not is_listed(root):
+        first = next(iter(entries), None)
+        if first is None or not any(map(is_listed, first.path.split("/")[:-1])):
+            source = open_unlisted(root)
+            source.entries = list(entries)
+            return source
     if os.path.isdir(decode_path(place.root)):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         first = next(iter(entries), None)
         if first is None or os.path.lexists(file_path(place.root, first.path)):

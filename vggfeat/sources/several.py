@@ -13,6 +13,8 @@ from vggfeat.errors import SourceError
 from vggfeat.files import encode_path
 from vggfeat.labels import NamesByPath, RawLabels, folder_level, from_folders
 from vggfeat.sources.base import Entry, Source
+from vggfeat.sources.parquet_columns import split_choice
+from vggfeat.sources.urls import is_remote, parse, shown
 
 _NAMED = re.compile(r"([^/\\=:]+)=(.+)", re.DOTALL)
 _ENDING = re.compile(r"(?:[-_.]?\{.*\})?\.[A-Za-z0-9]+$")
@@ -64,6 +66,11 @@ class SeveralSources(Source):
         }
         return both or None
 
+    @property
+    def distant(self) -> bool:
+        """Whether one of the sources is."""
+        return any(part.distant for part in self.parts.values())
+
     def open(self, entry: Entry) -> BinaryIO:
         """Open an image of one of the sources; see :meth:`Source.open`."""
         part, inner = self._inner[entry.path]
@@ -112,16 +119,20 @@ def names_of(specs: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
     for spec in specs:
         text = os.fsdecode(spec)
         name, path = ("", text) if os.path.lexists(text) else named(text)
-        name = name or _ENDING.sub("", Path(path).absolute().name)
-        if Path(path).is_dir() and "=" not in text:
+        if is_remote(path):
+            place = parse(split_choice(path)[0]).text
+            name = name or _ENDING.sub("", place.rstrip("/").rpartition("/")[2])
+            text = f"{name}={place}" if text != path else place
+        elif Path(path).is_dir() and "=" not in text:
             name = Path(path).absolute().name
+        name = name or _ENDING.sub("", Path(path).absolute().name)
         name = encode_path(name)
         if not name or re.search(r"[/\\=:]", name):
-            raise SourceError(f"{text!r} gives no name. Name the source: NAME={path}.")
+            raise SourceError(f"{text!r} gives no name. Name the source: NAME={shown(path)}.")
         if name in paths:
             raise SourceError(
-                f"{paths[name]!r} and {path!r} would both be called {name!r}. Name one of them: "
-                f"OTHER={path}."
+                f"{shown(paths[name])!r} and {shown(path)!r} would both be called {name!r}. Name "
+                f"one of them: OTHER={shown(path)}."
             )
         paths[name] = path
     return paths

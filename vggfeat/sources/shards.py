@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from vggfeat.errors import ImageError, SourceError
@@ -12,7 +10,14 @@ from vggfeat.files import as_key, extension
 from vggfeat.labels import RawLabels, from_folders
 from vggfeat.sources.base import Entry, Source
 from vggfeat.sources.members import Location, Members
-from vggfeat.sources.places import LocalPlace, Place, check_unchanged
+from vggfeat.sources.places import (
+    LocalPlace,
+    Place,
+    as_posix,
+    check_unchanged,
+    each_listed,
+    relative_names,
+)
 from vggfeat.sources.tar import TarMembers
 from vggfeat.sources.zip import ZipMembers
 
@@ -31,8 +36,8 @@ class ShardSource(Source):
 
     Parameters
     ----------
-    shards : sequence of str
-        Absolute paths, at least one.
+    shards : sequence of str or Place
+        Absolute paths, or files elsewhere; at least one.
     spec : str
         What they were named by.
 
@@ -42,16 +47,19 @@ class ShardSource(Source):
         A file is no archive, is a compressed tar, cannot be read; or no image is in any.
     """
 
-    def __init__(self, shards: Sequence[str], spec: str) -> None:
+    def __init__(self, shards: Sequence[str | Place], spec: str) -> None:
         several = len(shards) > 1
-        above = os.path.commonpath([Path(shard).parent for shard in shards])
+        places = [LocalPlace(one) if isinstance(one, str) else one for one in shards]
+        self._distant = any(place.distant for place in places)
+        prefixes = [
+            as_key(name) + "/" if several else ""
+            for name in relative_names([as_posix(place.name) for place in places])
+        ]
         self._locations: dict[str, Location] = {}
         members: dict[str, str] = {}
         labels: RawLabels = {}
         left_out = count = 0
-        for shard in shards:
-            listing = members_of(LocalPlace(shard))
-            prefix = as_key(str(Path(shard).relative_to(above))) + "/" if several else ""
+        for prefix, listing in zip(prefixes, each_listed(members_of, places), strict=True):
             for member, location in listing.images.items():
                 self._locations[prefix + member] = location
                 members[prefix + member] = member
@@ -73,6 +81,11 @@ class ShardSource(Source):
             Entry(path, p.size, p.mtime_ns, p.state.ctime_ns) for path, p in self._locations.items()
         ]
         super().__init__(spec, spec, entries, labels or ({} if several else None), left_out)
+
+    @property
+    def distant(self) -> bool:
+        """Whether the archives are."""
+        return self._distant
 
     def open(self, entry: Entry) -> BinaryIO:
         """Open a member; see :meth:`Source.open`."""

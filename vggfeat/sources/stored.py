@@ -9,6 +9,7 @@ an image by its first bytes.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tarfile
 import zipfile
@@ -32,12 +33,14 @@ from vggfeat.images import size_of
 from vggfeat.signatures import SIGNATURE_BYTES, sniff
 from vggfeat.sources.base import Entry, Source
 from vggfeat.sources.braces import expand
+from vggfeat.sources.elsewhere import is_listed, open_remote, open_unlisted
 from vggfeat.sources.parquet import SUFFIX, ParquetSource, open_tables
 from vggfeat.sources.parquet_columns import Choice, split_choice
 from vggfeat.sources.places import LocalPlace, State
 from vggfeat.sources.several import named, within
 from vggfeat.sources.shards import ShardSource
 from vggfeat.sources.stacks import StackSource
+from vggfeat.sources.urls import is_remote, shown
 
 _CLOSED = ("/proc", "/sys", "/dev", "/etc", "/boot", "/private/etc", "/System", "C:/Windows")
 """Folders of the system, with everything below them."""
@@ -52,6 +55,7 @@ _CROWDED = (
 )
 """Folders that many things of many people lie in; what is below them is another matter."""
 
+_TABLE = re.compile(r"[^/]*\.parquet(?=/)", re.IGNORECASE)
 _HOMES = ("/home", "/Users", "C:/Users")
 
 
@@ -81,6 +85,8 @@ def open_stored(root: str, path: str, roots: Sequence[str | os.PathLike[str]] = 
         The image, or its archive, is no longer there, or it is no image by its content.
     """
     root, path = within(root, path)
+    if is_remote(root):
+        return _fetched(root, path, roots)
     name, choice = split_choice(decode_path(root))
     if os.path.isdir(name):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         table = _table_in(name, path)
@@ -108,6 +114,8 @@ def why_not_shown(root: str, roots: Sequence[str | os.PathLike[str]] = ()) -> st
     the user names the folder.
     """
     _, root = named(root)
+    if is_remote(root):
+        return "" if is_named(root, roots) else "it is far away, and its address was not given"
     name, _ = split_choice(decode_path(root))
     if os.path.isdir(name):  # noqa: PTH112
         real = _real(name)
@@ -123,6 +131,48 @@ def why_not_shown(root: str, roots: Sequence[str | os.PathLike[str]] = ()) -> st
         if not real.is_file() or not (is_array_file(name) or _is_archive(real)):
             return "it is neither a folder nor an archive"
     return ""
+
+
+def is_named(url: str, roots: Sequence[str | os.PathLike[str]]) -> bool:
+    """Whether a URL, or a folder that it lies in, is among what the user named."""
+    url = split_choice(url)[0].rstrip("/")
+    tops = [split_choice(os.fspath(root))[0].rstrip("/") for root in roots]
+    inside = any(url == top or url.startswith(f"{top}/") for top in tops if is_remote(top))
+    return inside and ".." not in url.split("/")
+
+
+def _fetched(root: str, path: str, roots: Sequence[str | os.PathLike[str]]) -> BinaryIO:
+    """Open an image far away: a stranger's index must not make anybody's machine ask servers."""
+    top, url = decode_path(root), decode_path(path)
+    inside = is_named(url if is_remote(url) else top, roots)
+    if not inside or not (is_remote(url) or ".." not in url.split("/")):
+        raise OutsideSourceError(
+            f"Images of {shown(root)!r} are not fetched: it is far away. If that is where they are "
+            "to be shown from, say so with --root and this URL."
+        )
+    table = next((path[: at.end()] for at in _TABLE.finditer(path)), "")
+    source = _listed_far(top) if is_listed(top) else _far(top, table)
+    try:
+        file = source.open(Entry(path, 0, 0))
+    except ImageError:
+        _listed_far.cache_clear()  # it may be another one by now
+        raise
+    try:
+        _check_content(file, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+@lru_cache(maxsize=4)
+def _listed_far(url: str) -> Source:
+    return open_remote(url)
+
+
+@lru_cache(maxsize=4)
+def _far(url: str, table: str) -> Source:
+    return open_unlisted(url, table)
 
 
 def _is_archive(path: Path) -> bool:

@@ -15,7 +15,7 @@ from vggfeat.errors import ImageError
 from vggfeat.files import decode_path
 from vggfeat.images import MAX_PIXELS, size_of
 from vggfeat.report.thumbnails import shrunk
-from vggfeat.sources import Originals, within
+from vggfeat.sources import Originals, is_remote, within
 from vggfeat.web.budget import decoding
 
 if TYPE_CHECKING:
@@ -111,8 +111,9 @@ class Pictures:
         opened = self._originals
         reasons = {source: opened.why_not_shown(source) for source in opened.sources}
         folders = [opened.place(source) for source, why in reasons.items() if not why]
-        shown = [os.path.realpath(decode_path(within(one, "")[0])) for one in folders]
-        shown = list(dict.fromkeys([*shown, *map(os.path.realpath, opened.folders)]))
+        names = [*(decode_path(within(one, "")[0]) for one in folders), *opened.folders]
+        shown = [name if is_remote(name) else os.path.realpath(name) for name in names]
+        shown = list(dict.fromkeys(shown))
         _log.info("Images are shown from %s", _some(shown) if shown else "nowhere")
         for source, why in [(one, why) for one, why in reasons.items() if why][:_MOST_LOGGED]:
             _log.warning("Images of %r are not shown: %s", source, why)

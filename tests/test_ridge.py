@@ -24,6 +24,7 @@ from vggfeat.solver.held_out import INVERTIBLE, FewRows, ManyRows, Targets
 from vggfeat.solver.inverse import invert
 from vggfeat.solver.ridge import MOST_PATTERNS, SMALLEST, fit_ridge
 from vggfeat.solver.rows import Rows
+from vggfeat.solver.spaces import gram
 
 ALPHAS = np.logspace(-2, 4, 7)
 NOISE = np.array([0.1, 1, 3, 10, 30])
@@ -265,8 +266,14 @@ def test_predictions_are_exact_down_to_the_smallest_penalty(shape, intercept):
     truths = [exact(X, Y, penalties, F, intercept) for F in parts]
     both = {"intercept": intercept, "block": 2}
     for dtype, made in [
-        (np.float64, FewRows(rows, targets, parts, dtype=np.float64, **both)),
-        (np.float32, FewRows(rows, targets, parts, dtype=np.float32, **both)),
+        (
+            np.float64,
+            FewRows(gram(rows, centred=intercept), targets, parts, dtype=np.float64, **both),
+        ),
+        (
+            np.float32,
+            FewRows(gram(rows, centred=intercept), targets, parts, dtype=np.float32, **both),
+        ),
         (np.float64, ManyRows(rows, targets, parts, **both)),
     ]:
         for one in made(penalties):

@@ -82,6 +82,12 @@ class StoredArray:
             return np.asarray(self._held[..., where]).T
         return np.array(self._held[where])
 
+    def columns(self, where: slice) -> npt.NDArray[Any]:
+        """Return a piece along the second axis of two, in memory."""
+        if self._backwards:
+            return np.asarray(self._held[where]).T
+        return np.array(self._held[:, where])
+
     def along_last(self, where: int) -> npt.NDArray[Any]:
         """Return what is at one place of the last axis, which it lacks then."""
         if self._backwards:

@@ -51,6 +51,10 @@ class ProbeError(VggfeatError, ValueError):
     """A probe cannot be trained, saved, read or applied."""
 
 
+class EncodingError(VggfeatError, ValueError):
+    """Responses cannot be read, matched to images, or predicted."""
+
+
 class SearchError(VggfeatError, ValueError):
     """An index cannot be built, read or searched."""
 

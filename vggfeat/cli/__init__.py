@@ -45,6 +45,10 @@ COMMANDS = {
         "vggfeat.cli.compare:compare",
         "Compare layers, networks and RDMs of others: CKA and RSA.",
     ),
+    "encode": (
+        "vggfeat.cli.encode:encode",
+        "Predict responses of brains or people from layers.",
+    ),
     "plot": ("vggfeat.cli.plot:plot", "Draw maps of images, feature maps, what units respond to."),
     "whiten": ("vggfeat.cli.whiten:whiten", "Learn a PCA-whitening of a layer, for indexes."),
     "index": ("vggfeat.cli.index:index", "Build, change and look at indexes for search."),

@@ -262,6 +262,29 @@ def score_targets(
     )
 
 
+def sampled_scores(
+    y: npt.ArrayLike, predicted: npt.ArrayLike, counts: npt.NDArray[np.int64]
+) -> tuple[Array, Array]:
+    """Return R2 and r of each target on samples of the rows, as :func:`score_targets` draws them.
+
+    Parameters
+    ----------
+    y, predicted : array_like of shape (n, t)
+        Finite numbers.
+    counts : ndarray of int64, shape (s, n)
+        How often each row is in each sample.
+
+    Returns
+    -------
+    r2, r : ndarray of float64, shape (s, t)
+        NaN where a target, for r also its prediction, is constant in a sample.
+    """
+    truth, guess = (np.asarray(each, np.float64) for each in (y, predicted))
+    parts, _ = _sums(truth, guess, np.arange(len(truth)), len(truth))
+    drawn = counts.astype(np.float64)
+    return _from_sums([drawn @ part for part in parts])
+
+
 def column_sums(Z: Floats) -> Array:
     """Return the sums of columns (n, t) in float64, quickly where they are float32.
 

@@ -5,8 +5,8 @@ has them: :func:`search_page`,
 :func:`duplicates_page`, :func:`probe_page`, :func:`evaluation_page`, :func:`explain_page`.
 :func:`thumbnail`, :func:`confusion_matrix`, :func:`sweep_figure` and :func:`lowshot_figure` make
 pictures for them; :func:`plot_map`, :func:`plot_units`, :func:`plot_feature_maps`,
-:func:`plot_rdms`, :func:`plot_comparison` and :func:`plot_fits` write pictures of their own.
-Nothing here imports torch.
+:func:`plot_rdms`, :func:`plot_comparison`, :func:`plot_fits` and :func:`plot_encoding` write
+pictures of their own. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from vggfeat.report.canvas import picture_destination
 from vggfeat.report.comparison import plot_comparison, plot_fits
 from vggfeat.report.confusion import confusion_matrix
 from vggfeat.report.duplicates import duplicates_page, size_text
+from vggfeat.report.encoding import plot_encoding
 from vggfeat.report.evaluation import evaluation_page
 from vggfeat.report.explain import ExplainedClass, ExplainedImage, explain_page
 from vggfeat.report.facts import Facts, config_facts, run_facts
@@ -63,6 +64,7 @@ __all__ = [
     "originals_of",
     "picture_destination",
     "plot_comparison",
+    "plot_encoding",
     "plot_feature_maps",
     "plot_fits",
     "plot_map",

@@ -28,7 +28,6 @@ import numpy.typing as npt
 
 from vggfeat.solver.inverse import invert
 from vggfeat.solver.rows import Floats, Positions, Rows
-from vggfeat.solver.spaces import gram
 from vggfeat.thread_pools import blas_threads, one_blas_thread
 
 Array = npt.NDArray[np.float64]
@@ -96,7 +95,9 @@ class FewRows:
 
     Parameters
     ----------
-    rows : Rows
+    K : ndarray of float64, shape (n, n)
+        Inner products of the rows, less their mean where there is an intercept; it is kept as it
+        is. Sums of such matrices serve as well.
     targets : Targets
     held_out : sequence of ndarray of int64, optional
         The rows of each part, ascending; all others train. None for each row by itself, in one
@@ -110,7 +111,7 @@ class FewRows:
 
     def __init__(
         self,
-        rows: Rows,
+        K: Array,
         targets: Targets,
         held_out: HeldOut | None,
         *,
@@ -121,7 +122,7 @@ class FewRows:
         self._targets, self._intercept, self._block = targets, intercept, block
         self._dtype = np.dtype(dtype)
         self._held_out = held_out
-        self.K = gram(rows, centred=intercept)
+        self.K = K
 
     def __call__(self, penalties: Array) -> Iterator[Prediction]:
         """Yield predictions, penalty by penalty."""

@@ -22,7 +22,7 @@ of B bytes (:data:`~vggfeat.solver.rows.BLOCK_BYTES`, at least 8 d):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,7 @@ from vggfeat.solver.held_out import (
     HeldOut,
     ManyRows,
     Moments,
+    Prediction,
     Targets,
     blocks,
 )
@@ -182,32 +183,59 @@ def _complete(
     products: Array | Moments | None = None
     if len(penalties) > 1 and (held_out is None or held_out):
         share = _CHOOSING
-        predictions = (
-            FewRows(rows, targets, held_out, intercept=intercept, dtype=dtype, block=block)
-            if few
-            else ManyRows(rows, targets, held_out, intercept=intercept, block=block)
-        )
+        predictions: FewRows | ManyRows
+        if few:
+            predictions = FewRows(
+                gram(rows, centred=intercept),
+                targets,
+                held_out,
+                intercept=intercept,
+                dtype=dtype,
+                block=block,
+            )
+        else:
+            predictions = ManyRows(rows, targets, held_out, intercept=intercept, block=block)
         count = 1 if held_out is None else len(held_out)
-        each = np.empty((len(penalties), count, t))
-        for one in predictions(penalties):
-            each[one.penalty, one.part, one.targets] = score(one.truth, one.predicted)
-            done = share * (one.targets.stop - one.targets.start) / (t * count * len(penalties))
-            progress("training", done, 1)
+        told = part_of(progress, share)
+        scores = scores_of(predictions(penalties), penalties, count, t, score, told)
         if isinstance(predictions, ManyRows):
             products = predictions.moments
         elif rows.shape[0] <= rows.shape[1]:
             products = predictions.K
         del predictions
-        scored = np.isfinite(each)
-        total = np.where(scored, each, 0).sum(axis=1)
-        np.divide(total, scored.sum(axis=1), out=scores, where=scored.any(axis=1))
         scores[:, constant] = np.nan
-        filled = np.where(np.isfinite(scores), scores, -np.inf)[::-1]
-        best = len(penalties) - 1 - filled.argmax(axis=0)
+        best = best_of(scores)
     coef = np.empty((t, rows.shape[1]), dtype)
     rest = part_of(progress, 1 - share)
     mean = _fit(rows, targets, penalties, best, coef, products, intercept, block, rest)
     return RidgeSolution(coef, offset - coef @ mean, penalties[best], scores)
+
+
+def scores_of(
+    predictions: Iterable[Prediction],
+    penalties: Array,
+    parts: int,
+    t: int,
+    score: Score,
+    progress: Progress = silent,
+) -> Array:
+    """Return the mean score of held-out rows over parts, (p, t); NaN where no part has one."""
+    each = np.empty((len(penalties), parts, t))
+    for one in predictions:
+        each[one.penalty, one.part, one.targets] = score(one.truth, one.predicted)
+        done = (one.targets.stop - one.targets.start) / (t * parts * len(penalties))
+        progress("training", done, 1)
+    scored = np.isfinite(each)
+    total = np.where(scored, each, 0).sum(axis=1)
+    found = np.full(total.shape, np.nan)
+    np.divide(total, scored.sum(axis=1), out=found, where=scored.any(axis=1))
+    return found
+
+
+def best_of(scores: Array) -> Positions:
+    """Return the position of the largest score of each column of (p, t), the last of equal ones."""
+    filled = np.where(np.isfinite(scores), scores, -np.inf)[::-1]
+    return np.asarray(len(scores) - 1 - filled.argmax(axis=0))
 
 
 def _few(rows: Rows, penalties: Array, intercept: bool, alone: bool) -> bool:

@@ -203,9 +203,7 @@ def read(images: int, part_rows: int, rounds: int, folder: str | None) -> None:
             contest["virtual dataset"] = lambda: view[LAYER][few]
             show("one in 50", in_turns(contest, rounds), "single file")
             contest = {
-                name: lambda store=store: evaluate(
-                    store, LAYER, C=1.0, train_per_class=300, test_per_class=700
-                )
+                name: lambda store=store: evaluate(store, LAYER, C=1.0, test_size=0.5)
                 for name, store in stores.items()
             }
             show("probe", in_turns(contest, rounds), "single file")

@@ -348,8 +348,25 @@ def test_the_same_image_on_both_sides_is_said_and_grouping_mends_the_score(tmp_p
     assert scores[0] > scores[1]
     warned = cli("probe", apart).stdout
     assert "near-identical" in warned
+    assert "near-identical" in cli("probe", apart, "--splits", "2").stdout
+
     assert "--group-by" in warned
     assert "warning" not in cli("probe", whole).stdout
+
+
+def test_near_copies_are_counted_among_the_images_that_were_compared(monkeypatch) -> None:
+    from vggfeat.probe import leaks
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3000, 4))
+    digests = np.zeros((3000, 16), np.uint8)
+    digests[:, :2] = np.arange(3000, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
+    digests[:, 2] = 1
+    paths = np.array([f"{i}.jpg" for i in range(3000)], object)
+    monkeypatch.setattr(leaks, "_MOST_WORK", 1.0)  # as if there were very many
+    found = leaks.find_leak(X, X, (paths, digests), (paths, digests))
+    assert (found.looked_at, found.tested) == (1000, 3000)
+    assert (found.near_identical, found.same_bytes) == (1000, 3000)
 
 
 def test_a_number_of_training_images_that_some_class_lacks_is_refused(tmp_path: Path) -> None:

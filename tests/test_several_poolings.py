@@ -87,6 +87,13 @@ def test_sweeps_probes_and_exports_take_every_pooling(store: Path, tmp_path: Pat
     assert [one["layer"] for one in told["stores"][0]["layers"]] == list(NAMES)
     one = json.loads(cli("sweep", store, "--layers", "relu5_3:gem,fc6", "--json").stdout)
     assert [s["layer"] for s in one["stores"][0]["layers"]] == ["relu5_3:gem:3", "fc6"]
+    one = json.loads(cli("sweep", store, "--layers", "pool5:spp:1,2,fc6", "--json").stdout)
+    assert [s["layer"] for s in one["stores"][0]["layers"]] == ["pool5", "fc6"]
+    for rival in ("relu5_3:rmac", f"{store}:relu5_3:rmac", "fc6"):
+        probed = cli("probe", store, "--layer", "relu5_3:gem", "--against", rival, "--json")
+        assert probed.returncode == 0, probed.stderr
+        told = json.loads(probed.stdout)["against"]
+        assert told["layer"] == ("fc6" if rival == "fc6" else "relu5_3:rmac:3")
     ambiguous = cli("probe", store, "--layer", "relu5_3")
     assert ambiguous.returncode == 1
     assert "relu5_3:gem:3, relu5_3:rmac:3, relu5_3:avg" in ambiguous.stderr

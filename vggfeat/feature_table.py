@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import LayerError, StoreError
 from vggfeat.labels import Targets, as_floats
-from vggfeat.layers import ARCHITECTURES, layer_of
+from vggfeat.layers import ARCHITECTURES, layer_of, split_layers
 from vggfeat.provenance import FeatureConfig, Provenance, RunInfo, SourcePlace
 
 PENDING, DONE, FAILED = 0, 1, 2
@@ -420,7 +420,7 @@ def requested_layers(store: FeatureTable, layers: Iterable[str] | None) -> list[
     in_order = sorted(store.layers, key=lambda name: depth.get(layer_of(name), len(depth)))
     if layers is None:
         return in_order
-    texts = layers.split(",") if isinstance(layers, str) else layers
+    texts = split_layers(layers) if isinstance(layers, str) else layers
     requested = {store.layer(name) for name in texts if name.strip()}
     if not requested:
         raise LayerError(f"No layer was requested. {store.path} has {', '.join(in_order)}.")

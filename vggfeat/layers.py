@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
@@ -351,3 +352,11 @@ def architecture(model: str) -> Architecture:
 def layer_of(column: str) -> str:
     """Return the layer of features that are called ``LAYER``, or ``LAYER:POOL``."""
     return column.partition(":")[0]
+
+
+def split_layers(text: str) -> list[str]:
+    """Cut ``LAYER,LAYER:POOL,...`` between its layers.
+
+    No layer's name begins with a digit, but levels of a pooling do: ``pool5:spp:1,2,relu7`` is two.
+    """
+    return [part.strip() for part in re.split(r",(?!\s*\d)", text) if part.strip()]

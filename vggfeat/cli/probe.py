@@ -97,7 +97,7 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
 @ap_option
 @click.option(
     "--against",
-    metavar="[STORE:]LAYER",
+    metavar="[STORE:]LAYER[:POOL]",
     help="Compare with another layer, of STORE or of another store of the same images.",
 )
 @click.option(
@@ -171,13 +171,13 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
         raise click.UsageError("--test names the test images; --splits draws them.")
     if options["splits"] > 1 and divided["train_per_class"] is None:
         divided["test_size"] = divided["test_size"] or TEST_SIZE  # drawn, whatever the store says
-    path, _, rival = (options["against"] or "").rpartition(":")
     with ExitStack() as stack:
         opened = stack.enter_context(open_features(store))
         layer = only_layer(opened, options["layer"])
+        path, rival = _rival(options["against"], opened)
         other = stack.enter_context(open_features(path)) if path else opened
         if rival:
-            other.layer(rival)
+            rival = other.layer(rival)
         if options["test"]:
             divided["test"] = stack.enter_context(open_features(options["test"]))
         results = [
@@ -187,7 +187,7 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
         several = RepeatedResult(results)
         lines = [describe_splits(several) if len(results) > 1 else describe(results[0])]
         if rival:
-            second = _evaluate(other, rival, **chosen | divided)
+            second = _evaluate(other, rival, **chosen | divided, as_rival=True)
             payload["against"], line = _against(results[0], second, path)
             lines.append(line)
         if options["save"]:
@@ -208,12 +208,29 @@ def probe(store: str, as_json: bool, **options: Any) -> None:
         print_json(payload | several.to_json())
 
 
-def _evaluate(store: FeatureTable, layer: str, **options: Any) -> ProbeResult | MultiLabelResult:
+def _rival(text: str | None, opened: FeatureTable) -> tuple[str, str]:
+    """Read --against: LAYER[:POOL] of the store itself, or STORE:LAYER[:POOL]."""
+    if not text or text in opened:
+        return "", text or ""
+    colons = [at for at, sign in enumerate(text) if sign == ":"]
+    ends = [at for at in colons if Path(text[:at]).exists()]
+    if ends:
+        return text[: ends[-1]], text[ends[-1] + 1 :]
+    if colons and Path(text[: colons[0]]).suffix:  # a name of a file, which is not there
+        return text[: colons[0]], text[colons[0] + 1 :]
+    return "", text
+
+
+def _evaluate(
+    store: FeatureTable, layer: str, *, as_rival: bool = False, **options: Any
+) -> ProbeResult | MultiLabelResult:
+    """Score a layer; of a rival nobody asks more than that."""
     from vggfeat.probe import evaluate
 
+    asked = not as_rival
     with share_bar() as progress:
         return evaluate(
-            store, layer, progress=progress, look_for_leaks=True, calibrate=True, **options
+            store, layer, progress=progress, look_for_leaks=asked, calibrate=asked, **options
         )
 
 

@@ -64,6 +64,12 @@ def describe_splits(result: RepeatedResult) -> str:
     titles = [_NAMES[name] for name in names]
     lines = [f"{first.layer}, {first.classifier}: {_numbers(first)}, {len(result.splits)} splits"]
     lines += ["", table(rows, ["seed", *titles, "C"]), ""]
+    worst = max(
+        (one.leak for one in result.splits if one.leak is not None),
+        key=lambda leak: (leak.near_identical, leak.same_bytes),
+        default=None,
+    )
+    lines += leak_text(worst)
     for name, title in zip(names, titles, strict=True):
         interval = result.mean(name)
         lines.append(
@@ -171,14 +177,16 @@ def values_text(C: float | tuple[float, ...]) -> str:
 
 def leak_text(leak: Leak | None) -> list[str]:
     """Warn of test images that training has, too."""
-    if leak is None or not leak.near_identical:
+    if leak is None or not leak.found:
         return []
     pairs = [f"  {printable(test)} and {printable(train)}" for test, train in leak.pairs]
+    some = f" (some of {leak.tested:,})" if leak.looked_at < leak.tested else ""
     return [
-        f"warning: {leak.near_identical:,} of {leak.looked_at:,} test images have a near-identical "
-        f"one in training (cosine {leak.cosine:.4f} or more), {leak.same_bytes:,} of them the very "
-        "same file. What they score says little of new images; keep such images together with "
-        "--group-by or --groups of `vggfeat extract`, or remove them (`vggfeat duplicates`).",
+        f"warning: {leak.near_identical:,} of {leak.looked_at:,} test images{some} have a "
+        f"near-identical one in training (cosine {leak.cosine:.4f} or more); {leak.same_bytes:,} "
+        f"of all {leak.tested:,} are the very same file. What they score says little of new "
+        "images; keep such images together with --group-by or --groups of `vggfeat extract`, or "
+        "remove them (`vggfeat duplicates`).",
         *pairs,
     ]
 

@@ -10,13 +10,12 @@ None of them whitens, and but for R-MAC none normalises: the probe and the index
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
 from vggfeat.errors import LayerError
-from vggfeat.layers import Architecture, Shape
+from vggfeat.layers import Architecture, Shape, split_layers
 from vggfeat.pooling.base import Pooling
 from vggfeat.pooling.gem import GeM
 from vggfeat.pooling.plain import Average, Maximum, Whole
@@ -53,8 +52,6 @@ POOLINGS: Mapping[str, type[Pooling]] = {
 ALL = "all"
 """Stands for every layer of a network where layers are asked for."""
 
-_BETWEEN_LAYERS = re.compile(r",(?!\s*\d)")  # no layer's name begins with a digit, levels do
-
 
 def parse_layers(layers: str | Iterable[str], pool: str, network: Architecture) -> dict[str, str]:
     """Read the layers that were asked for, each with its pooling.
@@ -85,7 +82,7 @@ def parse_layers(layers: str | Iterable[str], pool: str, network: Architecture) 
         An unknown layer or pooling, a parameter out of its range, a layer named twice with one
         pooling or none at all, or a pooling for a layer that has no map.
     """
-    requested = _BETWEEN_LAYERS.split(layers) if isinstance(layers, str) else list(layers)
+    requested = split_layers(layers) if isinstance(layers, str) else list(layers)
     poolings: dict[str, list[str]] = {}
     others: dict[str, list[str]] = {}
     default = canonical(pool)

@@ -30,14 +30,16 @@ class Leak:
     Attributes
     ----------
     same_bytes : int
-        Test images whose file is, byte for byte, that of a training image.
+        Test images, of all, whose file is, byte for byte, that of a training image.
     near_identical : int
-        Those whose features are nearer to a training image's than :attr:`cosine`, the former among
-        them.
+        Of those whose features were compared, how many are nearer to a training image's than
+        :attr:`cosine`, or the same file.
     cosine : float
         Similarity from which on features count as near-identical.
     looked_at : int
-        Test images that were looked at.
+        Test images whose features were compared: all, or some where there are very many.
+    tested : int
+        Test images.
     pairs : tuple of (str, str)
         Some of them with the training image, the nearest first.
     """
@@ -46,7 +48,13 @@ class Leak:
     near_identical: int
     cosine: float
     looked_at: int
+    tested: int
     pairs: tuple[tuple[str, str], ...]
+
+    @property
+    def found(self) -> bool:
+        """Whether there is any such image."""
+        return bool(self.near_identical or self.same_bytes)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
@@ -55,6 +63,7 @@ class Leak:
             "near_identical": self.near_identical,
             "cosine": self.cosine,
             "looked_at": self.looked_at,
+            "tested": self.tested,
             "pairs": [list(pair) for pair in self.pairs],
         }
 
@@ -100,9 +109,10 @@ def find_leak(
     first = [*[at for at in twins if at not in close], *order][:shown]
     return Leak(
         same_bytes=len(twins),
-        near_identical=len(both),
+        near_identical=sum(at in both for at in chosen.tolist()),
         cosine=1 - threshold,
         looked_at=count,
+        tested=m,
         pairs=tuple((str(test_images[0][at]), str(train_images[0][both[at]])) for at in first),
     )
 

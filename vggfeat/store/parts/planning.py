@@ -240,10 +240,10 @@ def _follow(
         manifest = store.manifest
         check_alike(store.path, config, shapes, manifest.config, manifest.shapes)
         stored = store.contents()
-        listed = store._images.contents()
-        finished = {part.number for part in manifest.parts if store.standing().begun(part)}
+        listed, now = store.listed, store.standing()
+        begun = {part.number for part in manifest.parts if now.begun(part)}
     plan = resume(stored, entries, sources, labels, name=str(folder.path), **options)
-    _change_parts(folder, manifest, stored, plan, finished)
+    _change_parts(folder, manifest, stored, plan, begun)
     rows = part_rows or manifest.part_rows
     fresh = plan.contents.paths[manifest.rows :]
     parts = (*manifest.parts, *cut(fresh, manifest.rows, len(manifest.parts), rows))

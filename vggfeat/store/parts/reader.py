@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -166,12 +166,15 @@ class PartedStore(FeatureStore):
     def paths(self) -> npt.NDArray[np.object_]:
         """Images as text objects, shape (N,): relative to the source, '/'-separated."""
         paths = self._images.paths
-        if digest_of_paths(paths) != self.manifest.digest:
-            raise StoreError(
-                f"{self._images.path} is not the list of images that the manifest names. Copy the "
-                "store again from where it came."
-            )
+        self._check_list(paths)
         return paths
+
+    @cached_property
+    def listed(self) -> Contents:
+        """What the list of images says, by itself."""
+        listed = self._images.contents()
+        self._check_list(listed.paths)
+        return listed
 
     @property
     def status(self) -> npt.NDArray[np.uint8]:
@@ -250,9 +253,7 @@ class PartedStore(FeatureStore):
 
     def contents(self) -> Contents:
         """Return all that the store holds but features and checksums, as it is at this moment."""
-        listed = self._images.contents()
-        if digest_of_paths(listed.paths) != self.manifest.digest:
-            _ = self.paths  # says what is wrong
+        listed = self.listed
         columns = {name: values.copy() for name, values in listed.columns.items()}
         for part, file in self._files():
             for name in _OF_PARTS:
@@ -305,6 +306,13 @@ class PartedStore(FeatureStore):
                 "part_rows": self.manifest.part_rows,
             }
         }
+
+    def _check_list(self, paths: Iterable[str]) -> None:
+        if digest_of_paths(paths) != self.manifest.digest:
+            raise StoreError(
+                f"{self._images.path} is not the list of images that the manifest names. Copy the "
+                "store again from where it came."
+            )
 
     def _stored(
         self, layer: str, rows: Rows, shape: tuple[int, ...], dtype: np.dtype[Any]

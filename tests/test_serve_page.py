@@ -336,3 +336,46 @@ def test_a_photo_is_dropped_or_pasted(browser, address, event):
     browser.wait(f"{SETTLED} && {STATUS}.includes('most alike')")
     assert browser.run(PATHS)[0] == "flower/06.jpg"
     assert browser.run("document.querySelector('#what').textContent") == "mine.jpg"
+
+
+@pytest.mark.parametrize("how", ["hold", "button", "key"])
+def test_holding_a_result_shows_where_it_is_like_the_query(browser, address, tmp_path, how):
+    browser.size(1200, 1000, how == "key")
+    browser.go(f"{address}?id=27&k=8")
+    browser.wait(SETTLED)
+    drawn(browser)
+    before = browser.run("location.href")
+    if how == "hold":
+        x, y, width, height = browser.run(
+            "(({x, y, width, height}) => [x, y, width, height])"
+            "(document.querySelectorAll('.hit')[1].getBoundingClientRect())"
+        )
+        browser.mouse("Pressed", x + width / 2, y + height / 3)
+        browser.wait("!legend.hidden")
+        browser.mouse("Released", x + width / 2, y + height / 3)
+    elif how == "button":
+        browser.run("document.querySelectorAll('.why')[1].click()")
+    else:
+        browser.run("document.querySelectorAll('.hit')[1].focus()")
+        browser.key("w", 87)
+    browser.wait("document.querySelectorAll('.mat img.over').length === 1")
+    browser.wait("alike.naturalWidth > 0 && !alike.hidden")
+    assert browser.run("location.href") == before
+    assert "from the left" in browser.run("meaning.textContent")
+    assert (
+        browser.run("document.querySelectorAll('.why')[1].getAttribute('aria-pressed')") == "true"
+    )
+    # The map lies on its image, to the pixel.
+    places = browser.run(
+        "[query, alike].map((one) => { const r = one.getBoundingClientRect();"
+        " return [r.x, r.y, r.width, r.height]; })"
+    )
+    assert places[0] == pytest.approx(places[1], abs=1)
+    shot(browser, tmp_path, f"alike-{how}")
+    browser.run("document.querySelector('#suggested').click()")
+    browser.wait(f"location.search.includes('box=') && {SETTLED}")
+    assert browser.run("alike.hidden && legend.hidden && !box.hidden")
+    browser.run("document.querySelector('.why').click()")
+    browser.wait("!alike.hidden")
+    browser.run("document.querySelector('.why').click()")
+    browser.wait("alike.hidden && !document.querySelector('.mat img.over')")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import shutil
 import threading
@@ -15,6 +16,7 @@ from test_serve import ask, index, png, within_this_process  # noqa: F401 (index
 
 from vggfeat.cli.serve import serve as command
 from vggfeat.images import MAX_PIXELS, size_of
+from vggfeat.regions import Region
 from vggfeat.web.budget import PixelBudget
 from vggfeat.web.guarding import Hosts, host_of
 from vggfeat.web.limits import Limits
@@ -183,3 +185,66 @@ def test_a_photo_of_the_page_may_be_of_any_kind_that_is_extracted(client):
 def test_the_size_of_an_image_is_told_before_any_of_it_is_decoded():
     head = png(9504, 6336)[:41]  # nothing but the header
     assert size_of(io.BytesIO(head), upright=False) == (9504, 6336)
+
+
+def explained(client, image=None, status=200, **fields):
+    files = None if image is None else {"image": ("query.jpg", image)}
+    answer = client.post("/api/explain", data=fields, files=files)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def test_two_images_are_compared_place_by_place(client):
+    found = explained(client, id=3, neighbour=5)
+    (score,) = [one["score"] for one in ask(client, id=3, k=47) if one["id"] == 5]
+    assert found["exact"]
+    assert found["measure"] == "cosine"
+    assert found["score"] == pytest.approx(score, abs=1e-5)
+    for side in ("query", "image"):
+        told = found[side]
+        assert told["total"] + told["constant"] == pytest.approx(found["score"], abs=1e-5)
+        kind, _, data = told["overlay"].partition(",")
+        assert kind == "data:image/png;base64"
+        picture = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert (picture.mode, max(picture.size)) == ("RGBA", 128)
+        assert Region.parse(told["box"]).percent
+    photo = client.get("/api/original/3").content
+    sent = explained(client, photo, neighbour=5)
+    assert sent["query"]["total"] == pytest.approx(found["query"]["total"], abs=1e-6)
+    again = client.post("/api/explain", json={"id": 3, "neighbour": 5}).json()
+    assert again["query"] == found["query"]
+    boxed = explained(client, id=3, neighbour=5, box="0%,0%,50%,100%")
+    assert boxed["query"]["total"] == pytest.approx(boxed["score"], abs=1e-5)
+    assert boxed["score"] != found["score"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "reason"),
+    [
+        ({"id": 3}, 422, "neighbour: Field required"),
+        ({"neighbour": 3}, 400, "either an image or the id"),
+        ({"id": 3, "neighbour": 999}, 400, "There is no image 999"),
+        ({"id": 999, "neighbour": 3}, 400, "There is no image 999"),
+        ({"id": 3, "neighbour": 4, "k": 5}, 422, "'k' is no field; allowed are image, id, box"),
+        ({"id": 3, "neighbour": 4, "box": "1,2"}, 400, "is no box"),
+        ({"id": 3, "neighbour": 4, "generation": "old"}, 409, "other ids now"),
+    ],
+)
+def test_comparisons_that_cannot_be_made_are_refused(client, fields, status, reason):
+    assert reason in explained(client, status=status, **fields)["error"]
+    assert reason in client.post("/api/explain", json=fields).json()["error"]
+
+
+def test_compared_images_obey_the_limit_of_pixels(index):  # noqa: F811
+    with within_this_process(index, Limits(pixels=20_000)) as client:
+        photo = io.BytesIO()
+        Image.new("RGB", (200, 200)).save(photo, "PNG")
+        assert "too large" in explained(client, photo.getvalue(), 400, neighbour=5)["error"]
+        assert "too large" in explained(client, status=400, id=3, neighbour=5)["error"]
+
+
+def test_the_description_of_the_api_has_comparisons(client):
+    schema = client.get("/openapi.json").json()
+    told = schema["paths"]["/api/explain"]["post"]
+    assert "overlay" in told["description"]
+    assert "/api/explain" in client.get("/api").text

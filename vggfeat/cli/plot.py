@@ -9,17 +9,27 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from vggfeat.cli.choices import WEIGHTS, root_option
+from vggfeat.cli.choices import WEIGHTS, refuse_given, root_option
+from vggfeat.cli.explain import METHODS, at_option
 from vggfeat.cli.output import json_option
 from vggfeat.cli.pixels import PIXELS, pixels_of, pixels_options
+from vggfeat.cli.plot_heat import draw_class, draw_neighbour
 from vggfeat.cli.plot_kinds import draw_feature_maps, draw_map, draw_units
 from vggfeat.layers import ARCHITECTURES
 
 _MAP = ("roots", "method", "seed", "max_images", "thumbnails", "size", "colour_by", "csv")
 _UNITS = ("roots", "units", "unit", "interest", "seed")
 _IMAGE = ("channels", "model", "weights", *PIXELS, "view", "device")
+_CLASS = ("probe", "classes", "heat", "at", "model", "weights", *PIXELS, "view", "device")
+_NEIGHBOUR = ("index", "neighbour", "heat", "at", "weights", "device", "roots")
 _ORDER = "--channel-order"  # --channels counts here
-_PICTURES = {"a map": _MAP, "a picture of units": _UNITS, "a picture of one image": _IMAGE}
+_PICTURES = {
+    "a map": _MAP,
+    "a picture of units": _UNITS,
+    "a picture of one image": _IMAGE,
+    "a heat map of a class": _CLASS,
+    "a heat map of a neighbour": _NEIGHBOUR,
+}
 
 
 def _size(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, int]:
@@ -113,8 +123,44 @@ def _size(_context: click.Context, _option: click.Parameter, value: str) -> tupl
     "--image",
     type=click.Path(dir_okay=False),
     metavar="IMAGE",
-    help="Show the feature maps of one image, instead of a store.",
+    help="Show the feature maps of one image, instead of a store; or with --class, --probe or "
+    "--index where in it is what speaks for a class, or what a neighbour has in common.",
 )
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    metavar="NAME",
+    help="Of --image: map this class of --probe, or the network's own; may be given again.  "
+    "[default: what the image is said to show]",
+)
+@click.option(
+    "--probe",
+    type=click.Path(dir_okay=False),
+    metavar="PROBE",
+    help="Of --image: map a class of this probe, as `vggfeat explain` does.",
+)
+@click.option(
+    "--index",
+    type=click.Path(file_okay=False),
+    metavar="INDEX",
+    help="Of --image: map where it and an image of this index are alike.",
+)
+@click.option(
+    "--neighbour",
+    default="1",
+    show_default=True,
+    metavar="RANK|PATH",
+    help="Of --index: which image.",
+)
+@click.option(
+    "--heat",
+    type=click.Choice(METHODS),
+    default="auto",
+    show_default=True,
+    help="Of a heat map: how it is made, as --method of `vggfeat explain`.",
+)
+@at_option
 @click.option(
     "--channels",
     type=click.IntRange(min=1),
@@ -172,19 +218,26 @@ def plot(
     channels or units respond to most, and least.
 
     Of one --image: what the network sees, the channels that respond most strongly, and where on
-    the image; of a layer that is a vector, its largest units.
+    the image; of a layer that is a vector, its largest units. Or a heat map of a class, or of
+    what it has in common with an image of an index.
 
     \b
     Example:
       vggfeat plot photos.h5 --layer relu7 map.png
       vggfeat plot photos.h5 --layer conv3_2 --units 12 units.png
       vggfeat plot --image cat.jpg --layer conv3_2 maps.png
+      vggfeat plot --image cat.jpg --probe photos.probe --class cat why.png
+      vggfeat plot --image cat.jpg --index photos.index --neighbour 2 alike.png
     """
     from vggfeat.report import destination, picture_destination
 
     units = bool(options["units"] or options["unit"])
-    kind = list(_PICTURES)[2 if image else 1 if units else 0]
+    heat = bool(options["index"]) or bool(options["probe"] or options["classes"])
+    number = 4 if options["index"] else 3 if heat else 2 if image else 1 if units else 0
+    kind = list(_PICTURES)[number]
     _refuse(context, kind)
+    if heat and not image:
+        raise click.UsageError(f"{kind.capitalize()} needs an --image.")
     *stores, out = files
     if image and stores:
         raise click.UsageError("--image takes no STORE. Give OUT alone.")
@@ -197,7 +250,15 @@ def plot(
         raise click.UsageError("--csv and OUT are one file. Give two names.")
     shared: dict[str, Any] = {"out": out, "dark": dark, "as_json": as_json}
     options["preprocessing"] = pixels_of(options, _ORDER)
-    if image and layer:
+    if heat and layer:
+        raise click.UsageError(f"--layer is not for {kind}: --at says whose positions are mapped.")
+    if options["probe"]:
+        refuse_given(["model", "view", *PIXELS], "--probe, which has its own")
+    if image and options["index"]:
+        draw_neighbour(image, options, **shared)
+    elif image and heat:
+        draw_class(image, options, **shared)
+    elif image and layer:
         draw_feature_maps(image, layer, options, **shared)
     elif image:
         raise click.UsageError("--image needs a --layer, such as conv3_2.")

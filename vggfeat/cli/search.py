@@ -9,10 +9,16 @@ import click
 
 from vggfeat.cli.choices import network_of, query_options, root_option
 from vggfeat.cli.index import index_argument
-from vggfeat.cli.output import json_option, print_json, printable, table
+from vggfeat.cli.output import bars, json_option, print_json, printable, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vggfeat.explain import ExplainedSearch
     from vggfeat.index import Neighbour, SimilarityIndex
+    from vggfeat.queries import ImageSearch
+    from vggfeat.regions import Region
+    from vggfeat.sources import Originals
 
 
 @click.command()
@@ -66,6 +72,12 @@ if TYPE_CHECKING:
     metavar="REPORT",
     help="Write a page with the neighbours as thumbnails.",
 )
+@click.option(
+    "--maps",
+    is_flag=True,
+    help="Show where query and neighbours are alike, on the page of --html, and suggest a --box; "
+    "the network runs on each neighbour's original.",
+)
 @root_option
 @query_options
 @json_option
@@ -75,6 +87,7 @@ def search(
     k: int,
     box: str | None,
     html: str | None,
+    maps: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -86,6 +99,7 @@ def search(
     \b
     Example:
       vggfeat search photos.index query.jpg -k 5 --html found.html
+      vggfeat search photos.index query.jpg --maps --html found.html
       vggfeat search photos.index a.jpg b.jpg --average --unlike c.jpg --matching 2026
     """
     from vggfeat.extract import Failure
@@ -93,6 +107,7 @@ def search(
     from vggfeat.queries import ImageSearch, listed
     from vggfeat.regions import Region
     from vggfeat.report import destination
+    from vggfeat.sources import Originals
 
     if html:
         destination(html)  # refused now rather than after the work
@@ -118,17 +133,26 @@ def search(
             rerank=options["rerank"],
         )
     )
+    originals = Originals(opened.sources, options["roots"])
+    explained: list[ExplainedSearch | None] = [None] * len(results)
+    if maps:
+        explained = _explained(search, results, originals, region)
     if html:
-        _write_page(opened, index_path, results, html, options["roots"])
+        _write_page(opened, index_path, results, explained, html, originals)
     if as_json:
         payload = [
             one.to_json("query") if isinstance(one, Failure) else one.to_json() for one in results
         ]
+        for told, why in zip(payload, explained, strict=True):
+            if why is not None:
+                told["maps"] = why.to_json()
         print_json({"index": index_path, "metric": opened.metric, "results": payload})
     else:
-        for one in results:
+        for one, why in zip(results, explained, strict=True):
             if not isinstance(one, Failure):
                 click.echo(f"{printable(one.name)}\n{_table(one.neighbours)}\n")
+            if why is not None and (part := why.common.box()) is not None:
+                click.echo(f"What they have in common lies in: --box {part}\n")
         if html:
             click.echo(f"Report: {html}")
     failed = [one for one in results if isinstance(one, Failure)]
@@ -143,29 +167,61 @@ def _table(neighbours: list[Neighbour]) -> str:
     return table(rows, ["rank", "score", "label", "image"], right="rank score")
 
 
+def _explained(
+    search: ImageSearch, results: list[Any], originals: Originals, box: Region | None
+) -> list[ExplainedSearch | None]:
+    """Map what each query and its neighbours have in common; None for those that failed."""
+    from vggfeat.explain import SimilarityMaps, explain_search
+
+    index = search.index
+    maps = SimilarityMaps(search.extractor, index)
+    with bars("it") as progress:
+        return [
+            None
+            if hasattr(result, "reason")
+            else explain_search(
+                maps, result, lambda one: originals.open(index.source(one.id), one.path), box,
+                progress,
+            )
+            for result in results
+        ]  # fmt: skip
+
+
 def _write_page(
     opened: SimilarityIndex,
     index_path: str,
     results: list[Any],
+    explained: Sequence[ExplainedSearch | None],
     html: str,
-    roots: tuple[str, ...],
+    originals: Originals,
 ) -> None:
-    from vggfeat.report import QueryResult, config_facts, original, run_facts, search_page
-    from vggfeat.sources import Originals
+    from vggfeat.report import (
+        QueryResult,
+        SearchMaps,
+        config_facts,
+        original,
+        run_facts,
+        search_page,
+    )
 
     provenance = opened.provenance
     ids = {one.path: one.id for r in results for one in getattr(r, "neighbours", ())}
-    images = Originals(opened.sources, roots)
 
     def shown(path: str) -> Any:
-        return original(images, opened.source(ids[path]), path)
+        return original(originals, opened.source(ids[path]), path)
 
-    page = [
-        QueryResult(result.item, [], problem=result.reason)
-        if hasattr(result, "reason")
-        else QueryResult.of(result.name, result.neighbours, shown, image=result.images[0])
-        for result in results
-    ]
+    page = []
+    for result, why in zip(results, explained, strict=True):
+        if hasattr(result, "reason"):
+            page.append(QueryResult(result.item, [], problem=result.reason))
+            continue
+        maps = None
+        if why is not None:
+            pairs = [None if one is None else (one.query, one.image) for one in why.pairs]
+            maps = SearchMaps(why.common, pairs, why.measure if why.exact else "")
+        page.append(
+            QueryResult.of(result.name, result.neighbours, shown, image=result.images[0], maps=maps)
+        )
     search_page(
         html,
         page,

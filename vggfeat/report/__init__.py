@@ -5,8 +5,8 @@ has them: :func:`search_page`,
 :func:`duplicates_page`, :func:`probe_page`, :func:`evaluation_page`, :func:`explain_page`.
 :func:`thumbnail`, :func:`confusion_matrix`, :func:`sweep_figure` and :func:`lowshot_figure` make
 pictures for them; :func:`plot_map`, :func:`plot_units`, :func:`plot_feature_maps`,
-:func:`plot_rdms`, :func:`plot_comparison`, :func:`plot_fits` and :func:`plot_encoding` write
-pictures of their own. Nothing here imports torch.
+:func:`plot_heat`, :func:`plot_rdms`, :func:`plot_comparison`, :func:`plot_fits` and
+:func:`plot_encoding` write pictures of their own. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from vggfeat.report.evaluation import evaluation_page
 from vggfeat.report.explain import ExplainedClass, ExplainedImage, explain_page
 from vggfeat.report.facts import Facts, config_facts, run_facts
 from vggfeat.report.feature_maps import DrawnChannel, FeatureMaps, plot_feature_maps
+from vggfeat.report.heat_figure import Panel, plot_heat
 from vggfeat.report.image_map import DrawnMap, plot_map
 from vggfeat.report.lowshot import lowshot_figure
 from vggfeat.report.numbers import numbers_figure, numbers_page
 from vggfeat.report.page import destination, write_whole
 from vggfeat.report.probe import probe_page
 from vggfeat.report.rdm import plot_rdms
-from vggfeat.report.search import NeighbourResult, QueryResult, search_page
+from vggfeat.report.search import NeighbourResult, QueryResult, SearchMaps, search_page
 from vggfeat.report.sweep import ordered_layers, sweep_figure
 from vggfeat.report.text import short_names
 from vggfeat.report.thumbnails import (
@@ -48,7 +49,9 @@ __all__ = [
     "FeatureMaps",
     "ImageSource",
     "NeighbourResult",
+    "Panel",
     "QueryResult",
+    "SearchMaps",
     "config_facts",
     "confusion_matrix",
     "destination",
@@ -67,6 +70,7 @@ __all__ = [
     "plot_encoding",
     "plot_feature_maps",
     "plot_fits",
+    "plot_heat",
     "plot_map",
     "plot_rdms",
     "plot_units",

@@ -194,6 +194,13 @@ def rectangle(box: Region, size: tuple[int, int]) -> Rectangle:
     )  # fmt: skip
 
 
+def in_percent(box: Region, size: tuple[int, int]) -> str:
+    """Return a box of an image as ``--box`` takes it, in percent."""
+    place = rectangle(box, size)
+    parts = place.left, place.top, place.width, place.height
+    return ",".join(f"{part:.4g}%" for part in parts)
+
+
 def in_words(found: HeatMap, box: Region | None) -> str:
     """Say where a map has what, given its suggested box."""
     if box is None:

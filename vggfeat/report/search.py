@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from vggfeat.report.facts import Facts
+from vggfeat.report.heat import heat, in_words, overlay_png, reach_of
 from vggfeat.report.page import write_page
 from vggfeat.report.text import decimals
-from vggfeat.report.thumbnails import ImageSource, picture
+from vggfeat.report.thumbnails import ImageSource, picture, png_uri
 
 if TYPE_CHECKING:
+    from vggfeat.analysis import HeatMap
     from vggfeat.index import Neighbour
 
 METRICS = {
@@ -46,6 +48,25 @@ class NeighbourResult:
     label: str | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchMaps:
+    """Where a query and its neighbours are alike.
+
+    Attributes
+    ----------
+    common : HeatMap
+        Of the query, with all neighbours together.
+    pairs : sequence of (HeatMap, HeatMap) or None
+        Of the query and of the neighbour, for each in turn; None where there is no map.
+    measure : str
+        What the maps divide, as ``"cosine"``; empty for maps that are relative.
+    """
+
+    common: HeatMap
+    pairs: Sequence[tuple[HeatMap, HeatMap] | None]
+    measure: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class QueryResult:
     """An image that was searched for, and what was found.
@@ -62,6 +83,8 @@ class QueryResult:
         Its class, where known: neighbours of the same class are marked.
     problem : str, optional
         Why the query could not be searched for.
+    maps : SearchMaps, optional
+        Where they are alike.
     """
 
     path: str
@@ -69,6 +92,7 @@ class QueryResult:
     image: ImageSource = None
     label: str | None = None
     problem: str | None = None
+    maps: SearchMaps | None = None
 
     @classmethod
     def of(
@@ -79,6 +103,7 @@ class QueryResult:
         *,
         image: ImageSource = None,
         label: str | None = None,
+        maps: SearchMaps | None = None,
     ) -> Self:
         """Make one from an index's answer.
 
@@ -90,14 +115,14 @@ class QueryResult:
             One list of what :meth:`vggfeat.index.SimilarityIndex.search` returns.
         images : callable
             Gives the original of a stored path, see :func:`~vggfeat.report.originals`.
-        image, label :
+        image, label, maps :
             See the attributes.
         """
         shown = [
             NeighbourResult(one.path, one.score, images(one.path), one.label or None)
             for one in neighbours
         ]
-        return cls(path, shown, path if image is None else image, label)
+        return cls(path, shown, path if image is None else image, label, maps=maps)
 
 
 def search_page(
@@ -150,6 +175,14 @@ def query_views(queries: Sequence[QueryResult]) -> list[dict[str, Any]]:
 def _view(query: QueryResult) -> dict[str, Any]:
     places = decimals([neighbour.score for neighbour in query.neighbours])
     known = query.label is not None
+    maps, heat_of_query = query.maps, None
+    pairs: list[dict[str, str] | None] = [None] * len(query.neighbours)
+    if maps is not None:
+        both = [one for pair in maps.pairs if pair is not None for one in pair]
+        reach = reach_of(maps.common, *both)
+        what = f"Map of what {query.path} and its neighbours have in common"
+        heat_of_query = heat(maps.common, query.image, what, reach=reach, side=400)
+        pairs = [one and _pair(*one, query.path, reach) for one in maps.pairs]
     neighbours = [
         {
             "rank": rank,
@@ -157,15 +190,27 @@ def _view(query: QueryResult) -> dict[str, Any]:
             "score": f"{neighbour.score:.{places}f}",
             "label": neighbour.label,
             "picture": picture(neighbour.image),
+            "pair": pair,
             "same": known and neighbour.label == query.label,
         }
-        for rank, neighbour in enumerate(query.neighbours, 1)
+        for rank, (neighbour, pair) in enumerate(zip(query.neighbours, pairs, strict=True), 1)
     ]
     return {
         "path": query.path,
         "label": query.label,
         "problem": query.problem,
         "picture": picture(query.image, 400),
+        "heat": heat_of_query,
+        "measure": "" if maps is None else maps.measure,
         "neighbours": neighbours,
-        "same": sum(neighbour["same"] for neighbour in neighbours) if known else None,
+        "same": sum(bool(neighbour["same"]) for neighbour in neighbours) if known else None,
+    }
+
+
+def _pair(asked: HeatMap, found: HeatMap, path: str, reach: float) -> dict[str, str]:
+    """Return what lies over a query and over a neighbour, and both in words."""
+    return {
+        "asked": png_uri(overlay_png(asked, reach)),
+        "found": png_uri(overlay_png(found, reach)),
+        "words": f"{path}, and where it is like this neighbour: {in_words(asked, asked.box())}",
     }

@@ -21,12 +21,12 @@ from vggfeat.errors import ImageError, SearchError, SourceError, VggfeatError
 from vggfeat.files import system_reason
 from vggfeat.report.search import METRICS
 from vggfeat.signatures import SIGNATURE_BYTES, sniff
-from vggfeat.web.forms import JsonForms, Refused, check_fields
+from vggfeat.web.forms import FIELDS, JsonForms, Refused, check_fields
 from vggfeat.web.guarding import Guard, Hosts
 from vggfeat.web.limits import BodyLimit
 from vggfeat.web.live import LiveService
 from vggfeat.web.pictures import SIDES
-from vggfeat.web.service import SearchRequest, SearchService, StaleIdError
+from vggfeat.web.service import ExplainRequest, SearchRequest, SearchService, StaleIdError
 
 _HERE = Path(__file__).parent
 _CHUNK = 256 << 10
@@ -69,6 +69,7 @@ def create_app(live: LiveService, hosts: Hosts | None = None) -> FastAPI:
     app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
     _add_pages(app, live)
     _add_search(app, live)
+    _add_explain(app, live)
     _add_pictures(app, live)
     _add_errors(app)
     app.add_middleware(JsonForms)
@@ -177,6 +178,40 @@ def _add_search(app: FastAPI, live: LiveService) -> None:
         } | _hint(service, path, results)
 
 
+def _add_explain(app: FastAPI, live: LiveService) -> None:
+    @app.post(
+        "/api/explain",
+        summary="Where an image that is sent, or one of the index, is like another of the index.",
+        description="A form, or without an image a JSON object of the same fields. `query` and "
+        "`image` (the neighbour) each have: `overlay`, a PNG as data URI to lay over the whole "
+        "upright image, at any size, where orange adds to the similarity and blue takes from it; "
+        "`total`, `for`, `against`, the sum of the map and its parts; `constant`, what is of no "
+        "place, with which an exact map sums to `score`; `peak`, x and y of the most in 0..1; and "
+        "`box`, the smallest that holds 80 % of what adds, in percent as a search takes it, or "
+        "null. `reach` is the value of the strongest colour, per hundredth of the image's area.",
+        dependencies=[Depends(_only_fields)],
+    )
+    def explain(
+        neighbour: Annotated[int, Form(description="Id of the indexed image to compare with.")],
+        image: Annotated[
+            UploadFile | None, File(description="An image file; either this or id.")
+        ] = None,
+        id: Annotated[int | None, Form(description="Of an indexed image.")] = None,
+        box: Annotated[
+            str | None, Form(description="Part of the image that was searched for; see search.")
+        ] = None,
+        generation: Annotated[str | None, Form(description="See search.")] = None,
+    ) -> dict[str, Any]:
+        start = perf_counter()
+        file = None if image is None else image.file
+        service = live.current()
+        found = service.explain(ExplainRequest(neighbour, file, id, box or None, generation))
+        return found | {
+            "generation": service.index.generation,
+            "seconds": round(perf_counter() - start, 6),
+        }
+
+
 def _hint(
     service: SearchService, paths: Sequence[str], results: Sequence[object]
 ) -> dict[str, str]:
@@ -185,7 +220,7 @@ def _hint(
 
 
 async def _only_fields(request: Request) -> None:
-    check_fields(set(await request.form()))
+    check_fields(await request.form(), FIELDS[request.url.path])
 
 
 def _described(service: SearchService, image_id: int) -> dict[str, Any]:

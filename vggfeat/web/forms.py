@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
 from vggfeat.web.limits import App, Message, Receive, Scope, Send
 
-FIELDS = ("image", "id", "k", "box", "path", "label", "unlike", "generation")
-"""What a search may be given."""
+FIELDS = {
+    "/api/search": ("image", "id", "k", "box", "path", "label", "unlike", "generation"),
+    "/api/explain": ("image", "id", "box", "neighbour", "generation"),
+}
+"""What each address that takes a form may be given."""
 
 _SEVERAL = {"path", "label", "unlike"}
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -55,7 +58,7 @@ class JsonForms:
                     f"The body is {kind}; allowed are {', '.join(_FORMS)} and application/json. "
                     "Send an image as the field image of a form, as curl -F image=@photo.jpg does.",
                 )
-            form = form_of(await _read(receive))
+            form = form_of(await _read(receive), FIELDS.get(scope["path"], ()))
         except Refused as error:
             close = {"connection": "close"}
             answer = JSONResponse({"error": str(error)}, error.status, close)
@@ -82,13 +85,19 @@ class JsonForms:
         await self.app({**scope, "headers": headers}, formed, send)
 
 
-def form_of(body: bytes) -> bytes:
+def form_of(body: bytes, allowed: Collection[str]) -> bytes:
     """Return a JSON object as an URL-encoded form.
+
+    Parameters
+    ----------
+    body : bytes
+    allowed : collection of str
+        Names of fields.
 
     Raises
     ------
     Refused
-        It is no object of :data:`FIELDS`, or a value is of another kind than its field.
+        It is no object of these fields, or a value is of another kind than its field.
     """
     try:
         fields = json.loads(body)
@@ -96,25 +105,25 @@ def form_of(body: bytes) -> bytes:
         raise Refused(400, f"The body is no JSON: {error}.") from error
     if not isinstance(fields, dict):
         raise Refused(422, 'The body is no JSON object, such as {"id": 3, "k": 5}.')
+    check_fields(fields.keys(), allowed)
     return urlencode(
         [pair for name, value in fields.items() for pair in _pairs(name, value)]
     ).encode()
 
 
-def check_fields(names: set[str]) -> None:
-    """Refuse names of fields that a search does not have.
+def check_fields(names: Iterable[str], allowed: Collection[str]) -> None:
+    """Refuse names of fields that are not allowed.
 
     Raises
     ------
     Refused
         One is unknown; the reason names it.
     """
-    if unknown := sorted(names - set(FIELDS)):
-        raise Refused(422, f"{unknown[0][:100]!r} is no field; allowed are {', '.join(FIELDS)}.")
+    if unknown := sorted(set(names) - set(allowed)):
+        raise Refused(422, f"{unknown[0][:100]!r} is no field; allowed are {', '.join(allowed)}.")
 
 
 def _pairs(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    check_fields({name})
     if value is None:
         return
     if name == "image":

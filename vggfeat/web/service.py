@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,15 +13,19 @@ import numpy.typing as npt
 from PIL import Image
 
 from vggfeat.errors import ImageError, SearchError
+from vggfeat.explain import SimilarityMaps
 from vggfeat.images import decode, size_of
 from vggfeat.index import Neighbour, Selection
 from vggfeat.queries import ImageSearch
 from vggfeat.regions import Region
+from vggfeat.report.heat import in_percent, overlay_png, reach_of
+from vggfeat.report.thumbnails import png_uri
 from vggfeat.web.budget import decoding
 from vggfeat.web.limits import Limits
 from vggfeat.web.pictures import Pictures
 
 if TYPE_CHECKING:
+    from vggfeat.explain.maps import Seen
     from vggfeat.index import SimilarityIndex
 
 _MOST_FILTERS = 50
@@ -64,6 +69,25 @@ class SearchRequest:
     generation: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ExplainRequest:
+    """Two images to be compared: one that is sent or indexed, and an indexed one.
+
+    Attributes
+    ----------
+    neighbour : int
+        Id of the one.
+    image, id, box, generation :
+        The other, as in :class:`SearchRequest`.
+    """
+
+    neighbour: int
+    image: BinaryIO | None = None
+    id: int | None = None
+    box: str | None = None
+    generation: str | None = None
+
+
 class SearchService:
     """Answers requests from any thread; the network is used by one at a time.
 
@@ -79,6 +103,7 @@ class SearchService:
         self.pictures = pictures
         self.limits = limits
         self._search = search
+        self._maps = SimilarityMaps(search.extractor, search.index)
         self._network = threading.Lock()
 
     def with_index(
@@ -138,6 +163,44 @@ class SearchService:
         )
         return results
 
+    def explain(self, request: ExplainRequest) -> dict[str, Any]:
+        """Say where two images are alike.
+
+        Returns
+        -------
+        dict
+            JSON-ready, as the address ``/api/explain`` describes it.
+
+        Raises
+        ------
+        ImageError, SourceError
+            One of them cannot be read.
+        SearchError
+            The request has no image or two, or an id is none.
+        """
+        if (request.image is None) == (request.id is None):
+            raise SearchError("Send either an image or the id of an indexed one.")
+        self.check_generation(request.generation)
+        self.index.check_ids([one for one in (request.neighbour, request.id) if one is not None])
+        box = None if request.box is None else Region.parse(request.box)
+        if request.image is not None:
+            query = self._seen(request.image, box)
+        else:
+            assert request.id is not None
+            with self.pictures.original(request.id) as file:
+                query = self._seen(file, box)
+        with self.pictures.original(request.neighbour) as file:
+            image = self._seen(file, None)
+        with self._network:
+            pair = self._maps.pair(query, image)
+        reach = reach_of(pair.query, pair.image)
+        told = pair.to_json()
+        for name, found in (("query", pair.query), ("image", pair.image)):
+            part = found.box()
+            told[name]["box"] = None if part is None else in_percent(part, found.size)
+            told[name]["overlay"] = png_uri(overlay_png(found, reach))
+        return told | {"measure": self._maps.measure, "exact": self._maps.exact, "reach": reach}
+
     def sample(self, count: int, paths: Sequence[str], labels: Sequence[str]) -> list[int]:
         """Return ids of images spread evenly over the index, to start from."""
         self._check_count(count)
@@ -189,6 +252,16 @@ class SearchService:
         return self._prepared(request.image, request.box)
 
     def _prepared(self, file: BinaryIO, box: str | None) -> npt.NDArray[np.float64]:
+        with self._decoded(file) as image:
+            return self.index.prepared(self._features(image, box))
+
+    def _seen(self, file: BinaryIO, box: Region | None) -> Seen:
+        with self._decoded(file) as image, self._network:
+            return self._maps.seen(image, box)
+
+    @contextmanager
+    def _decoded(self, file: BinaryIO) -> Iterator[Image.Image]:
+        """Give the image of a file once it is its turn, and let go of it with the block."""
         try:
             width, height = size_of(file, upright=False)
         except ImageError:  # decoding says why; until then it counts as the largest
@@ -202,7 +275,7 @@ class SearchService:
         reading = self._search.extractor.reading | {"max_pixels": self.limits.pixels}
         # Until its features are there: while it waits for the network, it is in the memory.
         with decoding.taken(width * height):
-            return self.index.prepared(self._features(decode(file, **reading), box))
+            yield decode(file, **reading)
 
     def _features(self, image: Image.Image, box: str | None) -> npt.NDArray[Any]:
         part = None if box is None else Region.parse(box)

@@ -187,6 +187,7 @@ function element(name, attributes, ...children) {
 }
 
 function show(images) {
+  uncover();
   const largest = Math.max(1, ...images.map((one) => Math.abs(one.score ?? 0)));
   const digits = Math.max(0, 4 - Math.floor(Math.log10(largest))); // as many digits in each score
   $("results").replaceChildren(...images.map((one) => card(one, digits)));
@@ -220,12 +221,90 @@ function card(one, digits) {
   const more = element("div", { class: "more" }, element("a", { class: "original",
     href: address("original", one.id), target: "_blank", rel: "noopener" }, "original"));
   if (searching()) {
+    const why = element("button", { type: "button", class: "why", "aria-pressed": "false",
+      title: "Show where this image is like the query" }, "why");
+    why.addEventListener("click", () => compare(one, hit, why));
+    held(hit, () => compare(one, hit, why));
+    more.prepend(why);
     const less = element("button", { type: "button", class: "less", title: "Search for less like this" },
       "less like this");
     less.addEventListener("click", () => avoid(one.id));
     more.prepend(less);
   }
   return element("li", {}, hit, more);
+}
+
+// Where the query and a result are alike: a map over each, until another is asked for.
+
+let compared = 0; // answers to earlier comparisons are dropped
+
+function uncover() {
+  compared += 1;
+  for (const over of document.querySelectorAll(".mat img.over")) over.remove();
+  for (const one of document.querySelectorAll(".mapped")) one.classList.remove("mapped");
+  for (const one of document.querySelectorAll(".why")) one.setAttribute("aria-pressed", "false");
+  $("alike").hidden = $("suggested").hidden = $("legend").hidden = true;
+}
+
+async function compare(one, hit, why) {
+  const again = why.getAttribute("aria-pressed") === "true";
+  uncover();
+  if (again) return;
+  const mine = compared;
+  why.setAttribute("aria-pressed", "true");
+  $("legend").hidden = false;
+  $("meaning").textContent = "Comparing …";
+  const form = new FormData();
+  if (state.file) form.set("image", state.file, state.file.name || "pasted");
+  else form.set("id", state.id);
+  form.set("neighbour", one.id);
+  form.set("generation", state.generation);
+  if (state.box) form.set("box", boxText(state.box));
+  try {
+    const found = await payload(fetch("/api/explain", { method: "POST", body: form }));
+    if (mine !== compared) return;
+    $("alike").src = found.query.overlay;
+    $("alike").hidden = false;
+    $("frame").classList.add("mapped");
+    const mat = hit.querySelector(".mat");
+    mat.classList.add("mapped");
+    const over = element("img", { class: "over", src: found.image.overlay, alt: "" });
+    over.style.objectFit = "contain";
+    mat.append(over);
+    const at = ({ peak: [x, y] }) => `${(100 * x).toFixed(0)} % from the left and ${(100 * y).toFixed(0)} % from the top`;
+    const scale = found.exact
+      ? `±${found.reach.toPrecision(2)} of the ${found.measure} ${found.score.toFixed(4)}, for a hundredth of an image`
+      : "as far as gradients tell";
+    $("meaning").textContent = `Orange is alike, blue is unlike: ${scale}. Most is ${at(found.query)} of the query, ${at(found.image)} of ${one.path}.`;
+    const [x, y, w, h] = (found.query.box || "").split(",").map(parseFloat);
+    $("suggested").hidden = !found.query.box;
+    $("suggested").onclick = () => setBox({ x, y, w, h });
+  } catch (error) {
+    if (mine !== compared) return;
+    uncover();
+    tell(error.message, true);
+  }
+}
+
+// Calls back where a link is held for half a second; the click that ends it then leads nowhere.
+function held(link, then) {
+  let timer = 0;
+  let was = false;
+  link.addEventListener("pointerdown", (event) => {
+    was = false;
+    if (event.button) return;
+    timer = setTimeout(() => { was = true; then(); }, 500);
+  });
+  for (const end of ["pointerup", "pointercancel", "pointerleave", "dragstart"]) {
+    link.addEventListener(end, () => clearTimeout(timer));
+  }
+  link.addEventListener("contextmenu", (event) => was && event.preventDefault());
+  link.addEventListener("click", (event) => {
+    if (!was) return;
+    was = false;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }, true);
 }
 
 const chosenImage = (id) => ({ ...state, id, photo: null, file: null, box: null, unlike: [] });
@@ -286,6 +365,7 @@ function take(file) {
 }
 
 function showQuery(name) {
+  uncover();
   if (shown) URL.revokeObjectURL(shown);
   shown = state.file ? URL.createObjectURL(state.file) : null;
   const any = shown !== null || state.id !== null;
@@ -316,6 +396,7 @@ function drawBox() {
 }
 
 function setBox(box, search = true) {
+  uncover();
   state.box = box;
   drawBox();
   if (!search) return;
@@ -427,7 +508,7 @@ function onResult(hit, key) {
   const columns = getComputedStyle($("results")).gridTemplateColumns.split(" ").length;
   const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[key];
   const next = step && hits[hits.indexOf(hit) + step];
-  const button = hit.parentElement.querySelector({ x: ".less", o: ".original" }[key] || "none");
+  const button = hit.parentElement.querySelector({ w: ".why", x: ".less", o: ".original" }[key] || "none");
   next?.focus();
   button?.click();
   return Boolean(next || button);

@@ -24,15 +24,14 @@ from vggfeat import FeatureExtractor, FeatureStore
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.sources import (
     Originals,
-    blocks,
     open_source,
     open_sources,
     open_stored,
-    remote,
     stored,
     why_not_shown,
 )
-from vggfeat.sources.urls import parse
+from vggfeat.storage import blocks, remote
+from vggfeat.storage.urls import parse
 
 pytest.importorskip("s3fs", reason="remote storage is an extra")
 pytest.importorskip("moto.server", reason="S3's test server is for development")

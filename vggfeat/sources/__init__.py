@@ -14,7 +14,7 @@ from vggfeat.sources.originals import Known, Originals, OtherImageError, split_r
 from vggfeat.sources.several import SeveralSources, within
 from vggfeat.sources.stacks import StackSource
 from vggfeat.sources.stored import OutsideSourceError, open_stored, why_not_shown
-from vggfeat.sources.urls import is_remote
+from vggfeat.storage.urls import is_remote
 
 __all__ = [
     "ARCHIVES",

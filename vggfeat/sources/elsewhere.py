@@ -14,15 +14,16 @@ from vggfeat.pipeline import prefetch
 from vggfeat.signatures import SIGNATURE_BYTES, sniff
 from vggfeat.sources.base import Entry, FileSource, Source
 from vggfeat.sources.braces import expand
+from vggfeat.sources.distant import Distant
 from vggfeat.sources.lists import ListSource
 from vggfeat.sources.members import hidden
 from vggfeat.sources.parquet import SUFFIX, ParquetSource
 from vggfeat.sources.parquet_columns import Choice, split_choice
-from vggfeat.sources.places import Place, State, relative_names
-from vggfeat.sources.remote import Remote, RemotePlace
 from vggfeat.sources.shards import ShardSource
-from vggfeat.sources.transports import Found
-from vggfeat.sources.urls import Url, joined, parent, parse, scheme_of, server
+from vggfeat.storage.places import Place, State, relative_names
+from vggfeat.storage.remote import Remote, RemotePlace
+from vggfeat.storage.transports import Found
+from vggfeat.storage.urls import Url, joined, parent, parse, scheme_of, server
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -81,7 +82,7 @@ def open_unlisted(url: str, table: str = "") -> Source:
         name = decode_path(table)
         return _tables(remote, [joined(place, name)], [name], place, choice, several=True)
     source = FileSource(place, place, ())
-    source.storage = remote
+    source.storage = Distant(remote)
     return source
 
 
@@ -150,7 +151,7 @@ def _files(
 ) -> Source:
     entries = [Entry(encode_path(one.url[len(root) + 1 :]), *one.state) for one in images]
     source = FileSource(root, spec, entries, left_out=left_out)
-    source.storage = remote
+    source.storage = Distant(remote)
     return source
 
 
@@ -215,7 +216,7 @@ def _list(remote: Remote, url: Url) -> Source:
     entries = [Entry(key, *(states[one] or State(0))) for key, one in urls.items()]
     labels = label_file.by_key(keys) if label_file.used else None
     source = ListSource(folder, url.text, entries, labels, label_file, keys)
-    source.storage = remote
+    source.storage = Distant(remote)
     return source
 
 

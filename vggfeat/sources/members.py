@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from vggfeat.files import IMAGE_EXTENSIONS, encode_path, extension
 from vggfeat.labels import RawLabels, class_name
 from vggfeat.signatures import SIGNATURE_BYTES, sniff
-from vggfeat.sources.places import Place, State
+from vggfeat.storage.places import Place, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable

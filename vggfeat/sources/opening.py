@@ -23,7 +23,7 @@ from vggfeat.sources.parquet_columns import Choice, split_choice
 from vggfeat.sources.several import SeveralSources, named, names_of
 from vggfeat.sources.shards import ShardSource
 from vggfeat.sources.stacks import StackSource
-from vggfeat.sources.urls import SCHEMES, is_remote, scheme_of, shown
+from vggfeat.storage.urls import SCHEMES, is_remote, scheme_of, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from vggfeat.sources.parquet_columns import Choice, split_choice
 from vggfeat.sources.reading import digest_of
 from vggfeat.sources.several import named
 from vggfeat.sources.stored import is_named, open_stored, why_not_shown
-from vggfeat.sources.urls import is_remote, parse
+from vggfeat.storage.urls import is_remote, parse
 
 
 class Known(NamedTuple):

@@ -19,7 +19,7 @@ from vggfeat.sources.base import Entry, Source
 from vggfeat.sources.members import clean
 from vggfeat.sources.parquet_columns import Choice
 from vggfeat.sources.parquet_rows import Rows, Table
-from vggfeat.sources.places import LocalPlace, Place, as_posix, each_listed, relative_names
+from vggfeat.storage.places import LocalPlace, Place, as_posix, each_listed, relative_names
 
 SUFFIX = ".parquet"
 

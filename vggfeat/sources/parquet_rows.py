@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.sources.parquet_columns import Choice, Columns, choose
-from vggfeat.sources.places import CHANGED, Place
+from vggfeat.storage.places import CHANGED, Place
 
 LARGEST = 1 << 30
 """Bytes of the largest image: more than any within the limit of pixels."""

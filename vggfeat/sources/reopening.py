@@ -11,7 +11,7 @@ from vggfeat.provenance import SourcePlace
 from vggfeat.sources.base import Entry, FileSource, Source, file_path
 from vggfeat.sources.elsewhere import is_listed, open_unlisted
 from vggfeat.sources.several import SeveralSources
-from vggfeat.sources.urls import is_remote
+from vggfeat.storage.urls import is_remote
 
 
 def reopen(places: Sequence[SourcePlace], entries: Sequence[Entry]) -> Source:

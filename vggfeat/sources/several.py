@@ -14,7 +14,7 @@ from vggfeat.files import encode_path
 from vggfeat.labels import NamesByPath, RawLabels, folder_level, from_folders
 from vggfeat.sources.base import Entry, Source
 from vggfeat.sources.parquet_columns import split_choice
-from vggfeat.sources.urls import is_remote, parse, shown
+from vggfeat.storage.urls import is_remote, parse, shown
 
 _NAMED = re.compile(r"([^/\\=:]+)=(.+)", re.DOTALL)
 _ENDING = re.compile(r"(?:[-_.]?\{.*\})?\.[A-Za-z0-9]+$")

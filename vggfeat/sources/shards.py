@@ -10,7 +10,9 @@ from vggfeat.files import as_key, extension
 from vggfeat.labels import RawLabels, from_folders
 from vggfeat.sources.base import Entry, Source
 from vggfeat.sources.members import Location, Members
-from vggfeat.sources.places import (
+from vggfeat.sources.tar import TarMembers
+from vggfeat.sources.zip import ZipMembers
+from vggfeat.storage.places import (
     LocalPlace,
     Place,
     as_posix,
@@ -18,8 +20,6 @@ from vggfeat.sources.places import (
     each_listed,
     relative_names,
 )
-from vggfeat.sources.tar import TarMembers
-from vggfeat.sources.zip import ZipMembers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

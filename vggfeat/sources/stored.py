@@ -36,11 +36,11 @@ from vggfeat.sources.braces import expand
 from vggfeat.sources.elsewhere import is_listed, open_remote, open_unlisted
 from vggfeat.sources.parquet import SUFFIX, ParquetSource, open_tables
 from vggfeat.sources.parquet_columns import Choice, split_choice
-from vggfeat.sources.places import LocalPlace, State
 from vggfeat.sources.several import named, within
 from vggfeat.sources.shards import ShardSource
 from vggfeat.sources.stacks import StackSource
-from vggfeat.sources.urls import is_remote, shown
+from vggfeat.storage.places import LocalPlace, State
+from vggfeat.storage.urls import is_remote, shown
 
 _CLOSED = ("/proc", "/sys", "/dev", "/etc", "/boot", "/private/etc", "/System", "C:/Windows")
 """Folders of the system, with everything below them."""

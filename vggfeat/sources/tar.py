@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import IMAGE_EXTENSIONS, encode_path, extension
 from vggfeat.sources.members import Location, Members, clean, hidden
-from vggfeat.sources.places import Place
+from vggfeat.storage.places import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

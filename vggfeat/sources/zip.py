@@ -23,7 +23,7 @@ from vggfeat.errors import ImageError, SourceError
 from vggfeat.files import IMAGE_EXTENSIONS, LARGEST_RATIO, encode_path, extension
 from vggfeat.sections import Section
 from vggfeat.sources.members import Location, Members, clean, hidden
-from vggfeat.sources.places import Inner, Place, State, check_unchanged, held
+from vggfeat.storage.places import Inner, Place, State, check_unchanged, held
 from vggfeat.zip_members import open_archive
 
 LARGEST = 1 << 30

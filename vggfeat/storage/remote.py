@@ -15,12 +15,17 @@ from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar, cast
 
 from vggfeat.errors import ImageError, VggfeatError
-from vggfeat.files import decode_path
-from vggfeat.sources.base import Entry, Storage
-from vggfeat.sources.blocks import BLOCK_BYTES, BlockReader, Blocks
-from vggfeat.sources.places import CHANGED, HELD_BYTES, Place, State
-from vggfeat.sources.transports import Found, NoRangesError, StatusError, Transport, transport
-from vggfeat.sources.urls import Url, joined, scheme_of
+from vggfeat.storage.blocks import BLOCK_BYTES, BlockReader, Blocks
+from vggfeat.storage.places import CHANGED, HELD_BYTES, Place, State
+from vggfeat.storage.transports import (
+    Found,
+    NoRangesError,
+    ReadOnlyError,
+    StatusError,
+    Transport,
+    transport,
+)
+from vggfeat.storage.urls import Url
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +55,7 @@ class Fetched(tempfile.SpooledTemporaryFile[bytes]):
     state: State
 
 
-class Remote(Storage):
+class Remote:
     """Storage of one kind, for any thread.
 
     Parameters
@@ -63,8 +68,6 @@ class Remote(Storage):
     SourceError
         What reads it is not installed.
     """
-
-    distant = True
 
     def __init__(self, url: Url) -> None:
         self._secrets = {url.text: url.query} if url.query else {}
@@ -155,22 +158,6 @@ class Remote(Storage):
         )
         return _held(parts, state)
 
-    def open(self, root: str, entry: Entry) -> BinaryIO:
-        """Fetch an image; see :meth:`Storage.open`."""
-        listed = State(entry.size, entry.mtime_ns, entry.ctime_ns)
-        url = joined(root, decode_path(entry.path))
-        if scheme_of(url) != scheme_of(root):
-            raise ImageError("it lies in storage of another kind than its source")
-        if not entry.size:  # not listed, or really empty
-            listed = self.info(url).state
-        return cast("BinaryIO", self.fetch(url, listed.size, listed))
-
-    def seen(self, entry: Entry, file: BinaryIO) -> Entry:
-        """Return what was fetched; see :meth:`Storage.seen`."""
-        state = cast("Fetched", file).state
-        listed = State(entry.size, entry.mtime_ns, entry.ctime_ns)
-        return entry if same(state, listed) else Entry(entry.path, *state)
-
     def download(self, url: str, file: BinaryIO, state: State) -> None:
         """Write all of a file into another one; raises ImageError, as for :meth:`read`."""
 
@@ -187,6 +174,20 @@ class Remote(Storage):
                 f"the server gives no parts of it, and it has more than "
                 f"{LARGEST_DOWNLOAD >> 30} GiB: download it, and give the file"
             ) from None
+
+    def upload(self, path: str, url: str) -> None:
+        """Put a file of this machine in the place of what is there, whole or not at all.
+
+        Raises
+        ------
+        ImageError
+            The reason in one line.
+        """
+        self._patiently(self._transport.upload, path, url)
+
+    def remove(self, url: str) -> None:
+        """Remove a file, where it is there; raises as :meth:`upload` does."""
+        self._patiently(self._transport.remove, url)
 
     def _all(self, url: str, listed: State) -> tuple[bytes, State]:
         data, seen = self._transport.read(url, 0, _WHOLE, True)
@@ -322,6 +323,8 @@ def explained(error: BaseException) -> tuple[str, bool]:
         return "the environment has no credentials for it", False
     if isinstance(error, PermissionError) or status in (401, 403):
         return "access is denied: credentials come from the environment (docs/sources.md)", False
+    if isinstance(error, ReadOnlyError):
+        return "storage of this kind is only read; write to s3:// or gs://", False
     if isinstance(error, NoRangesError):
         return "the server gives no parts of files", False
     if status:

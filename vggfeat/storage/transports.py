@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -12,7 +13,7 @@ from hashlib import blake2b
 from typing import Any, BinaryIO, NamedTuple
 
 from vggfeat.errors import SourceError
-from vggfeat.sources.places import State
+from vggfeat.storage.places import State
 
 CONNECT_SECONDS, READ_SECONDS = 10, 30
 _PIECE = 1 << 20
@@ -46,6 +47,10 @@ class StatusError(OSError):
 
 class NoRangesError(OSError):
     """A server sends the whole of a file where a part was asked for."""
+
+
+class ReadOnlyError(OSError):
+    """A kind of storage that is only read."""
 
 
 class Transport(ABC):
@@ -101,6 +106,16 @@ class Transport(ABC):
         """Write all of a file into another one; raises OverflowError beyond so many bytes."""
         raise NotImplementedError
 
+    def upload(self, path: str, url: str) -> None:
+        """Put a file of this machine in the place of what is there, whole or not at all."""
+        del path, url
+        raise ReadOnlyError
+
+    def remove(self, url: str) -> None:
+        """Remove a file, where it is there."""
+        del url
+        raise ReadOnlyError
+
 
 def state_of(size: int, modified: Any, tag: str) -> State:
     """Return a state: the time in whole seconds, as all answers of a server have it.
@@ -127,7 +142,7 @@ def transport(scheme: str, secrets: dict[str, str]) -> Transport:
     Parameters
     ----------
     scheme : str
-        See :data:`vggfeat.sources.urls.SCHEMES`.
+        See :data:`vggfeat.storage.urls.SCHEMES`.
     secrets : dict of str to str
         Queries that go with URLs.
 
@@ -187,6 +202,15 @@ class S3(Transport):
             data = await body.read()
         total = told.get("ContentRange", "").rpartition("/")[2] or told["ContentLength"]
         return data, _s3_state(int(total), told)
+
+    def upload(self, path: str, url: str) -> None:
+        """Put a file there, in parts where it is large; see :meth:`Transport.upload`."""
+        self._fs.put_file(path, "/".join(_bucket(url)))
+
+    def remove(self, url: str) -> None:
+        """Remove an object, which S3 does also where there is none."""
+        bucket, key = _bucket(url)
+        _sync(self._fs, self._fs._call_s3, "delete_object", Bucket=bucket, Key=key)
 
 
 class Http(Transport):
@@ -318,6 +342,15 @@ class GoogleCloud(Transport):
         if not tag:  # asked in another way then
             return data, self.info(url).state
         return data, state_of(int(total), told.get("last-modified"), tag)
+
+    def upload(self, path: str, url: str) -> None:
+        """Put a file there; see :meth:`Transport.upload`."""
+        self._fs.put_file(path, "/".join(_bucket(url)))
+
+    def remove(self, url: str) -> None:
+        """Remove an object; see :meth:`Transport.remove`."""
+        with suppress(FileNotFoundError):
+            self._fs.rm_file("/".join(_bucket(url)))
 
 
 class HuggingFace(Transport):

@@ -17,7 +17,7 @@ import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 from commands import cli
-from store_rows import SHAPES, features, fill, finished, images, made, writer
+from store_rows import SHAPES, features, fill, fill_parts, finished, images, made, planned, writer
 from test_store_files import part as store_of
 
 from vggfeat.errors import LayerError, StoreError
@@ -50,7 +50,7 @@ def times(folder: Path) -> dict[str, int]:
 
 
 def manifest(folder: Path) -> dict:
-    return json.loads((folder / "manifest.json").read_text())
+    return json.loads((folder / "_manifest.json").read_text())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -101,7 +101,7 @@ def test_several_labels_are_lists_in_every_part_also_where_none_is_known(tmp_pat
     labels = {paths[0]: ("ape", "cat"), paths[1]: ("ape",)}
     store = finished(tmp_path / "s.h5", 6, labels=labels)
     export_parts(store, tmp_path / "parts", "relu7", part_rows=3)
-    table = pyarrow.dataset.dataset(tmp_path / "parts", exclude_invalid_files=True).to_table()
+    table = pyarrow.dataset.dataset(tmp_path / "parts").to_table()
     assert sorted(map(str, table["label"].to_pylist())) == ["None"] * 4 + [
         "['ape', 'cat']",
         "['ape']",
@@ -132,7 +132,7 @@ def test_an_export_of_a_store_that_has_grown_keeps_full_parts(tmp_path):
     assert export_parts(store, folder, "relu7", part_rows=10) == PartsReport(45, 5, 2)
     kept = {name for name, time in times(folder).items() if before.get(name) == time}
     assert kept == {"part-00000.parquet", "part-00001.parquet"}
-    table = pyarrow.dataset.dataset(folder, exclude_invalid_files=True).to_table()
+    table = pyarrow.dataset.dataset(folder).to_table()
     with FeatureStore(store) as opened:
         assert table["path"].to_pylist() == opened.paths.tolist()
 
@@ -157,7 +157,7 @@ def test_parts_beyond_the_end_vanish_when_images_have_left(tmp_path):
     with writer(store, entries=images(30)[:12], prune=True):
         pass
     assert export_parts(store, folder, "relu7", part_rows=10).parts == 2
-    assert names(folder) == ["manifest.json", "part-00000.parquet", "part-00001.parquet"]
+    assert names(folder) == ["_manifest.json", "part-00000.parquet", "part-00001.parquet"]
 
 
 def test_an_export_made_otherwise_is_refused_and_replaced_when_asked(tmp_path):
@@ -174,7 +174,7 @@ def test_an_export_made_otherwise_is_refused_and_replaced_when_asked(tmp_path):
     assert {one.name: one.read_bytes() for one in folder.iterdir()} == before
     report = export_parts(store, folder, "pool5", part_rows=12, format="npy", overwrite=True)
     assert report == PartsReport(12, 1, 0)
-    assert names(folder) == ["manifest.json", "part-00000.npy", "part-00000.paths.csv"]
+    assert names(folder) == ["_manifest.json", "part-00000.npy", "part-00000.paths.csv"]
 
 
 def test_what_is_no_export_stays_as_it_is(tmp_path):
@@ -185,7 +185,7 @@ def test_what_is_no_export_stays_as_it_is(tmp_path):
     for overwrite in (False, True):
         with pytest.raises(StoreError, match=r"'part-00000.parquet' and no export"):
             export_parts(store, mine, "relu7", overwrite=overwrite)
-    (mine / "manifest.json").write_text('{"format": "vggfeat"}')
+    (mine / "_manifest.json").write_text('{"format": "vggfeat"}')
     with pytest.raises(StoreError, match="is of no export"):
         export_parts(store, mine, "relu7", overwrite=True)
     assert (mine / "part-00000.parquet").read_text() == "mine"
@@ -206,7 +206,7 @@ def test_a_manifest_of_a_stranger_leads_to_no_file_outside(tmp_path):
     outside = tmp_path / "outside.parquet"
     outside.write_text("mine")
     told["parts"][0]["files"] = {"../outside.parquet": {"bytes": 4, "crc32": 0}}
-    (folder / "manifest.json").write_text(json.dumps(told))
+    (folder / "_manifest.json").write_text(json.dumps(told))
     (folder / "part-00000.parquet").unlink()
     (folder / "part-00000.parquet").symlink_to(outside)
     export_parts(store, folder, "relu7")
@@ -227,7 +227,7 @@ def test_features_that_lack_their_checksum_are_not_exported(tmp_path, kind):
     with pytest.raises(StoreError, match=rf"row 13 of relu7 \('{path}'\).*--redo"):
         export_parts(store, folder, "relu7", format=kind, part_rows=10)
     left = [name for name in names(folder) if not name.endswith("paths.csv")]
-    assert left == ["manifest.json", f"part-00000.{kind}"]
+    assert left == ["_manifest.json", f"part-00000.{kind}"]
     assert not manifest(folder)["complete"]
 
 
@@ -265,7 +265,22 @@ def test_an_export_killed_at_any_moment_leaves_whole_parts_and_goes_on(
             check(folder, paths)
     export_parts(store, folder, "relu7", part_rows=300)
     check(folder, paths)
-    assert names(folder) == ["manifest.json", *(f"part-{k:05d}.parquet" for k in range(10))]
+    assert names(folder) == ["_manifest.json", *(f"part-{k:05d}.parquet" for k in range(10))]
+
+
+def test_an_export_of_a_store_of_parts_is_that_of_one_file(tmp_path):
+    one = finished(tmp_path / "one.h5", 100)
+    fill_parts(planned(tmp_path / "photos.store", 100))
+    for kind in ("parquet", "npy"):
+        for number, store in enumerate((one, tmp_path / "photos.store")):
+            report = export_parts(
+                store, tmp_path / f"{kind}{number}", "pool5", format=kind, part_rows=30
+            )
+            assert report == PartsReport(100, 4, 0)
+        first, second = (tmp_path / f"{kind}{number}" for number in (0, 1))
+        assert names(first) == names(second)
+        for name in names(first):
+            assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
 def test_parts_have_as_many_rows_as_512_mib_hold():
@@ -279,7 +294,7 @@ def test_the_command_makes_parts_where_out_is_a_folder_or_rows_are_given(tmp_pat
     store = finished(tmp_path / "s.h5", 10, failed={3: "truncated"})
     done = cli("export", store, f"{tmp_path}/a/", "--layer", "relu7")
     assert (done.returncode, done.stdout) == (0, f"{tmp_path}/a/: 9 images in 1 parts.\n")
-    assert names(tmp_path / "a") == ["manifest.json", "part-00000.parquet"]
+    assert names(tmp_path / "a") == ["_manifest.json", "part-00000.parquet"]
     done = cli("export", store, tmp_path / "b", "--layer", "relu7", "--part-rows", 4, "--json")
     assert json.loads(done.stdout) == {
         "folder": str(tmp_path / "b"), "layer": "relu7", "images": 9, "parts": 3, "kept": 0,
@@ -290,7 +305,7 @@ def test_the_command_makes_parts_where_out_is_a_folder_or_rows_are_given(tmp_pat
     assert done.returncode == 1
     assert "--overwrite" in done.stderr
     done = cli("export", store, tmp_path / "c", "--layer", "relu7", "--format", "npy")
-    assert names(tmp_path / "c") == ["manifest.json", "part-00000.npy", "part-00000.paths.csv"]
+    assert names(tmp_path / "c") == ["_manifest.json", "part-00000.npy", "part-00000.paths.csv"]
 
 
 def test_two_exports_at_a_time_into_one_folder_are_refused(tmp_path):

@@ -161,7 +161,7 @@ def export(
     Row i of each belongs to path i, in the order of the store.
 
     With --part-rows or --format, or where OUT ends in / or is a folder, it is a folder of
-    part-00000.parquet (or .npy with .paths.csv) and so on, and of manifest.json. The same command
+    part-00000.parquet (or .npy with .paths.csv) and so on, and of _manifest.json. The same command
     again keeps the parts that are there and right, and writes the others.
 
     \b

@@ -106,6 +106,14 @@ class Targets:
             return "|"
         return "|".join(names)
 
+    def cells(self, rows: Rows) -> list[str]:
+        """Return :meth:`cell` of several images."""
+        if self.multi_label:
+            return [self.cell(row) for row in rows.tolist()]
+        names = np.array([*self.classes, ""], object)
+        found: list[str] = names[self.values[rows]].tolist()  # -1, unknown, is the last
+        return found
+
     def for_classes(self, classes: Sequence[str], *, multi_label: bool) -> npt.NDArray[Any]:
         """Return the values for a wider list of classes.
 

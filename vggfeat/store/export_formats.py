@@ -14,6 +14,8 @@ import numpy as np
 from vggfeat.errors import StoreError
 from vggfeat.store.exported_rows import ExportedRows
 
+_LINES = 1 << 16  # records of text that are made at a time
+
 
 def npy(job: ExportedRows, path: Path) -> None:
     """Write the features alone, (n, D) or (n, C, H, W), in the store's type."""
@@ -25,7 +27,8 @@ def paths(job: ExportedRows, path: Path) -> None:
     """Write the text columns as CSV, one record a row."""
     with path.open("x", encoding="utf-8", newline="") as file:
         file.write(f"{job.heading}\n")
-        file.writelines(job.cells(row) for row in job.rows.tolist())
+        for first in range(0, len(job.rows), _LINES):
+            file.writelines(job.lines(job.rows[first : first + _LINES]))
 
 
 def npz(job: ExportedRows, path: Path) -> None:
@@ -38,7 +41,7 @@ def npz(job: ExportedRows, path: Path) -> None:
             others["classes"] = np.array(job.targets.classes, dtype=str)
             others["labels"] = job.targets.values[job.rows]
         for name, column in job.columns.items():
-            others[f"{name}s"] = np.array([column.cell(row) for row in job.rows.tolist()], str)
+            others[f"{name}s"] = np.array(column.cells(job.rows), str)
         for name, values in others.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, values, allow_pickle=False)
@@ -63,8 +66,8 @@ def csv(job: ExportedRows, path: Path) -> None:
     with path.open("x", encoding="utf-8", newline="") as file:
         file.write(f"{job.heading}," + ",".join(f"f{i}" for i in range(width)) + "\n")
         for rows, features in job.blocks():
-            for row, values in zip(rows.tolist(), features.tolist(), strict=True):
-                file.write(f"{job.cells(row)[:-1]},{line % tuple(values)}\n")
+            for text, values in zip(job.lines(rows), features.tolist(), strict=True):
+                file.write(f"{text[:-1]},{line % tuple(values)}\n")
 
 
 def parquet(job: ExportedRows, path: Path) -> None:
@@ -88,19 +91,21 @@ def parquet(job: ExportedRows, path: Path) -> None:
         options = {"use_dictionary": texts, "write_statistics": ["path", *texts]}
     with module.ParquetWriter(path, schema, **options) as writer:
         for rows, features in job.blocks():
-            names = [job.names(row) for row in rows.tolist()]
-            labels: list[Any] = [n[0] if n else None for n in names]
+            labels: list[Any] = [None] * len(rows)
             if job.multi_label and job.targets is not None:
+                names = [job.targets.names(row) for row in rows.tolist()]
                 known = job.targets.taken(
                     rows
                 ).known  # an empty list says that it shows none of them
                 labels = [list(n) if at else None for n, at in zip(names, known, strict=True)]
+            elif job.targets is not None:
+                labels = [name or None for name in job.targets.cells(rows)]
             flat = arrow.array(features.reshape(-1))
             columns = [
                 arrow.array(job.store.paths[rows].tolist(), arrow.string()),
                 arrow.array(labels, schema.field("label").type),
                 *(
-                    arrow.array([column.cell(row) or None for row in rows.tolist()], arrow.string())
+                    arrow.array([cell or None for cell in column.cells(rows)], arrow.string())
                     for column in job.columns.values()
                 ),
                 arrow.FixedSizeListArray.from_arrays(flat, width),

@@ -1,4 +1,4 @@
-"""What is in a folder of exported parts: ``manifest.json``, replaced in one step.
+"""What is in a folder of exported parts: ``_manifest.json``, replaced in one step.
 
 A part is named there once its files are in their places. So a part is right where the manifest
 says what it was made of (a digest of its rows) and what was written (sizes and checksums).
@@ -19,14 +19,14 @@ from vggfeat.atomic import atomic_file
 from vggfeat.errors import StoreError
 from vggfeat.files import open_plain
 
-NAME = "manifest.json"
+NAME = "_manifest.json"
 FORMAT, FORMAT_VERSION = "vggfeat-export", 1
 ENDINGS = {"parquet": (".parquet",), "npy": (".paths.csv", ".npy")}
 """Files of a part by the kind of export, in the order in which they get their places."""
 
 _NAME = r"part-\d{5,}(?:\.parquet|\.npy|\.paths\.csv)"
 _PART = re.compile(_NAME)
-_LEFTOVER = re.compile(rf"\.(?:{_NAME}|manifest\.json)\.[0-9a-f]{{8}}\.tmp")
+_LEFTOVER = re.compile(rf"\.(?:{_NAME}|_manifest\.json)\.[0-9a-f]{{8}}\.tmp")
 
 
 def part_name(number: int, ending: str) -> str:

@@ -39,6 +39,7 @@ FORMATS = tuple(ENDINGS)
 """Formats of parts."""
 PART_BYTES, _BLOCK_BYTES = 512 << 20, 64 << 20
 """Features in a part, where nobody says how many rows; and in a row group."""
+_BLOCK_TEXTS = 1 << 16
 
 _WRITERS = {
     ".parquet": export_formats.parquet,
@@ -85,9 +86,10 @@ def export_parts(
 ) -> PartsReport:
     """Write the features of all done images into a folder of parts, in blocks.
 
-    Part k has the done images from k * `part_rows` on, in row order. ``manifest.json`` says of each
-    part how many rows it has, what they are (a digest) and what was written (sizes and checksums);
-    its ``complete`` is true once all parts are there. A part gets its name when it is whole.
+    Part k has the done images from k * `part_rows` on, in row order. ``_manifest.json`` says of
+    each part how many rows it has, what they are (a digest) and what was written (sizes and
+    checksums); its ``complete`` is true once all parts are there. A part gets its name when it is
+    whole.
 
     Parameters
     ----------
@@ -224,8 +226,9 @@ def _cut(job: ExportedRows, size: int) -> Iterator[ExportedRows]:
 def _digest(part: ExportedRows) -> str:
     """Return the SHA-256 of all that a part is made of: texts, and checksums of the features."""
     digest = hashlib.sha256()
-    for row in part.rows.tolist():
-        digest.update("\0".join((*part.texts(row), "")).encode())
+    for first in range(0, len(part.rows), _BLOCK_TEXTS):
+        texts = map("\0".join, part.texts(part.rows[first : first + _BLOCK_TEXTS]))
+        digest.update("\0".join((*texts, "")).encode())
     assert part.sums is not None
     digest.update(part.sums[part.rows].astype("<u4").tobytes())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from vggfeat.store.vectors import checksums
 from vggfeat.tables import csv_line
 
 Rows = npt.NDArray[np.int64]
+_QUOTED = re.compile(r"[\"\r\n]")  # what a CSV writer puts into quotes, beside commas
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +98,21 @@ class ExportedRows:
             self.store.read_rows(self.layer, rows, features)
             yield rows, features
 
-    def names(self, row: int) -> tuple[str, ...]:
-        """Return the class names of one image."""
-        return self.targets.names(row) if self.targets is not None else ()
+    def texts(self, rows: Rows) -> Iterator[tuple[str, ...]]:
+        """Give what stands beside the features of some images, in the order of the columns."""
+        count, targets = len(rows), (self.targets, *self.columns.values())
+        cells = (one.cells(rows) if one is not None else [""] * count for one in targets)
+        return zip(self.store.paths[rows].tolist(), *cells, strict=True)
 
-    def texts(self, row: int) -> tuple[str, ...]:
-        """Return what stands beside the features of one image, in the order of the columns."""
-        label = self.targets.cell(row) if self.targets is not None else ""
-        others = (column.cell(row) for column in self.columns.values())
-        return (str(self.store.paths[row]), label, *others)
-
-    def cells(self, row: int) -> str:
-        """Return the text columns of one image, its path and labels, as a table has them."""
-        return csv_line(self.texts(row), spreadsheet=self.spreadsheet)
+    def lines(self, rows: Rows) -> Iterator[str]:
+        """Give the text columns of some images, each as a record of a CSV file."""
+        for cells in self.texts(rows):
+            line = ",".join(cells)
+            plain = line.count(",") == len(cells) - 1 and not _QUOTED.search(line)
+            if plain and not self.spreadsheet:
+                yield f"{line}\n"
+            else:
+                yield csv_line(cells, spreadsheet=self.spreadsheet)
 
     @property
     def heading(self) -> str:

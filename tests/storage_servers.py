@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
+import json
 import os
 import re
 import socket
@@ -12,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import parse_qsl, unquote
 
 KEY, SECRET = "AKIDTESTINGONLY", "a-secret-that-nobody-may-see"
 
@@ -138,14 +141,88 @@ class WebServer(http.server.ThreadingHTTPServer):
 @contextmanager
 def web_server(folder: Path, **options: Any) -> Iterator[WebServer]:
     """Serve a folder on a free port."""
-    with WebServer(folder, **options) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with WebServer(folder, **options) as server, _running(server):
+        yield server
+
+
+@contextmanager
+def hub_server(files: dict[str, bytes]) -> Iterator[str]:
+    """Serve files as the dataset o/n of a hub, and as Google's bucket; give the address."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as server, _running(server):
+        server.files = files  # type: ignore[attr-defined]
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+
+
+@contextmanager
+def _running(server: http.server.HTTPServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    """What vggfeat asks of the Hugging Face hub, and of Google Cloud Storage."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        path, files = unquote(path), self.server.files  # type: ignore[attr-defined]
+        if re.fullmatch(r"/api/datasets/o/n(/revision/.*)?", path):
+            return self._tell({"id": "o/n", "sha": "a" * 40, "_id": "1", "siblings": []})
+        if match := re.fullmatch(r"/api/datasets/o/n/tree/a{40}/?(.*)", path):
+            found = {name: data for name, data in files.items() if name.startswith(match[1])}
+            return self._tell(
+                [
+                    {"type": "file", "oid": _version(data), "size": len(data), "path": name}
+                    for name, data in found.items()
+                ]
+            )
+        if match := re.fullmatch(r"/datasets/o/n/resolve/a{40}/(.*)", path):
+            return self._send(files[match[1]])
+        if path == "/storage/v1/b/bucket/o":
+            prefix = dict(parse_qsl(query)).get("prefix", "")
+            found = {name: data for name, data in files.items() if name.startswith(prefix)}
+            return self._tell({"items": [_object(*one) for one in found.items()]})
+        match = re.fullmatch(r"(/download)?/storage/v1/b/bucket/o/(.*)", path)
+        if match and match[2] in files:
+            data = files[match[2]]
+            return self._send(data) if match[1] else self._tell(_object(match[2], data))
+        return self._tell({"error": {"code": 404, "message": "none"}}, 404)
+
+    def _tell(self, told: Any, status: int = 200) -> None:
+        self._send(json.dumps(told).encode(), status)
+
+    def _send(self, data: bytes, status: int = 200) -> None:
+        part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        start, end = (int(part[1]), int(part[2]) + 1) if part else (0, len(data))
+        self.send_response(206 if part else status)
+        if part:
+            last = min(end, len(data)) - 1
+            self.send_header("Content-Range", f"bytes {start}-{last}/{len(data)}")
+        self.send_header("X-Goog-Generation", str(int(_version(data)[:12], 16)))
+        self.send_header("Last-Modified", "Sun, 29 Nov 2026 12:00:00 GMT")
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data[start:end])))
+        self.end_headers()
+        self.wfile.write(data[start:end])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def _version(data: bytes) -> str:
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+
+
+def _object(name: str, data: bytes) -> dict[str, str]:
+    generation = str(int(_version(data)[:12], 16))
+    told = {"name": name, "bucket": "bucket", "size": str(len(data)), "generation": generation}
+    return told | {"updated": "2026-11-29T12:00:00.123Z", "kind": "storage#object"}
 
 
 class BadLine:

@@ -17,7 +17,16 @@ import numpy as np
 import pytest
 from commands import cli
 from conftest import draw
-from storage_servers import KEY, SECRET, BadLine, Bucket, environment, s3_server, web_server
+from storage_servers import (
+    KEY,
+    SECRET,
+    BadLine,
+    Bucket,
+    environment,
+    hub_server,
+    s3_server,
+    web_server,
+)
 from test_sources import contents, paths
 
 from vggfeat import FeatureExtractor, FeatureStore
@@ -395,3 +404,41 @@ def test_images_far_away_are_shown_only_where_the_user_names_the_place(
     with pytest.raises(SourceError, match="behind '\\?' would be shown"):
         Originals([there], [f"https://h/a.zip?{SIGNATURE}"])
     stored._far.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("library", "root"),
+    [("gcsfs", "gs://bucket"), ("huggingface_hub", "hf://datasets/o/n"),
+     ("huggingface_hub", "hf://datasets/o/n@main")],
+)  # fmt: skip
+def test_google_s_storage_and_the_hub_are_read_alike(
+    library: str, root: str, kinds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(library, reason="an extra")
+    files = {
+        file.relative_to(kinds).as_posix(): file.read_bytes()
+        for file in kinds.rglob("*")
+        if file.is_file()
+    }
+    with hub_server(files) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        for name in ("folder", "a.tar", "a.zip", "train.parquet", "folder/cat/0 ü.jpg"):
+            source = open_source(f"{root}/{name}")
+            assert contents(source) == contents(open_source(kinds / name))
+            assert source.spec == f"{root}/{name}"
+            first = source.entries[0]
+            with source.open(first) as file:
+                assert source.seen(first, file) == first
+        source = open_source(f"{root}/folder")
+        with ThreadPoolExecutor(8) as pool:
+            data = list(pool.map(lambda one: source.open(one).read(), source.entries * 5))
+        assert data == list(contents(source).values()) * 5
+        again = source.entries
+        assert all(one.ctime_ns < 0 for one in again)
+        files["folder/cat/0 ü.jpg"] += b"\0"
+        other = zip(open_source(f"{root}/folder").entries, again, strict=True)
+        changed = [one.path for one, before in other if one.ctime_ns != before.ctime_ns]
+        assert changed == ["cat/0 ü.jpg"]
+        with pytest.raises(SourceError, match="no such file"):
+            open_source(f"{root}/none.zip")

@@ -19,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vggfeat.errors import ImageError, SearchError
+from vggfeat.errors import ImageError, SearchError, SourceError
 from vggfeat.extract import Failure, FeatureExtractor
 from vggfeat.index import Expansion, Neighbour, Selection, SimilarityIndex
 from vggfeat.regions import Region
 from vggfeat.sources import open_source
 from vggfeat.sources.base import file_path
+from vggfeat.storage.urls import is_remote, shown
 
 _AT_ONCE = 1024
 
@@ -248,6 +249,8 @@ def listed(names: Sequence[str]) -> list[str]:
     """
     paths: list[str] = []
     for name in names:
+        if is_remote(name):
+            raise SourceError(f"Queries are images of this machine: download {shown(name)!r}.")
         if Path(name).suffix.lower() in (".txt", ".csv"):
             source = open_source(name)
             paths += [str(file_path(source.root, entry.path)) for entry in source.entries]

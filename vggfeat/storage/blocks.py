@@ -4,15 +4,56 @@ from __future__ import annotations
 
 import io
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
 
 BLOCK_BYTES = 4 << 20
 """Size of a block: large enough that latency matters little, small enough for a footer."""
 
 _KEPT = 8
 _AHEAD = 2
+
+
+class Readers:
+    """Threads that read ahead; they end with the program, whatever they wait for.
+
+    Parameters
+    ----------
+    count : int
+        How many, once there is something to do.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count, self._started = count, False
+        self._turn = threading.Lock()
+        self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+
+    def submit(self, task: Callable[[], object]) -> None:
+        """Have a call made, which raises nothing."""
+        with self._turn:
+            if not self._started:
+                self._started = True
+                for number in range(self._count):
+                    name = f"vggfeat-fetch-{number}"
+                    threading.Thread(
+                        target=_work, args=(self._tasks,), name=name, daemon=True
+                    ).start()
+                weakref.finalize(self, _end, self._tasks, self._count)
+        self._tasks.put(task)
+
+
+def _work(tasks: SimpleQueue[Callable[[], object] | None]) -> None:
+    while (task := tasks.get()) is not None:
+        task()
+
+
+def _end(tasks: SimpleQueue[Callable[[], object] | None], count: int) -> None:
+    for _ in range(count):
+        tasks.put(None)
 
 
 class Blocks:
@@ -24,16 +65,16 @@ class Blocks:
         Given start and size in bytes, gives them, or raises.
     size : int
         Of the file, in bytes.
-    pool : Executor
-        Runs what is fetched ahead.
+    readers : Readers
+        Fetch what is likely to come next.
 
     Notes
     -----
     Takes ``8 * BLOCK_BYTES`` at most.
     """
 
-    def __init__(self, fetch: Callable[[int, int], bytes], size: int, pool: Executor) -> None:
-        self._fetch, self.size, self._pool = fetch, size, pool
+    def __init__(self, fetch: Callable[[int, int], bytes], size: int, readers: Readers) -> None:
+        self._fetch, self.size, self._readers = fetch, size, readers
         self._turn = threading.Lock()
         self._kept: OrderedDict[int, Future[bytes]] = OrderedDict()
         self._last = -_AHEAD
@@ -76,7 +117,7 @@ class Blocks:
                 self._kept.popitem(last=False)
         for n, other, new in claimed:
             if new:
-                self._pool.submit(self._fill, n, other)
+                self._readers.submit(partial(self._fill, n, other))
         if mine:
             self._fill(number, future)
         return future.result()

@@ -10,12 +10,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar, cast
 
 from vggfeat.errors import ImageError, VggfeatError
-from vggfeat.storage.blocks import BLOCK_BYTES, BlockReader, Blocks
+from vggfeat.storage.blocks import BLOCK_BYTES, BlockReader, Blocks, Readers
 from vggfeat.storage.places import CHANGED, HELD_BYTES, Place, State
 from vggfeat.storage.transports import (
     Found,
@@ -72,7 +71,7 @@ class Remote:
     def __init__(self, url: Url) -> None:
         self._secrets = {url.text: url.query} if url.query else {}
         self._transport: Transport = transport(url.scheme, self._secrets)
-        self.pool = ThreadPoolExecutor(_READERS, thread_name_prefix="vggfeat-fetch")
+        self.readers = Readers(_READERS)
 
     def sign(self, url: str, query: str) -> None:
         """Let a signature go with requests for a URL."""
@@ -242,7 +241,7 @@ class RemotePlace(Place):
     def __init__(self, remote: Remote, found: Found) -> None:
         self.name, self._state, self._ranges = found
         self._remote = remote
-        self._blocks = Blocks(self._read, self._state.size, remote.pool)
+        self._blocks = Blocks(self._read, self._state.size, remote.readers)
         self._copy: BinaryIO | None = None
         self._turn = threading.Lock()
 

@@ -308,7 +308,7 @@ class GoogleCloud(Transport):
     attempts = 2
 
     def __init__(self) -> None:
-        gcsfs = _library("gcsfs")
+        gcsfs = _library("gcsfs.core")  # without gRPC, which the package prefers
         self._fs = gcsfs.GCSFileSystem(
             skip_instance_cache=True,
             use_listings_cache=False,
@@ -359,7 +359,10 @@ class HuggingFace(Transport):
     attempts = 2
 
     def __init__(self) -> None:
-        self._fs = _library("huggingface_hub").HfFileSystem(skip_instance_cache=True)
+        hub = _library("huggingface_hub")
+        self._fs = hub.HfFileSystem(
+            endpoint=os.environ.get("HF_ENDPOINT") or None, skip_instance_cache=True
+        )
         self._commits: dict[tuple[str, str, str], str] = {}
 
     def info(self, url: str) -> Found:

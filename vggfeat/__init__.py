@@ -16,6 +16,7 @@ from vggfeat.errors import VggfeatError
 if TYPE_CHECKING:
     from vggfeat.extract import FeatureExtractor
     from vggfeat.feature_table import FeatureTable
+    from vggfeat.finetuning import finetune
     from vggfeat.index import SimilarityIndex
     from vggfeat.probe import LinearProbe, RidgeProbe
     from vggfeat.protocols import evaluate, evaluate_retrieval
@@ -32,6 +33,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "evaluate_retrieval",
+    "finetune",
 ]
 
 _HOMES = {
@@ -43,6 +45,7 @@ _HOMES = {
     "SimilarityIndex": "vggfeat.index",
     "evaluate": "vggfeat.protocols",
     "evaluate_retrieval": "vggfeat.protocols",
+    "finetune": "vggfeat.finetuning",
 }
 
 

@@ -55,6 +55,10 @@ class EncodingError(VggfeatError, ValueError):
     """Responses cannot be read, matched to images, or predicted."""
 
 
+class TrainingError(VggfeatError, ValueError):
+    """A network cannot be trained on one's own images, or training cannot go on."""
+
+
 class SearchError(VggfeatError, ValueError):
     """An index cannot be built, read or searched."""
 

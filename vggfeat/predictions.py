@@ -13,8 +13,11 @@ import numpy.typing as npt
 from vggfeat.errors import ProbeError
 from vggfeat.extract import Failure, FeatureExtractor
 from vggfeat.probe import SavedProbe, SavedRidge
+from vggfeat.probe.files import format_of
+from vggfeat.probe.saved_ridge import FORMAT
 from vggfeat.probe.source_score import SourceScore, labels_of_source, score_source
 from vggfeat.sources import Entry, Source, open_source
+from vggfeat.tuned_probes import is_weights, tuned_probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ def predict(
     Parameters
     ----------
     probe : SavedProbe or path
-        Or the file of one.
+        Or the file of one; or weights that :func:`vggfeat.finetune` made.
     source : path or Source
         A folder, an image, a ``.txt`` or ``.csv`` list, ``.tar`` or ``.zip`` archives.
     **options
@@ -157,7 +160,7 @@ def predict(
     >>> result.images[0].labels                            # doctest: +SKIP
     ('cat',)
     """
-    saved = probe if isinstance(probe, SavedProbe) else SavedProbe.load(probe)
+    saved = probe if isinstance(probe, SavedProbe) else _saved_probe(probe)
     images = source if isinstance(source, Source) else open_source(source)
     extractor = FeatureExtractor.like(saved.provenance, **options)
     saved.check(extractor.config)
@@ -179,6 +182,27 @@ def predict(
             )
     score, unscored = _scored(saved, images, predictions, blocks)
     return Predictions(saved.layer, saved.multi_label, tuple(predictions), failed, score, unscored)
+
+
+def predicts_numbers(probe: str | os.PathLike[str]) -> bool:
+    """Return whether a file is of a probe, or a fine-tuned network, that predicts numbers."""
+    if is_weights(probe):
+        return isinstance(tuned_probe(probe), SavedRidge)
+    return format_of(probe) == FORMAT
+
+
+def _saved_probe(path: str | os.PathLike[str]) -> SavedProbe:
+    found = tuned_probe(path) if is_weights(path) else SavedProbe.load(path)
+    if isinstance(found, SavedRidge):
+        raise ProbeError(f"{path} predicts numbers and no classes; give it to predict_numbers().")
+    return found
+
+
+def _saved_ridge(path: str | os.PathLike[str]) -> SavedRidge:
+    found = tuned_probe(path) if is_weights(path) else SavedRidge.load(path)
+    if isinstance(found, SavedProbe):
+        raise ProbeError(f"{path} names classes and predicts no numbers; give it to predict().")
+    return found
 
 
 def _by_class(saved: SavedProbe, row: npt.NDArray[np.float64]) -> dict[str, float]:
@@ -253,7 +277,7 @@ def predict_numbers(
     **options: Any,
 ) -> PredictedNumbers:
     """Predict the numbers of a source's images; see :func:`predict` for parameters and errors."""
-    saved = probe if isinstance(probe, SavedRidge) else SavedRidge.load(probe)
+    saved = probe if isinstance(probe, SavedRidge) else _saved_ridge(probe)
     images = source if isinstance(source, Source) else open_source(source)
     extractor = FeatureExtractor.like(saved.provenance, **options)
     saved.check(extractor.config)

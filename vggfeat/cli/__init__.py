@@ -35,6 +35,10 @@ COMMANDS = {
         "vggfeat.cli.explain:explain",
         "Show where in an image is what speaks for a class.",
     ),
+    "finetune": (
+        "vggfeat.cli.finetune:finetune",
+        "Train the last layers of a network on classes of your own.",
+    ),
     "sweep": ("vggfeat.cli.sweep:sweep", "Score every layer of a store, side by side."),
     "evaluate": (
         "vggfeat.cli.evaluate:evaluate",

@@ -21,6 +21,7 @@ from vggfeat.cli.choices import (
     scales_option,
     view_option,
 )
+from vggfeat.cli.labelling import splits_of
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
 from vggfeat.cli.pixels import pixels_of, pixels_options
 from vggfeat.errors import ImageError, LayerError
@@ -274,7 +275,7 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
             list(sources),
             store,
             labels=options["labels"],
-            split=_splits(options["splits"]),
+            split=splits_of(options["splits"]),
             group_by=options["group_by"],
             groups=options["groups"],
             on_error=options["on_error"],
@@ -348,18 +349,6 @@ def describe(summary: ExtractSummary) -> str:
         more = len(summary.failures) - _NAMED
         lines.append(f"  and {more:,} more: vggfeat info {summary.store} --failed")
     return "\n".join(lines)
-
-
-def _splits(given: tuple[str, ...]) -> str | dict[str, str]:
-    """Read --split: one word, or a list for each name."""
-    lists = dict(text.split("=", 1) for text in given if "=" in text)
-    if not given or (len(given) == 1 and not lists):
-        return given[0] if given else "auto"
-    if len(lists) < len(given):
-        raise click.UsageError(
-            "--split takes one of auto, none and folder:N; or NAME=LIST, once for each split."
-        )
-    return lists
 
 
 def describe_labels(labels: LabelReport) -> list[str]:

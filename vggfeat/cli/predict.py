@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,6 +41,8 @@ def predict(
 ) -> None:
     """Label the images of SOURCE with PROBE, a file that `vggfeat probe --save` made.
 
+    PROBE may also be weights that `vggfeat finetune` made.
+
     SOURCE is a folder, an image, a list or an archive, as for `extract`. The images go the way
     of those the probe was trained on. The probability of the named class stands beside it; SVMs
     that an earlier version saved have none, and the margin tells by how much the class's score is
@@ -57,16 +58,16 @@ def predict(
       vggfeat predict photos.probe new-photos/
       vggfeat predict photos.probe labelled.csv --top 5 --json
       vggfeat predict photos.probe new-photos/ --explain why.html
+      vggfeat predict tuned.safetensors new-photos/
     """
     from vggfeat.predictions import predict as predicted
-    from vggfeat.probe.files import format_of
-    from vggfeat.probe.saved_ridge import FORMAT
+    from vggfeat.predictions import predicts_numbers
 
     if html:
         from vggfeat.report import destination
 
         destination(html)  # refused now rather than after the work
-    if format_of(Path(probe)) == FORMAT:
+    if predicts_numbers(probe):
         if html:
             raise click.UsageError(
                 "--explain shows classes, and this probe predicts numbers: `vggfeat explain PROBE "

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from vggfeat.network import Check
     from vggfeat.weights import Inspection
 
+_NAMES = 8
+_PARTS = {"train": "train", "validation": "choose the epoch", "test": "test"}
 _DIGITS = len("sha256:") + 8  # of a digest, in a table
 
 _file = click.argument("file", type=click.Path(dir_okay=False))
@@ -110,6 +112,7 @@ def describe(inspection: Inspection) -> str:
         ["preprocessing", f"{name_of(spec) or 'of its own'}: {spec}"],
         ["because", inspection.pairing.why],
     ]
+    rows += _trained(inspection)
     if inspection.others:
         rows.append(["of no layer", ", ".join(inspection.others)])
     rows += [["understood", note] for note in inspection.notes]
@@ -123,6 +126,35 @@ def describe(inspection: Inspection) -> str:
     ]
     shapes = table(layers, ["layer", "weights", "parameters"], right="parameters")
     return f"{table(rows, ['what', 'value'])}\n\n{shapes}"
+
+
+def _trained(inspection: Inspection) -> list[list[str]]:
+    """Say what a file of `vggfeat finetune` was trained on; nothing of others."""
+    head, told = inspection.head, inspection.trained
+    if head is None:
+        return []
+    kinds = {"one": "one class an image", "several": "several classes an image"}
+    shown = ", ".join(head.names[:_NAMES]) + (", ..." if len(head.names) > _NAMES else "")
+    rows = [["head", f"{len(head.names):,} outputs on {head.column}, "
+             f"{kinds.get(head.kind, head.kind)}: {shown}"]]  # fmt: skip
+    if not told:
+        return rows
+    images, base = told.get("images", {}), told.get("base", {})
+    counts = ", ".join(f"{count:,} to {_PARTS.get(part, part)}" for part, count in images.items())
+    recipe = told.get("recipe", {})
+    rows += [
+        ["trained on", f"{told.get('source', '?')}: {counts}; {told.get('divided', '')}"],
+        ["trained from", f"{recipe.get('first', '?')} on, {recipe.get('epochs', '?')} epochs; "
+         f"the weights before: {base.get('weights', '?')} ({str(base.get('sha256', ''))[:8]})"],
+    ]  # fmt: skip
+    if isinstance(score := told.get("tuned"), float) and isinstance(told.get("probe"), float):
+        rows.append(
+            [
+                "its test",
+                f"{told.get('measure')} {score:.2%}, the linear probe's {told['probe']:.2%}",
+            ]
+        )
+    return rows
 
 
 @weights.command()

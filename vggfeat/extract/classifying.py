@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from vggfeat.errors import LayerError
+from vggfeat.errors import LayerError, WeightsError
 from vggfeat.extract.extractor import FeatureExtractor
 from vggfeat.extract.stream import Failure
 from vggfeat.weights.categories import categories
+from vggfeat.weights.trained_head import trained_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +89,36 @@ def classify(
     LayerError
         `top` is none of the numbers of classes.
     WeightsError
-        The weights have no last layer, or one of other classes.
+        The weights have no last layer, or one of other classes; or they predict numbers.
+
+    Notes
+    -----
+    Weights that :func:`vggfeat.finetune` made name their own classes. Where an image may show
+    several of these, probabilities do not sum to 1.
     """
     extractor = FeatureExtractor(layers="prob", **settings)
-    network = extractor.architecture
-    if not 1 <= top <= network.classes:
-        raise LayerError(f"top is {top}; it must be in 1..{network.classes} for {network.name}.")
-    names = categories(extractor.resolved_weights, network)
+    head = trained_head(extractor.resolved_weights.path)
+    if head is not None:
+        if head.kind == "numbers":
+            raise WeightsError(
+                f"{extractor.resolved_weights.path} predicts numbers and names no classes. "
+                "`vggfeat predict` tells them."
+            )
+        extractor = replace(extractor, layers=[head.column])
+        names, what = list(head.names), "these weights"
+    else:
+        names = categories(extractor.resolved_weights, extractor.architecture)
+        what = extractor.architecture.name
+    if not 1 <= top <= len(names):
+        raise LayerError(f"top is {top}; it must be in 1..{len(names)} for {what}.")
     called = [os.fspath(one) if isinstance(one, str | os.PathLike) else "" for one in images]
     for result in extractor.stream(range(len(images)), lambda i: extractor.open_image(images[i])):
         if isinstance(result, Failure):
             yield Failure(called[result.item] or f"image {result.item}", result.reason)
             continue
-        for item, row in zip(result.items, result.arrays()["prob"], strict=True):
+        (features,) = result.arrays().values()
+        rows: npt.NDArray[np.floating] = features if head is None else head.probabilities(features)
+        for item, row in zip(result.items, rows, strict=True):
             best = np.argsort(-row, kind="stable")[:top].tolist()
             guesses = (
                 Guess(rank, index, names[index], float(row[index]))

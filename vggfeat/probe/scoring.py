@@ -185,7 +185,7 @@ def evaluate(
         **common,
         C=float(probe.C_),
         majority=float(np.mean(y_test == commonest)),
-        **_answers(data.classes, y_test, names, scores, P),
+        **answers_of(data.classes, y_test, names, scores, P),
     )
 
 
@@ -233,14 +233,29 @@ def scores_of(probe: LinearProbe, rows: Reader) -> Array:
     return np.concatenate([probe.class_scores(block) for _, block in blocks])
 
 
-def _answers(
+def answers_of(
     classes: tuple[str, ...],
     y: Positions,
     paths: tuple[str, ...],
     scores: Array,
     probabilities: Array | None,
 ) -> dict[str, Any]:
-    """Return what a score of one label an image tells beyond any other."""
+    """Return what a score of one label an image tells beyond any other.
+
+    Parameters
+    ----------
+    classes : tuple of str
+    y : ndarray of int64, shape (n,)
+        True classes by number.
+    paths : tuple of str
+    scores : ndarray, shape (n, K)
+    probabilities : ndarray, shape (n, K), or None
+
+    Returns
+    -------
+    dict
+        `confusion` and `predictions` of a :class:`ProbeResult`.
+    """
     named = scores.argmax(axis=1)
     best_two = np.partition(scores, -2, axis=1)[:, -2:]
     confusion = np.zeros((len(classes),) * 2, np.int64)

@@ -2,7 +2,8 @@
 
 One file a page; each page takes small frozen values, so that it can be made from anything that
 has them: :func:`search_page`,
-:func:`duplicates_page`, :func:`probe_page`, :func:`evaluation_page`, :func:`explain_page`.
+:func:`duplicates_page`, :func:`probe_page`, :func:`evaluation_page`, :func:`explain_page`,
+:func:`finetune_page`.
 :func:`thumbnail`, :func:`confusion_matrix`, :func:`sweep_figure` and :func:`lowshot_figure` make
 pictures for them; :func:`plot_map`, :func:`plot_units`, :func:`plot_feature_maps`,
 :func:`plot_heat`, :func:`plot_rdms`, :func:`plot_comparison`, :func:`plot_fits` and
@@ -20,6 +21,7 @@ from vggfeat.report.evaluation import evaluation_page
 from vggfeat.report.explain import ExplainedClass, ExplainedImage, explain_page
 from vggfeat.report.facts import Facts, config_facts, run_facts
 from vggfeat.report.feature_maps import DrawnChannel, FeatureMaps, plot_feature_maps
+from vggfeat.report.finetune import finetune_figure, finetune_page
 from vggfeat.report.heat_figure import Panel, plot_heat
 from vggfeat.report.image_map import DrawnMap, plot_map
 from vggfeat.report.lowshot import lowshot_figure
@@ -58,6 +60,8 @@ __all__ = [
     "duplicates_page",
     "evaluation_page",
     "explain_page",
+    "finetune_figure",
+    "finetune_page",
     "lowshot_figure",
     "numbers_figure",
     "numbers_page",

@@ -19,7 +19,8 @@ DENSE_PIXELS = 1 << 22
 """Largest resized image that a dense view takes: 2048 x 2048, or 512 x 8192. The two widest maps
 of VGG's first block, 64 channels of float32 each, then take 2 GiB."""
 
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+"""Pillow's filters by the names that a preprocessing has."""
 _WHOLE_RESIZE = 64_000_000
 """Pixels of a resized image above which only the parts that crops keep are computed: 256 MB."""
 
@@ -89,7 +90,7 @@ def squash(image: Image.Image, spec: Preprocessing, _side: int) -> list[Image.Im
     list of one PIL.Image.Image
         RGB, `crop` x `crop` pixels.
     """
-    return [image.resize((spec.crop, spec.crop), _RESAMPLING[spec.interpolation])]
+    return [image.resize((spec.crop, spec.crop), RESAMPLING[spec.interpolation])]
 
 
 def whole(image: Image.Image, spec: Preprocessing, side: int) -> list[Image.Image]:
@@ -179,7 +180,7 @@ def _squares(
     return [
         image.resize(
             (crop, crop),
-            _RESAMPLING[spec.interpolation],
+            RESAMPLING[spec.interpolation],
             box=(left * x, top * y, right * x, bottom * y),
         )
         for left, top, right, bottom in boxes
@@ -187,7 +188,7 @@ def _squares(
 
 
 def _resized(image: Image.Image, size: tuple[int, int], spec: Preprocessing) -> Image.Image:
-    return image if size == image.size else image.resize(size, _RESAMPLING[spec.interpolation])
+    return image if size == image.size else image.resize(size, RESAMPLING[spec.interpolation])
 
 
 def _too_long(

@@ -17,6 +17,7 @@ from vggfeat.weights.formats import allowed, fingerprint, format_of, open_file, 
 from vggfeat.weights.known import Published
 from vggfeat.weights.state import located, names, reach, recognised
 from vggfeat.weights.tensor_file import Understanding
+from vggfeat.weights.trained_head import BIAS, WEIGHT, TrainedHead, trained_head, training_of
 
 _SHOWN = 8  # shapes in a message
 
@@ -74,6 +75,10 @@ class Inspection:
         Whose its first filter is, and how far from the printed values; empty if nobody's known.
     pairing : Pairing
         The preprocessing that belongs to it, and why.
+    head : TrainedHead or None
+        Its own head, where it was fine-tuned by vggfeat.
+    trained : dict or None
+        What it was fine-tuned on, and how.
     """
 
     path: Path
@@ -90,6 +95,8 @@ class Inspection:
     published: Published | None
     filters: str
     pairing: pairing.Pairing
+    head: TrainedHead | None = None
+    trained: dict[str, Any] | None = None
 
     @property
     def parameters(self) -> int:
@@ -98,7 +105,9 @@ class Inspection:
 
     @property
     def classes(self) -> int | None:
-        """Classes that it tells apart; None where it has no last layer."""
+        """Classes that it tells apart; None where it has no last layer and no head of its own."""
+        if self.head is not None:
+            return None if self.head.kind == "numbers" else len(self.head.names)
         shape = self.layers[-1].shape
         return shape[0] if shape else None
 
@@ -123,6 +132,8 @@ class Inspection:
             "preprocessing": self.pairing.preprocessing.to_json(),
             "why": self.pairing.why,
             "sure": self.pairing.sure,
+            "head": self.head.to_json() if self.head else None,
+            "trained": self.trained,
         }
 
 
@@ -156,7 +167,8 @@ def inspect(path: str | os.PathLike[str], model: str | None = None) -> Inspectio
         deepest, whose = reach(file, network), pairing.whose(file, network)
     sha256 = fingerprint(path)
     md5 = digest(file_path, "md5") if form.md5 else ""
-    places = located(shapes, network)
+    places, head = located(shapes, network), trained_head(path)
+    own = (WEIGHT, BIAS) if head else ()
     return Inspection(
         path=path,
         format=form.name,
@@ -165,13 +177,15 @@ def inspect(path: str | os.PathLike[str], model: str | None = None) -> Inspectio
         network=network,
         layers=_layers(network, shapes, places),
         deepest=deepest,
-        others=tuple(sorted({*shapes, *understood.elsewhere} - set(places.values()))),
+        others=tuple(sorted({*shapes, *understood.elsewhere} - {*places.values(), *own})),
         notes=understood.notes,
         obstacle=understood.obstacle.reason if understood.obstacle else "",
         parts=understood.parts,
         published=known.matching(sha256, md5),
         filters=f"that of {whose[0].whose} (distance {whose[1]:.1e})" if whose else "",
         pairing=pairing.decided(path, sha256, network, md5, strange=True),
+        head=head,
+        trained=training_of(path),
     )
 
 

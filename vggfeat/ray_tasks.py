@@ -7,6 +7,7 @@ nodes alike, and nothing large goes through Ray's object store.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -16,6 +17,10 @@ from vggfeat.errors import ClusterError, VggfeatError
 T = TypeVar("T")
 R = TypeVar("R")
 
+_OBJECT_STORE = 100 << 20  # bytes, near the least that Ray takes; nothing large goes through it
+_STARTED = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+"""Of a Ray that is started here: it tells nobody, and its workers do not yield to all others."""
+_SWITCH = "_worker_logs_enabled"
 _AHEAD = 2  # tasks submitted for each CPU, so that Ctrl-C has few to take back
 
 
@@ -40,24 +45,55 @@ def connected(address: str | None = None) -> Iterator[Any]:
         ray = importlib.import_module("ray")
     except ImportError:
         raise ClusterError('Ray is not installed: `pip install "vggfeat[ray]"`.') from None
-    if ray.is_initialized():
-        yield ray
-        return
+    with _silent():
+        if ray.is_initialized():
+            yield ray
+            return
+        own = {} if address else {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
+        try:
+            with _environment(**_STARTED):
+                ray.init(
+                    address=address or "local", log_to_driver=False, logging_level="ERROR", **own
+                )
+        except (ImportError, OSError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            what = f"No Ray cluster answers at {address!r}" if address else "Ray does not start"
+            raise ClusterError(
+                f"{what} ({reason}). `ray status` there says whether it runs; without an address "
+                "Ray is started on this machine."
+            ) from error
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep Ray from printing what happens to nodes and workers, in many lines on stdout.
+
+    Whoever uses it hears of that by exceptions. Ray has a switch for the output of workers, not for
+    its own; this one is its debugger's.
+    """
+    worker = importlib.import_module("ray._private.worker")
+    before = getattr(worker, _SWITCH, True)
+    setattr(worker, _SWITCH, False)
     try:
-        ray.init(
-            address=address or "local", include_dashboard=None if address else False,
-            log_to_driver=False, logging_level="WARNING",
-        )  # fmt: skip
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        reason = " ".join(str(error).split())
-        raise ClusterError(
-            f"No Ray cluster answers at {address!r} ({reason}). `ray status` there says whether it "
-            "runs; without an address Ray is started on this machine."
-        ) from error
-    try:
-        yield ray
+        yield
     finally:
-        ray.shutdown()
+        setattr(worker, _SWITCH, before)
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Set variables that are not set, for the processes that are started in the block."""
+    new = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
 
 
 def run_tasks(

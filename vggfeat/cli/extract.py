@@ -79,6 +79,18 @@ def _part_numbers(
     return list(dict.fromkeys(numbers))
 
 
+def _ray_address(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> str | None:
+    """Check an address of Ray: a path that follows --ray is taken for one."""
+    if value is None or re.fullmatch(r"local|auto|ray://\S+|[^\s/\\]+:\d{1,5}", value):
+        return value
+    raise click.BadParameter(
+        f"{value!r} is no address: give auto, HOST:PORT or ray://HOST:PORT. Without an address "
+        "write --ray at the end, or --ray=local."
+    )
+
+
 @click.command()
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.argument("store", type=click.Path())
@@ -240,6 +252,16 @@ def _part_numbers(
     is_flag=True,
     help="List the images, cut them into parts, and compute nothing.",
 )
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    callback=_ray_address,
+    help="Let workers of a Ray cluster compute the parts, one for each GPU or for up to 16 CPUs; "
+    "all nodes must see SOURCE and STORE under the same paths. ADDRESS is auto, HOST:PORT or "
+    "ray://HOST:PORT; without one Ray starts on this machine. docs/clusters.md.",
+)
 @json_option
 def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
     """Extract features of the images in SOURCE into STORE, an HDF5 file or a folder of such.
@@ -262,6 +284,7 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
     Example:
       vggfeat extract photos/ photos.h5 --layers conv5_3,relu7
       vggfeat extract photos/ photos.store --part-rows 20000
+      vggfeat extract photos/ photos.store --ray auto
       vggfeat extract train/ test/ both.h5
       vggfeat extract s3://bucket/photos/ photos.h5
       vggfeat extract photos/ dense.h5 --view dense --scales 256,384,512 --flip
@@ -285,6 +308,7 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
             part_rows=options["part_rows"],
             parts=options["parts"],
             plan_only=options["plan_only"],
+            ray=options["ray"],
             progress=show_progress(),
         )
     except KeyboardInterrupt:
@@ -298,6 +322,15 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
         click.echo(describe(summary))
     if options["plan_only"]:
         return
+    if summary.failed_parts:
+        part, why = summary.failed_parts[0]
+        click.echo(
+            f"Error: {len(summary.failed_parts):,} parts failed, each in several attempts; part "
+            f"{part}: {printable(why)} `vggfeat parts {printable(store)}` lists them. Mend the "
+            "cause, and the same command tries them again.",
+            err=True,
+        )
+        raise click.exceptions.Exit(1)
     if not summary.done or (summary.tried and not summary.computed):
         click.echo(f"Error: {_nothing_done(summary)}", err=True)
         raise click.exceptions.Exit(1)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from vggfeat.errors import ImageError
 from vggfeat.extract.memory import Features, MemorySink
+from vggfeat.extract.on_ray import extract_on_ray
 from vggfeat.extract.parts import in_parts, plan_parts, run_parts, summarise
 from vggfeat.extract.requested import source_of
 from vggfeat.extract.settings import Settings
@@ -321,6 +322,7 @@ class FeatureExtractor(Settings):
         part_rows: int | None = None,
         parts: Sequence[int] | None = None,
         plan_only: bool = False,
+        ray: str | None = None,
         progress: Progress | bool | None = None,
     ) -> ExtractSummary:
         """Extract features of a source of images into a store, going on where a run stopped.
@@ -365,6 +367,10 @@ class FeatureExtractor(Settings):
             Compute these parts alone; the source is listed only if the store is not there yet.
         plan_only : bool
             List the source and cut it into parts, and compute nothing.
+        ray : str, optional
+            Let a Ray cluster compute the parts: ``"auto"``, ``"HOST:PORT"`` or ``"ray://..."``; or
+            ``"local"``, where Ray is started on this machine. Without `part_rows` a new store gets
+            parts so small that all workers are busy. See docs/clusters.md.
         progress : bool or Progress, optional
             Show a bar on stderr or in a notebook; by default only where somebody looks. Or what is
             told of images instead.
@@ -379,6 +385,9 @@ class FeatureExtractor(Settings):
             Before anything is changed.
         ImageError
             With ``on_error="stop"``.
+        ClusterError
+            There is no Ray, or none of its workers can compute. Parts that failed three times are
+            in the summary.
         """
         options: dict[str, Any] = {
             "labels": labels,
@@ -392,6 +401,10 @@ class FeatureExtractor(Settings):
             "partial": partial,
             "progress": progress,
         }
+        if ray is not None and not plan_only:
+            return extract_on_ray(
+                self, source, store, address=ray, parts=parts, part_rows=part_rows, **options
+            )
         of_parts = part_rows is not None or parts is not None or plan_only
         if not of_parts and not wants_parts(store):
             source = source_of(source)

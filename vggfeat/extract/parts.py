@@ -132,6 +132,12 @@ class PartsJob:
         by_path = {entry.path: entry for entry in images.entries}
         return cls(extractor, found, images, by_path, stop)
 
+    def chosen(self, numbers: Sequence[int] | None) -> list[int]:
+        """Return the parts to be taken up: those asked for, by default all that are not done."""
+        if numbers is not None:
+            return list(numbers)
+        return sorted({*self.plan.waiting(), *(part.number for part in self.plan.unmarked())})
+
     def run(self, number: int, progress: Progress | bool | None = False) -> PartResult:
         """Compute what is to be computed of a part, and mark it as done.
 
@@ -273,10 +279,7 @@ def run_parts(
     progress : bool or Progress, optional
         As for :meth:`FeatureExtractor.extract`.
     """
-    waiting = job.plan.waiting()
-    chosen = sorted({*waiting, *(part.number for part in job.plan.unmarked())})
-    if numbers is not None:
-        chosen = [*numbers]
+    waiting, chosen = job.plan.waiting(), job.chosen(numbers)
     total = sum(waiting.get(number, 0) for number in chosen)
     results, locked = [], []
     with bars("img", progress, leave=True) as report:

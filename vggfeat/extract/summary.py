@@ -38,6 +38,8 @@ class ExtractSummary:
         What the labels are now, and where they came from.
     parts, parts_left : int
         Parts of the store, and those that are not finished; 0 where it is one file.
+    failed_parts : list of (int, str)
+        Number and reason of the parts that a run on Ray gave up after several attempts.
     """
 
     store: str
@@ -60,6 +62,7 @@ class ExtractSummary:
     labels: LabelReport = field(default_factory=LabelReport)
     parts: int = 0
     parts_left: int = 0
+    failed_parts: list[tuple[int, str]] = field(default_factory=list)
 
     @property
     def images_per_second(self) -> float:
@@ -72,6 +75,7 @@ class ExtractSummary:
         rate = round(self.images_per_second, 2)
         return asdict(self) | {
             "failures": failures,
+            "failed_parts": [{"part": part, "reason": why} for part, why in self.failed_parts],
             "images_per_second": rate,
             "labels": self.labels.to_json(),
         }

@@ -53,11 +53,12 @@ def test_the_demo_runs_from_nothing_to_a_report_and_does_nothing_twice(
 
     commands = [line[2:] for line in first.stdout.splitlines() if line.startswith("$ ")]
     verbs = [shlex.split(command)[1] for command in commands]
-    asked = {"extract", "info", "sweep", "probe", "predict", "index", "search"}
+    asked = {"extract", "info", "sweep", "probe", "predict", "index", "search", "plot"}
     assert set(verbs) == asked <= {*COMMANDS}
     page = (demo / "report.html").read_text(encoding="utf-8")
     assert "The network is a miniature" in page
     assert "Your sub-folders as classes" in page
+    assert "where they are alike" in page
     assert not re.search(r"https?://|<script|<link", page)
     told = page.replace("&#39;", "'")
     assert all(command in told for command in commands)

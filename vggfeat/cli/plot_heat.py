@@ -40,7 +40,7 @@ def draw_class(image: str, options: dict[str, Any], *, out: str, dark: bool, as_
             raise ImageError(f"{image}: {one.reason}")
         found.append(one)
     first = found[0]
-    panels = [Panel("The photograph", image, lines=[f"{first.map.size[0]} x {first.map.size[1]}"])]
+    panels = [Panel("The image", image, lines=[f"{first.map.size[0]} x {first.map.size[1]}"])]
     panels += [Panel(one.name, image, one.map, _lines(one)) for one in found]
     name = Path(subject).name if subject else judge.extractor.resolved_weights.spec
     plot_heat(

@@ -97,6 +97,10 @@ def commands(folder: str, photos: str | None) -> Iterator[Command]:
         ["search", photographs, *crops, "-k", str(NEIGHBOURS)],
         "The tiles most like a part cut from each photograph",
     )
+    yield Command(
+        ["plot", "--image", at("crops", "flower.jpg"), "--index", photographs, at("alike.png")],
+        "Where the flower's part and the tile most like it are alike",
+    )
     if photos is None:
         return
     from vggfeat.store import open_features

@@ -18,7 +18,8 @@ MADE = [
     *("digits", "new-digits", "places", "photos", "crops"),
     *("digits.h5", "places.h5", "places-random.h5", "photos.h5"),
     *("digits.probe", "digits.index", "photos.index"),
-    *("digits-sweep.png", "places-sweep.png", "probe.html", "search.html", "report.html"),
+    *("digits-sweep.png", "places-sweep.png", "probe.html", "search.html"),
+    *("alike.png", "report.html"),
 ]
 """Everything else that a demo writes into its folder."""
 

@@ -140,6 +140,7 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
         guesses=guesses,
         guessed=sum(guess["right"] for guess in guesses),
         searches=searches,
+        alike=png_picture((folder / "alike.png").read_bytes(), DENSITY),
         steps=[asdict(done) for done in diary.done],
         folder=str(Path.cwd()),
         facts=protocol_facts(result) | config_facts(config, probe.layer) | run_facts(run),

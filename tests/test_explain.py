@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from sklearn.datasets import load_sample_images
 
 from vggfeat import FeatureExtractor, FeatureStore
 from vggfeat.analysis import Cells, HeatMap, rank_correlation
-from vggfeat.errors import LayerError, PlotError, ProbeError
+from vggfeat.errors import LayerError, PlotError, ProbeError, WeightsError
 from vggfeat.explain import METHODS, Explanation, explain
 from vggfeat.explain.scores import Score
 from vggfeat.explain.subjects import ProbeClasses, Subject
+from vggfeat.layers import ARCHITECTURES, Architecture
 from vggfeat.placements import Placement
 from vggfeat.predictions import predict
 from vggfeat.probe import LinearProbe, SavedProbe
@@ -311,6 +313,25 @@ def test_what_cannot_be_explained_is_refused_with_a_remedy(options, error, messa
 def test_fully_connected_layers_have_no_exact_map():
     with pytest.raises(LayerError, match=r"fc8 is a vector.* gradcam or layercam"):
         list(explain("builtin", [draw(64, 64)], model="vgg16-tiny", method="exact"))
+
+
+def test_any_layer_of_a_network_with_batch_normalisation_is_mapped():
+    normed = Architecture(
+        "normed", (1, 2, 1, 1, 1), (4, 6, 8, 8, 8), 16, 5, input_size=64, grid=2, batch_norm=True
+    )
+    with patch.dict(ARCHITECTURES, {"normed": normed}):
+        options: dict[str, Any] = {"model": "normed", "device": "cpu", "method": "layercam"}
+        for at in ("bn2_1", "relu2_2", "pool3", "relu5_1"):
+            assert only("random:0", draw(90, 70), "class 2", at=at, **options).layer == at
+        with pytest.raises(LayerError, match="Give bn2_1, or the ReLU after it"):
+            only("random:0", draw(90, 70), "class 2", at="conv2_1", **options)
+
+
+def test_what_is_neither_a_probe_nor_weights_is_refused(scenes_store):
+    with pytest.raises(WeightsError, match=r"no\.probe is no probe .*as weights: No weight file"):
+        list(explain("no.probe", [draw(64, 64)]))
+    with pytest.raises(ProbeError, match="neither a probe nor weights"):
+        list(explain(scenes_store, [draw(64, 64)]))
 
 
 def test_the_command_explains_a_probe(scenes_probe, scenes, tmp_path):

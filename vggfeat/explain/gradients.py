@@ -83,6 +83,11 @@ def check_layer(network: Architecture, at: str, layer: str) -> str:
     """
     chosen = network.layer(at)
     order = network.names
+    if chosen.kind == "conv" and network.batch_norm:
+        raise LayerError(
+            f"{chosen.name} is one with the batch normalisation after it, so that nothing runs on "
+            f"from its own output. Give {following(network, chosen.name)}, or the ReLU after it."
+        )
     if not chosen.spatial or order.index(chosen.name) > order.index(layer):
         raise LayerError(
             f"{chosen.name} is {'after ' + layer if chosen.spatial else 'a vector'}: there is no "
@@ -90,6 +95,11 @@ def check_layer(network: Architecture, at: str, layer: str) -> str:
             f"as {usual_layer(network, layer)}."
         )
     return chosen.name
+
+
+def following(network: Architecture, at: str) -> str:
+    """Return the layer that runs next, by which a run that starts after `at` is named."""
+    return network.names[network.names.index(at) + 1]
 
 
 def gradient_maps(
@@ -128,13 +138,9 @@ def gradient_maps(
 
     from vggfeat.network.callers import own_torch
 
-    network, view, names = (
-        extractor.network,
-        extractor.resolved_view,
-        list(extractor.network.modules),
-    )
+    network, view = extractor.network, extractor.resolved_view
     layer, pool = layer_of(column), extractor.poolings[column]
-    after = names[names.index(at) + 1] if at != layer else ""
+    after = "" if at == layer else following(extractor.architecture, at)
     with own_torch(network.device, gradients=True):
         maps = [one.detach().clone().requires_grad_() for one in activations]
         features = []

@@ -14,6 +14,7 @@ from vggfeat.explain.exact import exact_maps, feature_of
 from vggfeat.explain.gradients import (
     GRADIENT_METHODS,
     check_layer,
+    following,
     gradient_maps,
     usual_layer,
 )
@@ -131,8 +132,7 @@ class Seen:
         view = extractor.resolved_view
         if layer == method.at:
             return feature_of(self.activations, pool, view, extractor.dtype)
-        network, names = extractor.network, list(extractor.network.modules)
-        after = names[names.index(method.at) + 1]
+        network, after = extractor.network, following(extractor.architecture, method.at)
         values = [
             network.activations(one, [layer], start=after, dense=view.dense)[layer]
             for one in self.activations

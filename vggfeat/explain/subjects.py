@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.errors import LayerError, ProbeError
+from vggfeat.errors import LayerError, ProbeError, WeightsError
 from vggfeat.explain.scores import Score
 from vggfeat.extract import FeatureExtractor
 from vggfeat.probe import SavedProbe, SavedRidge
@@ -206,16 +206,28 @@ def subject_of(
     """
     options = {name: value for name, value in options.items() if value is not None}
     saved: Any = given
-    if isinstance(given, str | os.PathLike) and (kind := format_of(Path(given))):
-        if kind == CLASSES:
-            saved = SavedProbe.load(given)
-        elif kind == NUMBERS:
-            saved = SavedRidge.load(given)
+    kind = format_of(Path(given)) if isinstance(given, str | os.PathLike) else None
+    if kind == CLASSES:
+        saved = SavedProbe.load(str(given))
+    elif kind == NUMBERS:
+        saved = SavedRidge.load(str(given))
+    elif kind is not None:
+        raise ProbeError(
+            f"{given} is a file of vggfeat's ({kind}), and neither a probe nor weights. `vggfeat "
+            "probe STORE --save PROBE` makes a probe."
+        )
     if not isinstance(saved, SavedProbe | SavedRidge):
         weights = None if saved is None else os.fspath(saved)
         if (own := options.pop("weights", None)) is not None:
             raise LayerError(f"Weights are given twice: {weights} and {own}. Give them once.")
-        return NetworkClasses(weights, options)
+        try:
+            return NetworkClasses(weights, options)
+        except WeightsError as error:
+            if kind is None and weights is not None and options.get("model") is None:
+                raise WeightsError(
+                    f"{weights} is no probe that `vggfeat probe --save` made; as weights: {error}"
+                ) from error
+            raise
     if decided := [name for name in OF_NETWORKS if name in options]:
         raise LayerError(
             f"{', '.join(decided)}: a probe has these of its own, from its training images. Leave "

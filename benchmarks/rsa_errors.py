@@ -21,7 +21,8 @@ from scipy.spatial.distance import pdist
 
 from vggfeat.representations.cka import linear_kernel
 from vggfeat.representations.inference import contrast, permutation_p, uncertainty
-from vggfeat.representations.statistics import Correlated, DebiasedCKA, Statistic, TauA
+from vggfeat.representations.kernel_statistics import DebiasedCKA
+from vggfeat.representations.statistics import Correlated, Statistic, TauA
 
 Matrix = npt.NDArray[Any]
 

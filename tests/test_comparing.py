@@ -286,7 +286,7 @@ REFUSED = {
     "not symmetric": np.arange(16.0).reshape(4, 4),
     "give 1 less each": 1 - squareform(np.full(6, 0.5)),
     "not finite": np.where(np.eye(4), 0, np.nan),
-    "of shape .4, 5.; RDMs": np.zeros((4, 5)),
+    "holds float64 of shape": np.zeros((4, 5)),
 }
 
 
@@ -321,3 +321,15 @@ def test_files_of_strangers_run_nothing_and_end_in_a_reason(tmp_path):
         assert str(caught.value).endswith("."), name
         assert len(str(caught.value)) > 30, name
     assert len(read_rdms(f"{tmp_path / 'two.mat'}#b")) == 1
+
+
+def test_pairs_of_several_subjects_are_read_whichever_way_they_lie(tmp_path):
+    V = np.random.default_rng(0).random((5, 190))  # five are the pairs of no number
+    for name, values in (("a", V), ("b", V.T)):
+        np.save(tmp_path / f"{name}.npy", values)
+        savemat(tmp_path / f"{name}.mat", {"rdms": values})
+        for ending in ("npy", "mat"):
+            assert read_rdms(tmp_path / f"{name}.{ending}").values.tolist() == V.tolist()
+    np.save(tmp_path / "c.npy", V[[0, 1, 2, 3, 4, 0]].T)  # or 190 RDMs of four conditions
+    with pytest.raises(RepresentationError, match="Save it transposed"):
+        read_rdms(tmp_path / "c.npy")

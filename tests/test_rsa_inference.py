@@ -16,7 +16,8 @@ from vggfeat.representations.inference import (
     scores,
     uncertainty,
 )
-from vggfeat.representations.statistics import Correlated, DebiasedCKA, TauA
+from vggfeat.representations.kernel_statistics import DebiasedCKA
+from vggfeat.representations.statistics import Correlated, TauA
 
 FIRST_LESS_SECOND = np.array([1.0, -1, 0])
 

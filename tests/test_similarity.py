@@ -20,12 +20,8 @@ from vggfeat.representations import (
     rsa,
 )
 from vggfeat.representations.cka import centred, linear_kernel, rbf_kernel
-from vggfeat.representations.statistics import (
-    BiasedCKA,
-    Correlated,
-    DebiasedCKA,
-    TauA,
-)
+from vggfeat.representations.kernel_statistics import BiasedCKA, DebiasedCKA
+from vggfeat.representations.statistics import Correlated, TauA
 
 
 def kernels(count: int, n: int = 20, d: int = 6, seed: int = 0):

@@ -17,15 +17,10 @@ from vggfeat.representations.cka import linear_kernel, rbf_kernel
 from vggfeat.representations.conditions import Conditions, read
 from vggfeat.representations.crossnobis import class_means
 from vggfeat.representations.distances import square
+from vggfeat.representations.kernel_statistics import BiasedCKA, DebiasedCKA
 from vggfeat.representations.matching import Matched
 from vggfeat.representations.rdms import CondensedSink, RDMs, compute
-from vggfeat.representations.statistics import (
-    BiasedCKA,
-    Correlated,
-    DebiasedCKA,
-    Statistic,
-    TauA,
-)
+from vggfeat.representations.statistics import Correlated, Statistic, TauA
 
 if TYPE_CHECKING:
     from vggfeat.representations.matching import Item

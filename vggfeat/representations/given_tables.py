@@ -11,7 +11,7 @@ from vggfeat.representations.given_checks import checked_rdms
 from vggfeat.representations.rdms import RDMs
 from vggfeat.tables import legible, read_records
 
-_MOST_TEXT = 1 << 28  # bytes of a table
+_MOST_TEXT = 1 << 26  # bytes of a table
 
 
 def read_table(file: Path, _: str = "") -> RDMs:

@@ -135,10 +135,19 @@ def test_a_failing_worker_leaves_the_index_that_was_there(store, tmp_path):
             yield encode(tasks[0])
             list(LocalWorkers(2).encoded([replace(tasks[1], vectors="/nowhere")]))
 
-    with pytest.raises(SearchError, match=r"failed 3 times.*/nowhere.*--workers"):
+    with pytest.raises(SearchError, match=r"failed 3 times: .*/nowhere'?\. .*--workers"):
         built(store, tmp_path / "a.index", KINDS[0], Failing())
     assert contents(before.folder) == kept
     assert [one.name for one in tmp_path.iterdir()] == ["a.index"]
+
+
+def test_a_worker_that_dies_says_how(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    (tmp_path / "python").write_text("#!/bin/sh\necho out of luck >&2\nexit 3\n")
+    (tmp_path / "python").chmod(0o755)
+    task = RangeTask(0, "t", "v", 4, 0, (1,), "s")
+    with pytest.raises(SearchError, match=r"failed 3 times: .* status 3 \(out of luck\)"):
+        list(LocalWorkers(1).encoded([task]))
 
 
 def test_a_shard_that_is_not_as_it_was_written_is_refused(store, tmp_path):
@@ -261,6 +270,19 @@ def test_tasks_of_ray_that_nobody_waits_for_are_taken_back(cluster):
     assert next(results)[0] == 0
     results.close()
     assert [number for number, _ in run_tasks(slow, [0.1, 0.0])] in ([0, 1], [1, 0])
+
+
+def test_an_address_where_no_cluster_is_fails_at_once():
+    pytest.importorskip("ray", reason=WITHOUT_RAY)
+    code = (
+        "from vggfeat.ray_tasks import connected\n"
+        "from vggfeat.errors import ClusterError\n"
+        "for address in ('127.0.0.1:1', 'ray://127.0.0.1:1'):\n"
+        "    try:\n        connected(address).__enter__()\n"
+        "    except ClusterError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.count("No Ray cluster answers at") == 2, done.stderr
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch):

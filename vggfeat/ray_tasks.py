@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -21,6 +23,8 @@ _OBJECT_STORE = 100 << 20  # bytes, near the least that Ray takes; nothing large
 _STARTED = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 """Of a Ray that is started here: it tells nobody, and its workers do not yield to all others."""
 _SWITCH = "_worker_logs_enabled"
+_HOST = re.compile(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d+)")
+_PATIENCE = 10.0  # seconds
 _AHEAD = 2  # tasks submitted for each CPU, so that Ctrl-C has few to take back
 
 
@@ -51,6 +55,9 @@ def connected(address: str | None = None) -> Iterator[Any]:
             return
         own = {} if address else {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
         try:
+            if address and (found := _HOST.fullmatch(address)):
+                # Ray itself would wait for minutes.
+                socket.create_connection((found[1], int(found[2])), _PATIENCE).close()
             with _environment(**_STARTED):
                 ray.init(
                     address=address or "local", log_to_driver=False, logging_level="ERROR", **own

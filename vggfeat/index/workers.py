@@ -10,6 +10,7 @@ import json
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -96,6 +97,7 @@ class _Program:
     """A process that encodes, started when it is needed, and anew where it failed."""
 
     def __init__(self, threads: int) -> None:
+        self._told = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._command = [sys.executable, "-m", "vggfeat.index.encode_ranges", str(threads)]
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
@@ -120,18 +122,24 @@ class _Program:
             if "error" not in answer and answer:
                 return Shard(**answer)
             self._stop()
-            reason = answer.get("error") or f"it ended with status {process.returncode}"
+            reason = answer.get("error") or self._last_words(process)
         raise SearchError(
-            f"A process that encodes vectors failed {_ATTEMPTS} times: {reason} Build the index "
-            "with fewer --workers, or without."
+            f"A process that encodes vectors failed {_ATTEMPTS} times: {reason.rstrip('.')}. Build "
+            "the index with fewer --workers, or without."
         )
+
+    def _last_words(self, process: subprocess.Popen[str]) -> str:
+        self._told.seek(0)
+        lines = self._told.read().split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return f"it ended with status {process.returncode} ({last})"
 
     def _started(self) -> subprocess.Popen[str] | None:
         with self._lock:
             if self._process is None and not self._ended:
                 self._process = subprocess.Popen(
                     self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL, text=True,
+                    stderr=self._told, text=True,
                 )  # fmt: skip
             return self._process
 
@@ -142,6 +150,7 @@ class _Program:
             if self._process is not None:
                 self._process.kill()
         self._stop()
+        self._told.close()
 
     def _stop(self) -> None:
         with self._lock:

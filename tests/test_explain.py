@@ -8,9 +8,11 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 from commands import cli
 from conftest import draw
 from PIL import Image
+from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
 
 from vggfeat import FeatureExtractor, FeatureStore
@@ -19,7 +21,7 @@ from vggfeat.errors import LayerError, PlotError, ProbeError, WeightsError
 from vggfeat.explain import METHODS, Explanation, explain
 from vggfeat.explain.scores import Score
 from vggfeat.explain.subjects import ProbeClasses, Subject
-from vggfeat.layers import ARCHITECTURES, Architecture
+from vggfeat.layers import ARCHITECTURES, Architecture, architecture
 from vggfeat.placements import Placement
 from vggfeat.predictions import predict
 from vggfeat.probe import LinearProbe, SavedProbe
@@ -28,6 +30,9 @@ from vggfeat.provenance import Provenance, RunInfo, now
 from vggfeat.regions import Region
 from vggfeat.report.explain import HOW
 from vggfeat.views import VIEWS, View
+from vggfeat.weights import PREPROCESSING_KEY, resolve
+from vggfeat.weights import names as weight_names
+from vggfeat.weights.trained_head import BIAS, HEAD_KEY, WEIGHT, TrainedHead
 
 KINDS: dict[str, dict[str, Any]] = {
     "avg": {"layers": "relu5_3:avg"},
@@ -313,6 +318,34 @@ def test_what_cannot_be_explained_is_refused_with_a_remedy(options, error, messa
 def test_fully_connected_layers_have_no_exact_map():
     with pytest.raises(LayerError, match=r"fc8 is a vector.* gradcam or layercam"):
         list(explain("builtin", [draw(64, 64)], model="vgg16-tiny", method="exact"))
+
+
+@pytest.mark.parametrize("kind", ["one", "several", "numbers"])
+def test_the_head_of_a_fine_tuned_network_is_explained_exactly(kind, tmp_path):
+    network = architecture("vgg16-tiny")
+    weights, upto = resolve("builtin", network), network.upto(["relu5_3"])
+    rng = np.random.default_rng(0)
+    head = TrainedHead(
+        kind=kind, model="vgg16-tiny", layer="relu5_3", pool="avg", view="center", normalize=True,
+        names=("a", "b", "c"), strength=(1.0, 1.0, 1.0), n_train=9,
+        weight=rng.normal(size=(3, 128)).astype("f4").astype("f8"), bias=np.array([0.5, 0, -0.5]),
+    )  # fmt: skip
+    tensors = weights.load(network, weight_names(upto), "relu5_3")
+    tensors = {name: tensor.float().contiguous() for name, tensor in tensors.items()}
+    tensors |= {WEIGHT: torch.tensor(head.weight).float(), BIAS: torch.tensor(head.bias).float()}
+    metadata = {
+        HEAD_KEY: json.dumps(head.to_json()),
+        PREPROCESSING_KEY: json.dumps(weights.preprocessing.to_json()),
+    }
+    save_file(tensors, file := tmp_path / "tuned.safetensors", metadata=metadata)
+    image = np.asarray(draw(90, 70, seed=5))
+    extractor = FeatureExtractor("vgg16-tiny", layers="relu5_3", device="cpu")
+    (expected,) = head.outputs(extractor(image)["relu5_3"])
+    for number, name in enumerate("abc"):
+        found = only(str(file), image, name, device="cpu")
+        assert found.exact
+        assert found.score == pytest.approx(expected[number], abs=1e-4)
+        assert found.map.total + found.constant == pytest.approx(found.score, abs=1e-5)
 
 
 def test_any_layer_of_a_network_with_batch_normalisation_is_mapped():

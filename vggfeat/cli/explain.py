@@ -97,8 +97,9 @@ def explain(
 
     PROBE is a file that `vggfeat probe --save` made: its classes, or numbers, are explained, and
     images go the way of its training images. Of pooled convolutional layers the map is exact: the
-    score is the sum over all positions and a constant. Or WEIGHTS, as `vggfeat classify` takes
-    them, whose network's own classes are explained by Grad-CAM. IMAGE is an image, or a .txt or
+    score is the sum over all positions and a constant. Those of `vggfeat finetune` are
+    explained as its head's. Or WEIGHTS, as `vggfeat classify` takes them, whose network's own
+    classes are explained by Grad-CAM. IMAGE is an image, or a .txt or
     .csv list.
 
     Printed are the score, its parts (for, against, of no place), and the smallest box that holds

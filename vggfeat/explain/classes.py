@@ -94,7 +94,8 @@ def explain(
     Parameters
     ----------
     subject : SavedProbe, SavedRidge, path, str or Subject, optional
-        A probe, or its file; or weights, whose network's own classes are explained: a file, or
+        A probe, or its file, or fine-tuned weights; or others, whose network's own classes are
+        explained: a file, or
         another text that :class:`vggfeat.FeatureExtractor` takes for weights; by default the
         model's usual ones.
     images : sequence

@@ -19,6 +19,8 @@ from vggfeat.probe import SavedProbe, SavedRidge
 from vggfeat.probe.files import format_of
 from vggfeat.probe.saved import FORMAT as CLASSES
 from vggfeat.probe.saved_ridge import FORMAT as NUMBERS
+from vggfeat.tuned_probes import is_weights, tuned_probe
+from vggfeat.weights.trained_head import trained_head
 
 if TYPE_CHECKING:
     from vggfeat.provenance import Provenance
@@ -190,8 +192,8 @@ def subject_of(
     Parameters
     ----------
     given : SavedProbe, SavedRidge, path or str, optional
-        A probe, or its file; or weights, as :class:`vggfeat.FeatureExtractor` takes them, which
-        None leaves to the model.
+        A probe, or its file, or fine-tuned weights, whose head is one; or other weights, as
+        :class:`vggfeat.FeatureExtractor` takes them, which None leaves to the model.
     options : dict
         What the extractor is made with; values that are None are left out.
 
@@ -216,6 +218,8 @@ def subject_of(
             f"{given} is a file of vggfeat's ({kind}), and neither a probe nor weights. `vggfeat "
             "probe STORE --save PROBE` makes a probe."
         )
+    elif isinstance(given, str | os.PathLike) and is_weights(given) and Path(given).is_file():
+        saved = given if trained_head(Path(given)) is None else tuned_probe(given)
     if not isinstance(saved, SavedProbe | SavedRidge):
         weights = None if saved is None else os.fspath(saved)
         if (own := options.pop("weights", None)) is not None:

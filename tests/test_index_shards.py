@@ -114,6 +114,8 @@ def test_processes_of_this_machine_build_the_same_index(store, tmp_path):
 def test_workers_and_a_cluster_are_not_asked_for_at_once(store, tmp_path):
     done = cli("index", "build", store, tmp_path / "a.index", "--workers", 2, "--ray")
     assert (done.returncode, "exclude each other" in done.stderr) == (2, True)
+    done = cli("index", "build", "--ray", store, tmp_path / "a.index")
+    assert (done.returncode, "--ray=local" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "flat"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -282,3 +283,13 @@ def refuse_given(names: Sequence[str], why: str) -> None:
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name.replace('_', '-')} has no effect with {why}.")
+
+
+def ray_address(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Check an address of Ray: a path that follows --ray is taken for one."""
+    if value is None or re.fullmatch(r"local|auto|ray://\S+|[^\s/\\]+:\d{1,5}", value):
+        return value
+    raise click.BadParameter(
+        f"{value!r} is no address: give auto, HOST:PORT or ray://HOST:PORT. Without an address "
+        "write --ray at the end, or --ray=local."
+    )

@@ -18,6 +18,7 @@ from vggfeat.cli.choices import (
     flip_option,
     model_option,
     precision_option,
+    ray_address,
     scales_option,
     view_option,
 )
@@ -77,18 +78,6 @@ def _part_numbers(
             raise click.BadParameter(f"{text!r} is no part: give 17, 0-9, or several with commas.")
         numbers += range(first, last + 1)
     return list(dict.fromkeys(numbers))
-
-
-def _ray_address(
-    _context: click.Context, _option: click.Parameter, value: str | None
-) -> str | None:
-    """Check an address of Ray: a path that follows --ray is taken for one."""
-    if value is None or re.fullmatch(r"local|auto|ray://\S+|[^\s/\\]+:\d{1,5}", value):
-        return value
-    raise click.BadParameter(
-        f"{value!r} is no address: give auto, HOST:PORT or ray://HOST:PORT. Without an address "
-        "write --ray at the end, or --ray=local."
-    )
 
 
 @click.command()
@@ -257,7 +246,7 @@ def _ray_address(
     is_flag=False,
     flag_value="local",
     metavar="[ADDRESS]",
-    callback=_ray_address,
+    callback=ray_address,
     help="Let workers of a Ray cluster compute the parts, one for each GPU or for up to 16 CPUs; "
     "all nodes must see SOURCE and STORE under the same paths. ADDRESS is auto, HOST:PORT or "
     "ray://HOST:PORT; without one Ray starts on this machine. docs/clusters.md.",

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vggfeat.cli.choices import layer_option, metric_option, only_layer
+from vggfeat.cli.choices import layer_option, metric_option, only_layer, ray_address
 from vggfeat.cli.index_info import tell
 from vggfeat.cli.output import bars, json_option, print_json, printable
 from vggfeat.cli.whiten import whitening_of
@@ -67,6 +67,7 @@ def index() -> None:
     is_flag=False,
     flag_value="local",
     metavar="[ADDRESS]",
+    callback=ray_address,
     help="Encode vectors on a Ray cluster whose nodes see the folder of INDEX; without ADDRESS "
     "(such as auto, HOST:6379, ray://HOST:10001) Ray starts on this machine.",
 )

@@ -65,6 +65,8 @@ class Data:
         """Return what is to be learnt, with what images of each class count."""
         y = self.y[self.learn]
         if self.labelled is None:
+            if recipe.class_weight is not None:
+                raise TrainingError("Numbers have no classes to weigh; leave class_weight out.")
             mean, spread = np.nanmean(y, axis=0), np.nanstd(y, axis=0)
             return NumberTargets(self.names, mean, np.where(spread > 0, spread, 1.0))
         balanced = recipe.class_weight == "balanced"

@@ -140,14 +140,13 @@ def finetune(
     checkpoint = place / f"{target.stem}{ENDING}"
     with WriterLock(checkpoint), ExitStack() as stack:
         maps = MapCache(place, job.extractor)
-        shown = progress if not isinstance(progress, bool) or not progress else True
-        _fill_plain(maps, job, size, disk, shown, clock, **asked, source=images)
+        _fill_plain(maps, job, size, disk, progress, clock, **asked, source=images)
         table = stack.enter_context(FeatureStore(maps.plain))
         kinds: dict[str, Any] = {"targets": targets, "numbers": numbers, "columns": columns}
         data = data_of(table, job.column, job.recipe, **dividing, **kinds)
         _check_classes(job, data, new_classes)
         task = data.task(job.recipe)
-        feed = _feed(maps, job, data, table, images, shown, clock, stack)
+        feed = _feed(maps, job, data, table, images, progress, clock, stack)
         start = _start(table, job.column, data, task, job.recipe, clock)
         run = _run(checkpoint, job, data, task, start, feed, table, checkpoint_seconds,
                    anew=overwrite)  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, softmax
 
 from vggfeat.feature_table import FeatureTable
 from vggfeat.finetuning.data import Data
@@ -39,13 +40,12 @@ def tuned_result(
         "division": data.division, "test_groups": groups,
     }  # fmt: skip
     if data.labelled.multi_label:
-        likely = 1 / (1 + np.exp(-outputs))
+        likely = expit(outputs)
         common["reliability"] = reliability(y, likely, None)
         return MultiLabelResult(
             **common, C=start.strength, paths=paths, y=data.labelled.y[test], scores=likely
         )
-    shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    likely = shifted / shifted.sum(axis=1, keepdims=True)
+    likely = softmax(outputs, axis=1)
     truth = y.astype(np.int64)
     common["reliability"] = reliability(truth, likely, likely.argmax(axis=1))
     commonest = np.bincount(data.y[data.learn].astype(np.int64)).argmax()

@@ -58,7 +58,9 @@ def finetune_figure(result: FinetuneResult, *, dark: bool = False) -> bytes:
                 color=INK[dark],
             )  # fmt: skip
         axes[1].margins(y=0.2)
-        _dress(axes[1], f"{result.measure} of the images that choose the epoch", " %", dark)
+        if max(score for _, score in watched) > 98:  # no mark above what there can be
+            axes[1].set_ylim(top=101)
+        _dress(axes[1], f"Validation: {result.measure}", " %", dark)
     return png(axes[0], dark=dark)
 
 

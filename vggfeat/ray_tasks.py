@@ -22,6 +22,8 @@ R = TypeVar("R")
 _OBJECT_STORE = 100 << 20  # bytes, near the least that Ray takes; nothing large goes through it
 _STARTED = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 """Of a Ray that is started here: it tells nobody, and its workers do not yield to all others."""
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+_STARTS = 3
 _SWITCH = "_worker_logs_enabled"
 _HOST = re.compile(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d+)")
 _PATIENCE = 10.0  # seconds
@@ -53,26 +55,48 @@ def connected(address: str | None = None) -> Iterator[Any]:
         if ray.is_initialized():
             yield ray
             return
-        own = {} if address else {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
-        try:
-            if address and (found := _HOST.fullmatch(address)):
-                # Ray itself would wait for minutes.
-                socket.create_connection((found[1], int(found[2])), _PATIENCE).close()
-            with _environment(**_STARTED):
-                ray.init(
-                    address=address or "local", log_to_driver=False, logging_level="ERROR", **own
-                )
-        except (ImportError, OSError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            what = f"No Ray cluster answers at {address!r}" if address else "Ray does not start"
-            raise ClusterError(
-                f"{what} ({reason}). `ray status` there says whether it runs; without an address "
-                "Ray is started on this machine."
-            ) from error
+        if address:
+            _join(ray, address)
+        else:
+            _start(ray)
         try:
             yield ray
         finally:
             ray.shutdown()
+
+
+def _join(ray: Any, address: str) -> None:
+    try:
+        if found := _HOST.fullmatch(address):
+            # Ray itself would wait for minutes.
+            socket.create_connection((found[1], int(found[2])), _PATIENCE).close()
+        ray.init(address=address, **_QUIET)
+    except Exception as error:  # of many kinds, also Exception itself
+        reason = " ".join(str(error).split())
+        raise ClusterError(
+            f"No Ray cluster answers at {address!r} ({reason}). `ray status` there says whether it "
+            "runs; without an address Ray is started on this machine."
+        ) from error
+
+
+def _start(ray: Any) -> None:
+    """Start Ray on this machine; it gives its processes 30 s, which a busy machine may exceed."""
+    for left in reversed(range(_STARTS)):
+        try:
+            with _environment(**_STARTED):
+                ray.init(
+                    address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE,
+                    **_QUIET,
+                )  # fmt: skip
+            return
+        except Exception as error:  # of many kinds, also Exception itself
+            ray.shutdown()
+            if not left:
+                reason = " ".join(str(error).split())
+                raise ClusterError(
+                    f"Ray does not start on this machine ({reason}). Is it very busy, or its "
+                    "temporary folder full? RAY_TMPDIR names another one."
+                ) from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from vggfeat.errors import ClusterError, ImageError, StoreLockedError, VggfeatError
+from vggfeat.errors import ClusterError, DeviceError, ImageError, StoreLockedError, VggfeatError
 from vggfeat.extract.part_queue import ATTEMPTS, PartQueue
 from vggfeat.extract.parts import PartResult, PartsJob
 from vggfeat.extract.ray_slots import Slot, slots_of
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 _TICK = 0.5  # seconds between looks at what has happened
 _LOOK = 2.0  # seconds between looks at the cluster's nodes
 _POLLS = 50  # questions to workers a second, all together
-_TELL = 30.0  # seconds without any worker, after which the user is told
+_TELL = 60.0  # seconds without any worker, after which the user is told
 _GIVE_UP = 120.0  # seconds without any node
 _REASON = 300  # characters of what Ray says
 
@@ -82,6 +82,7 @@ class RayPool:
         self._workers: dict[Slot, _Worker] = {}
         self._unfit: dict[Slot, str] = {}
         self._attempts: Counter[Slot] = Counter()
+        self._device = job.extractor.device
         self._facts: Any = None
         self._ready = 0.0
         self._told: set[str] = set()
@@ -144,7 +145,7 @@ class RayPool:
         if now < self._looked + _LOOK:
             return
         self._looked = now
-        slots = slots_of(self._ray.nodes(), self._job.extractor.device)
+        slots = self._slots()
         if slots or self._workers:
             self._seen = now
         elif now > self._seen + _GIVE_UP:
@@ -161,9 +162,21 @@ class RayPool:
                 self._hire(slot)
         if self._facts is None and now > self._began + _TELL:
             self._warn(
-                "Ray has not started a worker yet; CPUs or GPUs may be in use by others (`ray "
-                "status` tells). Waiting; Ctrl-C gives up."
+                "No worker is ready yet: Ray may be waiting for CPUs or GPUs that others use (`ray "
+                "status` tells). Ctrl-C gives up."
             )
+
+    def _slots(self) -> list[Slot]:
+        """Return the slots of the cluster as it is; CPUs never go on where GPUs began, or GPUs."""
+        try:
+            slots = slots_of(self._ray.nodes(), self._device)
+        except DeviceError:
+            if self._facts is None:
+                raise
+            return []  # all nodes with a GPU are gone, and may come back
+        if slots:
+            self._device = "cuda" if slots[0].gpus else "cpu"
+        return slots
 
     def _hire(self, slot: Slot) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -54,7 +54,7 @@ def writing(path: Path, needed: int = 0) -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path | str) -> Iterator[None]:
     """Turn what h5py raises over damaged files into a StoreError."""
     try:
         yield

@@ -36,13 +36,13 @@ class FeatureTable(ABC):
 
     Attributes
     ----------
-    path : Path
-        Where it is, by which messages and results name it.
+    path : Path or str
+        Where it is, by which messages and results name it; a URL is a text.
     provenance : Provenance
         What decides the numbers, and how they came about.
     """
 
-    path: Path
+    path: Path | str
     provenance: Provenance
 
     @abstractmethod

@@ -39,7 +39,7 @@ _COPY = "Ask for a copy that holds its own data (`h5repack`, or h5py's `dataset[
 
 
 def opened(
-    path: Path,
+    path: Path | str,
     error: type[VggfeatError],
     names: Iterable[str] | None = None,
     *,
@@ -56,7 +56,7 @@ def opened(
     names : iterable of str, optional
         Datasets that will be read, as :func:`check` takes them; by default all there are.
     member : binary file, optional
-        The HDF5 file where it is a part of the one at `path`.
+        The HDF5 file where it is a part of the one at `path`, or lies far away.
 
     Raises
     ------
@@ -82,7 +82,9 @@ def opened(
     return file
 
 
-def check(file: h5py.File, path: Path, error: type[VggfeatError], names: Iterable[str]) -> None:
+def check(
+    file: h5py.File, path: Path | str, error: type[VggfeatError], names: Iterable[str]
+) -> None:
     """Refuse datasets that lie in other files, or say that they hold more than they can.
 
     Parameters
@@ -120,7 +122,7 @@ def check(file: h5py.File, path: Path, error: type[VggfeatError], names: Iterabl
                 break
 
 
-def dataset_names(file: h5py.File, path: Path, error: type[VggfeatError]) -> Iterator[str]:
+def dataset_names(file: h5py.File, path: Path | str, error: type[VggfeatError]) -> Iterator[str]:
     """Yield the names of all datasets, which :func:`check` then has to see.
 
     Raises
@@ -279,6 +281,6 @@ def _hostile(dataset: Any, file_size: int) -> str:
     return ""
 
 
-def _refused(path: Path, name: str, reason: str, error: type[VggfeatError]) -> VggfeatError:
+def _refused(path: Path | str, name: str, reason: str, error: type[VggfeatError]) -> VggfeatError:
     text = name.encode(errors="backslashreplace").decode()
     return error(f"{path} is refused: /{text} {reason}. {_COPY}")

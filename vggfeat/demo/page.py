@@ -159,7 +159,7 @@ def _extraction(
     done = next(
         done
         for done in diary.done
-        if done.command.startswith("vggfeat extract") and store.path.name in done.command
+        if done.command.startswith("vggfeat extract") and Path(store.path).name in done.command
     )
     image = originals(store.provenance.run.source)
     return {

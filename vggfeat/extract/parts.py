@@ -156,6 +156,8 @@ class PartsJob:
             It cannot be done; the reason is noted beside it.
         """
         extractor, found = self.extractor, self.plan
+        if found.whole(number):
+            return PartResult(number)
         name, rows = name_of(self.images), found.manifest.rows
 
         def info(_pending: int) -> RunInfo:

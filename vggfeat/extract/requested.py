@@ -36,6 +36,7 @@ from vggfeat.sources import (
 )
 from vggfeat.sources.parquet import SUFFIX
 from vggfeat.sources.reading import look
+from vggfeat.storage.urls import shown
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def check_request(store: str | os.PathLike[str], on_error: str) -> None:
     ending = Path(store).suffix.lower()
     if ending in IMAGE_EXTENSIONS or ending in (*LISTS, *ARCHIVES, SUFFIX):
         raise StoreError(
-            f"{os.fspath(store)!r} has the name of an image, a list or an archive. "
+            f"{shown(os.fspath(store))!r} has the name of an image, a list or an archive. "
             "Give the store a name of its own, such as photos.h5."
         )
 

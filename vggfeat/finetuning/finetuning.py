@@ -418,7 +418,9 @@ def _finish(
         "versions": versions(),
     }  # fmt: skip
     write_weights(target, job.extractor.network, model, head, told)
-    stored = sum(file.stat().st_size for file in table.path.parent.glob("*.h5") if file.is_file())
+    stored = sum(
+        file.stat().st_size for file in Path(table.path).parent.glob("*.h5") if file.is_file()
+    )
     _log.info("Maps took %s of disk.", size_text(stored))
     return FinetuneResult(
         path=target, model=job.extractor.model, recipe=recipe, why=job.why, kind=task.kind,

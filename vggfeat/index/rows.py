@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.index.preparing import Integers
+from vggfeat.storage.urls import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -180,7 +181,8 @@ def rows_of(store: FeatureTable, layer: str, rows: Integers) -> Rows:
 
 def name_of(store: FeatureTable) -> str:
     """Return the path by which an index knows a store again: absolute, links followed."""
-    return os.path.realpath(store.path)
+    text = os.fspath(store.path)
+    return text if is_remote(text) else os.path.realpath(text)
 
 
 def sources_of(store: FeatureTable) -> tuple[RunInfo, ...]:

@@ -88,6 +88,19 @@ class Remote:
         """
         return self._patiently(self._transport.info, url)
 
+    def look(self, url: str) -> Found | None:
+        """Look at a file that need not be there; raises as :meth:`info` does."""
+
+        def asked() -> Found | None:
+            try:
+                return self._transport.info(url)
+            except Exception as error:
+                if isinstance(error, FileNotFoundError) or _status(error) in (404, 410):
+                    return None
+                raise
+
+        return self._patiently(asked)
+
     def find(self, url: str) -> Iterator[Found]:
         """List all files below a folder, at any depth, a page at a time.
 

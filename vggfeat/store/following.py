@@ -125,7 +125,7 @@ def _rebuild(lock: WriterLock, contents: Contents, carried: Rows) -> Contents:
 
 
 def check_alike(
-    path: Path,
+    path: Path | str,
     config: FeatureConfig,
     shapes: Mapping[str, tuple[int, ...]],
     stored: FeatureConfig,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import h5py
 import numpy as np
@@ -27,6 +27,9 @@ from vggfeat.store.contents import (
     STATUSES,
     Contents,
 )
+
+if TYPE_CHECKING:
+    import io
 
 COLUMNS = ("splits", "groups")
 """Groups of the file that hold a name an image, or none."""
@@ -76,6 +79,30 @@ def open_hdf5(path: Path, newer: bool = False) -> h5py.File:
                 r"b'\x89HDF\r\n\x1a\n'. Give the .h5 file that `vggfeat extract` made."
             )
         file = hdf5.opened(path, StoreError, ())
+    return _checked(file, path, newer)
+
+
+def open_far(name: str, file: BinaryIO) -> h5py.File:
+    """Open a store that is a file far away.
+
+    Parameters
+    ----------
+    name : str
+        Its URL, for messages.
+    file : binary file
+        Its bytes.
+
+    Raises
+    ------
+    StoreError
+        It is no store that this version can read.
+    """
+    with reading(name):
+        opened = hdf5.opened(name, StoreError, (), member=cast("io.IOBase", file))
+    return _checked(opened, name, newer=False)
+
+
+def _checked(file: h5py.File, path: Path | str, newer: bool) -> h5py.File:
     try:
         with reading(path):
             _check(file, path, newer)
@@ -85,7 +112,7 @@ def open_hdf5(path: Path, newer: bool = False) -> h5py.File:
     return file
 
 
-def read_provenance(file: h5py.File, path: Path) -> Provenance:
+def read_provenance(file: h5py.File, path: Path | str) -> Provenance:
     """Read the root attribute ``provenance``."""
     with reading(path):
         return Provenance.loads(hdf5.text(file, "provenance"))
@@ -114,7 +141,7 @@ def read_runs(file: h5py.File) -> list[RunInfo]:
     return runs
 
 
-def read_contents(file: h5py.File, path: Path) -> Contents:
+def read_contents(file: h5py.File, path: Path | str) -> Contents:
     """Read everything but features and checksums."""
     with reading(path):
         provenance = read_provenance(file, path)
@@ -186,7 +213,7 @@ def _read_origin(group: h5py.Group) -> Origin:
     return Origin.parse(hdf5.text(group, "origin", ""))
 
 
-def _check(file: h5py.File, path: Path, newer: bool) -> None:
+def _check(file: h5py.File, path: Path | str, newer: bool) -> None:
     if hdf5.text(file, "format", "") != FORMAT:
         raise StoreError(
             f"{path} is an HDF5 file, but not a store of vggfeat: its attribute 'format' is not "

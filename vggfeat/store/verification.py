@@ -73,7 +73,7 @@ class VerifyReport:
         }
 
 
-def verify(file: h5py.File, path: Path, progress: Progress = silent) -> VerifyReport:
+def verify(file: h5py.File, path: Path | str, progress: Progress = silent) -> VerifyReport:
     """Compare every done row with its checksum, and look for what the format forbids.
 
     Parameters
@@ -117,7 +117,7 @@ def verify(file: h5py.File, path: Path, progress: Progress = silent) -> VerifyRe
 
 
 def _blocks(
-    file: h5py.File, path: Path, layer: str, rows: Rows
+    file: h5py.File, path: Path | str, layer: str, rows: Rows
 ) -> Iterator[tuple[Rows, npt.NDArray[Any], npt.NDArray[np.uint32]]]:
     dataset, sums = file["features"][layer], file["checksums"][layer]
     row_bytes = dataset.dtype.itemsize * math.prod(dataset.shape[1:])

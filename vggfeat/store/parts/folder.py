@@ -4,29 +4,49 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+
+import h5py
 
 from vggfeat.atomic import atomic_file, leftovers
 from vggfeat.errors import StoreError
 from vggfeat.failures import reading, writing
+from vggfeat.storage.urls import is_remote
+from vggfeat.store.opening import open_hdf5
 from vggfeat.store.parts.manifest import MANIFEST, Manifest
 from vggfeat.store.parts.markers import Marker
+from vggfeat.store.reader import FeatureStore
 
 ENDING = ".store"
-_OURS = re.compile(r"manifest\.json|part-\d{5,9}\.(h5|json)|images-\d{1,9}\.h5|\..*")
+OURS = re.compile(r"manifest\.json|part-\d{5,9}\.(h5|json)|images-\d{1,9}\.h5|\..*")
+"""Names of files in such a folder; hidden ones are locks, and what is being written."""
+
 _MANIFEST_BYTES, _MARKER_BYTES = 512 << 20, 1 << 20
 
 
+def parts_folder(place: str | os.PathLike[str]) -> PartsFolder:
+    """Return the folder of a store of parts, here or in a bucket."""
+    text = os.fspath(place)
+    if is_remote(text):
+        from vggfeat.store.parts.bucket import Bucket
+
+        return Bucket(text)
+    return PartsFolder(text)
+
+
 def is_parted(path: str | os.PathLike[str]) -> bool:
-    """Return whether there is a store of parts at a path."""
+    """Return whether there is a store of parts at a path; a URL can be nothing else."""
+    if is_remote(os.fspath(path)):
+        return True
     with suppress(OSError, ValueError):
         return Path(path, MANIFEST).is_file()
     return False
 
 
 def wants_parts(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path is to be a store of parts: ``photos.store``, ``photos/``.
+    """Return whether a path is to be a store of parts: ``photos.store``, ``photos/``, a URL.
 
     So is an existing store of parts, whatever it is called.
     """
@@ -40,12 +60,21 @@ class PartsFolder:
 
     Parameters
     ----------
-    path : path
+    place : str
         The folder; it need not exist.
+
+    Attributes
+    ----------
+    place : Path or str
+        By which it is opened again, and named in messages.
+    path : Path
+        The folder of this machine in which files are written.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(os.path.realpath(path))
+    place: Path | str
+
+    def __init__(self, place: str) -> None:
+        self.place = self.path = Path(os.path.realpath(place))
 
     def make(self) -> None:
         """Make the folder where there is none.
@@ -63,22 +92,41 @@ class PartsFolder:
             if self.path.exists() and not self.path.is_dir():
                 raise StoreError(f"{self.path} is a file. Give the name of a folder for the parts.")
             self.path.mkdir(exist_ok=True)
-            others = [one.name for one in self.path.iterdir() if not _OURS.fullmatch(one.name)]
-        if others:
+        self.refuse_others(self.listing())
+
+    def refuse_others(self, names: Mapping[str, object]) -> None:
+        """Raise StoreError where there are files that no store of parts has."""
+        if others := [name for name in names if not OURS.fullmatch(name)]:
             raise StoreError(
-                f"{self.path} holds other things than a store of parts, such as {others[0]!r}. "
+                f"{self.place} holds other things than a store of parts, such as {others[0]!r}. "
                 "Give a folder that is new or empty, such as photos.store."
             )
 
-    def listing(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Return of each file in the folder, by name, its bytes and when it was written (ns)."""
-        sizes, times = {}, {}
-        with reading(self.path), os.scandir(self.path) as files:
-            for file in files:
+    def named(self, name: str) -> str:
+        """Return what a file is called in messages."""
+        return str(self.path / name)
+
+    def listing(self) -> dict[str, tuple[int, int]]:
+        """Return of each file, by name, its bytes, and a number that changes when it does."""
+        files = {}
+        with reading(self.path), os.scandir(self.path) as found:
+            for file in found:
                 with suppress(FileNotFoundError):  # it was replaced meanwhile
                     state = file.stat()
-                    sizes[file.name], times[file.name] = state.st_size, state.st_mtime_ns
-        return sizes, times
+                    files[file.name] = state.st_size, state.st_mtime_ns
+        return files
+
+    def has(self, name: str) -> bool:
+        """Return whether a file is there."""
+        return (self.path / name).is_file()
+
+    def open(self, name: str) -> h5py.File:
+        """Open a store that is a file of the folder, for reading; raises StoreError."""
+        return open_hdf5(self.path / name)
+
+    def list_of_images(self, name: str) -> FeatureStore:
+        """Open the list of images."""
+        return FeatureStore(self.path / name)
 
     def manifest(self) -> Manifest:
         """Read the manifest.
@@ -88,23 +136,33 @@ class PartsFolder:
         StoreError
             There is none, or it is damaged or of a newer version.
         """
-        text = self._read(MANIFEST, _MANIFEST_BYTES)
-        if text is None:
+        data = self.read(MANIFEST, _MANIFEST_BYTES)
+        if data is None:
             raise StoreError(
-                f"There is no store of parts at {self.path}: it has no {MANIFEST}. "
-                f"`vggfeat extract SOURCE {self.path}` makes one."
+                f"There is no store of parts at {self.place}: it has no {MANIFEST}. "
+                f"`vggfeat extract SOURCE {self.place}` makes one."
             )
         try:
-            return Manifest.loads(text)
+            return Manifest.loads(data.decode())
         except ValueError as error:
             raise StoreError(
-                f"{self.path / MANIFEST} is no manifest of a store of parts: {error}. Copy the "
+                f"{self.named(MANIFEST)} is no manifest of a store of parts: {error}. Copy the "
                 "store again from where it came, or extract it anew with --overwrite."
             ) from error
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Put a manifest in the place of the one that is there."""
-        self._write(MANIFEST, manifest.dumps())
+        self.write(MANIFEST, manifest.dumps())
+
+    def markers(self, names: Mapping[str, int]) -> dict[str, Marker]:
+        """Read markers by name, of so many bytes each; those that are gone are left out.
+
+        Raises
+        ------
+        StoreError
+            One is damaged.
+        """
+        return {name: found for name in names if (found := self.marker(name)) is not None}
 
     def marker(self, name: str) -> Marker | None:
         """Read a part's marker; None where there is none.
@@ -114,20 +172,30 @@ class PartsFolder:
         StoreError
             It is damaged.
         """
-        text = self._read(name, _MARKER_BYTES)
-        if text is None:
+        data = self.read(name, _MARKER_BYTES)
+        if data is None:
             return None
         try:
-            return Marker.loads(text)
+            return Marker.loads(data.decode())
         except ValueError as error:
             raise StoreError(
-                f"{self.path / name} is damaged: {error}. Delete it: the part is then looked "
+                f"{self.named(name)} is damaged: {error}. Delete it: the part is then looked "
                 "through again by the next `vggfeat extract`, and computed where that is needed."
             ) from error
 
     def write_marker(self, name: str, marker: Marker) -> None:
         """Put a part's marker in its place."""
-        self._write(name, marker.dumps())
+        self.write(name, marker.dumps())
+
+    def fetch(self, name: str) -> bool:
+        """See that a file that is to be changed lies in :attr:`path`; False where there is none."""
+        return self.has(name)
+
+    def publish(self, name: str) -> None:
+        """See that readers find a file of :attr:`path` as it is now."""
+
+    def settled(self, name: str) -> None:
+        """Take note that a file is not written any more."""
 
     def remove(self, name: str) -> None:
         """Remove a file, where it is there."""
@@ -137,21 +205,22 @@ class PartsFolder:
     def clear(self) -> None:
         """Remove everything of the store that is there, the manifest first."""
         self.remove(MANIFEST)
-        for name in self.listing()[0]:
-            if _OURS.fullmatch(name) and not name.startswith("."):
+        for name in self.listing():
+            if OURS.fullmatch(name) and not name.startswith("."):
                 self.remove(name)
 
     def sweep(self, keep: Manifest) -> None:
         """Remove lists of images that no manifest names any more, and what killed runs left."""
-        for name in self.listing()[0]:
-            if name.startswith("images-") and name != keep.images and _OURS.fullmatch(name):
-                with suppress(OSError):
-                    (self.path / name).unlink()
+        for name in self.listing():
+            if name.startswith("images-") and name != keep.images and OURS.fullmatch(name):
+                with suppress(StoreError):
+                    self.remove(name)
         for file in leftovers(self.path / MANIFEST):
             with suppress(OSError):
                 file.unlink()
 
-    def _read(self, name: str, most: int) -> str | None:
+    def read(self, name: str, most: int) -> bytes | None:
+        """Read a small file; None where it is not there, StoreError where it cannot be read."""
         path = self.path / name
         with reading(path):
             try:
@@ -161,9 +230,10 @@ class PartsFolder:
                 return None
             if len(data) > most:
                 raise ValueError(f"it is larger than {most >> 20} MiB")
-            return data.decode()
+            return data
 
-    def _write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str) -> None:
+        """Write a small file, whole or not at all."""
         path = self.path / name
         with writing(path), atomic_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -26,11 +26,11 @@ from vggfeat.store.following import check_alike
 from vggfeat.store.labelling import LabelReport, report_of
 from vggfeat.store.layout import create
 from vggfeat.store.origins import EntryLike, Look
-from vggfeat.store.parts.folder import PartsFolder
+from vggfeat.store.parts.folder import PartsFolder, parts_folder
 from vggfeat.store.parts.manifest import MANIFEST, Manifest, Part, cut, digest_of_paths
 from vggfeat.store.parts.reader import PartedStore
 from vggfeat.store.parts.states import standing
-from vggfeat.store.parts.working import changing
+from vggfeat.store.parts.working import changing, part_named
 from vggfeat.store.planning import Plan, begin, check
 from vggfeat.store.resuming import resume
 
@@ -52,8 +52,8 @@ class PartPlan:
 
     Attributes
     ----------
-    path : Path
-        The folder.
+    path : Path or str
+        The folder, or its URL.
     manifest : Manifest
         Which images are in which part.
     contents : Contents
@@ -67,7 +67,7 @@ class PartPlan:
         What the labels are now.
     """
 
-    path: Path
+    path: Path | str
     manifest: Manifest
     contents: Contents
     requested: Rows
@@ -90,9 +90,17 @@ class PartPlan:
         distinct, counts = np.unique(numbers, return_counts=True)
         return dict(zip(distinct.tolist(), counts.tolist(), strict=True))
 
+    def whole(self, number: int) -> bool:
+        """Return whether a part is marked as done at this moment, with none of its rows pending."""
+        part = part_named(self.manifest, number)
+        marker = parts_folder(self.path).marker(part.marker)
+        if marker is None or marker.id != self.manifest.id or not marker.finished:
+            return False
+        return marker.done + marker.failed == part.rows
+
     def unmarked(self) -> list[Part]:
         """Return the parts that are not marked as done at this moment, in order."""
-        now = standing(PartsFolder(self.path), self.manifest)
+        now = standing(parts_folder(self.path), self.manifest)
         return [part for part in self.manifest.parts if not now.finished(part)]
 
 
@@ -148,10 +156,10 @@ def plan(
     check(entries, shapes, config)
     if part_rows is not None and part_rows < 1:
         raise StoreError(f"A part of {part_rows} rows cannot be. Give --part-rows 1 or more.")
-    folder = PartsFolder(path)
+    folder = parts_folder(path)
     folder.make()
     with WriterLock(folder.path / MANIFEST):
-        exists = (folder.path / MANIFEST).is_file()
+        exists = folder.has(MANIFEST)
         if exists and not overwrite:
             return _follow(
                 folder, entries, shapes, config, sources, part_rows, labels,
@@ -200,7 +208,7 @@ def find_parts(path: str | os.PathLike[str], config: FeatureConfig | None = None
         contents = store.contents()
         here = np.flatnonzero(contents.present).astype(np.int64)
         return PartPlan(
-            PartsFolder(path).path,
+            parts_folder(path).place,
             store.manifest,
             contents,
             here,
@@ -211,14 +219,14 @@ def find_parts(path: str | os.PathLike[str], config: FeatureConfig | None = None
 
 def planned_by_somebody(path: str | os.PathLike[str]) -> bool:
     """Wait while another process lists images for a store; return whether there is one then."""
-    folder = PartsFolder(path)
+    folder = parts_folder(path)
     began = time.monotonic()
-    while not (folder.path / MANIFEST).is_file():
+    while not folder.has(MANIFEST):
         if not folder.path.is_dir():
             return False
         try:
             with WriterLock(folder.path / MANIFEST):
-                return (folder.path / MANIFEST).is_file()
+                return folder.has(MANIFEST)
         except StoreLockedError:
             if time.monotonic() - began > _PATIENCE:
                 raise
@@ -236,13 +244,13 @@ def _follow(
     labels: RawLabels | LabelRequest | None,
     **options: Any,
 ) -> PartPlan:
-    with PartedStore(folder.path) as store:
+    with PartedStore(folder.place) as store:
         manifest = store.manifest
         check_alike(store.path, config, shapes, manifest.config, manifest.shapes)
         stored = store.contents()
         listed, now = store.listed, store.standing()
         begun = {part.number for part in manifest.parts if now.begun(part)}
-    plan = resume(stored, entries, sources, labels, name=str(folder.path), **options)
+    plan = resume(stored, entries, sources, labels, name=str(folder.place), **options)
     _change_parts(folder, manifest, stored, plan, begun)
     rows = part_rows or manifest.part_rows
     fresh = plan.contents.paths[manifest.rows :]
@@ -264,7 +272,7 @@ def _follow(
 
 def _made(folder: PartsFolder, manifest: Manifest, plan: Plan) -> PartPlan:
     return PartPlan(
-        folder.path,
+        folder.place,
         manifest,
         plan.contents,
         plan.requested,
@@ -345,5 +353,7 @@ def _commit(folder: PartsFolder, manifest: Manifest, contents: Contents) -> None
     check_space(path, listed.bytes_needed())
     with writing(path), atomic_file(path) as temporary:
         create(temporary, listed)
+    folder.publish(manifest.images)
+    folder.settled(manifest.images)
     folder.write_manifest(manifest)
     folder.sweep(manifest)

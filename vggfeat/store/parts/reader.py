@@ -22,10 +22,11 @@ from vggfeat.feature_table import DONE, FAILED, PENDING
 from vggfeat.labels import Targets
 from vggfeat.progress import Progress, silent
 from vggfeat.provenance import Provenance, RunInfo, SourcePlace
+from vggfeat.storage.urls import is_remote
 from vggfeat.store.contents import DIGEST_BYTES, ERROR_BYTES, IMAGES, SINCE_2, Contents
-from vggfeat.store.opening import open_hdf5, read_part, read_provenance, read_runs
+from vggfeat.store.opening import read_part, read_provenance, read_runs
 from vggfeat.store.parts.column import PartedColumn
-from vggfeat.store.parts.folder import PartsFolder
+from vggfeat.store.parts.folder import PartsFolder, parts_folder
 from vggfeat.store.parts.manifest import Manifest, Part, digest_of_paths
 from vggfeat.store.parts.states import Standing, standing
 from vggfeat.store.reader import FeatureStore
@@ -66,8 +67,8 @@ class PartedStore(FeatureStore):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self._folder = PartsFolder(path)
+        self._folder = parts_folder(path)
+        self.path = self._folder.place if is_remote(os.fspath(path)) else Path(path)
         self._lock = threading.RLock()
         self._opened: OrderedDict[int, h5py.File] = OrderedDict()
         self._closed = False
@@ -279,10 +280,9 @@ class PartedStore(FeatureStore):
         problems: list[Problem] = []
         damaged: list[Rows] = []
         for part, file in self._files():
-            report = verify(
-                file, Path(file.filename), lambda stage, more, _: progress(stage, more, total)
-            )
-            with reading(Path(file.filename)):
+            name = self._folder.named(part.file)
+            report = verify(file, name, lambda stage, more, _: progress(stage, more, total))
+            with reading(name):
                 paths = [path.decode() for path in file["images/path"][:]]
             if digest_of_paths(paths) != part.digest:
                 problems.append(
@@ -310,8 +310,8 @@ class PartedStore(FeatureStore):
     def _check_list(self, paths: Iterable[str]) -> None:
         if digest_of_paths(paths) != self.manifest.digest:
             raise StoreError(
-                f"{self._images.path} is not the list of images that the manifest names. Copy the "
-                "store again from where it came."
+                f"{self._folder.named(self.manifest.images)} is not the list of images that "
+                "the manifest names. Copy the store again from where it came."
             )
 
     def _stored(
@@ -354,24 +354,23 @@ class PartedStore(FeatureStore):
     @contextmanager
     def _file(self, part: Part) -> Iterator[h5py.File | None]:
         """Give the file of a part, held open meanwhile; None where nobody has begun it."""
-        path = self._folder.path / part.file
         with self._lock:
             if self._closed:
                 raise ValueError(f"{self.path} is closed")
             file = self._opened.pop(part.number, None)
-            if file is None and (path.exists() or self._standing.finished(part)):
+            if file is None and (self._standing.begun(part) or self._folder.has(part.file)):
                 while len(self._opened) >= _OPEN:
                     self._opened.popitem(last=False)[1].close()
-                file = open_of(part, path, self.manifest)
+                file = open_of(part, self._folder, self.manifest)
             if file is None:
                 yield None
                 return
             self._opened[part.number] = file
-            with reading(path):
+            with reading(self._folder.named(part.file)):
                 yield file
 
 
-def open_of(part: Part, path: Path, manifest: Manifest) -> h5py.File:
+def open_of(part: Part, folder: PartsFolder, manifest: Manifest) -> h5py.File:
     """Open the file of a part for reading.
 
     Raises
@@ -379,25 +378,31 @@ def open_of(part: Part, path: Path, manifest: Manifest) -> h5py.File:
     StoreError
         It is not there, damaged, or not this part of this store.
     """
+    name = folder.named(part.file)
     try:
-        file = open_hdf5(path)
+        file = folder.open(part.file)
     except StoreError as error:
-        if path.exists():
+        if folder.has(part.file):
             raise
         raise StoreError(
-            f"{path} is not there, although its part was finished. Put it back, or delete its "
+            f"{name} is not there, although its part was begun. Put it back, or delete its "
             f"marker {part.marker} and run `vggfeat extract` again: it computes the part anew."
         ) from error
+    return checked_part(file, part, name, manifest)
+
+
+def checked_part(file: h5py.File, part: Part, name: str, manifest: Manifest) -> h5py.File:
+    """Return the file of a part; where it is another one, close it and raise StoreError."""
     try:
-        with reading(path):
-            config = read_provenance(file, path).config
+        with reading(name):
+            config = read_provenance(file, name).config
             differing = manifest.config.differences(config)
             rows = len(file["images/path"])
             if read_part(file) != f"{manifest.id}/{part.number}" or rows != part.rows:
                 differing = differing or [f"{rows} rows that were cut for another store or part"]
             if differing:
                 raise StoreError(
-                    f"{path} is not part {part.number} of this store: {'; '.join(differing)}. Put "
+                    f"{name} is not part {part.number} of this store: {'; '.join(differing)}. Put "
                     "the right file in its place, or delete it and its marker "
                     f"{part.marker} and run `vggfeat extract` again."
                 )
@@ -411,20 +416,20 @@ def _newest(folder: PartsFolder) -> tuple[Manifest, FeatureStore]:
     """Read the manifest and the list of images that it names, also while they are replaced."""
     while True:
         manifest = folder.manifest()
-        path = folder.path / manifest.images
+        name = folder.named(manifest.images)
         try:
-            images = FeatureStore(path)
+            images = folder.list_of_images(manifest.images)
         except StoreError as error:
             if folder.manifest() != manifest:
                 continue
             raise StoreError(
-                f"{path}, the list of images that the manifest names, cannot be read: {error}"
+                f"{name}, the list of images that the manifest names, cannot be read: {error}"
             ) from error
         count = len(images)
         if count == manifest.rows:
             return manifest, images
         images.close()
         raise StoreError(
-            f"{path} lists {count:,} images, and the manifest has {manifest.rows:,}. Copy "
-            "the store again from where it came."
+            f"{name} lists {count:,} images, and the manifest has {manifest.rows:,}. Copy the "
+            "store again from where it came."
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from vggfeat.errors import StoreError
 from vggfeat.feature_table import DONE, FAILED, PENDING
-from vggfeat.store.parts.folder import PartsFolder
+from vggfeat.store.parts.folder import PartsFolder, parts_folder
 from vggfeat.store.parts.manifest import Manifest, Part
 from vggfeat.store.parts.markers import Marker
 
@@ -64,7 +64,7 @@ class Standing:
         """Return it, unless something is wrong with a finished part; then raise StoreError."""
         for part in self.manifest.parts:
             if problem := self.problem(part):
-                where = self.folder.path
+                where = self.folder.place
                 raise StoreError(
                     f"{where}: {problem}. Put the right file in its place; or delete it and its "
                     f"marker {part.marker} and run `vggfeat extract` again, which computes the "
@@ -90,17 +90,24 @@ def standing(folder: PartsFolder, manifest: Manifest, before: Standing | None = 
     StoreError
         The folder cannot be read, or a marker is damaged.
     """
-    sizes, times = folder.listing()
-    markers = {}
+    files = folder.listing()
+    earlier = before._times if before is not None else {}
+    markers: dict[int, Marker] = {}
+    unread: dict[str, int] = {}
     for part in manifest.parts:
-        if part.marker not in sizes:
-            continue
-        key = times[part.marker]
-        known = before is not None and before._times.get(part.marker) == key
-        marker = before.markers.get(part.number) if known and before is not None else None
-        marker = marker or folder.marker(part.marker)
-        if marker is not None and marker.id == manifest.id:
-            markers[part.number] = marker
+        if part.marker in files:
+            size, time = files[part.marker]
+            if before is not None and earlier.get(part.marker) == time:
+                known = before.markers.get(part.number)
+                markers |= {part.number: known} if known is not None else {}
+            else:
+                unread[part.marker] = size
+    numbers = {part.marker: part.number for part in manifest.parts}
+    for name, marker in folder.markers(unread).items():
+        if marker.id == manifest.id:
+            markers[numbers[name]] = marker
+    sizes = {name: size for name, (size, _) in files.items()}
+    times = {name: time for name, (_, time) in files.items()}
     return Standing(folder, manifest, sizes, markers, times)
 
 
@@ -155,7 +162,7 @@ def part_states(path: str | os.PathLike[str]) -> list[PartState]:
     """
     from vggfeat.store.parts.reader import open_of
 
-    folder = PartsFolder(path)
+    folder = parts_folder(path)
     manifest = folder.manifest()
     now = standing(folder, manifest)
     states = []
@@ -168,7 +175,7 @@ def part_states(path: str | os.PathLike[str]) -> list[PartState]:
             state, counts = "done", {DONE: marker.done, FAILED: marker.failed}
         elif now.begun(part):
             try:
-                with open_of(part, folder.path / part.file, manifest) as file:
+                with open_of(part, folder, manifest) as file:
                     status = file["images/status"][:]
             except StoreError as error:
                 state, note = "damaged", str(error)

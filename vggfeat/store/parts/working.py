@@ -20,10 +20,10 @@ from vggfeat.store.building import build
 from vggfeat.store.changes import Changes
 from vggfeat.store.contents import Contents
 from vggfeat.store.opening import open_hdf5, read_contents, read_runs
-from vggfeat.store.parts.folder import PartsFolder
+from vggfeat.store.parts.folder import PartsFolder, parts_folder
 from vggfeat.store.parts.manifest import Manifest, Part, digest_of_paths
 from vggfeat.store.parts.markers import Marker
-from vggfeat.store.parts.reader import PartedStore, open_of
+from vggfeat.store.parts.reader import PartedStore, checked_part
 from vggfeat.store.planning import Plan
 from vggfeat.store.verification import verify
 from vggfeat.store.writer import StoreWriter
@@ -87,7 +87,7 @@ def open_part(
     StoreError
         The file is damaged, or another one's; or the disk is full.
     """
-    folder = PartsFolder(path)
+    folder = parts_folder(path)
     part = part_named(manifest, number)
     rows = np.arange(part.first, part.end)
     wanted = listed.taken(rows)
@@ -96,7 +96,10 @@ def open_part(
     lock = WriterLock(file).acquire()
     try:
         sweep(file)
-        if not file.exists():
+        marker = folder.marker(part.marker)
+        if marker is not None and marker.finished:
+            folder.settled(part.file)  # what is here of it is older
+        if not folder.fetch(part.file):
             folder.remove(part.marker)  # it is of a file that is gone
             waiting = int((wanted.present & (wanted.status == PENDING)).sum())
             made = info(waiting) if waiting else manifest.planned
@@ -132,7 +135,7 @@ def mark(folder: PartsFolder, manifest: Manifest, part: Part) -> Marker:
         A row is not what was written. It is pending then, and the part is not marked.
     """
     path = folder.path / part.file
-    with open_of(part, path, manifest) as file:
+    with checked_part(open_hdf5(path), part, str(path), manifest) as file:
         report = verify(file, path)
         status = file["images/status"][:]
         runs = tuple(read_runs(file))
@@ -152,13 +155,15 @@ def mark(folder: PartsFolder, manifest: Manifest, part: Part) -> Marker:
         bytes=path.stat().st_size,
         runs=runs,
     )
+    folder.publish(part.file)
     folder.write_marker(part.marker, marker)
+    folder.settled(part.file)
     return marker
 
 
 def note_failure(path: str | os.PathLike[str], manifest: Manifest, number: int, why: str) -> None:
     """Note beside a part that an attempt at it failed, unless it is done after all."""
-    folder, part = PartsFolder(path), part_named(manifest, number)
+    folder, part = parts_folder(path), part_named(manifest, number)
     with suppress(StoreError):
         marker = folder.marker(part.marker)
         if marker is None or not marker.finished or marker.id != manifest.id:
@@ -182,7 +187,7 @@ def forget_failures(path: str | os.PathLike[str]) -> tuple[int, int]:
     StoreError
         There is no store of parts at `path`, or a part is damaged.
     """
-    folder = PartsFolder(path)
+    folder = parts_folder(path)
     with PartedStore(path) as store:
         failed = np.flatnonzero((store.status == FAILED) & store.present)
         manifest, markers = store.manifest, store.standing().markers
@@ -197,7 +202,7 @@ def redo_rows(path: str | os.PathLike[str], rows: Rows) -> None:
     """Mark rows pending, such as damaged ones, so that the next extraction does them again."""
     with PartedStore(path) as store:
         manifest = store.manifest
-    folder = PartsFolder(path)
+    folder = parts_folder(path)
     for part in manifest.parts:
         mine = rows[(rows >= part.first) & (rows < part.end)] - part.first
         if len(mine):
@@ -210,8 +215,11 @@ def redo_rows(path: str | os.PathLike[str], rows: Rows) -> None:
 def changing(folder: PartsFolder, manifest: Manifest, part: Part) -> Iterator[Changes]:
     """Give the rows of a part that has a file, to be changed under its lock."""
     path = folder.path / part.file
-    with WriterLock(path), _changes(part, path, manifest) as changes:
-        yield changes
+    with WriterLock(path):
+        folder.fetch(part.file)
+        with _changes(part, path, manifest) as changes:
+            yield changes
+        folder.publish(part.file)
 
 
 @contextmanager
@@ -225,8 +233,7 @@ def _changes(part: Part, path: Path, manifest: Manifest) -> Iterator[Changes]:
 
 
 def _read(part: Part, path: Path, manifest: Manifest) -> Contents:
-    open_of(part, path, manifest).close()
-    with open_hdf5(path) as file:
+    with checked_part(open_hdf5(path), part, str(path), manifest) as file:
         stored = read_contents(file, path)
     if digest_of_paths(stored.paths) != part.digest:
         raise StoreError(

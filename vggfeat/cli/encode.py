@@ -257,7 +257,7 @@ def _layers(found: Encoding) -> list[str]:
         rows.append([
             one.layer, size, f"{one.mean_r2}{mark}", str(one.mean_r),
             *([_mean(found.of_ceiling(one.scores), ".1%")] if ceiling else []),
-            f"{one.chosen:.1%}", f"{one.seconds:.1f}",
+            f"{one.chosen:.1%}" if np.isfinite(one.chosen) else "-", f"{one.seconds:.1f}",
         ])  # fmt: skip
     notes = [f"R2, r: means over targets that have them, on test images{_interval(found)}"]
     if len(rows) > 1:
@@ -265,6 +265,9 @@ def _layers(found: Encoding) -> list[str]:
             found.samples
         )
         notes.append(f"* the best within the training images{told}")
+    if len(rows) > 1:
+        which = "targets with p < 0.05" if found.nulls else "all targets"
+        notes.append(f"best-for: share of {which} that have their best inner score with a layer")
     if ceiling:
         notes.append(
             "of-ceiling: mean of R2 / noise ceiling of targets whose ceiling is 0.1 or more"

@@ -49,6 +49,7 @@ Positions = npt.NDArray[np.int64]
 
 _MANY = 3  # training images a feature from which features themselves are cheaper
 _FEW = 640  # images
+_SIGNIFICANT = 0.05
 _NAMES = ("r2", "r")
 _BLOCK = 512  # targets whose samples are held at a time
 _log = logging.getLogger(__name__)
@@ -310,6 +311,8 @@ class _Work:
         p = holm(chances).tolist() if np.isfinite(chances).all() else [float("nan")] * len(chances)
         p.insert(first, 1.0)
         best = self._choice()[0][: self.real]
+        if self.Y.shape[1] > self.real:  # of others the best layer is one by chance
+            best = best[self._p(self._best_r()) < _SIGNIFICANT]
         made = []
         for at, told in enumerate(self.told):
             intervals = [_around(values[at][k], z * _deviation(told["sampled"], k)) for k in (0, 1)]
@@ -330,7 +333,7 @@ class _Work:
                     mean_r=intervals[1],
                     behind=_around(difference, z * apart[at][0]),
                     p_behind=p[at],
-                    chosen=float(np.mean(best == at)),
+                    chosen=float(np.mean(best == at)) if len(best) else float("nan"),
                     seconds=told["seconds"],
                 )
             )
@@ -354,6 +357,14 @@ class _Work:
                 _spread(r[: self.real], usable, count),
                 _spread(self._p(r), usable, count),
             ),
+        )
+
+    def _best_r(self) -> Array:
+        return _over_folds(
+            [
+                self._scored(fold, best.predicted)[1]
+                for fold, best in zip(self.folds, self._best, strict=True)
+            ]
         )
 
     def _choice(self) -> tuple[Positions, Array]:

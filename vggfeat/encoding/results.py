@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.metrics import adjusted
+
 Array = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
 
@@ -82,7 +84,8 @@ class LayerEncoding:
     p_behind : float
         How often chance sets the two so far apart, by the bootstrap, corrected by Holm over layers.
     chosen : float
-        Share of targets whose best layer it is.
+        Share of targets whose best layer it is, of those predicted better than by chance
+        (p < 0.05), or of all where that was not asked.
     seconds : float
     """
 
@@ -208,9 +211,7 @@ class Encoding:
     @property
     def q(self) -> Array:
         """`p` of each target's best layers, adjusted by the false discovery rate, (t,)."""
-        from vggfeat.encoding.significance import q_values
-
-        return q_values(self.best.scores.p)
+        return adjusted(self.best.scores.p, "bh")
 
     def of_ceiling(self, scores: Scores, least: float = 0.1) -> Array:
         """Return R2 as a share of the noise ceiling, (t,); NaN where that is below `least`."""
@@ -264,7 +265,7 @@ class Encoding:
                     "layer": one.layer, "dimension": one.dimension, "used": one.used,
                     "mean_r2": one.mean_r2.to_json(), "mean_r": one.mean_r.to_json(),
                     "behind": one.behind.to_json(), "p_behind": number(one.p_behind),
-                    "chosen": one.chosen, **self._means(one.scores), "seconds": one.seconds,
+                    "chosen": number(one.chosen), **self._means(one.scores), "seconds": one.seconds,
                 }
                 for one in self.layers
             ],

@@ -76,14 +76,3 @@ def p_values(scores: Array, null: Array) -> Array:
     ordered = np.sort(np.nan_to_num(null, nan=-np.inf))
     as_well = len(ordered) - np.searchsorted(ordered, scores, side="left")
     return np.where(np.isfinite(scores), (1 + as_well) / (1 + len(ordered)), np.nan)
-
-
-def q_values(p: Array) -> Array:
-    """Return p-values adjusted by the false discovery rate (Benjamini & Hochberg 1995), (t,)."""
-    from scipy.stats import false_discovery_control
-
-    known = np.isfinite(p)
-    found = np.full(len(p), np.nan)
-    if known.any():
-        found[known] = false_discovery_control(p[known])
-    return found

@@ -62,6 +62,7 @@ def plot_encoding(
     said = [
         f"{encoding.n_images:,} images", f"{len(encoding.names):,} targets", encoding.division,
         *([f"{encoding.level:.0%} intervals over test images"] if encoding.samples else []),
+        *(["best layers of targets with p < 0.05"] if encoding.nulls else []),
     ]  # fmt: skip
     canvas.sentences(_LEFT - 40, canvas.height - 14, said, width - _LEFT, size=12)
     return canvas.save(path)
@@ -132,7 +133,7 @@ def _layers(axes: Any, encoding: Encoding, names: list[str], dark: bool) -> None
 
 
 def _shares(axes: Any, encoding: Encoding, names: list[str], dark: bool) -> None:
-    shares = [100 * one.chosen for one in encoding.layers]
+    shares = [100 * np.nan_to_num(one.chosen) for one in encoding.layers]
     axes.bar(range(len(shares)), shares, width=0.72, color=COLOURS[dark][0])
     for at, share in enumerate(shares):
         if share:
@@ -140,7 +141,7 @@ def _shares(axes: Any, encoding: Encoding, names: list[str], dark: bool) -> None
                 f"{share:.0f}", (at, share), (0, 2), textcoords="offset points", ha="center",
                 fontsize=8, color=axes.yaxis.label.get_color(),
             )  # fmt: skip
-    _titled(axes, "targets by their best layer, %")
+    _titled(axes, "targets by best layer, %")
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(0, 1.1 * max(shares, default=0) or 1)
     _named(axes, names)

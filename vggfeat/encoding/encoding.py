@@ -528,13 +528,15 @@ def _check_memory(
     free = available_memory()
     if free is None:
         return
-    longest = max(table.dimension(layer) for layer in layers)
+    lengths = [table.dimension(layer) for layer in layers]
     if projection is not None:
-        longest = min(longest, projection.size(n))
-    squares = 0
+        lengths = [min(length, projection.size(n)) for length in lengths]
+    longest, squares = max(lengths), 0
     if banded or n <= _MANY * longest:
         squares = 40 + 8 * (3 * len(layers) if banded else 0)
-    needed = squares * n * n + 16 * n * t
+    # features themselves are held three times
+    short = max((length for length in lengths if n > _MANY * length), default=0)
+    needed = max(squares * n * n, 12 * n * short) + 16 * n * t
     if needed > free:
         raise EncodingError(
             f"{n:,} images of {t:,} targets take some {needed / 2**30:.1f} GiB, and "

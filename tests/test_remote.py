@@ -40,6 +40,7 @@ from vggfeat.sources import (
     why_not_shown,
 )
 from vggfeat.storage import blocks, remote
+from vggfeat.storage.transports import StatusError
 from vggfeat.storage.urls import parse
 
 pytest.importorskip("s3fs", reason="remote storage is an extra")
@@ -275,6 +276,28 @@ def test_credentials_are_the_environment_s_and_are_never_kept_or_shown(
     for secret in (KEY, SECRET):
         assert not any(secret in text for text in told_all)
         assert secret.encode() not in (tmp_path / "a.h5").read_bytes()
+
+
+def test_reasons_tell_what_a_person_can_do_and_only_what_passes_is_tried_again() -> None:
+    from aiohttp import ClientPayloadError, InvalidURL
+    from botocore.exceptions import NoCredentialsError, ParamValidationError, ReadTimeoutError
+
+    for error, words, passes in (
+        (ClientPayloadError("https://x?sig=pa55word"), "broke", True),
+        (ConnectionResetError(), "broke", True),
+        (ReadTimeoutError(endpoint_url="https://x?sig=pa55word"), "in time", True),
+        (StatusError(503), "status 503", True),
+        (StatusError(418), "status 418", False),
+        (StatusError(403), "credentials come from the environment", False),
+        (NoCredentialsError(), "no credentials", False),
+        (ParamValidationError(report="pa55word"), "no sense", False),
+        (InvalidURL("https://x?sig=pa55word"), "no sense", False),
+        (AttributeError("a defect, which no further try mends"), "no sense", False),
+    ):
+        reason, again = remote.explained(error)
+        assert words in reason
+        assert again == passes
+        assert "pa55word" not in reason
 
 
 def test_urls_with_secrets_are_refused_or_stripped_and_never_repeated() -> None:

@@ -39,6 +39,13 @@ LARGEST_DOWNLOAD = 16 << 30
 _WHOLE = 8 << 20  # bytes up to which a file is one request
 _LARGEST = 2 << 30  # bytes of an image
 _READERS = 8  # threads that read ahead
+_NETWORK = frozenset({
+    "aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "http", "httpcore", "httpx",
+    "huggingface_hub", "requests", "s3fs", "urllib3",
+})  # fmt: skip
+"""Libraries whose errors tell of broken connections, unless they are one of the next."""
+
+_FINAL = frozenset({"InvalidURL", "ParamValidationError", "ProfileNotFound"})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # statuses that may be others next time
 
 
@@ -347,9 +354,11 @@ def explained(error: BaseException) -> tuple[str, bool]:
         return "no server of this name is found", True
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
         return "the server does not answer in time", True
-    if isinstance(error, (ValueError, TypeError, KeyError, NotImplementedError)):
-        return f"its storage gives no sense of it: {type(error).__name__}", False
-    return f"the connection broke: {type(error).__name__}", True
+    kind = type(error)
+    known = kind.__module__.partition(".")[0] in _NETWORK and kind.__name__ not in _FINAL
+    if known or isinstance(error, OSError | EOFError):
+        return f"the connection broke: {kind.__name__}", True
+    return f"its storage gives no sense of it: {kind.__name__}", False
 
 
 def _status(error: BaseException) -> int:

@@ -143,7 +143,7 @@ def first_layer(network: Architecture, images: int, classes: int) -> tuple[str, 
     about = f"{each:.3g} training images a class"
     last = network.convolutions[-1]
     if each < FEW:
-        return HEAD, f"with {about} training convolutions gains little or hurts"
+        return HEAD, f"with {about} training convolutions gains nothing that is sure"
     if each < SOME:
         return f"conv5_{last}", f"{about} suffice for the last convolution"
     return "conv5_1", f"{about} suffice for the last block"

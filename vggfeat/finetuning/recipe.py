@@ -15,8 +15,8 @@ OPTIMISERS = ("adamw", "sgd")
 SCHEDULES = ("onecycle", "cosine", "constant")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
-FEW, SOME = 8, 15
-"""Training images a class below which no convolution is trained, and below which only the last."""
+FEW = 8
+"""Training images a class below which the head alone is trained (docs/finetune.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,12 +141,9 @@ def first_layer(network: Architecture, images: int, classes: int) -> tuple[str, 
     """
     each = images / classes
     about = f"{each:.3g} training images a class"
-    last = network.convolutions[-1]
     if each < FEW:
         return HEAD, f"with {about} training convolutions gains nothing that is sure"
-    if each < SOME:
-        return f"conv5_{last}", f"{about} suffice for the last convolution"
-    return "conv5_1", f"{about} suffice for the last block"
+    return network.layer("conv5_1").name, f"{about} suffice for the last block"
 
 
 def last_map(network: Architecture) -> str:

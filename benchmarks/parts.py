@@ -3,6 +3,7 @@
     python benchmarks/parts.py grow --images 200000
     python benchmarks/parts.py read --images 100000
     python benchmarks/parts.py open --parts 1000
+    python benchmarks/parts.py bucket --images 20000
 
 Rows are relu7 of VGG-16 in width, 4,096 numbers, drawn at random. What is compared takes turns in
 one run; the table tells medians and their ratio. `read` also measures HDF5's own way to see several
@@ -11,6 +12,8 @@ files as one, a virtual dataset.
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import statistics
 import tempfile
@@ -79,8 +82,8 @@ def single(path: Path, count: int) -> None:
         fill(writer)
 
 
-def parted(path: Path, count: int, part_rows: int) -> None:
-    found = plan(path, config=CONFIG, planned=RUN, part_rows=part_rows, **given(count))
+def parted(path: Path | str, count: int, part_rows: int, **options: object) -> None:
+    found = plan(path, config=CONFIG, planned=RUN, part_rows=part_rows, **given(count), **options)
     numbers = sorted({*found.waiting(), *(part.number for part in found.unmarked())})
     for number in numbers:
         with open_part(path, found.manifest, number, found.contents, RUN) as writer:
@@ -254,6 +257,50 @@ def open_many(parts: int, part_rows: int, rounds: int, folder: str | None) -> No
             "and all paths": listed,
         }
         show("open", in_turns(contest, rounds), "every file, by h5py")
+
+
+@main.command()
+@click.option("--images", default=20_000, show_default=True)
+@click.option("--part-rows", default=5_000, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+@_folder
+def bucket(images: int, part_rows: int, rounds: int, folder: str | None) -> None:
+    """Write and read a store in a bucket of an S3 server on this machine, beside the disk."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+    boto3.client("s3").create_bucket(Bucket="stores")
+    with workplace(folder) as here:
+        places = {"disk": str(here / "parts.store"), "bucket": "s3://stores/parts.store"}
+
+        def write(place: str) -> None:
+            parted(place, images, part_rows, overwrite=True)
+
+        contest: dict[str, Callable[[], object]] = {
+            name: lambda place=place: write(place) for name, place in places.items()
+        }
+        show("written", in_turns(contest, rounds), "disk")
+
+        def read_all(place: str) -> None:
+            with FeatureStore(place) as store:
+                for _, block in store.blocks(LAYER):
+                    block.sum()
+
+        contest = {name: lambda place=place: read_all(place) for name, place in places.items()}
+        times = in_turns(contest, rounds)
+        show("read", times, "disk")
+        size = images * WIDTH * 4 / 1e6
+        for name, values in times.items():
+            click.echo(f"{name}: {size / statistics.median(values):.0f} MB/s read")
+    server.stop()
 
 
 if __name__ == "__main__":

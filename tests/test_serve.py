@@ -359,10 +359,9 @@ def parameters(client):
         for method, about in methods.items():
             for one in about.get("parameters", []):
                 yield method, path, one["in"], one["name"]
-            for name in description["components"]["schemas"].get("Body_search_api_search_post", {})[
-                "properties"
-            ]:
-                if method == "post":
+            for body in about.get("requestBody", {}).get("content", {}).values():
+                form = body["schema"]["$ref"].rpartition("/")[2]
+                for name in description["components"]["schemas"][form]["properties"]:
                     yield method, path, "form", name
 
 
@@ -373,15 +372,16 @@ def test_no_parameter_leads_to_other_files(client, text):
         seen.add(name)
         real = path.replace("{id}", text if where == "path" else "3")
         query = {name: text} if where == "query" else None
+        other = {"neighbour": "4"} if path == "/api/explain" else {}
         if where != "form":
             answer = client.request(method, real, params=query)
         elif name == "image":
             photo = client.get("/api/original/3").content
-            answer = client.post(real, files={"image": (text, photo)})
+            answer = client.post(real, files={"image": (text, photo)}, data=other)
             assert answer.status_code == 200, "a file's name means nothing"
             continue
         else:
-            answer = client.post(real, data={"id": "3"} | {name: text})
+            answer = client.post(real, data={"id": "3"} | other | {name: text})
         if name == "path":  # a pattern that fits nothing
             found = answer.json().get("neighbours", answer.json().get("images"))
             assert (answer.status_code, found) == (200, [])
@@ -389,7 +389,8 @@ def test_no_parameter_leads_to_other_files(client, text):
         assert answer.status_code in (400, 404, 409, 422), (path, name)
         assert b"root:" not in answer.content
         assert answer.json()["error"]
-    assert seen == {"id", "side", "k", "path", "label", "box", "unlike", "generation", "image"}
+    named = {"id", "side", "k", "path", "label", "box", "unlike", "generation", "image"}
+    assert seen == named | {"neighbour"}
     for path in (f"/static/{text}", f"/{text}", f"/api/{text}"):
         answer = client.get(path)
         assert answer.status_code == 404, path
@@ -602,7 +603,7 @@ def test_pages_load_nothing_from_elsewhere(client):
     assert "http://" not in client.get("/").text
     paths = client.get("/openapi.json").json()["paths"]
     pictures = {"/api/thumbnail/{id}", "/api/original/{id}"}
-    assert set(paths) == {"/api/info", "/api/sample", "/api/search"} | pictures
+    assert set(paths) == {"/api/info", "/api/sample", "/api/search", "/api/explain"} | pictures
 
 
 def test_originals_that_lie_outside_the_source_are_not_shown(tmp_path):

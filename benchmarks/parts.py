@@ -71,8 +71,11 @@ def fill(writer: StoreWriter) -> None:
     directions = np.random.default_rng(0).normal(0, 0.05, (10, WIDTH)).astype(np.float32)
     for first in range(0, len(rows), BLOCK):
         block = rows[first : first + BLOCK]
-        rng = np.random.default_rng(int(block[0]))
-        X = rng.standard_normal((len(block), WIDTH), np.float32)
+        # By the image and not by the row, so that both stores hold the same numbers.
+        numbers = [int(Path(writer.entry_path(row)).stem) for row in block.tolist()]
+        X = np.stack([
+            np.random.default_rng(number).standard_normal(WIDTH, np.float32) for number in numbers
+        ])  # fmt: skip
         X += directions[[int(writer.entry_path(row)[5]) for row in block.tolist()]]
         writer.write(block, {LAYER: X})
 

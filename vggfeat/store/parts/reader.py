@@ -358,7 +358,9 @@ class PartedStore(FeatureStore):
             if self._closed:
                 raise ValueError(f"{self.path} is closed")
             file = self._opened.pop(part.number, None)
-            if file is None and (self._standing.begun(part) or self._folder.has(part.file)):
+            now = self._standing
+            there = now.begun(part) or now.finished(part)  # else an error tells, not None
+            if file is None and (there or self._folder.has(part.file)):
                 while len(self._opened) >= _OPEN:
                     self._opened.popitem(last=False)[1].close()
                 file = open_of(part, self._folder, self.manifest)

@@ -44,7 +44,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         paths.append(entry.path)
         return true(source, entry)
 
-    monkeypatch.setattr("vggfeat.extract.storing.look", noted)
+    monkeypatch.setattr("vggfeat.extract.requested.look", noted)
     return paths
 
 

@@ -185,8 +185,6 @@ def plan(
 def find_parts(path: str | os.PathLike[str], config: FeatureConfig | None = None) -> PartPlan:
     """Return a store of parts as it is, without looking at its sources.
 
-    While another process is making it, this waits for that.
-
     Parameters
     ----------
     path : path

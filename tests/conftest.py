@@ -10,7 +10,7 @@ import shutil
 import signal
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,16 @@ def peak_bytes(call: Callable[[], Any]) -> tuple[Any, int]:
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc"
 )
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """Run an S3 server on loopback, which the environment names; give its address."""
+    from storage_servers import environment, s3_server
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with s3_server() as url, environment(url):
+        yield url
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 import store_rows
 from commands import cli as command
 from PIL import Image
-from storage_servers import KEY, SECRET, BadLine, Bucket, environment, s3_server
+from storage_servers import KEY, SECRET, BadLine, Bucket, environment
 from store_rows import SHAPES, features, fill_parts, images, planned
 
 from vggfeat import FeatureStore
@@ -25,13 +23,6 @@ pytest.importorskip("s3fs", reason="remote storage is an extra")
 pytest.importorskip("moto.server", reason="S3's test server is for development")
 
 COUNT = 100
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    with s3_server() as url, environment(url):
-        yield url
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import tarfile
 import zipfile
@@ -24,7 +23,6 @@ from storage_servers import (
     Bucket,
     environment,
     hub_server,
-    s3_server,
     web_server,
 )
 from test_sources import contents, paths
@@ -50,13 +48,6 @@ pq = pytest.importorskip("pyarrow.parquet")
 
 EXTRACT = ("--model", "vgg16-tiny", "--layers", "pool5", "--device", "cpu", "--engine", "torch")
 SIGNATURE = "X-Amz-Signature=abc123secret&X-Amz-Expires=60"
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    with s3_server() as url, environment(url):
-        yield url
 
 
 @pytest.fixture(scope="module")

@@ -405,11 +405,11 @@ class FeatureExtractor(Settings):
             return extract_on_ray(
                 self, source, store, address=ray, parts=parts, part_rows=part_rows, **options
             )
-        of_parts = part_rows is not None or parts is not None or plan_only
-        if not of_parts and not wants_parts(store):
+        of_parts = part_rows is not None or parts is not None or plan_only or wants_parts(store)
+        if not of_parts:
             source = source_of(source)
             of_parts = in_parts(store, len(source.entries))
-        if of_parts or wants_parts(store):
+        if of_parts:
             job = plan_parts(
                 self, source, store, part_rows=part_rows, known=parts is not None, **options
             )

@@ -230,6 +230,16 @@ def test_noise_ceiling_is_that_of_the_natural_scenes_dataset(store):
         [np.mean(trials[at, : at % 3 + 1], axis=0) for at in range(90)],
         atol=1e-5,
     )
+    # The same of targets that were not measured in the other trials, beside one that was.
+    gaps = values.copy()
+    gaps[np.setdiff1d(np.arange(270), kept), 1:] = np.nan
+    some = Responses.of(gaps, shown.tolist())
+    unmeasured = averaged(some, matched(store, some))
+    half = np.arange(0, 90, 2)
+    for images in (None, half):
+        ceiling = unmeasured.ceiling(images)
+        np.testing.assert_allclose(ceiling[1:], uneven.ceiling(images)[1:], atol=1e-9)
+        assert ceiling[0] == pytest.approx(means.ceiling(images)[0], abs=1e-9)
 
 
 def test_split_half_reliability_is_corrected_for_the_length_of_halves(store):
@@ -242,6 +252,13 @@ def test_split_half_reliability_is_corrected_for_the_length_of_halves(store):
         means = averaged(responses, matched(store, responses))
         # of a mean of k trials, signal and noise being of variance 1
         assert means.reliability.mean() == pytest.approx(repeats / (repeats + 1), abs=0.015)
+        if repeats == 3:  # of which each target was measured in two
+            gaps = np.where(
+                rng.permuted(np.tile([[0], [1], [2]], (90, 1, 300)), axis=1), trials, np.nan
+            )
+            responses = Responses.of(gaps.reshape(-1, 300), names.tolist())
+            means = averaged(responses, matched(store, responses))
+            assert means.reliability.mean() == pytest.approx(2 / 3, abs=0.015)
     two = trials[:, :2]
     responses = Responses.of(two.reshape(-1, 300), np.repeat(names[::4], 2).tolist())
     means = averaged(responses, matched(store, responses), splits=200)

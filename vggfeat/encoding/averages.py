@@ -51,6 +51,8 @@ class Averages:
         The mean over images, taken away so that float32 keeps what varies.
     repeats : ndarray of int64, shape (n,)
         Trials of each image.
+    fewer : dict of int to ndarray of int32, shape (n,)
+        The same of targets, by their column, that were not measured in all of them.
     noise, total : ndarray of float64, shape (t,)
         Variance within repeats of an image, and of all trials; NaN without repeats.
     reliability : ndarray of float64, shape (t,)
@@ -64,6 +66,7 @@ class Averages:
     mean: npt.NDArray[np.float32]
     offset: Array
     repeats: Positions
+    fewer: dict[int, npt.NDArray[np.int32]]
     noise: Array
     total: Array
     reliability: Array
@@ -88,9 +91,12 @@ class Averages:
         ndarray of float64, shape (t,)
             In 0..1; NaN without repeats, and for targets that take no part.
         """
-        repeats = self.repeats if images is None else self.repeats[images]
+        which: Any = slice(None) if images is None else images
+        share = np.full(len(self.total), (1 / self.repeats[which]).mean())
+        for target, repeats in self.fewer.items():
+            share[target] = (1 / repeats[which]).mean()
         signal = np.maximum(self.total - self.noise, 0)
-        below = signal + self.noise * float((1 / repeats).mean())
+        below = signal + self.noise * share
         found = np.full(len(below), np.nan)
         np.divide(signal, below, out=found, where=below > 0)
         return found
@@ -133,6 +139,7 @@ def averaged(
     offset, noise, total = np.zeros(t), np.full(t, np.nan), np.full(t, np.nan)
     reliability = np.full(t, np.nan)
     reasons: dict[int, str] = {}
+    fewer: dict[int, npt.NDArray[np.int32]] = {}
     step = max(1, _BLOCK_BYTES // (8 * max(1, len(images.image))))
     for first in range(0, t, step):
         where = slice(first, min(first + step, t))
@@ -156,13 +163,16 @@ def averaged(
             trials = known.sum(axis=0)
             spread = (Y**2).sum(axis=0) - Y.sum(axis=0) ** 2 / np.maximum(trials, 1)
             total[where] = spread / np.maximum(trials - 1, 1)
-            reliability[where] = _reliability(Y, known, repeats, halves)
+            reliability[where] = _reliability(Y, known, counts[repeats > 1], halves)
+            for k in np.flatnonzero(~known.all(axis=0)).tolist():
+                if first + k not in reasons:
+                    fewer[first + k] = counts[:, k].astype(np.int32)
         progress("averaging", where.stop - where.start, t)
     out = np.array(sorted(reasons), np.int64)
     mean[:, out] = 0
     for values in (noise, total, reliability):
         values[out] = np.nan
-    return Averages(mean, offset, repeats, noise, total, reliability, reasons, splits)
+    return Averages(mean, offset, repeats, fewer, noise, total, reliability, reasons, splits)
 
 
 def _check(
@@ -220,11 +230,14 @@ def _halves(repeats: Positions, splits: int, seed: int) -> list[tuple[Any, Any]]
 
 
 def _reliability(
-    Y: Array, known: npt.NDArray[np.bool_], repeats: Positions, halves: list[tuple[Any, Any]]
+    Y: Array, known: npt.NDArray[np.bool_], several: Positions, halves: list[tuple[Any, Any]]
 ) -> Array:
-    """Return the corrected reliability of each target, the mean over random halves."""
+    """Return the corrected reliability of each target, the mean over random halves.
+
+    `several`, (h, t), is how many trials of images with repeats are known.
+    """
     all_known = bool(known.all())
-    total = np.zeros(Y.shape[1])
+    total, longer, images = np.zeros((3, Y.shape[1]))
     for pair in halves:
         sums = [side @ Y for side in pair]
         if all_known:
@@ -234,9 +247,10 @@ def _reliability(
         both = np.broadcast_to((counts[0] > 0) & (counts[1] > 0), sums[0].shape)
         a, b = (part / np.maximum(count, 1) for part, count in zip(sums, counts, strict=True))
         total += _correlation(a, b, both)
+        images += both.sum(axis=0)
+        longer += np.where(both, 2 * several / np.maximum(counts[0] + counts[1], 1), 0).sum(axis=0)
     r = total / len(halves)
-    several = repeats[repeats > 1]
-    longer = float((several / (several // 2)).mean())
+    longer /= np.maximum(images, 1)
     return np.asarray(longer * r / (1 + (longer - 1) * r))
 
 

@@ -189,6 +189,19 @@ def test_class_means_are_matched_by_class(tmp_path):
     assert found.values[0, 1] == pytest.approx(expected, abs=1e-9)
 
 
+def test_three_classes_have_scores_but_too_few_samples_for_intervals(tmp_path):
+    names = [f"{k:03d}.jpg" for k in range(N)]
+    labels = {name: ("abc"[k % 3],) for k, name in enumerate(names)}
+    a = make(tmp_path / "a.h5", {"relu7": rows(0)}, labels=labels)
+    (tmp_path / "rdm.csv").write_text("a,b,c\n0,1,2\n1,0,3\n2,3,0\n")
+    with FeatureStore(a) as one:
+        given = read_rdms(tmp_path / "rdm.csv")
+        found = compare_to([one], given, by="class", bootstrap=10, permutations=5).layers[0]
+        expected = compare([one, given], similarity="spearman", by="class").values[0, 1]
+    assert found.value == pytest.approx(expected)
+    assert np.isnan([found.low, found.high]).all()
+
+
 def test_batches_and_samples_of_images_are_said(tmp_path):
     a = make(tmp_path / "a.h5", {"pool5": rows(0), "relu7": rows(1)})
     with FeatureStore(a) as one:
@@ -201,6 +214,7 @@ def test_batches_and_samples_of_images_are_said(tmp_path):
     assert parts.settings["batch"] == 8
     assert parts.values[0, 1] == pytest.approx(whole.values[0, 1], abs=0.35)
     assert sample.images == 12
+    assert [(s.conditions, s.left_out) for s in sample.sources] == [(N, 0)]
 
 
 def test_intervals_hold_the_value_and_narrow_with_more_images(tmp_path):

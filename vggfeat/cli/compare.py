@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -183,15 +182,16 @@ def _check(options: dict[str, Any]) -> None:
 
 def _opened(path: str, stack: ExitStack) -> Item:
     """Open a store, or read RDMs."""
+    from vggfeat.array_files import parts_of
     from vggfeat.representations import read_rdms
     from vggfeat.representations.given import SUFFIXES, holds_rdms
     from vggfeat.store import open_features
 
-    name = path if Path(path).exists() else path.partition("#")[0]
-    ending = Path(name).suffix.lower()
+    file, _ = parts_of(path)
+    ending = file.suffix.lower()
     if ending in (".pkl", ".pickle"):
         return read_rdms(path)
-    if ending in SUFFIXES and (ending not in (".h5", ".hdf5") or holds_rdms(Path(name))):
+    if ending in SUFFIXES and (ending not in (".h5", ".hdf5") or holds_rdms(file)):
         return read_rdms(path)
     return stack.enter_context(open_features(path))
 

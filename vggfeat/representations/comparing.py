@@ -248,13 +248,13 @@ def conditions_of(
 def sources_of(items: Sequence[Item], found: Matched) -> tuple[Source, ...]:
     """Describe what was compared."""
     told = []
-    for one, order, left_out in zip(items, found.orders, found.left_out, strict=True):
+    for one, what, left_out in zip(items, found.conditions, found.left_out, strict=True):
         if isinstance(one, RDMs):
             made = f"RDMs of {one.measure} distances" if one.measure else "RDMs"
             told.append(Source(one.source, made, one.count, left_out))
         else:
             made = f"{one.provenance.config.model}, weights {one.latest.weights}"
-            told.append(Source(str(one.path), made, left_out + len(order), left_out))
+            told.append(Source(str(one.path), made, len(what or ()), left_out))
     return tuple(told)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.array_files import StoredArray, open_array
+from vggfeat.array_files import StoredArray, open_array, parts_of
 from vggfeat.errors import ImageError, RepresentationError, SourceError
 from vggfeat.files import open_regular
 from vggfeat.representations.distances import condition_count
@@ -56,9 +56,7 @@ def read_rdms(path: str | os.PathLike[str]) -> RDMs:
         It cannot be read, is no RDM (not symmetric, similarities instead of dissimilarities, values
         that are not finite, names that are not different), or is of another kind of file.
     """
-    text = os.fspath(path)
-    name, _, variable = text.partition("#") if not Path(text).exists() else (text, "", "")
-    file = Path(name)
+    file, variable = parts_of(path)
     ending = file.suffix.lower()
     if ending in (".pkl", ".pickle"):
         raise RepresentationError(

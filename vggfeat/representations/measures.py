@@ -94,7 +94,7 @@ def prepared(
     """
     if measure == "mahalanobis":
         centred = X - column_means(X) if residuals is None else residuals
-        return PreparedRows(whitened(X, centred, freedom or len(centred) - 1))
+        return PreparedRows(whitened(X, centred, len(centred) - 1 if freedom is None else freedom))
     if measure in ("euclidean", "squared-euclidean"):
         return PreparedRows(X, shift=column_means(X))
     offsets = np.empty(len(X)) if measure == "correlation" else None

@@ -38,19 +38,17 @@ class Resampled:
     drawn: Floats
     without: Floats
 
-    def covariance(self, weights: Floats | None = None) -> tuple[Floats, Floats]:
+    def covariance(self, weights: Floats) -> tuple[Floats, Floats]:
         """Return the corrected covariance of the last axis, and that of the jackknife.
 
         Parameters
         ----------
-        weights : ndarray of float64, shape (k,), optional
+        weights : ndarray of float64, shape (k,)
             A contrast of the second axis, (b, k, s) to (b, s).
         """
-        drawn, without = self.drawn, self.without
-        if weights is not None:
-            used = weights != 0
-            drawn = np.einsum("k,bks->bs", weights[used], drawn[:, used])
-            without = np.einsum("k,uks->us", weights[used], without[:, used])
+        used = weights != 0
+        drawn = np.einsum("k,bks->bs", weights[used], self.drawn[:, used])
+        without = np.einsum("k,uks->us", weights[used], self.without[:, used])
         units = len(without)
         drawn, without = (one[np.isfinite(one).all(axis=1)] for one in (drawn, without))
         if len(drawn) < 2 or len(without) < max(2, units):
@@ -101,7 +99,8 @@ def resample(
     for counts in [*drawn, *left]:
         found.append(statistic(counts))
         progress("bootstrap", 1, len(drawn) + units)
-    return Resampled(np.array(found[: len(drawn)]), np.array(found[len(drawn) :]))
+    each = np.array(found)
+    return Resampled(each[: len(drawn)], each[len(drawn) :])
 
 
 def deviation(each: Floats) -> Floats:

@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 LOWEST := .venv-lowest
 AUDIT := .venv-audit
 
-.PHONY: help demo test test-lowest lint audit docs bench clean
+.PHONY: help demo test test-lowest lint audit docs site bench clean
 
 help:
 	@echo "make demo    the whole chain on embedded images, offline; ends with a report to open"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make audit   known holes of the installed packages; asks the network"
 	@echo "make docs    regenerate the command reference"
+	@echo "make site    all pages and the API as a site in site/; asks no other host"
 	@echo "make bench   the benchmarks (about half an hour)"
 	@echo "make clean   remove the environment and everything made here"
 
@@ -58,6 +59,11 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/generate.py
 
+# The warning is of the theme's makers, about other software of theirs.
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Open site/index.html. Its search wants a server: $(BIN)/python -m http.server --directory site"
+
 bench: $(READY)
 	$(BIN)/python benchmarks/exactness.py
 	$(BIN)/python benchmarks/resume.py
@@ -69,4 +75,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/transfer.py speed
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(AUDIT) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(AUDIT) demo build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

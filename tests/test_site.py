@@ -1,0 +1,93 @@
+"""The site is built whole, and shows itself without asking anybody."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from vggfeat import _HOMES
+
+pytest.importorskip("mkdocs", reason="MkDocs is not installed: the extra `docs`")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site as `make site` does: a dead link, or an object that is not there, fails."""
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
+        cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+class Loaded(HTMLParser):
+    """Addresses that a browser asks for by itself as it shows a page, and the page's text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.ids: set[str] = set()
+        self.paragraphs: list[str] = []
+        self._inside = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.ids.add(given.get("id", ""))
+        if tag not in ("a", "area"):  # those are followed by people
+            self.addresses += [given[name] for name in ("src", "href", "data") if name in given]
+            self.addresses += re.findall(r"[^\s,]+", given.get("srcset", ""))
+            self.addresses += re.findall(r"url\(([^)]*)", given.get("style", ""))
+        if tag == "p":
+            self.paragraphs.append("")
+        self._inside = tag
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "style":
+            self.addresses += re.findall(r"url\(([^)]*)|@import\s+[\"']([^\"']*)", data)
+        if self.paragraphs:
+            self.paragraphs[-1] += data
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[str, Loaded]:
+    """Read all pages of the site."""
+    found = {}
+    for page in site.rglob("*.html"):
+        loaded = found[str(page.relative_to(site))] = Loaded()
+        loaded.feed(page.read_text())
+    return found
+
+
+def test_the_site_asks_no_other_host(site, pages):
+    assert len(pages) > 50
+    elsewhere = re.compile(r"[\"']?(?:[a-z]+:)?//")
+    for name, loaded in pages.items():
+        assert not [one for one in loaded.addresses if elsewhere.match(str(one))], name
+        text = (site / name).read_text()
+        # Pages that have diagrams make the theme fetch a program for them.
+        assert 'class="mermaid"' not in text, name
+        assert "default-src 'self' data: blob: 'unsafe-inline'" in text, name
+    for style in site.rglob("*.css"):
+        asked = re.findall(r"url\(([^)]*)\)|@import\s+(\S+)", style.read_text())
+        assert not [one for one in asked if elsewhere.match("".join(one))], style
+
+
+def test_lists_and_code_of_plain_files_are_lists_and_code_on_the_site(pages):
+    for name, loaded in pages.items():
+        assert not [one for one in loaded.paragraphs if "```" in one or "\n- " in one], name
+
+
+def test_the_api_describes_what_the_package_offers(pages):
+    described = set().union(*(page.ids for page in pages.values()))
+    assert not [name for name in _HOMES if f"{_HOMES[name]}.{name}" not in described]
+    assert "vggfeat.store.FeatureStore.xy" in described  # also what it inherits

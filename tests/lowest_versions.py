@@ -10,7 +10,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-FLOOR = re.compile(r"([A-Za-z0-9_-]+)>=([0-9.]+)")
+FLOOR = re.compile(r"([A-Za-z0-9_-]+)(?:\[[a-z0-9,]+\])?>=([0-9.]+)")
+OWN = re.compile(r"vggfeat\[[a-z,]+\]")  # an extra that unites others
 
 
 def lowest(pyproject: Path) -> list[str]:
@@ -18,7 +19,7 @@ def lowest(pyproject: Path) -> list[str]:
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     lists = [project["dependencies"], *project["optional-dependencies"].values()]
     floors: dict[str, str] = {}
-    for stated in (one for wanted in lists for one in wanted):
+    for stated in (one for wanted in lists for one in wanted if not OWN.fullmatch(one)):
         found = FLOOR.fullmatch(stated)
         if found is None:
             raise ValueError(f"{stated!r} states no floor; write it as 'name>=version'.")

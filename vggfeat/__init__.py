@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vggfeat import showing
 from vggfeat._version import __version__
 from vggfeat.errors import VggfeatError
 
@@ -47,6 +48,13 @@ _HOMES = {
     "evaluate_retrieval": "vggfeat.protocols",
     "finetune": "vggfeat.finetuning",
 }
+
+
+# What stands on low floors is shown by what stands above them, once somebody looks.
+showing.shown_by(
+    lambda shown: str(importlib.import_module("vggfeat.notebook").html(shown)),
+    lambda drawn, dark: importlib.import_module("vggfeat.notebook").draw(drawn, dark),
+)
 
 
 def __getattr__(name: str) -> Any:

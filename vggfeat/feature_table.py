@@ -19,6 +19,7 @@ from vggfeat.errors import LayerError, StoreError
 from vggfeat.labels import Targets, as_floats
 from vggfeat.layers import ARCHITECTURES, layer_of, split_layers
 from vggfeat.provenance import FeatureConfig, Provenance, RunInfo, SourcePlace
+from vggfeat.showing import Shown
 
 PENDING, DONE, FAILED = 0, 1, 2
 """Status of a row."""
@@ -27,7 +28,7 @@ Rows = npt.NDArray[np.int64]
 _BLOCK_BYTES, _BLOCK_ROWS = 64 << 20, 1024
 
 
-class FeatureTable(ABC):
+class FeatureTable(Shown, ABC):
     """Images as rows, layers as columns.
 
     As of a table of pandas, ``len(table)`` is the number of rows, and ``layer in table`` says
@@ -42,6 +43,7 @@ class FeatureTable(ABC):
         What decides the numbers, and how they came about.
     """
 
+    shown_as = "table"
     path: Path | str
     provenance: Provenance
 
@@ -130,6 +132,13 @@ class FeatureTable(ABC):
             return isinstance(layer, str) and bool(self.layer(layer))
         except LayerError:
             return False
+
+    def __repr__(self) -> str:
+        try:
+            told = f"{len(self)} images, {', '.join(self.layers)}"
+        except Exception:  # whatever became of its file
+            told = "closed"
+        return f"<{type(self).__name__} {self.path}: {told}>"
 
     __iter__ = None  # neither over rows nor over layers: say which
 

@@ -14,7 +14,7 @@ from vggfeat.index.folder import is_index, state
 from vggfeat.index.kinds import KINDS
 from vggfeat.index.making import learn_whitening
 from vggfeat.index.preparing import METRICS, Metric
-from vggfeat.index.results import AddReport, IndexInfo, Neighbour
+from vggfeat.index.results import AddReport, IndexInfo, Neighbour, Neighbours, SearchResults
 from vggfeat.index.settings import LeftOut, Measured, Tuning
 from vggfeat.index.similarity import SimilarityIndex
 from vggfeat.index.workers import LocalWorkers, RayWorkers, Workers
@@ -30,7 +30,9 @@ __all__ = [
     "Measured",
     "Metric",
     "Neighbour",
+    "Neighbours",
     "RayWorkers",
+    "SearchResults",
     "Selection",
     "SimilarityIndex",
     "Tuning",

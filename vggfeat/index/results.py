@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vggfeat.showing import Shown
+
 if TYPE_CHECKING:
+    from vggfeat.index.catalogue import Catalogue
     from vggfeat.index.preparing import Metric
     from vggfeat.index.settings import LeftOut, Tuning
 
@@ -39,6 +43,33 @@ class Neighbour(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
         return self._asdict()
+
+
+class Neighbours(list[Neighbour], Shown):
+    """The answers to one query, the nearest first.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Of the index, which knows where the images are.
+    neighbours : iterable of Neighbour
+    """
+
+    shown_as = "neighbours"
+
+    def __init__(self, catalogue: Catalogue, neighbours: Iterable[Neighbour]) -> None:
+        super().__init__(neighbours)
+        self.catalogue = catalogue
+
+    def __reduce__(self) -> tuple[type[list[Neighbour]], tuple[list[Neighbour]]]:
+        """Pickle and copy as a plain list: an answer does not take the whole catalogue along."""
+        return list, (list(self),)
+
+
+class SearchResults(list[Neighbours], Shown):
+    """The answers to several queries, in their order."""
+
+    shown_as = "results"
 
 
 @dataclass(frozen=True, slots=True)

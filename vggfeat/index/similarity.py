@@ -20,9 +20,10 @@ from vggfeat.index.folder import read
 from vggfeat.index.kinds import MEMORY, RECALL
 from vggfeat.index.memory_limits import to_search, within_limits
 from vggfeat.index.preparing import prepare_queries
-from vggfeat.index.results import AddReport, IndexInfo, Neighbour
+from vggfeat.index.results import AddReport, IndexInfo, Neighbour, Neighbours, SearchResults
 from vggfeat.index.searching import open_searcher
 from vggfeat.progress import Progress, silent
+from vggfeat.showing import Shown
 
 if TYPE_CHECKING:
     import os
@@ -39,7 +40,7 @@ _ATTEMPTS = 5
 _FIRST = 16  # neighbours searched for first where all within a threshold are wanted
 
 
-class SimilarityIndex:
+class SimilarityIndex(Shown):
     """Vectors of images, what finds the nearest of them, and whose they are.
 
     Made by :meth:`build`, :meth:`merge` or :meth:`open`. It lives in a folder on the disk, where
@@ -59,6 +60,8 @@ class SimilarityIndex:
     >>> cats = index.select(paths=["cats/*"])                       # doctest: +SKIP
     >>> (answer,) = index.search(features, k=5, within=cats)        # doctest: +SKIP
     """
+
+    shown_as = "index"
 
     def __init__(self, folder: Path, catalogue: Catalogue, mapped: bool | None = None) -> None:
         self.folder = folder
@@ -282,6 +285,9 @@ class SimilarityIndex:
     def __len__(self) -> int:
         return self._count
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.folder}: {len(self)} images, {self.layer}>"
+
     @property
     def dimension(self) -> int:
         """Length d of the vectors."""
@@ -487,7 +493,7 @@ class SimilarityIndex:
         rerank: int | None = None,
         exclude: Sequence[int] = (),
         prepared: bool = False,
-    ) -> list[list[Neighbour]]:
+    ) -> SearchResults:
         """Find the images nearest to each query.
 
         The answer to a query does not depend on which others are given with it; of equally near
@@ -513,8 +519,9 @@ class SimilarityIndex:
 
         Returns
         -------
-        list of list of Neighbour
-            For each query, the nearest first.
+        SearchResults
+            A list: for each query a list of :class:`Neighbour`, the nearest first. A notebook shows
+            it with the photos.
 
         Raises
         ------
@@ -529,10 +536,10 @@ class SimilarityIndex:
         kept = ids >= 0
         if len(exclude):
             kept &= ~np.isin(ids, exclude)
-        return [
+        return SearchResults(
             self._neighbours(one[some][:k], near[some][:k])
             for one, near, some in zip(ids, scores, kept, strict=True)
-        ]
+        )
 
     def nearest(
         self,
@@ -612,7 +619,7 @@ class SimilarityIndex:
         self._all = Selection(~removed) if self._count < len(removed) else None
         self.__dict__.pop("labels", None)
 
-    def _neighbours(self, ids: Integers, scores: Vectors) -> list[Neighbour]:
+    def _neighbours(self, ids: Integers, scores: Vectors) -> Neighbours:
         rows = self.catalogue.rows
         columns = (
             rows.paths.several(ids),
@@ -621,7 +628,7 @@ class SimilarityIndex:
             rows.labels_of(ids),
             ids.tolist(),
         )
-        return list(map(Neighbour, range(1, len(ids) + 1), *columns))
+        return Neighbours(self.catalogue, map(Neighbour, range(1, len(ids) + 1), *columns))
 
     def _expanded(
         self, queries: npt.NDArray[np.float64], by: Expansion, chosen: Selection | None

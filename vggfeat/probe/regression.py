@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from vggfeat.probe.numbers import Numbers
 from vggfeat.probe.reading import LayerRows, fits
 from vggfeat.probe.ridge import RidgeProbe, Scoring
 from vggfeat.progress import Progress, silent
+from vggfeat.showing import Drawn
 from vggfeat.solver.rows import Rows
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class RegressionResult:
+class RegressionResult(Drawn):
     """A layer's score where images have numbers.
 
     Attributes
@@ -57,6 +58,7 @@ class RegressionResult:
         Test images that training has, too; None where nobody looked.
     """
 
+    shown_as: ClassVar = "numbers"
     layer: str
     names: tuple[str, ...]
     alpha: Array

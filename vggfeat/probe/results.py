@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from vggfeat.probe.division import Division
 from vggfeat.probe.labelled import LeftOut
 from vggfeat.probe.leaks import Leak
 from vggfeat.probe.targets import Classifier, boundary
+from vggfeat.showing import Drawn, Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Mistake:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class HeldOut:
+class HeldOut(Shown):
     """What every score of :func:`evaluate` tells.
 
     Attributes
@@ -108,6 +109,7 @@ class HeldOut:
         What made them of an SVM's decision values.
     """
 
+    shown_as: ClassVar = "probe"
     layer: str
     classifier: Classifier
     normalize: bool
@@ -167,7 +169,7 @@ class HeldOut:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ProbeResult(HeldOut):
+class ProbeResult(HeldOut, Drawn):
     """A layer's score where images have one label each.
 
     Attributes
@@ -440,7 +442,7 @@ class MultiLabelResult(HeldOut):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RepeatedResult:
+class RepeatedResult(Shown):
     """Scores of one layer on random splits of one store.
 
     Attributes
@@ -449,6 +451,7 @@ class RepeatedResult:
         Two or more, of different seeds.
     """
 
+    shown_as: ClassVar = "repeated"
     splits: Sequence[ProbeResult | MultiLabelResult]
 
     def mean(self, measure: str, level: float = 0.95) -> Interval:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vggfeat.report.text import shortened, shown
 from vggfeat.report.thumbnails import png_uri
+
+if TYPE_CHECKING:
+    from vggfeat.report.figure import PageFigure
 
 _COLOURS = {
     False: ("#f3f1ea", "#cfdfe6", "#78aac0", "#2b6d8c", "#123d55"),
@@ -48,6 +49,11 @@ class ConfusedPair:
 
 
 def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, dark: bool = False) -> bytes:
+    """Return :func:`draw_confusion` as a PNG file."""
+    return draw_confusion(matrix, classes, dark=dark).png()
+
+
+def draw_confusion(matrix: ArrayLike, classes: Sequence[str], *, dark: bool = False) -> PageFigure:
     """Draw a confusion matrix.
 
     Colour grows with the share of the row, so that small classes are as visible as large ones; the
@@ -66,18 +72,16 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, dark: bool = 
 
     Returns
     -------
-    bytes
-        A PNG file.
+    PageFigure
 
     Raises
     ------
     ValueError
         `matrix` is not square, or `classes` does not fit it.
     """
-    # Not pyplot: it would touch the state of a program that draws figures of its own.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
-    from matplotlib.figure import Figure
+
+    from vggfeat.report.figure import PageFigure
 
     counts = np.asarray(matrix)
     size = len(counts)
@@ -90,8 +94,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, dark: bool = 
     ink, paper = _INK[dark], _PAPER[dark]
     share = shares(counts)
 
-    figure = Figure(figsize=(side, side), facecolor=paper)
-    FigureCanvasAgg(figure)
+    figure = PageFigure(side, side, paper)
     axes = figure.add_axes((0, 0, 1, 1))
     colours = LinearSegmentedColormap.from_list("share", _COLOURS[dark])
     tone = PowerNorm(_GAMMA, 0, 1)
@@ -108,14 +111,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, dark: bool = 
     if cell >= _COUNTS_FROM:
         _write_counts(axes, counts, colours(tone(share)), cell)
 
-    file = io.BytesIO()
-    with warnings.catch_warnings():  # a name in a script that the font lacks
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(
-            file, format="png", dpi=100 * DENSITY, bbox_inches="tight", pad_inches=0.12,
-            facecolor=paper, metadata={"Software": None},
-        )  # fmt: skip
-    return file.getvalue()
+    return figure
 
 
 def confusion_view(matrix: ArrayLike, classes: Sequence[str]) -> dict[str, Any]:

@@ -12,17 +12,23 @@ import numpy as np
 from vggfeat.probe import MultiLabelResult, ProbeResult
 from vggfeat.report.confusion import DENSITY, confused_pairs
 from vggfeat.report.page import write_page
-from vggfeat.report.score_axes import COLOURS, INK, PAPER, png
+from vggfeat.report.score_axes import COLOURS, INK, PAPER, new_figure
 from vggfeat.report.text import duration, number, percent
 from vggfeat.report.thumbnails import png_picture
 
 if TYPE_CHECKING:
     from vggfeat.finetuning.results import FinetuneResult, Result
+    from vggfeat.report.figure import PageFigure
 
 _PAIRS = 10
 
 
 def finetune_figure(result: FinetuneResult, *, dark: bool = False) -> bytes:
+    """Return :func:`draw_finetune` as a PNG file."""
+    return draw_finetune(result, dark=dark).png()
+
+
+def draw_finetune(result: FinetuneResult, *, dark: bool = False) -> PageFigure:
     """Draw the loss of each epoch, and the score of the images that choose one, where there are.
 
     Parameters
@@ -34,16 +40,11 @@ def finetune_figure(result: FinetuneResult, *, dark: bool = False) -> bytes:
 
     Returns
     -------
-    bytes
-        A PNG file.
+    PageFigure
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     watched = [(one.number, 100 * one.score) for one in result.epochs if one.score is not None]
     panels = 2 if watched else 1
-    figure = Figure(figsize=(4.4 * panels, 3.1), facecolor=PAPER[dark])
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.4 * panels, 3.1, dark=dark)
     axes = figure.subplots(1, panels, squeeze=False)[0]
     figure.subplots_adjust(wspace=0.32)
     trained = [one for one in result.epochs if math.isfinite(one.loss)]
@@ -61,7 +62,7 @@ def finetune_figure(result: FinetuneResult, *, dark: bool = False) -> bytes:
         if max(score for _, score in watched) > 98:  # no mark above what there can be
             axes[1].set_ylim(top=101)
         _dress(axes[1], f"Validation: {result.measure}", " %", dark)
-    return png(axes[0], dark=dark)
+    return figure
 
 
 def finetune_page(path: str | os.PathLike[str], result: FinetuneResult) -> Path:

@@ -11,7 +11,6 @@ from vggfeat.report.score_axes import (
     PAPER,
     canvas,
     legend,
-    png,
     shares_upwards,
 )
 from vggfeat.report.text import percent, shortened
@@ -19,6 +18,7 @@ from vggfeat.report.text import percent, shortened
 if TYPE_CHECKING:
     from vggfeat.evaluation import LowShotPrecision, LowShotScore
     from vggfeat.metrics import Interval
+    from vggfeat.report.figure import PageFigure
 
     Score = LowShotScore | LowShotPrecision
 
@@ -33,6 +33,13 @@ _LINES: dict[str, dict[str, Any]] = {
 def lowshot_figure(
     series: Mapping[str, Sequence[Score]], chance: float, *, dark: bool = False
 ) -> bytes:
+    """Return :func:`draw_lowshot` as a PNG file."""
+    return draw_lowshot(series, chance, dark=dark).png()
+
+
+def draw_lowshot(
+    series: Mapping[str, Sequence[Score]], chance: float, *, dark: bool = False
+) -> PageFigure:
     """Draw scores over the number of images a class, on a scale of doublings.
 
     The score is mean class recall; of several labels an image, mean average precision. A colour is
@@ -52,8 +59,7 @@ def lowshot_figure(
 
     Returns
     -------
-    bytes
-        A PNG file.
+    PageFigure
 
     Raises
     ------
@@ -88,7 +94,8 @@ def lowshot_figure(
     lines, labels = axes.get_legend_handles_labels()
     columns = 2 if len(labels) > 3 and max(map(len, labels)) < 40 else 1
     legend(axes, lines, labels, columns=columns, dark=dark)
-    return png(axes, dark=dark)
+    figure: PageFigure = axes.figure
+    return figure
 
 
 def _best(

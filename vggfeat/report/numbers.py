@@ -11,12 +11,13 @@ import numpy as np
 from vggfeat.report.confusion import DENSITY
 from vggfeat.report.facts import Facts
 from vggfeat.report.page import write_page
-from vggfeat.report.score_axes import COLOURS, INK, PAPER, png
+from vggfeat.report.score_axes import COLOURS, INK, PAPER, new_figure
 from vggfeat.report.text import shortened
 from vggfeat.report.thumbnails import png_picture
 
 if TYPE_CHECKING:
     from vggfeat.probe import RegressionResult
+    from vggfeat.report.figure import PageFigure
 
 MOST = 9
 """Targets that are drawn one by one; of more, the distribution of their scores."""
@@ -26,6 +27,11 @@ _ROWS = 1000  # of the page's table
 
 
 def numbers_figure(result: RegressionResult, *, dark: bool = False) -> bytes:
+    """Return :func:`draw_numbers` as a PNG file."""
+    return draw_numbers(result, dark=dark).png()
+
+
+def draw_numbers(result: RegressionResult, *, dark: bool = False) -> PageFigure:
     """Draw predictions against truth, and of more than nine targets how their scores spread.
 
     Parameters
@@ -37,17 +43,12 @@ def numbers_figure(result: RegressionResult, *, dark: bool = False) -> bytes:
 
     Returns
     -------
-    bytes
-        A PNG file.
+    PageFigure
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     targets = len(result.names)
     columns = min(targets, 3) if targets <= MOST else 2
     rows = -(-targets // columns) if targets <= MOST else 1
-    figure = Figure(figsize=(3.1 * columns, 3.15 * rows), facecolor=PAPER[dark])
-    FigureCanvasAgg(figure)
+    figure = new_figure(3.1 * columns, 3.15 * rows, dark=dark)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     figure.subplots_adjust(hspace=0.5, wspace=0.38)
     if targets <= MOST:
@@ -59,7 +60,7 @@ def numbers_figure(result: RegressionResult, *, dark: bool = False) -> bytes:
     else:
         _histogram(panels[0], result.scores.r2, "R2", dark)
         _histogram(panels[1], result.scores.r, "Pearson's r", dark)
-    return png(panels[0], dark=dark)
+    return figure
 
 
 def numbers_page(

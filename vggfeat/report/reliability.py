@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vggfeat.report.confusion import DENSITY
-from vggfeat.report.score_axes import COLOURS, INK, PAPER, legend, png
+from vggfeat.report.score_axes import COLOURS, INK, PAPER, legend, new_figure
 from vggfeat.report.text import counted, percent
 from vggfeat.report.thumbnails import png_picture
 
@@ -43,12 +43,7 @@ def reliability_figure(found: Reliability, *, intervals: bool = True, dark: bool
     bytes
         A PNG file.
     """
-    # Not pyplot: it would touch the state of a program that draws figures of its own.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6, 5.5), facecolor=PAPER[dark])
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.6, 5.5, dark=dark)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4.4, 1))
     figure.subplots_adjust(hspace=0.12)
     some = np.flatnonzero(found.counts)
@@ -71,7 +66,7 @@ def reliability_figure(found: Reliability, *, intervals: bool = True, dark: bool
     below.set_xticks(_TICKS, _SHARES)
     below.yaxis.get_major_locator().set_params(nbins=3, integer=True)
     legend(above, *above.get_legend_handles_labels(), columns=2, dark=dark)
-    return png(above, dark=dark)
+    return figure.png()
 
 
 def reliability_view(result: ProbeResult | MultiLabelResult) -> dict[str, Any] | None:

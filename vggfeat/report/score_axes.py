@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vggfeat.report.confusion import DENSITY
 from vggfeat.report.text import percent
+
+if TYPE_CHECKING:
+    from vggfeat.report.figure import PageFigure
 
 PAPER = {False: "#ffffff", True: "#1b1f23"}
 INK = {False: "#4c555e", True: "#b3bcc4"}
@@ -19,19 +19,17 @@ COLOURS = {  # told apart also with the common kinds of colour blindness
 }
 """By whether the picture is dark."""
 
-INCH = 100
-"""Of the page's pixels."""
-
 
 def canvas(width: float, height: float, *, dark: bool) -> Any:
     """Return the axes of an empty picture; its sides are in inches."""
-    # Not pyplot: it would touch the state of a program that draws figures of its own.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    return new_figure(width, height, dark=dark).add_axes((0, 0, 1, 1), facecolor=PAPER[dark])
 
-    figure = Figure(figsize=(width, height), facecolor=PAPER[dark])
-    FigureCanvasAgg(figure)
-    return figure.add_axes((0, 0, 1, 1), facecolor=PAPER[dark])
+
+def new_figure(width: float, height: float, *, dark: bool) -> PageFigure:
+    """Return an empty picture; its sides are in inches."""
+    from vggfeat.report.figure import PageFigure
+
+    return PageFigure(width, height, PAPER[dark])
 
 
 def shares_upwards(
@@ -102,15 +100,3 @@ def legend(
     )  # fmt: skip
     for text in made.get_texts():
         text.set_parse_math(False)
-
-
-def png(axes: Any, *, dark: bool) -> bytes:
-    """Return the picture as a PNG file."""
-    file = io.BytesIO()
-    with warnings.catch_warnings():  # a name in a script that the font lacks
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        axes.figure.savefig(
-            file, format="png", dpi=INCH * DENSITY, bbox_inches="tight", pad_inches=0.12,
-            facecolor=PAPER[dark], metadata={"Software": None},
-        )  # fmt: skip
-    return file.getvalue()

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 from vggfeat.layers import layer_of
 from vggfeat.report.score_axes import (
     COLOURS,
-    INCH,
     INK,
     PAPER,
     canvas,
     legend,
-    png,
     shares_upwards,
 )
 from vggfeat.report.text import percent, shortened
@@ -23,6 +21,7 @@ from vggfeat.report.text import percent, shortened
 if TYPE_CHECKING:
     from vggfeat.evaluation import LayerPrecision, LayerScore
     from vggfeat.evaluation.layers.differences import Classifier
+    from vggfeat.report.figure import PageFigure
 
     Score = LayerScore | LayerPrecision
 
@@ -33,9 +32,19 @@ _LINES: dict[Classifier, dict[str, Any]] = {
 }
 
 
+_INCH = 100  # of the page's pixels
+
+
 def sweep_figure(
     series: Mapping[str, Sequence[Score]], chance: float, *, dark: bool = False
 ) -> bytes:
+    """Return :func:`draw_sweep` as a PNG file."""
+    return draw_sweep(series, chance, dark=dark).png()
+
+
+def draw_sweep(
+    series: Mapping[str, Sequence[Score]], chance: float, *, dark: bool = False
+) -> PageFigure:
     """Draw how well each layer tells classes apart.
 
     Depth goes to the right, a place a layer; blocks of convolutions lie on bands. For each series
@@ -56,8 +65,7 @@ def sweep_figure(
 
     Returns
     -------
-    bytes
-        A PNG file.
+    PageFigure
 
     Raises
     ------
@@ -67,7 +75,7 @@ def sweep_figure(
     layers = ordered_layers([[score.layer for score in scores] for scores in series.values()])
     if not layers:
         raise ValueError("a picture of a sweep needs one score or more")
-    width = min(max(420, 150 + 22 * len(layers)), 1300) / INCH
+    width = min(max(420, 150 + 22 * len(layers)), 1300) / _INCH
     axes = canvas(width, 4.3, dark=dark)
     _bands(axes, layers, _BAND[dark])
     for number, (name, scores) in enumerate(series.items()):
@@ -88,7 +96,8 @@ def sweep_figure(
     if columns == 2:
         lines, labels = lines[::2] + lines[1::2], labels[::2] + labels[1::2]
     legend(axes, lines, labels, columns=columns, dark=dark)
-    return png(axes, dark=dark)
+    figure: PageFigure = axes.figure
+    return figure
 
 
 def ordered_layers(sequences: Sequence[Sequence[str]]) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from vggfeat.evaluation.layers.differences import Classifier, Versus
 from vggfeat.evaluation.layers.scored import LayerScores
+from vggfeat.showing import Drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class LayerPrecision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison(LayerScores):
+class Comparison(LayerScores, Drawn):
     """Scores of linear classifiers and of neighbours, of one or more stores on the same images.
 
     Attributes
@@ -99,6 +100,7 @@ class Comparison(LayerScores):
         For each store but the first, how the first's layers differ from the same ones of it.
     """
 
+    shown_as: ClassVar = "sweep"
     scores: tuple[tuple[LayerScore | LayerPrecision, ...], ...]
     from_best: tuple[tuple[Versus, ...], ...] = ()
     from_first: tuple[tuple[Versus, ...], ...] = ()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from vggfeat.evaluation.layers.few import Classifier
 from vggfeat.evaluation.layers.scored import ClassScores, ScoredStore
 from vggfeat.metrics import Interval, mean_interval
 from vggfeat.probe.division import Division
+from vggfeat.showing import Drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class LowShotPrecision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LowShot(ClassScores):
+class LowShot(ClassScores, Drawn):
     """Curves of one or more stores, all on the same images.
 
     Attributes
@@ -130,6 +131,7 @@ class LowShot(ClassScores):
         image also one that was drawn. None where each repetition draws its own test images.
     """
 
+    shown_as: ClassVar = "lowshot"
     shots: tuple[int, ...]
     too_many: tuple[int, ...]
     smallest: tuple[str, int]

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from vggfeat.metrics import (
 )
 from vggfeat.probe.reading import fits
 from vggfeat.progress import Progress, silent
+from vggfeat.showing import Shown
 from vggfeat.solver.rows import Reader
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class NeighbourPrecision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbourhoods(LayerScores):
+class Neighbourhoods(LayerScores, Shown):
     """Scores of nearest neighbours, of one or more stores on the same images.
 
     Attributes
@@ -111,6 +112,7 @@ class Neighbourhoods(LayerScores):
         Reading and searching took so long.
     """
 
+    shown_as: ClassVar = "knn"
     scores: tuple[tuple[NeighbourScore | NeighbourPrecision, ...], ...]
     seconds: float
 

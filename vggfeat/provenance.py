@@ -100,7 +100,11 @@ class FeatureConfig:
             ``"field: ours, theirs"`` for each differing field; empty when all agree.
         """
         ours, theirs = _LATER | self.to_json(), _LATER | other.to_json()
-        return [f"{k}: {ours[k]!r}, not {theirs[k]!r}" for k in ours if ours[k] != theirs[k]]
+        return [
+            f"{name}: {_in_words(ours[name], theirs[name])}"
+            for name in ours
+            if ours[name] != theirs[name]
+        ]
 
     def check(self, given: FeatureConfig, layer: str, holder: str) -> None:
         """Refuse features that were made in another way than those a probe or index holds.
@@ -250,6 +254,28 @@ class Provenance:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"provenance is incomplete: {error}") from error
+
+
+def _in_words(ours: Any, theirs: Any) -> str:
+    """Say in what two values of a field differ, without the notation of a programming language."""
+    if not isinstance(ours, dict):
+        return f"{_written(ours)}, not {_written(theirs)}"
+    if all(isinstance(pool, str) for pool in (*ours.values(), *theirs.values())):
+        mine, others = (
+            ",".join(f"{name.partition(':')[0]}:{pool}" if pool else name for name, pool in one)
+            for one in (ours.items(), theirs.items())
+        )
+        return f"{mine}, not {others}"
+    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    return ", ".join(
+        f"{name} {_written(ours.get(name))}, not {_written(theirs.get(name))}" for name in names
+    )
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "none"
+    return ("off", "on")[value] if isinstance(value, bool) else repr(value)
 
 
 def _check_types(held: FeatureConfig | RunInfo) -> None:

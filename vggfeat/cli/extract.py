@@ -25,6 +25,7 @@ from vggfeat.cli.choices import (
 from vggfeat.cli.labelling import splits_of
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
 from vggfeat.cli.pixels import pixels_of, pixels_options
+from vggfeat.cli.store_settings import extractor_for
 from vggfeat.errors import ImageError, LayerError
 from vggfeat.extract import DTYPES, ExtractSummary, FeatureExtractor
 from vggfeat.labels.splits import usable
@@ -260,7 +261,9 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
     in 'data.parquet#image:photo,label:breed'), an array of images (.npy, .mat, .h5#NAME), or one
     of these as a URL (s3://, gs://, hf://, https://); docs/sources.md. The same command goes on
     where it stopped, adds images that are new, does changed ones again, lets moved ones keep
-    their features, and leaves out those that are gone.
+    their features, and leaves out those that are gone. With a STORE that exists, what you leave
+    out of --model, --weights, --layers and all else that decides the features is as the store was
+    made: `vggfeat extract SOURCE STORE` suffices.
 
     Several sources are kept apart by their names, with which their images' paths begin: the last
     part of each path, or NAME as in NAME=PATH.
@@ -281,7 +284,7 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
     """
     options["preprocessing"] = pixels_of(options)
     settings = {name: options[name] for name in DEFAULTS}
-    extractor = FeatureExtractor(**settings)
+    extractor = extractor_for(store, settings, resume=options["resume"])
     try:
         summary = extractor.extract(
             list(sources),

@@ -8,18 +8,19 @@ import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from vggfeat.errors import ImageError
+from vggfeat.extract.continuing import check_given, check_weights, settings_of
 from vggfeat.extract.memory import Features, MemorySink
 from vggfeat.extract.on_ray import extract_on_ray
 from vggfeat.extract.parts import in_parts, plan_parts, run_parts, summarise
 from vggfeat.extract.requested import source_of
-from vggfeat.extract.settings import Settings
+from vggfeat.extract.settings import Settings, stored_preprocessing
 from vggfeat.extract.storing import open_entry, open_run
 from vggfeat.extract.stream import WAITING, Batch, Failure, Item, Load, drain, stream
 from vggfeat.images import as_image, decoded
@@ -27,6 +28,7 @@ from vggfeat.processors import usable_cores
 from vggfeat.progress import Progress
 from vggfeat.provenance import RunInfo, now, versions
 from vggfeat.sources import Entry, Source, open_source
+from vggfeat.store import FeatureStore
 from vggfeat.store.parts import wants_parts
 
 if TYPE_CHECKING:
@@ -120,6 +122,42 @@ class FeatureExtractor(Settings):
     >>> features["relu7"].shape                           # doctest: +SKIP
     (2, 4096)
     """
+
+    @classmethod
+    def for_store(cls, store: str | os.PathLike[str], **given: Any) -> Self:
+        """Make the extractor that goes on with an existing store, as the command does.
+
+        Parameters
+        ----------
+        store : path
+            The store.
+        **given
+            Parameters of the extractor. Those that decide the features must be the store's: they
+            may be left out, and are the store's then. So is `precision`.
+
+        Raises
+        ------
+        StoreMismatchError
+            One differs from the store's. Nothing was downloaded.
+        StoreError
+            There is no store, or it cannot be read.
+        WeightsError
+            The store's weights were a file that is no longer where it was.
+        """
+        with FeatureStore(store) as held:
+            provenance = held.provenance
+        name = os.fspath(store)
+        check_given(name, provenance, given)
+        settings = settings_of(provenance) | given
+        if "weights" not in given:
+            check_weights(name, provenance)
+        if "layers" in given or "pool" in given:
+            settings["layers"] = settings_of(provenance)["layers"]  # the same, written in full
+        extractor = cls(**settings)
+        stored = provenance.config.preprocessing
+        if "preprocessing" not in given and extractor.config.preprocessing != stored:
+            extractor = replace(extractor, preprocessing=stored_preprocessing(stored))
+        return extractor
 
     @property
     def network(self) -> Network:

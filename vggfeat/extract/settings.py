@@ -107,7 +107,7 @@ class Settings:
         return cls(
             weights=weights or provenance.run.weights,
             layers=layers,
-            preprocessing=_stored(config.preprocessing),
+            preprocessing=stored_preprocessing(config.preprocessing),
             **{name: getattr(config, name) for name in same},
             **options,
         )
@@ -173,7 +173,7 @@ class Settings:
         }
 
 
-def _stored(preprocessing: dict[str, Any]) -> str | Preprocessing:
+def stored_preprocessing(preprocessing: dict[str, Any]) -> str | Preprocessing:
     """Return a store's preprocessing, or what belongs to its weights where it is another's."""
     try:
         return Preprocessing.from_json(preprocessing)

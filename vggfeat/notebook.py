@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import html as markup
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vggfeat.index import Neighbours
+from vggfeat.probe.results import HeldOut
 from vggfeat.report.confusion import confused_pairs
 from vggfeat.report.search import METRICS
 from vggfeat.report.text import counted, decimals, percent, short_names, shortened, shown
@@ -25,10 +29,12 @@ from vggfeat.sources.several import named
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vggfeat.evaluation import Comparison, LowShot, Neighbourhoods
+    from vggfeat.evaluation import Comparison, Evaluation, LowShot, Neighbourhoods
     from vggfeat.feature_table import FeatureTable
-    from vggfeat.index import Neighbours, SearchResults, SimilarityIndex
+    from vggfeat.finetuning.results import FinetuneResult, Result
+    from vggfeat.index import SearchResults, SimilarityIndex
     from vggfeat.probe import MultiLabelResult, ProbeResult, RegressionResult, RepeatedResult
+    from vggfeat.queries import SearchResult
     from vggfeat.report import ImageSource
     from vggfeat.showing import Drawn, Shown
 
@@ -148,6 +154,16 @@ def _neighbours_html(found: Neighbours, heading: str = "") -> str:
     return _head(heading, told) + _photos(photos)
 
 
+def _answer_html(result: SearchResult) -> str:
+    """Return a query and its neighbours; images that came as paths are shown, too."""
+    paths = [one for one in result.images if isinstance(one, str | os.PathLike)]
+    near = [str(one) for one in paths if not is_remote(str(one))]
+    query = _photos([(one, "query", one) for one in near[:PHOTOS]])
+    found = result.neighbours
+    answer = _neighbours_html(found) if isinstance(found, Neighbours) else _text(found)
+    return _head("query", [Path(one).name for one in near[:PHOTOS]]) + query + answer
+
+
 def _results_html(found: SearchResults) -> str:
     several = len(found) > 1
     parts = [
@@ -261,6 +277,42 @@ def _shared(found: Comparison | Neighbourhoods) -> list[str]:
     ]
 
 
+def _finetune_html(result: FinetuneResult) -> str:
+    told = [f"{result.model}, from {result.recipe.first} on", f"kept epoch {result.best}"]
+    told += [
+        f"{result.tuned.n_train:,} images to learn from",
+        f"{result.tuned.n_test:,} to test on",
+    ]
+    rows = [
+        (kind, *(percent(value) for value in _measures(one).values()))
+        for kind, one in (("linear probe", result.probe), ("fine-tuned", result.tuned))
+    ]
+    heads = ("", *(name.replace("_", " ") for name in _measures(result.tuned)))
+    return _head(str(result.path), told) + _rows(heads, rows)
+
+
+def _measures(result: Result) -> dict[str, float]:
+    return result.measures if isinstance(result, HeldOut) else {"mean R2": result.mean_r2}
+
+
+def _evaluation_html(result: Evaluation) -> str:
+    several = len(result.rows[0].splits) > 1
+    rows = []
+    for row in result.rows:
+        ours = f"{100 * row.score:.1f}"
+        if several and row.deviation is not None:
+            ours += f" ± {100 * row.deviation:.1f}"
+        paper, difference = "-", "-"
+        if row.published is not None and row.difference is not None:
+            paper, difference = f"{row.published.percent:.1f}", f"{row.difference:+.1f}"
+        rows.append((row.name, _Bold(ours), paper, difference))
+    dataset, first = result.dataset, result.rows[0].splits[0]
+    told = [counted(dataset["images"], "image"), f"{first.n_train:,} examples to train"]
+    told += [f"{first.n_test:,} to test", counted(len(result.rows[0].splits), "split")]
+    heads = ("descriptor", f"ours, {result.metric} in percent", "the paper", "difference")
+    return _head(str(dataset["name"]), told) + _rows(heads, rows)
+
+
 class _Bold(str):
     """A cell that stands out."""
 
@@ -322,6 +374,12 @@ def _draw_probe(result: ProbeResult, dark: bool) -> Figure:
     return draw_confusion(result.confusion, result.classes, dark=dark)
 
 
+def _draw_finetune(result: FinetuneResult, dark: bool) -> Figure:
+    from vggfeat.report.finetune import draw_finetune
+
+    return draw_finetune(result, dark=dark)
+
+
 def _draw_numbers(result: RegressionResult, dark: bool) -> Figure:
     from vggfeat.report.numbers import draw_numbers
 
@@ -343,6 +401,9 @@ def _draw_lowshot(found: LowShot, dark: bool) -> Figure:
 
 
 _MAKERS: dict[str, Callable[[Any], str]] = {
+    "answer": _answer_html,
+    "evaluation": _evaluation_html,
+    "finetune": _finetune_html,
     "index": _index_html,
     "knn": _knn_html,
     "lowshot": _lowshot_html,
@@ -355,6 +416,7 @@ _MAKERS: dict[str, Callable[[Any], str]] = {
     "table": _table_html,
 }
 _DRAWERS: dict[str, Callable[[Any, bool], Figure]] = {
+    "finetune": _draw_finetune,
     "lowshot": _draw_lowshot,
     "numbers": _draw_numbers,
     "probe": _draw_probe,

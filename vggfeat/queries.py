@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from vggfeat.errors import ImageError, SearchError, SourceError
 from vggfeat.extract import Failure, FeatureExtractor
 from vggfeat.index import Expansion, Neighbour, Selection, SimilarityIndex
 from vggfeat.regions import Region
+from vggfeat.showing import Shown
 from vggfeat.sources import open_source
 from vggfeat.sources.base import file_path
 from vggfeat.storage.urls import is_remote, shown
@@ -31,7 +32,7 @@ _AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class SearchResult:
+class SearchResult(Shown):
     """The results of a query.
 
     Attributes
@@ -42,6 +43,7 @@ class SearchResult:
         The nearest first.
     """
 
+    shown_as: ClassVar = "answer"
     images: tuple[Any, ...]
     neighbours: list[Neighbour]
 

@@ -8,14 +8,21 @@ guide for contributors come from outside docs/. A picture that the plain files c
 from __future__ import annotations
 
 import ast
+import os
 import posixpath
 import re
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+
+sys.path.insert(0, str(Path(__file__).parent))
+from notebooks import cells, executed, inside
+from notebooks import page as notebook_page
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -78,9 +85,24 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add the pages that are no files of docs/."""
     for address, file in OUTSIDE.items():
         files.append(File.generated(config, address, abs_src_path=str(ROOT / file)))
+    for notebook in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        content = run_notebook(notebook)
+        files.append(File.generated(config, f"notebooks/{notebook.stem}.md", content=content))
     for name, subject in API.items():
         files.append(File.generated(config, f"api/{name}.md", content=api_page(name, subject)))
     return files
+
+
+def run_notebook(notebook: Path) -> str:
+    """Return the page of a notebook; with ``VGGFEAT_SITE=unexecuted`` without what cells show."""
+    if os.environ.get("VGGFEAT_SITE") == "unexecuted":
+        return notebook_page(cells(notebook), notebook.name)
+    with tempfile.TemporaryDirectory() as folder, inside(Path(folder)):
+        tempfile.tempdir = folder
+        try:
+            return notebook_page(list(executed(notebook)), notebook.name)
+        finally:
+            tempfile.tempdir = None
 
 
 def api_page(name: str, subject: str) -> str:

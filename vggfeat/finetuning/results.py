@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from vggfeat.metrics import (
 )
 from vggfeat.metrics.clusters import SAMPLES, resampled
 from vggfeat.probe import MultiLabelResult, ProbeResult, RegressionResult
+from vggfeat.showing import Drawn
 
 Array = npt.NDArray[np.float64]
 Result = ProbeResult | MultiLabelResult | RegressionResult
@@ -101,7 +102,7 @@ class Gain:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FinetuneResult:
+class FinetuneResult(Drawn):
     """What a run of :func:`vggfeat.finetune` made, and how good it is.
 
     Attributes
@@ -129,6 +130,7 @@ class FinetuneResult:
         Images that chose the epoch.
     """
 
+    shown_as: ClassVar = "finetune"
     path: Path
     model: str
     recipe: Recipe

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from vggfeat.metrics import Interval, mean_interval
+from vggfeat.showing import Shown
 
 if TYPE_CHECKING:
     from vggfeat.datasets import Published
@@ -188,7 +189,7 @@ class Paired:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Shown):
     """A dataset's protocol, run.
 
     Attributes
@@ -211,6 +212,7 @@ class Evaluation:
         Absolute path of the folder that mistakes are named from; no part of the JSON.
     """
 
+    shown_as: ClassVar = "evaluation"
     dataset: dict[str, Any]
     metric: str
     classes: tuple[str, ...]

@@ -73,8 +73,15 @@ def test_caltech_trains_on_30_images_a_class_and_tests_on_at_most_50_others(monk
     assert not np.array_equal(test, caltech_split(y, seed=2)[1])
 
 
-def test_transfer_scores_layers_and_baselines_on_the_same_images(photos, tmp_path):
+def test_transfer_scores_layers_and_baselines_on_the_same_images(tmp_path):
     pytest.importorskip("skimage", reason=WITHOUT_HOG)
+    rng = np.random.default_rng(0)
+    photos = tmp_path / "photos"
+    for name, brightest in (("cat", 120), ("dog", 256)):
+        (photos / name).mkdir(parents=True)
+        for number in range(32):
+            pixels = rng.integers(0, brightest, (40, 40, 3), np.uint8)
+            Image.fromarray(pixels).save(photos / name / f"{number:02d}.png")
     command = [sys.executable, str(BENCHMARKS / "transfer.py"), "caltech", str(photos)]
     command += ["--weights", "random:1", "--layers", "pool4:none,relu7", "--seeds", "0,1"]
     command += ["--json", str(tmp_path / "t.json"), "--png", str(tmp_path / "t.png")]
@@ -86,6 +93,6 @@ def test_transfer_scores_layers_and_baselines_on_the_same_images(photos, tmp_pat
     assert families == {"trained": 2, "random": 2, "pixels": 2, "HOG": 3}
     assert {
         (score["n_train"], score["n_test"]) for one in told["results"] for score in one["scores"]
-    } == {(10, 2)}
+    } == {(60, 4)}
     with Image.open(tmp_path / "t.png") as picture:
         assert picture.width > 1000

@@ -336,6 +336,12 @@ def test_a_damaged_row_is_found_and_done_again_where_it_is(store):
     check(store).close()
 
 
+def test_a_part_is_not_changed_by_itself_so_that_its_marker_stays_true(store):
+    with pytest.raises(StoreError, match=r"part of the store .*verify .*--redo"):
+        redo(store / "part-00001.h5", np.array([3]))
+    check(store).close()
+
+
 def damage(file: Path) -> None:
     """Flip a bit of a feature in the middle of a part."""
     with h5py.File(file) as opened:
@@ -483,6 +489,21 @@ def test_a_store_is_read_while_it_fills_and_while_it_grows(path):
         assert opened.matrix("relu7")[1].shape == (COUNT, 64)
 
 
+def leftovers(path: Path) -> list[str]:
+    """Return the names of what was being written when somebody was killed."""
+    return [one.name for one in path.iterdir() if one.name.endswith(".tmp")]
+
+
+def test_what_killed_runs_left_is_removed_by_those_that_come_after_them(path):
+    planned(path, 50)
+    cut_short = ["manifest.json", "images-0.h5", "images-3.h5", "part-00001.h5", "part-00001.json"]
+    for name in cut_short:
+        (path / f".{name}.0123abcd.tmp").write_bytes(b"half")
+    fill_parts(planned(path, COUNT))
+    assert not leftovers(path)
+    check(path).close()
+
+
 class Victims:
     """Programs that fill a store of parts until they are killed."""
 
@@ -530,6 +551,7 @@ def test_kills_of_several_writers_lose_nothing_and_double_nothing(path, chance: 
     with check(path) as opened:
         assert opened.counts()["done"] == rows
     assert set(states(path)) == {"done"}
+    assert not leftovers(path)
     print(victims.met)
 
 
@@ -546,7 +568,7 @@ def test_kills_while_images_are_listed_leave_the_list_before_or_after(path, chan
     fill_parts(planned(path, 500))
     with check(path) as opened:
         assert opened.counts()["done"] == 500
-    assert not [one for one in path.iterdir() if one.name.endswith(".tmp")]
+    assert not leftovers(path)
 
 
 def test_a_full_disk_ends_with_words_and_what_was_done_stays(path):
@@ -608,6 +630,8 @@ def test_tasks_of_an_array_job_do_their_parts_and_nothing_else(photos, path):
     refused = cli("extract", photos.parent, path, *FAST, "--part", "3", expect=1)
     assert "not of" in refused.stderr
     assert "is no part" in cli("extract", photos, path, *FAST, "--part", "3-", expect=2).stderr
+    again = cli("extract", photos, path, *FAST, "--part", "1", "--retry-failed", expect=1)
+    assert f"vggfeat parts {path} --retry" in again.stderr
     cli("extract", photos, path, *FAST)
     assert states(path) == ["done"] * 4
 

@@ -15,7 +15,7 @@ from store_rows import SHAPES, features, fill_parts, images, planned
 from vggfeat import FeatureStore
 from vggfeat.errors import StoreError
 from vggfeat.index import SimilarityIndex
-from vggfeat.storage import remote
+from vggfeat.storage import blocks, remote
 from vggfeat.store import merge
 from vggfeat.store.parts import PartedStore, open_part, part_states
 
@@ -152,6 +152,21 @@ def test_a_broken_connection_is_asked_again_and_one_that_stays_broken_loses_noth
         assert [one.state for one in part_states(url)] == ["done", "missing", "missing"]
         fill_parts(planned(url, COUNT))
         check(url)
+
+
+def test_a_connection_that_breaks_while_rows_are_read_is_no_damage(url, endpoint, monkeypatch):
+    for module in (blocks, remote):  # so that a part is fetched in many pieces
+        monkeypatch.setattr(module, "BLOCK_BYTES", 1 << 15)
+    monkeypatch.setattr(blocks, "_KEPT", 2)
+    fill_parts(planned(url, 1000, part_rows=1000))
+    line = BadLine(endpoint)
+    with environment(line.url), FeatureStore(url) as store:
+        assert np.isfinite(store["pool5"][3]).all()
+        line.good, line.cuts = 0, -1
+        with pytest.raises(StoreError, match=r"part-00000\.h5: .*run the same command") as refused:
+            store["pool5"][745]
+        assert "damaged" not in str(refused.value)
+    line.close()
 
 
 def test_commands_take_a_url_and_credentials_stay_in_the_environment(url, tmp_path, work):

@@ -19,7 +19,7 @@ from vggfeat.extract.continuing import check_given, check_weights, settings_of
 from vggfeat.extract.memory import Features, MemorySink
 from vggfeat.extract.on_ray import extract_on_ray
 from vggfeat.extract.parts import in_parts, plan_parts, run_parts, summarise
-from vggfeat.extract.requested import source_of
+from vggfeat.extract.requested import Request, source_of
 from vggfeat.extract.settings import Settings, stored_preprocessing
 from vggfeat.extract.storing import open_entry, open_run
 from vggfeat.extract.stream import WAITING, Batch, Failure, Item, Load, drain, stream
@@ -427,21 +427,21 @@ class FeatureExtractor(Settings):
             There is no Ray, or none of its workers can compute. Parts that failed three times are
             in the summary.
         """
-        options: dict[str, Any] = {
-            "labels": labels,
-            "split": split,
-            "group_by": group_by,
-            "groups": groups,
-            "on_error": on_error,
-            "overwrite": overwrite,
-            "retry_failed": retry_failed,
-            "prune": prune,
-            "partial": partial,
-            "progress": progress,
-        }
+        request = Request(
+            labels=labels,
+            split=split,
+            group_by=group_by,
+            groups=groups,
+            on_error=on_error,
+            overwrite=overwrite,
+            retry_failed=retry_failed,
+            prune=prune,
+            partial=partial,
+            progress=progress,
+        )
         if ray is not None and not plan_only:
             return extract_on_ray(
-                self, source, store, address=ray, parts=parts, part_rows=part_rows, **options
+                self, source, store, request, address=ray, parts=parts, part_rows=part_rows
             )
         of_parts = part_rows is not None or parts is not None or plan_only or wants_parts(store)
         if not of_parts:
@@ -449,18 +449,18 @@ class FeatureExtractor(Settings):
             of_parts = in_parts(store, len(source.entries))
         if of_parts:
             job = plan_parts(
-                self, source, store, part_rows=part_rows, known=parts is not None, **options
+                self, source, store, request, part_rows=part_rows, known=parts is not None
             )
             return summarise(job, [] if plan_only else run_parts(job, parts, progress))
         with open_run(
             source,
             store,
+            request,
             shapes=self.shapes,
             config=self.config,
             run=self.run_info,
             reading=self.reading,
             workers=self.workers,
-            **options,
         ) as run:
             if run.rows:
                 with run.sink() as sink:

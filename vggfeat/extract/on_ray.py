@@ -20,9 +20,8 @@ from vggfeat.errors import StoreError
 from vggfeat.extract.parts import PartResult, PartsJob, in_parts, plan_parts, summarise
 from vggfeat.extract.ray_pool import RayPool
 from vggfeat.extract.ray_slots import slots_of
-from vggfeat.extract.requested import name_of, source_of
+from vggfeat.extract.requested import Request, Sources, name_of, source_of
 from vggfeat.ray_tasks import connected
-from vggfeat.sources import Source
 from vggfeat.store.parts import is_parted
 from vggfeat.store.parts.planning import usual_part_rows
 
@@ -39,13 +38,13 @@ _LEAST_ROWS = 500
 
 def extract_on_ray(
     extractor: FeatureExtractor,
-    source: str | os.PathLike[str] | Source | Sequence[str | os.PathLike[str]],
+    source: Sources,
     store: str | os.PathLike[str],
+    request: Request,
     *,
     address: str,
     parts: Sequence[int] | None,
     part_rows: int | None,
-    **options: Any,
 ) -> ExtractSummary:
     """Do what :meth:`FeatureExtractor.extract` says, on Ray.
 
@@ -56,10 +55,10 @@ def extract_on_ray(
     source, store, parts, part_rows
         As for :meth:`FeatureExtractor.extract`. Where `part_rows` is not given and the store is
         new, parts are made so small that each worker gets about four.
+    request : Request
+        Its other options.
     address : str
         ``"local"``, or as for :func:`~vggfeat.ray_tasks.connected`.
-    **options
-        Its other options.
 
     Raises
     ------
@@ -75,7 +74,7 @@ def extract_on_ray(
         def connect() -> Any:
             return ray or stack.enter_context(connected(None if address == LOCAL else address))
 
-        new = options["overwrite"] or not is_parted(store)
+        new = request.overwrite or not is_parted(store)
         if new and parts is None:
             source = source_of(source)
             if part_rows is None:
@@ -88,15 +87,14 @@ def extract_on_ray(
                 workers = len(slots_of(ray.nodes(), extractor.device))
                 part_rows = _spread(len(source.entries), workers, extractor)
         job = plan_parts(
-            extractor, source, store, part_rows=part_rows, known=parts is not None, **options
+            extractor, source, store, request, part_rows=part_rows, known=parts is not None
         )
         chosen = job.chosen(parts)
         if not chosen:
             return summarise(job, [])
         ray = connect()
-        progress = options["progress"]
         with RayPool(ray, PartWorker, job) as pool:
-            run = pool.run(chosen, progress)
+            run = pool.run(chosen, request.progress)
     return replace(
         summarise(job, run.results, run.seconds), failed_parts=sorted(run.failed.items())
     )

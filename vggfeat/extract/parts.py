@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from vggfeat.errors import StoreError, StoreLockedError, StoreMismatchError
 from vggfeat.extract.requested import (
-    check_request,
+    Request,
+    Sources,
+    check_name,
     labels_of,
     look_at,
     name_of,
@@ -25,6 +27,7 @@ from vggfeat.extract.summary import ExtractSummary
 from vggfeat.progress import Progress, bars
 from vggfeat.provenance import RunInfo
 from vggfeat.sources import Entry, Source
+from vggfeat.sources.base import as_text
 from vggfeat.sources.reopening import reopen
 from vggfeat.store import FeatureStore
 from vggfeat.store.parts import PartPlan, find_parts, open_part, plan, wants_parts
@@ -189,21 +192,12 @@ class PartsJob:
 
 def plan_parts(
     extractor: FeatureExtractor,
-    source: str | os.PathLike[str] | Source | Sequence[str | os.PathLike[str]],
+    source: Sources,
     store: str | os.PathLike[str],
+    request: Request,
     *,
     part_rows: int | None,
     known: bool,
-    labels: str | os.PathLike[str],
-    split: str | Mapping[str, str | os.PathLike[str]],
-    group_by: str | None,
-    groups: str | os.PathLike[str] | None,
-    on_error: str,
-    overwrite: bool,
-    retry_failed: bool,
-    prune: bool,
-    partial: bool,
-    progress: Progress | bool | None,
 ) -> PartsJob:
     """Bring a store of parts up to its source.
 
@@ -211,9 +205,10 @@ def plan_parts(
     ----------
     extractor : FeatureExtractor
         Computes features.
-    source, store, labels, split, group_by, groups, on_error, overwrite, retry_failed, prune, \
-    partial, progress
+    source, store
         As for :meth:`FeatureExtractor.extract`.
+    request : Request
+        Its other options.
     part_rows : int, optional
         Most images of a part that is cut now.
     known : bool
@@ -224,21 +219,26 @@ def plan_parts(
     SourceError, StoreError
         Before anything is changed.
     """
-    check_request(store, on_error)
-    if prune:
+    check_name(store)
+    if request.prune:
         raise StoreError(
             "--prune would write all parts anew. Leave it out: images that have left their source "
             "are not used. `vggfeat merge OUT.h5 STORE` makes one file, which can be pruned."
+        )
+    if known and request.retry_failed:
+        raise StoreError(
+            "--retry-failed makes rows of all parts pending, so that it cannot go with --part, "
+            f"which several tasks may be given at once. `vggfeat parts {os.fspath(store)} --retry` "
+            "does it for all; then run the parts again."
         )
     if Path(store).is_file():
         raise StoreError(
             f"{os.fspath(store)} is one file. Give a new name for the store of parts, such as "
             f"{Path(store).stem}.store."
         )
-    stop = on_error == "stop"
     while True:
-        if known and not overwrite and planned_by_somebody(store):
-            job = PartsJob.of_store(extractor, store, stop=stop)
+        if known and not request.overwrite and planned_by_somebody(store):
+            job = PartsJob.of_store(extractor, store, stop=request.stop)
             _check_source(job, source)
             return job
         try:
@@ -251,18 +251,18 @@ def plan_parts(
                 planned=extractor.planned_info(name_of(images)),
                 sources=origins_of(images),
                 part_rows=part_rows,
-                labels=labels_of(images, labels, split, group_by, groups),
-                overwrite=overwrite,
-                retry_failed=retry_failed,
-                partial=partial,
-                look=functools.partial(look_at, images, extractor.workers, progress),
+                labels=labels_of(images, request),
+                overwrite=request.overwrite,
+                retry_failed=request.retry_failed,
+                partial=request.partial,
+                look=functools.partial(look_at, images, extractor.workers, request.progress),
             )
         except StoreLockedError:
-            if overwrite or not known:
+            if request.overwrite or not known:
                 raise
             continue  # another task has begun to list the images, for all
         entries = {entry.path: entry for entry in images.entries}
-        return PartsJob(extractor, found, images, entries, stop)
+        return PartsJob(extractor, found, images, entries, request.stop)
 
 
 def run_parts(
@@ -343,9 +343,7 @@ def summarise(
     )
 
 
-def _check_source(
-    job: PartsJob, source: str | os.PathLike[str] | Source | Sequence[str | os.PathLike[str]]
-) -> None:
+def _check_source(job: PartsJob, source: Sources) -> None:
     """Refuse a source that is certainly not the store's; it is not listed."""
     specs = [source] if isinstance(source, str | os.PathLike) else source
     if isinstance(specs, Source):
@@ -355,7 +353,7 @@ def _check_source(
         text = os.fspath(spec)
         _, sign, path = text.partition("=")
         names = {text, path} if sign else {text}
-        if not places & (names | {str(Path(name).absolute()) for name in names}):
+        if not places & (names | {as_text(str(Path(name).absolute())) for name in names}):
             raise StoreMismatchError(
                 f"{job.plan.path} is of {', '.join(sorted(places))}, not of {text}. Give that "
                 "source; or run the command once without --part to add another one."

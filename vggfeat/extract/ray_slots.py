@@ -9,8 +9,8 @@ from typing import Any
 from vggfeat.errors import DeviceError
 
 _CPUS = 16
-"""Most CPUs of a worker without a GPU: beyond that, threads wait for one another more than a second
-worker's weights cost memory."""
+"""Most CPUs of a worker without a GPU: a choice between threads that wait for one another and a
+second copy of the weights in memory, not a measurement."""
 
 
 @dataclass(frozen=True, slots=True)

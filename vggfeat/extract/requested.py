@@ -1,4 +1,4 @@
-"""What a run of extraction is given: its source, whose images are where, and labels of them."""
+"""What a run of extraction is asked for, and what its source gives: images, places, labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggfeat.errors import SourceError, StoreError
@@ -39,17 +39,44 @@ from vggfeat.sources.reading import look
 from vggfeat.storage.urls import shown
 
 _log = logging.getLogger(__name__)
+Sources = str | os.PathLike[str] | Source | Sequence[str | os.PathLike[str]]
 
 
-def check_request(store: str | os.PathLike[str], on_error: str) -> None:
-    """Refuse names of stores that are other files' names, and words that there are not.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a run, whether it fills one file or parts, here or on a cluster.
+
+    The attributes are the options of :meth:`vggfeat.FeatureExtractor.extract` of the same names.
 
     Raises
     ------
-    SourceError, StoreError
+    SourceError
+        `on_error` is neither ``"skip"`` nor ``"stop"``.
     """
-    if on_error not in ("skip", "stop"):
-        raise SourceError(f"on_error is {on_error!r}; allowed are 'skip' and 'stop'.")
+
+    labels: str | os.PathLike[str] = "auto"
+    split: str | Mapping[str, str | os.PathLike[str]] = "auto"
+    group_by: str | None = None
+    groups: str | os.PathLike[str] | None = None
+    on_error: str = "skip"
+    overwrite: bool = False
+    retry_failed: bool = False
+    prune: bool = False
+    partial: bool = False
+    progress: Progress | bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("skip", "stop"):
+            raise SourceError(f"on_error is {self.on_error!r}; allowed are 'skip' and 'stop'.")
+
+    @property
+    def stop(self) -> bool:
+        """Whether an image that cannot be read ends the run."""
+        return self.on_error == "stop"
+
+
+def check_name(store: str | os.PathLike[str]) -> None:
+    """Refuse names of stores that are other files' names; raises StoreError."""
     ending = Path(store).suffix.lower()
     if ending in IMAGE_EXTENSIONS or ending in (*LISTS, *ARCHIVES, SUFFIX):
         raise StoreError(
@@ -58,9 +85,7 @@ def check_request(store: str | os.PathLike[str], on_error: str) -> None:
         )
 
 
-def source_of(
-    source: str | os.PathLike[str] | Source | Sequence[str | os.PathLike[str]],
-) -> Source:
+def source_of(source: Sources) -> Source:
     """List the images of a source, or of several."""
     if isinstance(source, Source):
         return source
@@ -103,18 +128,12 @@ def origins_of(images: Source) -> list[SourcePlace]:
     return [SourcePlace("", images.root, images.spec)]
 
 
-def labels_of(
-    images: Source,
-    labels: str | os.PathLike[str],
-    split: str | Mapping[str, str | os.PathLike[str]],
-    group_by: str | None,
-    groups: str | os.PathLike[str] | None,
-) -> LabelRequest:
+def labels_of(images: Source, asked: Request) -> LabelRequest:
     """Understand what a run asks of labels, splits and groups."""
     parts = images.parts if isinstance(images, SeveralSources) else {}
     paths = [entry.path for entry in images.entries]
     request = LabelRequest.of(
-        labels,
+        asked.labels,
         paths=paths,
         from_source=images.given_labels,
         source_name=", ".join(parts) or class_name(Path(images.spec).name),
@@ -132,6 +151,8 @@ def labels_of(
     return replace(
         request,
         several_sources=bool(parts),
-        splits=requested_splits(split, paths, root=root, source=source, table=table),
-        groups=requested_groups(group_by, groups, paths, root=root, source=source, table=table),
+        splits=requested_splits(asked.split, paths, root=root, source=source, table=table),
+        groups=requested_groups(
+            asked.group_by, asked.groups, paths, root=root, source=source, table=table
+        ),
     )

@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +15,9 @@ from PIL import Image
 
 from vggfeat.errors import ImageError
 from vggfeat.extract.requested import (
-    check_request,
+    Request,
+    Sources,
+    check_name,
     labels_of,
     look_at,
     name_of,
@@ -40,32 +42,24 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def open_run(
-    source: str | os.PathLike[str] | Source | Sequence[str | os.PathLike[str]],
+    source: Sources,
     store: str | os.PathLike[str],
+    request: Request,
     *,
     shapes: Mapping[str, tuple[int, ...]],
     config: FeatureConfig,
     run: Callable[[str, int], RunInfo],
     reading: Reading,
     workers: int | None,
-    labels: str | os.PathLike[str],
-    split: str | Mapping[str, str | os.PathLike[str]],
-    group_by: str | None,
-    groups: str | os.PathLike[str] | None,
-    on_error: str,
-    overwrite: bool,
-    retry_failed: bool,
-    prune: bool,
-    partial: bool,
-    progress: Progress | bool | None,
 ) -> Iterator[StoreRun]:
     """Bring a store up to its source, and give what is still to be computed.
 
     Parameters
     ----------
-    source, store, labels, split, group_by, groups, on_error, overwrite, retry_failed, prune, \
-    partial, progress
+    source, store
         As for :meth:`FeatureExtractor.extract`.
+    request : Request
+        Its other options.
     shapes : dict of str to tuple of int
         One row's shape by layer.
     config : FeatureConfig
@@ -84,7 +78,7 @@ def open_run(
     SourceError, StoreError
         Before anything is changed.
     """
-    check_request(store, on_error)
+    check_name(store)
     images = source_of(source)
     with StoreWriter.open(
         store,
@@ -93,15 +87,17 @@ def open_run(
         config=config,
         run=functools.partial(run, name_of(images)),
         sources=origins_of(images),
-        labels=labels_of(images, labels, split, group_by, groups),
-        overwrite=overwrite,
-        retry_failed=retry_failed,
-        prune=prune,
-        partial=partial,
-        look=lambda entries: look_at(images, workers, progress, entries),
+        labels=labels_of(images, request),
+        overwrite=request.overwrite,
+        retry_failed=request.retry_failed,
+        prune=request.prune,
+        partial=request.partial,
+        look=functools.partial(look_at, images, workers, request.progress),
     ) as writer:
         entries = {entry.path: entry for entry in images.entries}
-        yield StoreRun(writer, images, entries, reading, stop=on_error == "stop", progress=progress)
+        yield StoreRun(
+            writer, images, entries, reading, stop=request.stop, progress=request.progress
+        )
 
 
 class StoreRun:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vggfeat.errors import TrainingError
 from vggfeat.extract import FeatureExtractor
-from vggfeat.extract.requested import labels_of
+from vggfeat.extract.requested import Request, labels_of
 from vggfeat.finetuning.caching import layers_kept
 from vggfeat.finetuning.recipe import HEAD, Recipe, first_layer, last_map
 from vggfeat.labels import TRAIN, Targets
@@ -58,7 +58,7 @@ class Size:
             Whether there are numbers instead of classes.
         """
         paths = [entry.path for entry in source.entries]
-        request = labels_of(source, **asked)
+        request = labels_of(source, Request(**asked))
         named, _ = label({}, [], paths, np.arange(len(paths)), request)
         classes: Targets | None = named["targets"]
         splits: Targets | None = named["splits"]

@@ -35,6 +35,11 @@ def redo_file(path: str | os.PathLike[str], rows: Rows) -> None:
     """Mark rows of a store that is one file pending; see :func:`~vggfeat.store.redo`."""
     with WriterLock(destination(path)) as lock:
         contents = _read(lock.path)
+        _refuse_part(
+            lock.path,
+            contents,
+            f"`vggfeat verify {lock.path.parent} --redo` marks damaged rows of all its parts",
+        )
         if contents.version < FORMAT_VERSION or locate(lock.path, contents) is None:
             contents = _rebuild(lock, contents, np.arange(len(contents.paths)))
         changes = Changes(lock.path, contents)
@@ -85,11 +90,7 @@ def follow(
         The store has other images of the same names, from another source.
     """
     stored = _read(lock.path)
-    if stored.part:
-        raise StoreError(
-            f"{lock.path} is part of the store {lock.path.parent}. Extract into that folder; "
-            f"`--part {int(stored.part.rpartition('/')[2])}` does this part alone."
-        )
+    _refuse_part(lock.path, stored, "extract into that folder")
     check_alike(lock.path, config, shapes, stored.provenance.config, stored.shapes)
     given = given or (stored.sources if stored.sources[0].name else stored.sources[:1])
     plan = resume(stored, entries, given, labels, name=str(lock.path), **options)
@@ -149,3 +150,13 @@ def check_alike(
 def _read(path: Path) -> Contents:
     with open_hdf5(path) as file:
         return read_contents(file, path)
+
+
+def _refuse_part(path: Path, contents: Contents, instead: str) -> None:
+    """Refuse to change a part by itself: the marker beside it would say what is so no more."""
+    if contents.part:
+        raise StoreError(
+            f"{path} is part of the store {path.parent} and is not changed by itself: {instead}; "
+            f"`vggfeat extract SOURCE {path.parent} --part "
+            f"{int(contents.part.rpartition('/')[2])}` does this part alone."
+        )

@@ -81,6 +81,12 @@ class Bucket(PartsFolder):
             place = RemotePlace(self._remote, self._remote.info(self.named(name)))
             return open_far(self.named(name), place.open())
 
+    @contextmanager
+    def reading(self, name: str) -> Iterator[None]:
+        """Tell connections that break from damage; see :meth:`PartsFolder.reading`."""
+        with _asking(self.named(name)), super().reading(name):
+            yield
+
     def list_of_images(self, name: str) -> FeatureStore:
         """Open the list of images, from a copy."""
         self._make_work_folder()

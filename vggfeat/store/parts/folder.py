@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import h5py
 
-from vggfeat.atomic import atomic_file, leftovers
+from vggfeat.atomic import atomic_file
 from vggfeat.errors import StoreError
 from vggfeat.failures import reading, writing
 from vggfeat.storage.urls import is_remote
@@ -23,6 +23,7 @@ ENDING = ".store"
 OURS = re.compile(r"manifest\.json|part-\d{5,9}\.(h5|json)|images-\d{1,9}\.h5|\..*")
 """Names of files in such a folder; hidden ones are locks, and what is being written."""
 
+_LEFTOVER = re.compile(r"\.(manifest\.json|images-\d{1,9}\.h5)\.[0-9a-f]{8}\.tmp")
 _MANIFEST_BYTES, _MARKER_BYTES = 512 << 20, 1 << 20
 
 
@@ -124,6 +125,10 @@ class PartsFolder:
         """Open a store that is a file of the folder, for reading; raises StoreError."""
         return open_hdf5(self.path / name)
 
+    def reading(self, name: str) -> AbstractContextManager[None]:
+        """Turn what goes wrong while an open file is read into StoreErrors."""
+        return reading(self.named(name))
+
     def list_of_images(self, name: str) -> FeatureStore:
         """Open the list of images."""
         return FeatureStore(self.path / name)
@@ -215,9 +220,10 @@ class PartsFolder:
             if name.startswith("images-") and name != keep.images and OURS.fullmatch(name):
                 with suppress(StoreError):
                     self.remove(name)
-        for file in leftovers(self.path / MANIFEST):
-            with suppress(OSError):
-                file.unlink()
+        for file in self.path.iterdir():
+            if _LEFTOVER.fullmatch(file.name):
+                with suppress(OSError):
+                    file.unlink()
 
     def read(self, name: str, most: int) -> bytes | None:
         """Read a small file; None where it is not there, StoreError where it cannot be read."""

@@ -178,7 +178,7 @@ def plan(
             planned=planned,
             parts=tuple(cut(first.contents.paths, 0, 0, rows)),
         )
-        _commit(folder, made, first.contents)
+        _commit(folder, made, _list_of(first.contents))
         return _made(folder, made, first)
 
 
@@ -344,9 +344,8 @@ def _same_list(one: Contents, other: Contents) -> bool:
     )
 
 
-def _commit(folder: PartsFolder, manifest: Manifest, contents: Contents) -> None:
+def _commit(folder: PartsFolder, manifest: Manifest, listed: Contents) -> None:
     """Write the list of images, and then the manifest that names it."""
-    listed = _list_of(contents) if contents.shapes else contents
     path = folder.path / manifest.images
     check_space(path, listed.bytes_needed())
     with writing(path), atomic_file(path) as temporary:

@@ -368,7 +368,7 @@ class PartedStore(FeatureStore):
                 yield None
                 return
             self._opened[part.number] = file
-            with reading(self._folder.named(part.file)):
+            with self._folder.reading(part.file):
                 yield file
 
 

@@ -96,6 +96,7 @@ def open_part(
     lock = WriterLock(file).acquire()
     try:
         sweep(file)
+        sweep(folder.path / part.marker)
         marker = folder.marker(part.marker)
         if marker is not None and marker.finished:
             folder.settled(part.file)  # what is here of it is older

@@ -2,15 +2,18 @@
 
 Training sets are nested and the test images are the same for all: those that a split of the
 paper's protocol leaves (30 a class to train, at most 50 to test). `--categories N` takes the first
-N by name.
+N by name. Minutes are of all cores together, and leave out what an earlier row has computed: maps
+are shared. Memory is the most that the process had until then.
 
-    python benchmarks/finetune_caltech.py 101_ObjectCategories convs.safetensors --categories 30
+    python benchmarks/finetune_caltech.py 101_ObjectCategories convs.safetensors --per-class 30
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -19,7 +22,7 @@ import numpy as np
 
 from vggfeat.cli.output import table
 from vggfeat.finetuning import Recipe, finetune
-from vggfeat.finetuning.results import interval_of, score_of
+from vggfeat.finetuning.results import Result, interval_of, score_of
 from vggfeat.probe import stratified_split
 from vggfeat.sources import open_source
 
@@ -33,8 +36,8 @@ MOST_TRAIN, MOST_TEST = 30, 50
 @click.option("--categories", default=102, show_default=True)
 @click.option("--per-class", default="5,10,15,30", show_default=True)
 @click.option("--from", "firsts", default="head,conv5_1", show_default=True)
-@click.option("--epochs", default=6, show_default=True)
-@click.option("--augment", default=1, show_default=True)
+@click.option("--epochs", default=Recipe().epochs, show_default=True)
+@click.option("--augment", default=Recipe().augment, show_default=True)
 def main(
     root: Path, weights: str, work: Path, categories: int, per_class: str, firsts: str,
     epochs: int, augment: int,
@@ -47,6 +50,7 @@ def main(
         for count, train in lists.items():
             name = f"{first}-{count}"
             recipe = Recipe(first=first, epochs=epochs, augment=augment)
+            began = time.process_time()
             result = finetune(
                 folder, work / f"{name}.safetensors", weights=weights, recipe=recipe,
                 split={"train": train, "test": work / "test.txt"}, cache=work / "cache",
@@ -60,11 +64,12 @@ def main(
                     "{:+.1f} ({:+.1f} to {:+.1f})".format(
                         *(100 * value for value in (gain.difference, gain.low, gain.high))
                     ),
-                    f"{gain.p:.2g}", gain.verdict,
+                    f"{gain.p:.2g}", gain.verdict, f"{(time.process_time() - began) / 60:.0f}",
+                    f"{result.cached / 1e9:.1f} GB", f"{memory() / 1e9:.1f} GB",
                 ]
             )  # fmt: skip
             header = ["from", "a class", "probe", "fine-tuned", "points", "p", "verdict"]
-            click.echo(table(rows, header))
+            click.echo(table(rows, [*header, "CPU minutes", "maps", "memory"]))
 
 
 def divided(
@@ -101,10 +106,15 @@ def parts(y: np.ndarray, count: int) -> set[int]:
     return set(stratified_split(y, train_per_class=count, seed=0)[0].tolist())
 
 
-def shown(result: object) -> str:
-    interval = interval_of(result)  # type: ignore[arg-type]
+def memory() -> int:
+    """Return the most bytes that this process has had (Linux counts them in KiB)."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def shown(result: Result) -> str:
+    interval = interval_of(result)
     assert interval is not None
-    value = score_of(result)  # type: ignore[arg-type]
+    value = score_of(result)
     return f"{100 * value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
 
 

@@ -65,6 +65,11 @@ def test_other_bodies_and_unknown_fields_are_refused_by_name(client):
         assert answer.status_code == 415
         assert kind in answer.json()["error"]
         assert "multipart/form-data" in answer.json()["error"]
+    for kind in ("text/plain", "application/json"):  # the answer comes, however long the body is
+        answer = client.post(
+            "/api/search", content=b" " * 3_000_000, headers={"content-type": kind}
+        )
+        assert answer.status_code == {"text/plain": 415, "application/json": 413}[kind]
     for deep in (b"[" * 100_000, b"{", b"\xff", b'{"k": NaN, "id": 3}'):
         kind = {"content-type": "application/json"}
         answer = client.post("/api/search", content=deep, headers=kind)

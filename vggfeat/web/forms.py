@@ -18,6 +18,7 @@ FIELDS = {
 _SEVERAL = {"path", "label", "unlike"}
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _JSON_BYTES = 256 << 10
+_READ_AWAY = 4 << 20
 
 
 class Refused(Exception):
@@ -53,6 +54,7 @@ class JsonForms:
 
         try:
             if kind != "application/json":
+                await _read_away(receive)
                 raise Refused(
                     415,
                     f"The body is {kind}; allowed are {', '.join(_FORMS)} and application/json. "
@@ -144,6 +146,16 @@ def _text(name: str, value: Any) -> str:
     return str(value)
 
 
+async def _read_away(receive: Receive) -> None:
+    """Take in what is left of a body, within reason: who still sends would not read an answer."""
+    left = _READ_AWAY
+    while left > 0:
+        message = await receive()
+        if not message.get("more_body", False):
+            return
+        left -= len(message.get("body", b""))
+
+
 async def _read(receive: Receive) -> bytes:
     body = bytearray()
     while True:
@@ -151,7 +163,10 @@ async def _read(receive: Receive) -> bytes:
         if message["type"] != "http.request":
             raise Refused(400, "The body did not come whole.")
         body += message.get("body", b"")
+        more = message.get("more_body", False)
         if len(body) > _JSON_BYTES:
+            if more:
+                await _read_away(receive)
             raise Refused(413, f"The body has more than {_JSON_BYTES:,} bytes of JSON.")
-        if not message.get("more_body", False):
+        if not more:
             return bytes(body)

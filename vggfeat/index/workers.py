@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -157,8 +158,11 @@ class _Program:
             process, self._process = self._process, None
         if process is not None:
             process.kill()
-            with process:  # closes the pipes, and waits
-                pass
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                with suppress(OSError):  # of a process that ended before it had read its task
+                    pipe.close()
 
 
 @dataclass(frozen=True, slots=True)

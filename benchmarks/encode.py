@@ -26,12 +26,9 @@ himalaya comes with the extra `bench`.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import statistics
 import tempfile
-import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,9 +37,9 @@ from typing import Any
 import click
 import numpy as np
 import numpy.typing as npt
+from contestants import Found, alone, measured
 
 Matrix = npt.NDArray[Any]
-Found = tuple[float, float, float]  # seconds, CPU seconds, peak memory in GiB
 FOLDS = 5
 SAMPLE = 3  # of scikit-learn's fits
 
@@ -123,15 +120,6 @@ def parts(folder: Path) -> tuple[Matrix, list[tuple[Matrix, Matrix, Any]]]:
             held[part] = k
         made.append((one.train, one.test, PredefinedSplit(held)))
     return grid["alphas"], made
-
-
-def measured(job: Callable[[], Any]) -> tuple[Any, Found]:
-    """Run a job and return its result and what it took."""
-    start, cpu = time.perf_counter(), time.process_time()
-    result = job()
-    took = time.perf_counter() - start, time.process_time() - cpu
-    status = Path("/proc/self/status").read_text().split()
-    return result, (*took, int(status[status.index("VmHWM:") + 1]) / 2**20)
 
 
 def ours(folder: Path, banded: int) -> Found:
@@ -257,27 +245,8 @@ CONTESTANTS: dict[str, Callable[[Path, int], Found]] = {
 }
 
 
-def child(results: Any, name: str, folder: Path, banded: int) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            results.put(CONTESTANTS[name](folder, banded))
-        except Exception as error:
-            results.put(error)
-            raise
-
-
-def alone(name: str, folder: Path, banded: int) -> Found:
-    """Run a contestant in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    process = context.Process(target=child, args=(results, name, folder, banded))
-    process.start()
-    found: Found | Exception = results.get()
-    process.join()
-    if isinstance(found, Exception):
-        raise click.ClickException(f"{name} failed: {found}")
-    return found
+def contend(name: str, folder: Path, banded: int) -> Found:
+    return CONTESTANTS[name](folder, banded)
 
 
 @click.group()
@@ -322,7 +291,7 @@ def speed(
         for _ in range(rounds):
             turns.append({})
             for name in names:
-                turns[-1][name] = alone(name, folder, banded)
+                turns[-1][name] = alone(contend, name, folder, banded)
                 click.echo(f"  ({name}: {turns[-1][name][0]:.1f} s)", err=True)
         click.echo(f"  {'':32}{'s':>9}{'CPU s':>9}{'peak GiB':>10}{'x ours: s':>11}{'CPU s':>8}")
         took = {

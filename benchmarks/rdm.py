@@ -17,7 +17,6 @@ Where others run on the machine, CPU seconds say more than seconds.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
 from pathlib import Path
@@ -26,7 +25,7 @@ from typing import Any
 import click
 import numpy as np
 import numpy.typing as npt
-from ridge import Found, measured
+from contestants import Found, alone, measured
 
 Matrix = npt.NDArray[Any]
 NEAR = 50  # images that are nearly copies of the first ones
@@ -143,25 +142,8 @@ CONTESTANTS = {
 }
 
 
-def child(results: Any, name: str, folder: Path) -> None:
-    try:
-        results.put(CONTESTANTS[name](folder))
-    except Exception as error:
-        results.put(error)
-        raise
-
-
-def alone(name: str, folder: Path) -> Found:
-    """Run a contestant in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    process = context.Process(target=child, args=(results, name, folder))
-    process.start()
-    found: Found | Exception = results.get()
-    process.join()
-    if isinstance(found, Exception):
-        raise click.ClickException(f"{name} failed: {found}")
-    return found
+def contend(name: str, folder: Path) -> Found:
+    return CONTESTANTS[name](folder)
 
 
 @click.command()
@@ -182,7 +164,7 @@ def main(rows: int, features: int, threads: int, seed: int) -> None:
         )
         took = {}
         for name in CONTESTANTS:
-            took[name] = alone(name, folder)
+            took[name] = alone(contend, name, folder)
             click.echo(f"  ({name}: {took[name][0]:.1f} s)", err=True)
         X = np.load(folder / "X.npy", mmap_mode="r")
         expected = exact(X, *sampled(rows))

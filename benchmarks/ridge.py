@@ -24,12 +24,9 @@ himalaya comes with the extra `bench`.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import statistics
 import tempfile
-import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,9 +34,9 @@ from typing import Any
 import click
 import numpy as np
 import numpy.typing as npt
+from contestants import Found, alone, measured
 
 Matrix = npt.NDArray[Any]
-Found = tuple[float, float, float]  # seconds, CPU seconds, peak memory in GiB
 
 
 def make(folder: Path, n: int, d: int, t: int, penalties: int, folds: int, seed: int) -> None:
@@ -70,15 +67,6 @@ def problem(folder: Path) -> tuple[Matrix, Matrix, Matrix, Any]:
     grid = np.load(folder / "grid.npz")
     X, Y = np.load(folder / "X.npy"), np.load(folder / "Y.npy")
     return X, Y, grid["alphas"], PredefinedSplit(grid["fold"])
-
-
-def measured(job: Callable[[], Any]) -> tuple[Any, Found]:
-    """Run a job and return its result and what it took."""
-    start, cpu = time.perf_counter(), time.process_time()
-    result = job()
-    took = time.perf_counter() - start, time.process_time() - cpu
-    status = Path("/proc/self/status").read_text().split()  # not getrusage: a child starts there
-    return result, (*took, int(status[status.index("VmHWM:") + 1]) / 2**20)
 
 
 def ours(folder: Path) -> Found:
@@ -164,27 +152,8 @@ CONTESTANTS: dict[str, Callable[..., Found]] = {
 }
 
 
-def child(results: Any, name: str, folder: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            results.put(CONTESTANTS[name](folder))
-        except Exception as error:
-            results.put(error)
-            raise
-
-
-def alone(name: str, folder: Path) -> Found:
-    """Run a contestant in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    process = context.Process(target=child, args=(results, name, folder))
-    process.start()
-    found: Found | Exception = results.get()
-    process.join()
-    if isinstance(found, Exception):
-        raise click.ClickException(f"{name} failed: {found}")
-    return found
+def contend(name: str, folder: Path) -> Found:
+    return CONTESTANTS[name](folder)
 
 
 @click.command()
@@ -226,7 +195,7 @@ def main(
         for _ in range(rounds):
             turns.append({})
             for name in names:
-                turns[-1][name] = alone(name, folder)
+                turns[-1][name] = alone(contend, name, folder)
                 click.echo(f"  ({name}: {turns[-1][name][0]:.1f} s)", err=True)
         took = {
             name: [statistics.median(turn[name][i] for turn in turns) for i in range(3)]

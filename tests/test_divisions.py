@@ -146,11 +146,12 @@ def test_shares_and_numbers_that_are_asked_for_draw_whatever_the_splits_say(tmp_
 
 def test_commands_say_that_they_went_by_the_splits(tmp_path: Path) -> None:
     path = made_store(tmp_path / "s.h5", three_classes(), official())
+    quick = {"lowshot": ("--repeats", 2, "--shots", "1,2")}
     for verb in ("probe", "sweep", "knn", "lowshot"):
-        result = cli(verb, path)
+        result = cli(verb, path, *quick.get(verb, ()))
         assert result.returncode == 0, result.stderr
         assert "by the store's splits" in result.stdout, verb
-        division = json.loads(cli(verb, path, "--json").stdout)["division"]
+        division = json.loads(cli(verb, path, "--json", *quick.get(verb, ())).stdout)["division"]
         assert (division["how"], division["splits"]) == ("splits", ["train", "val", "test"])
     assert "60 images vote, 30 are named" in cli("knn", path).stdout
 

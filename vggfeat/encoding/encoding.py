@@ -34,8 +34,8 @@ from vggfeat.feature_table import requested_layers
 from vggfeat.memory import available_memory
 from vggfeat.metrics.certainty import check_level
 from vggfeat.metrics.clusters import resampled
+from vggfeat.metrics.multiplicity import holm
 from vggfeat.metrics.regression import pearson_scores, r2_scores, sampled_scores
-from vggfeat.metrics.shares import holm
 from vggfeat.probe.reading import LayerRows
 from vggfeat.progress import Progress, silent
 from vggfeat.thread_pools import one_blas_thread

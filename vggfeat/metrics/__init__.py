@@ -23,6 +23,7 @@ from vggfeat.metrics.multiplicity import (
     Correction,
     adjusted,
     benjamini_hochberg,
+    holm,
 )
 from vggfeat.metrics.ranking import (
     AP_KINDS,
@@ -41,7 +42,7 @@ from vggfeat.metrics.regression import (
 )
 from vggfeat.metrics.reliability import Reliability, expected_calibration_error, reliability
 from vggfeat.metrics.resampling import Difference, SampledPrecision, compare_rankings
-from vggfeat.metrics.shares import Share, accuracy_interval, holm, recall_interval, wilson
+from vggfeat.metrics.shares import Share, accuracy_interval, recall_interval, wilson
 
 __all__ = [
     "AP_KINDS",

@@ -152,35 +152,3 @@ def wilson(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
     limits = binomtest(right, n).proportion_ci(level, method="wilson")
     return float(limits.low), float(limits.high)
-
-
-def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return p-values that allow for there being several.
-
-    That any true null hypothesis has one below 0.05 is then no likelier than 5 %, however many
-    were tested and however they depend on one another (Holm, "A Simple Sequentially Rejective
-    Multiple Test Procedure", Scandinavian Journal of Statistics 6, 1979).
-
-    Parameters
-    ----------
-    p : array_like of shape (n,)
-        In 0..1.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        In the same order, none below its `p`, at most 1.
-
-    Raises
-    ------
-    ProbeError
-        A value is out of its range.
-    """
-    values = np.asarray(p, np.float64)
-    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
-        raise ProbeError(f"p-values are {values.tolist()}; give a list of numbers in 0..1.")
-    order = np.argsort(values, kind="stable")
-    steps = values[order] * np.arange(len(values), 0, -1)
-    adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from commands import cli
 from PIL import Image
 
 from vggfeat.cli import COMMANDS, main, run
@@ -43,6 +44,32 @@ def test_every_command_and_option_is_explained_with_an_example(name, command):
     for option in command.params:
         if isinstance(option, click.Option) and not option.hidden:
             assert option.help, f"{name} {option.name}"
+
+
+@pytest.mark.parametrize(("name", "command"), ALL, ids=[name for name, _ in ALL])
+def test_help_is_set_for_a_narrow_window_and_its_examples_stay_commands(name, command, monkeypatch):
+    def shown(columns: int) -> str:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        return command.get_help(command.context_class(command, info_name=name))
+
+    def examples(text: str) -> list[str]:
+        told = text.partition("Example:")[2].partition("\n\n")[0].replace("\\\n", " ")
+        return [" ".join(line.split()) for line in told.splitlines()]
+
+    narrow = shown(40)
+    for line in narrow.splitlines():
+        assert len(line) <= 40 or len(line.split()) <= 2, "one word alone may be longer"
+    assert examples(narrow) == examples(shown(200))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("serch", "search or serve"), ("extact", "extract"), ("dupes", "duplicates")],
+)
+def test_a_misspelt_command_is_told_what_may_be_meant(typed, meant):
+    done = cli(typed)
+    assert done.returncode == 2
+    assert f"No such command '{typed}'. Did you mean {meant}?" in done.stderr
 
 
 def test_help_loads_nothing_heavy():

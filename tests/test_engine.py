@@ -224,6 +224,7 @@ def test_auto_takes_torch_for_few_images_and_says_why(caplog):
 
 
 def test_auto_takes_torch_where_the_engine_cannot_run(caplog, monkeypatch):
+    monkeypatch.setattr("vggfeat.network.engines._told", set())
     with caplog.at_level(logging.INFO, logger="vggfeat"):
         asked = parse_layers("pool1", "avg", TINY)
         weights = resolve("random:0", TINY)
@@ -314,7 +315,10 @@ sys.modules["numba"] = None
 logging.basicConfig(level=logging.INFO)
 from vggfeat import FeatureExtractor
 from vggfeat.errors import DeviceError
-made = FeatureExtractor("vgg16-tiny", "random:0", "pool5", device="cpu")
+for few, images in ((True, 1), (False, 10**6), (False, 10**7)):
+    made = FeatureExtractor("vgg16-tiny", "random:0", "pool5", device="cpu")
+    made.hint_workload(images)
+    logging.info("few" if few else "many")
 assert made({str(photos / "cat" / "00.jpg")!r})["pool5"].shape == (1, 128)
 try:
     FeatureExtractor("vgg16-tiny", "random:0", "pool5", device="cpu", engine="winograd").network
@@ -323,5 +327,7 @@ except DeviceError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "engine: torch, because numba is not installed" in done.stderr
+    few, *many = done.stderr.partition("INFO:root:few")
+    assert "engine" not in few, "for few images another engine would be no faster"
+    assert "".join(many).count("engine: torch, because numba is not installed") == 1
     assert "pip install 'vggfeat[fast]'" in done.stdout

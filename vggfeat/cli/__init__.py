@@ -6,6 +6,7 @@ imported inside the commands that need them, so that ``vggfeat --help`` answers 
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import logging
@@ -18,6 +19,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from vggfeat._version import __version__
+from vggfeat.cli.narrow import Context, readable
 from vggfeat.errors import VggfeatError
 
 COMMANDS = {
@@ -76,15 +78,21 @@ _log = logging.getLogger("vggfeat")
 class _LazyGroup(click.Group):
     """A group that imports a command's module when the command is named."""
 
+    context_class = Context
+
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            if ctx.resilient_parsing:  # the Tab key
+                return None
+            near = difflib.get_close_matches(cmd_name, COMMANDS, n=3, cutoff=0.6)
+            meant = f" Did you mean {' or '.join(near)}?" if near else ""
+            ctx.fail(f"No such command {cmd_name!r}.{meant} `vggfeat --help` lists all.")
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+        return readable(command)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Name the commands that begin so; click's own way imports each of them first."""

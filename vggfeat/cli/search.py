@@ -78,6 +78,12 @@ if TYPE_CHECKING:
     help="Show where query and neighbours are alike, on the page of --html, and suggest a --box; "
     "the network runs on each neighbour's original.",
 )
+@click.option(
+    "--absolute",
+    is_flag=True,
+    help="Print where each image lies on this machine, so that other programs can open it; by "
+    "default its path within the source.",
+)
 @root_option
 @query_options
 @json_option
@@ -99,6 +105,7 @@ def search(
     \b
     Example:
       vggfeat search photos.index query.jpg -k 5 --html found.html
+      vggfeat search photos.index query.jpg --absolute
       vggfeat search photos.index query.jpg --maps --html found.html
       vggfeat search photos.index a.jpg b.jpg --average --unlike c.jpg --matching 2026
     """
@@ -146,11 +153,19 @@ def search(
         for told, why in zip(payload, explained, strict=True):
             if why is not None:
                 told["maps"] = why.to_json()
+        if options["absolute"]:
+            for told in payload:
+                for one in told.get("neighbours", ()):
+                    one["file"] = originals.file_of(opened.source(one["id"]), one["path"]) or None
         print_json({"index": index_path, "metric": opened.metric, "results": payload})
     else:
         for one, why in zip(results, explained, strict=True):
             if not isinstance(one, Failure):
-                click.echo(f"{printable(one.name)}\n{_table(one.neighbours)}\n")
+                files = [
+                    options["absolute"] and originals.file_of(opened.source(near.id), near.path)
+                    for near in one.neighbours
+                ]
+                click.echo(f"{printable(one.name)}\n{_table(one.neighbours, files)}\n")
             if why is not None and (part := why.common.box()) is not None:
                 click.echo(f"What they have in common lies in: --box {part}\n")
         if html:
@@ -162,8 +177,11 @@ def search(
         raise click.exceptions.Exit(1)
 
 
-def _table(neighbours: list[Neighbour]) -> str:
-    rows = [[str(one.rank), f"{one.score:.4f}", one.label, one.path] for one in neighbours]
+def _table(neighbours: list[Neighbour], files: Sequence[str]) -> str:
+    rows = [
+        [str(one.rank), f"{one.score:.4f}", one.label, file or one.path]
+        for one, file in zip(neighbours, files, strict=True)
+    ]
     return table(rows, ["rank", "score", "label", "image"], right="rank score")
 
 

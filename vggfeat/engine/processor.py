@@ -19,11 +19,19 @@ def unsuited() -> str:
     machine = platform.machine().lower()
     if machine not in ("x86_64", "amd64"):
         return f"it is made for x86-64, and this processor is {machine}"
-    if find_spec("numba") is None:
-        return "numba is not installed (pip install 'vggfeat[fast]')"
-    if not widths():
+    installed = find_spec("numba") is not None
+    if not (widths() if installed else _may_have_vectors()):
         return "this processor has neither AVX2 nor AVX-512"
-    return ""
+    return "" if installed else "numba is not installed (pip install 'vggfeat[fast]')"
+
+
+def _may_have_vectors(flags: Path = Path("/proc/cpuinfo")) -> bool:
+    """Tell whether numba might be of use here, as far as can be seen without it."""
+    try:
+        text = flags.read_text()
+    except OSError:
+        return True
+    return "flags" not in text or "avx2" in text or "avx512f" in text
 
 
 @cache

@@ -26,6 +26,10 @@ METRICS: tuple[Metric, ...] = ("cosine", "l2", "ip")
 Vectors = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
+_IMAGES = (
+    "vggfeat.queries.ImageSearch(index).search([image]) searches for images: paths, Pillow images, "
+    "arrays of pixels."
+)
 _USUAL = (1e-100, 1e100)  # lengths whose squares neither overflow nor vanish
 _LARGEST = float(np.sqrt(np.finfo(np.float32).max / 16))
 
@@ -81,13 +85,18 @@ def prepare_queries(
     X: npt.ArrayLike, width: int, metric: Metric, whitening: Whitening | None, layer: str
 ) -> npt.NDArray[np.float64]:
     """Make queries ready; see :meth:`vggfeat.index.SimilarityIndex.prepared`."""
-    given = np.asarray(X, np.float64)
+    try:
+        given = np.asarray(X, np.float64)
+    except (TypeError, ValueError):
+        raise SearchError(
+            f"A search takes features of {layer}, an array (q, {width}), not {_kind(X)}. {_IMAGES}"
+        ) from None
     if given.ndim == 1:
         given = given[None]
     if given.ndim != 2 or given.shape[1] != width:
         raise SearchError(
             f"Queries of shape {np.shape(X)} were given; this index takes (q, {width}) "
-            f"from {layer}."
+            f"from {layer}. {_IMAGES}"
         )
     if whitening is None and metric == "cosine":  # mostly nothing is wrong
         lengths = np.sqrt(np.einsum("qd,qd->q", given, given))
@@ -105,6 +114,15 @@ def prepare_queries(
             "Use another layer or metric."
         )
     return ready.vectors
+
+
+def _kind(value: object) -> str:
+    """Say what was given in place of features."""
+    if isinstance(value, str | bytes):
+        return repr(value)
+    if isinstance(value, list | tuple) and value:
+        return f"a list of {type(value[0]).__name__}"
+    return f"a {type(value).__name__}"
 
 
 def check_size(longest: float) -> None:

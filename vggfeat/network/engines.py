@@ -19,6 +19,7 @@ from vggfeat.layers import Architecture
 from vggfeat.network.modules import Listeners
 
 _log = logging.getLogger(__name__)
+_told: set[str] = set()  # reasons why no faster engine runs, of which each is told once
 
 
 class Runner(ABC):
@@ -111,6 +112,7 @@ class Engine:
         self._lock = threading.RLock()
         self._torch: Runner | None = None
         self._undecided: list[EngineRecord] = []
+        self._unsuited: tuple[EngineRecord, str] | None = None
         if requested != AUTO:
             record = ENGINES[requested]
             if why := _runner(record).unsuited(device, precision):
@@ -123,8 +125,9 @@ class Engine:
         usual, *faster = ENGINES.values()
         reasons = {one.name: _runner(one).unsuited(device, precision) for one in faster}
         self._undecided = [one for one in faster if not reasons[one.name]]
-        refused = next(iter(reasons.values()), "there is no other")
-        self._take(usual, "" if self._undecided else refused)
+        self._take(usual)
+        if not self._undecided and faster:
+            self._unsuited = faster[0], reasons[faster[0].name]
 
     def hint_workload(self, pixels: int) -> None:
         """Say how many pixels of input are to come in one job, so that ``auto`` can choose.
@@ -132,17 +135,34 @@ class Engine:
         A faster engine must be loaded, its weights packed and perhaps its kernels compiled, which a
         handful of images does not repay. Once taken, it stays.
         """
+        if self._unsuited is not None:
+            record, why = self._unsuited
+            if self._work(pixels) >= _runner(record).worth:
+                self._unsuited = None
+                self._tell(why)
         if not self._undecided:
             return
         with self._lock:
-            deepest = [layer for layer in self._network.layers if layer.name in self._modules]
-            name = next(layer.name for layer in reversed(deepest) if layer.spatial)
-            work = pixels * self._network.multiply_adds(name) / self._network.input_size**2
+            work = self._work(pixels)
             for record in self._undecided:
                 if work >= _runner(record).worth:
                     self._take(record, f"there are {work:.1e} multiply-adds to do")
                     self._undecided = []  # from now on nobody waits for the lock
                     break
+
+    def _work(self, pixels: int) -> float:
+        """Return the multiply-adds of so many pixels of input."""
+        deepest = [layer for layer in self._network.layers if layer.name in self._modules]
+        name = next(layer.name for layer in reversed(deepest) if layer.spatial)
+        return pixels * self._network.multiply_adds(name) / self._network.input_size**2
+
+    def _tell(self, why: str) -> None:
+        """Say why torch runs what a faster engine might, once in a process."""
+        _log.log(
+            logging.DEBUG if why in _told else logging.INFO,
+            "engine: %s, because %s", self.runner, why,
+        )  # fmt: skip
+        _told.add(why)
 
     @contextmanager
     def running(self, *, plain: bool = False) -> Iterator[Runner]:
@@ -171,7 +191,7 @@ class Engine:
                 self._torch = plain
             return self._torch
 
-    def _take(self, record: EngineRecord, why: str) -> None:
+    def _take(self, record: EngineRecord, why: str = "") -> None:
         self.runner = _runner(record)(self._network, self._modules)
         self.name = record.name
         if why:

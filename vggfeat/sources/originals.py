@@ -12,7 +12,7 @@ from vggfeat.files import decode_path, encode_path
 from vggfeat.sources.braces import expand
 from vggfeat.sources.parquet_columns import Choice, split_choice
 from vggfeat.sources.reading import digest_of
-from vggfeat.sources.several import named
+from vggfeat.sources.several import named, within
 from vggfeat.sources.stored import is_named, open_stored, why_not_shown
 from vggfeat.storage.urls import is_remote, parse
 
@@ -95,6 +95,27 @@ class Originals:
     def place(self, source: str) -> str:
         """Return where a source is now, as :func:`~vggfeat.sources.open_stored` takes it."""
         return self._now.get(source, source)
+
+    def file_of(self, source: str, path: str) -> str:
+        """Return the path by which other programs open an image.
+
+        Parameters
+        ----------
+        source, path : str
+            As for :meth:`open`.
+
+        Returns
+        -------
+        str
+            Its absolute path; empty where it is no file of its own, as in an archive or far away,
+            or is no longer there.
+        """
+        root, inside = within(self.place(source), path)
+        if is_remote(root):
+            return ""
+        name, _ = split_choice(decode_path(root))
+        file = os.path.join(name, decode_path(inside))  # noqa: PTH118 (no part is resolved)
+        return file if os.path.isfile(file) else ""  # noqa: PTH113
 
     def open(self, source: str, path: str) -> BinaryIO:
         """Open an image; the caller closes it.

@@ -100,9 +100,10 @@ def download(url: str, path: Path, name: str) -> None:
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         reason = getattr(error, "reason", None) or error
         raise WeightsError(
-            f"The ImageNet weights could not be downloaded from {url}: {reason}. Without a "
-            f"connection, put the file {name} into {path.parent}, or give its place with "
-            "--weights PATH. `--weights random` needs no file, but its features mean little."
+            f"The ImageNet weights could not be downloaded: {reason}. Without a connection, "
+            "--model vgg16-tiny works at once: its small trained weights travel with the package. "
+            f"For this network bring the file {name} (from {url}) into {path.parent}, or give its "
+            "place with --weights PATH."
         ) from error
 
 

@@ -93,7 +93,7 @@ def _table_html(store: FeatureTable) -> str:
             for path, name in zip(store.paths[some].tolist(), names, strict=True)
         ]
     head = _head(str(store.path), told)
-    return head + _rows(("layer", "pooling", "an image", "stored as"), rows) + _photos(photos)
+    return head + _rows(("layer", "pooling", "shape", "stored as"), rows) + _photos(photos)
 
 
 def _labels(store: FeatureTable, rows: npt.NDArray[np.int64]) -> list[str]:

@@ -8,6 +8,7 @@ guide for contributors come from outside docs/. A picture that the plain files c
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import posixpath
 import re
@@ -21,7 +22,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
-from notebooks import cells, executed, inside
+from notebooks import cells, executed
 from notebooks import page as notebook_page
 
 ROOT = Path(__file__).parent.parent.parent
@@ -97,7 +98,7 @@ def run_notebook(notebook: Path) -> str:
     """Return the page of a notebook; with ``VGGFEAT_SITE=unexecuted`` without what cells show."""
     if os.environ.get("VGGFEAT_SITE") == "unexecuted":
         return notebook_page(cells(notebook), notebook.name)
-    with tempfile.TemporaryDirectory() as folder, inside(Path(folder)):
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         tempfile.tempdir = folder
         try:
             return notebook_page(list(executed(notebook)), notebook.name)

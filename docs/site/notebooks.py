@@ -11,9 +11,8 @@ import base64
 import html
 import io
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,14 +85,3 @@ def _shown(value: Any) -> str:
 
 def _escaped(text: str) -> str:
     return html.escape(text).replace("\n\n", "\n&#8203;\n")
-
-
-@contextmanager
-def inside(folder: Path) -> Iterator[None]:
-    """Work in a folder."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)

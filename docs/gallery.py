@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from browser import PROGRAM, Browser, browsing  # noqa: E402
 from commands import cli  # noqa: E402
 
-from vggfeat import FeatureStore  # noqa: E402
+from vggfeat import FeatureStore, SimilarityIndex  # noqa: E402
 from vggfeat.demo.pictures import write_digits, write_places  # noqa: E402
 from vggfeat.evaluation import compare  # noqa: E402
 
@@ -86,10 +86,11 @@ def prepare(folder: Path) -> None:
 def photograph_server(browser: Browser, out: Path) -> None:
     """Take a picture of the page that `vggfeat serve` shows."""
     settled = "!!document.querySelector('#results li') && !document.querySelector('#results.busy')"
+    [query] = SimilarityIndex.open("photos.index").ids_of(["flower 2-2/3.jpg"])
     with serving("photos.index") as address:
         for tone, dark in TONES.items():
             browser.size(WIDTH, HEIGHT, dark)
-            browser.go(f"{address}?id=73&k=18")
+            browser.go(f"{address}?id={query}&k=18")
             browser.wait(settled)
             save(out, "serve", tone, shot(browser))
 

@@ -92,7 +92,7 @@ def _table_html(store: FeatureTable) -> str:
             (image(path), name, path)
             for path, name in zip(store.paths[some].tolist(), names, strict=True)
         ]
-    head = _head(str(store.path), told)
+    head = _head(_name(store.path), told, str(store.path))
     return head + _rows(("layer", "pooling", "shape", "stored as"), rows) + _photos(photos)
 
 
@@ -121,7 +121,7 @@ def _index_html(index: SimilarityIndex) -> str:
         (place(index.source(one), index.path(one)), index.label(one), index.path(one))
         for one in some
     ]
-    return _head(str(index.folder), told) + _photos(photos)
+    return _head(index.folder.name, told, str(index.folder)) + _photos(photos)
 
 
 def _places(sources: Iterable[str]) -> Callable[[str, str], ImageSource]:
@@ -235,7 +235,9 @@ def _sweep_html(found: Comparison) -> str:
             for one in scores
         ]
         heads = ("layer", "numbers", f"probe, {kind}", f"kNN, {kind}")
-        parts.append(_head(f"{store.model}, {store.path}", []) + _rows(heads, rows))
+        parts.append(
+            _head(f"{_name(store.path)}, {store.model}", [], store.path) + _rows(heads, rows)
+        )
     return "".join(parts) + _head("", _shared(found))
 
 
@@ -252,7 +254,10 @@ def _lowshot_html(found: LowShot) -> str:
             cells = rows.setdefault((one.layer, one.classifier), [one.layer, one.classifier])
             cells.append(_best(one.score.mean, best[one.shots], f" ± {100 * one.score.sd:.1f}"))
         heads = ("layer", "classifier", *(counted(k, "image") + " a class" for k in found.shots))
-        parts.append(_head(f"{store.model}, {store.path}", [kind]) + _rows(heads, rows.values()))
+        parts.append(
+            _head(f"{_name(store.path)}, {store.model}", [kind], store.path)
+            + _rows(heads, rows.values())
+        )
     told = [f"{found.n_test:,} images to test on", f"{found.repeats} draws"]
     return "".join(parts) + _head("", [*told, f"guessing {percent(found.chance)}"])
 
@@ -265,7 +270,10 @@ def _knn_html(found: Neighbourhoods) -> str:
         for one in scores:
             rows.setdefault(one.layer, [one.layer]).append(_best(one.score.value, best))
         heads = ("layer", *(f"k = {k}" for k in found.k))
-        parts.append(_head(f"{store.model}, {store.path}", []) + _rows(heads, rows.values()))
+        parts.append(
+            _head(f"{_name(store.path)}, {store.model}", [], store.path)
+            + _rows(heads, rows.values())
+        )
     return "".join(parts) + _head("", _shared(found))
 
 
@@ -288,7 +296,7 @@ def _finetune_html(result: FinetuneResult) -> str:
         for kind, one in (("linear probe", result.probe), ("fine-tuned", result.tuned))
     ]
     heads = ("", *(name.replace("_", " ") for name in _measures(result.tuned)))
-    return _head(str(result.path), told) + _rows(heads, rows)
+    return _head(result.path.name, told, str(result.path)) + _rows(heads, rows)
 
 
 def _measures(result: Result) -> dict[str, float]:
@@ -322,8 +330,15 @@ def _best(value: float, best: float, behind: str = "") -> str:
     return _Bold(text) if value == best else text
 
 
-def _head(title: str, told: Sequence[str]) -> str:
-    bold = f"<b>{_text(title, 80)}</b>" if title else ""
+def _name(path: object) -> str:
+    """Return the last part of a path or URL, which is what a person knows it by."""
+    return str(path).rstrip("/").rpartition("/")[2] or str(path)
+
+
+def _head(title: str, told: Sequence[str], hint: str = "") -> str:
+    """Return a line with a title, whose `hint` shows under the mouse."""
+    whole = markup.escape(shown(hint), quote=True)
+    bold = f'<b title="{whole}">{_text(title, 60)}</b>' if title else ""
     rest = f'<span style="{_FAINT}">{markup.escape(" · ".join(map(shown, told)))}</span>'
     return f'<div style="margin:.4em 0">{bold}{" · " if title and told else ""}{rest}</div>'
 

@@ -91,7 +91,7 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     layers = options.pop("layers")
     with ExitStack() as stack:
         opened = [stack.enter_context(open_features(path)) for path in stores]
-        progress = stack.enter_context(bars("draw"))
+        progress = stack.enter_context(bars("classifier"))
         result = low_shot(opened, layers, progress=progress, **options)
     if picture:
         _draw(result, stores, picture)

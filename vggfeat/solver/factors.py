@@ -38,6 +38,7 @@ CACHED_BYTES = 256 << 20
 """Factors kept for further steps take no more than this; others are made anew each time."""
 
 _BLOCK = 96  # rows of a factor's blocks
+_WORTH_THREADS = 1e9  # of all columns' |S|^3; for less, starting threads takes longer than the work
 _MOST_CHANGED = 0.2  # share of S that may come or leave until A is factorised anew
 
 Active = npt.NDArray[np.bool_]
@@ -107,9 +108,14 @@ class Factors:
                 weights[S, j] = solved
             return solved is not None
 
-        # a thread a column, as the factors are too small to be shared among threads
-        with one_blas_thread(), ThreadPoolExecutor(self._threads) as pool:
-            done = np.fromiter(pool.map(solve, range(len(names))), bool)
+        columns = range(len(names))
+        if float((active.sum(axis=0, dtype=np.float64) ** 3).sum()) < _WORTH_THREADS:
+            with one_blas_thread():
+                done = np.fromiter(map(solve, columns), bool)
+        else:
+            # a thread a column, as the factors are too small to be shared among threads
+            with one_blas_thread(), ThreadPoolExecutor(self._threads) as pool:
+                done = np.fromiter(pool.map(solve, columns), bool)
         return self._space.pull(weights) - rest, done
 
     def _solve(self, name: int, S: Positions, inverse: Floats, right: Floats) -> Floats | None:
@@ -156,7 +162,9 @@ class _Factor:
 
         None also where rounding left values that are not finite: a new factor is made then.
         """
-        stays, known = np.isin(self.S, S), np.isin(S, self.S)
+        now, then = np.zeros((2, space.n), np.bool_)
+        now[S], then[self.S] = True, True
+        stays, known = now[self.S], then[S]
         gone, come = np.flatnonzero(~stays), S[~known]
         changed = len(gone) + len(come)
         if changed > _MOST_CHANGED * len(self.S):

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -51,12 +52,15 @@ from vggfeat.evaluation.layers.scored import ScoredStore
 from vggfeat.metrics import APKind, accuracy, mean_average_precision, mean_class_recall
 from vggfeat.norms import unit_length
 from vggfeat.progress import Progress, silent
+from vggfeat.thread_pools import one_blas_thread
 
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
 
 SHOTS = (1, 2, 4, 8, 16, 32)
 """Usual numbers of images a class."""
+
+_FEW_ROWS = 2000
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +103,7 @@ def low_shot(
     ap : str
         Of several labels: which average precision, see :func:`vggfeat.metrics.average_precision`.
     progress : Progress
-        Told of repetitions, of all layers together.
+        Told of each time that a classifier has learnt and was tested, of all layers together.
 
     Returns
     -------
@@ -128,10 +132,10 @@ def low_shot(
     for part, names in zip(images, requested, strict=True):
         for layer in names:
             check_memory(part.store, layer, usable[-1] * len(classes), len(y))
-    total = repeats * sum(map(len, requested))
+    total = repeats * sum(map(len, requested)) * len(classifiers) * len(usable)
 
     def tell() -> None:
-        progress("repeating", 1, total)
+        progress("learning", 1, total)
 
     kind = DrawOfSeveral if several else Draw
     draws: list[Draw | DrawOfSeveral] = [
@@ -152,10 +156,13 @@ def low_shot(
     else:
         guessing = images[0].guessing(division.train, division.test)
     given = _Given(tuple(classifiers), usable, class_weight, ap, seed)
-    scores = tuple(
-        tuple(score for layer in names for score in _curves(part, layer, draws, given, tell))
-        for part, names in zip(images, requested, strict=True)
-    )
+    # Threads that share the work of matrices of a few hundred rows wait longer than they work.
+    few = usable[-1] * len(classes) <= _FEW_ROWS
+    with one_blas_thread() if few else nullcontext():
+        scores = tuple(
+            tuple(score for layer in names for score in _curves(part, layer, draws, given, tell))
+            for part, names in zip(images, requested, strict=True)
+        )
     return LowShot(
         classes=classes,
         shots=usable,
@@ -207,7 +214,7 @@ def _curves(
                 else:
                     named = answers_from(classifier, *learnt, X_test, count, given.seed)
                     values.append((mean_class_recall(y_test, named), accuracy(y_test, named)))
-        tell()
+            tell()
     for (classifier, count), values in curves.items():
         each = tuple(zip(*values, strict=True))
         if images.multi_label:

@@ -28,6 +28,7 @@ from vggfeat.finetuning.data import data_of
 from vggfeat.finetuning.order import Order
 from vggfeat.finetuning.recipe import first_layer
 from vggfeat.finetuning.results import gain_of
+from vggfeat.index import SimilarityIndex
 from vggfeat.layers import architecture
 from vggfeat.predictions import predict, predict_numbers
 from vggfeat.preprocessing import TORCHVISION
@@ -209,6 +210,26 @@ def test_the_weights_extract_like_any_other_and_say_what_they_were_trained_on(
     )
     assert np.array_equal(frozen["features.24.weight"], untouched["features.24.weight"].numpy())
     assert not np.array_equal(frozen["features.26.weight"], untouched["features.26.weight"].numpy())
+
+
+def test_searches_and_the_page_use_fine_tuned_weights_like_any_other(folder, tuned, tmp_path):
+    pytest.importorskip("fastapi", reason="the page is an extra")
+    from test_serve import ask, within_this_process
+
+    store, place = tmp_path / "tuned.h5", tmp_path / "tuned.index"
+    extractor = FeatureExtractor("vgg16-tiny", weights=tuned.path, layers="relu5_3")
+    extractor.extract(folder, store, progress=False)
+    with FeatureStore(store) as opened:
+        SimilarityIndex.build(opened, "relu5_3", path=place)
+    photo = folder / "kind1" / "3.png"
+    told = json.loads(cli("search", place, photo, "-k", 3, "--json").stdout)
+    found = told["results"][0]["neighbours"]
+    assert found[0]["path"] == "kind1/3.png"
+    assert found[0]["score"] == pytest.approx(1, abs=1e-5)
+    with within_this_process(place) as client:
+        page = ask(client, photo.read_bytes(), k=3)
+    assert [one["path"] for one in page] == [one["path"] for one in found]
+    assert [one["score"] for one in page] == pytest.approx([one["score"] for one in found])
 
 
 def test_training_lowers_the_loss_of_what_it_is_shown(folder, tmp_path):

@@ -31,12 +31,15 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/vggfeat demo demo
 
+# Programs that tests start do not each compile the package. A file's tests share what they start
+# (servers, a Ray cluster), so they stay in one process.
 test: lint
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m compileall -q vggfeat
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Run it with the oldest Python that is supported: newer ones have no wheels of such versions.
 test-lowest: $(LOWEST)/.ready
-	$(LOWEST)/bin/python -m pytest --numprocesses 2 $(TESTS)
+	$(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
 
 $(LOWEST)/.ready: pyproject.toml tests/lowest_versions.py
 	$(PYTHON) -m venv $(LOWEST)

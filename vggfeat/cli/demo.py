@@ -14,7 +14,7 @@ import click
 
 from vggfeat.demo.commands import Command, commands
 from vggfeat.demo.diary import Diary, Done
-from vggfeat.demo.pictures import ALL
+from vggfeat.demo.pictures import ALL, USUAL
 
 
 @click.command()
@@ -28,7 +28,7 @@ from vggfeat.demo.pictures import ALL
 @click.option(
     "--digits",
     type=click.IntRange(min=20, max=ALL),
-    help="How many digits to extract.  [default: all 1,797]",
+    help=f"How many digits to extract, of 1,797.  [default: {USUAL}]",
 )
 @click.option("--open", "show", is_flag=True, help="Open the report in the browser.")
 def demo(folder: str, photos: str | None, digits: int | None, show: bool) -> None:
@@ -55,7 +55,7 @@ def demo(folder: str, photos: str | None, digits: int | None, show: bool) -> Non
         photos = str(Path(photos).absolute())
     here = Path(folder)
     diary = Diary.open(here)
-    digits = max(digits or 0, diary.digits) or ALL
+    digits = max(digits or 0, diary.digits) or USUAL
     report = here / "report.html"
     if diary.finished(digits, photos):
         click.echo(

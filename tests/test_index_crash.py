@@ -28,7 +28,7 @@ from vggfeat.index import SimilarityIndex
 from vggfeat.index.folder import changing
 from vggfeat.store import FeatureStore
 
-KILLS = int(os.environ.get("VGGFEAT_KILLS", "30")) // 2
+KILLS = int(os.environ.get("VGGFEAT_KILLS", "16")) // 2
 PROGRAM = Path(__file__).with_name("index_rows.py")
 OLD, NEW = 1500, 2500
 X = np.float32(np.random.default_rng(0).normal(size=(NEW, 64)))

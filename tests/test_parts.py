@@ -32,7 +32,7 @@ from vggfeat.store.parts import (
     part_states,
 )
 
-KILLS = int(os.environ.get("VGGFEAT_KILLS", "24"))
+KILLS = int(os.environ.get("VGGFEAT_KILLS", "12"))
 PROGRAM = Path(store_rows.__file__)
 COUNT = 100  # images: parts of 40, 40 and 20
 needs_kill = pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")

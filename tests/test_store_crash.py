@@ -25,7 +25,7 @@ from store_rows import SHAPES, check_with_plain_h5py, features, fill, finished, 
 from vggfeat.errors import StoreError, StoreLockedError
 from vggfeat.store import FeatureStore, export, merge
 
-KILLS = int(os.environ.get("VGGFEAT_KILLS", "30"))
+KILLS = int(os.environ.get("VGGFEAT_KILLS", "15"))
 FEW = max(4, KILLS // 5)
 PROGRAM = Path(__file__).with_name("store_rows.py")
 

@@ -67,7 +67,7 @@ def prepare(folder: Path) -> None:
     """Make stores, an index and a probe of the pictures that are there anyway."""
     write_places(folder / "photos")
     for place in sorted((folder / "photos").iterdir()):
-        if place.name[-1] in "14":  # those at the edges; the others are enough
+        if place.name[-1] in "14" or "3-" in place.name:  # at the edges; the others are enough
             shutil.rmtree(place)
     write_digits(folder / "digits", folder / "new", 100)
     with contextlib.chdir(folder):

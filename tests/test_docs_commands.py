@@ -12,14 +12,15 @@ import pytest
 from vggfeat.cli import main
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "PACKAGE.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "PACKAGE.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands_of(text: str) -> list[list[str]]:
     """Return the words of all `vggfeat ...` lines in a page's blocks of code, without comments."""
     found = []
-    for block in re.findall(r"^```\w*\n(.*?)^```", text, flags=re.M | re.S):
-        lines = re.sub(r"\\\n\s*", " ", block).splitlines()
+    indented = "".join(re.findall(r"^ {4}(?:\$ )?vggfeat .*\n(?:(?<=\\\n).*\n)*", text, flags=re.M))
+    for block in [indented, *re.findall(r"^ *```\w*\n(.*?)^ *```", text, flags=re.M | re.S)]:
+        lines = re.sub(r"\s*\\\n\s*", " ", block).splitlines()
         for line in lines:
             shown = re.fullmatch(r"\s*\$? ?(?:\.venv/bin/)?(vggfeat (?!\[).*)", line)
             if shown and "..." not in shown[1]:

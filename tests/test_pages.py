@@ -46,29 +46,57 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_runs_as_it_stands(page, photographs, tmp_path, monkeypatch):
+@pytest.fixture
+def folder(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy the folders for one test, which is in them."""
     folder = shutil.copytree(photographs, tmp_path / "work")
     settle(folder / "query.jpg")
     monkeypatch.chdir(folder)
-    names: dict[str, object] = {}
+    return folder
+
+
+def run_commands(text: str) -> None:
+    """Run the lines of a block, in their order."""
     serve = main.get_command(click.Context(main), "serve")
+    for line in text.splitlines():
+        program, *words = shlex.split(line.strip().removeprefix("$ "), comments=True)
+        if program == "pip":  # what it installs is there
+            continue
+        assert program == "vggfeat"
+        if words[0] == "serve":  # a server runs until it is stopped: its arguments are right
+            serve.make_context("serve", words[1:])
+            continue
+        done = cli(*words)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs_as_it_stands(page, folder):
+    names: dict[str, object] = {}
     blocks = BLOCK.findall((DOCS / page).read_text())
     assert blocks
     for kind, text in blocks:
         if kind == "python":
             exec(compile(text, page, "exec"), names)
-            continue
-        for line in text.splitlines():
-            program, *words = shlex.split(line.strip().removeprefix("$ "), comments=True)
-            assert program == "vggfeat"
-            if words[0] == "serve":  # a server runs until it is stopped: its arguments are right
-                serve.make_context("serve", words[1:])
-                continue
-            done = cli(*words)
-            assert done.returncode == 0, f"{line}\n{done.stderr}"
+        else:
+            run_commands(text)
     for check in PROMISED.get(page, ()):
         assert check(folder), page
+
+
+def test_the_first_commands_of_the_readme_run_one_after_the_other(folder):
+    (_, text), *_ = BLOCK.findall((DOCS.parent / "README.md").read_text())
+    assert len(text.splitlines()) > 15
+    run_commands(text)
+    for made in ("found.html", "copies.html", "why.html", "sweep.png", "few.png", "map.png"):
+        assert (folder / made).stat().st_size > 1000
+
+
+def test_the_commands_of_the_engine_run_on_a_store_that_is_there(folder):
+    pytest.importorskip("numba", reason="the Winograd engine needs numba, the extra `fast`")
+    cli("extract", "photos", "photos.h5", "--model", "vgg16-tiny", "--layers", "pool5")
+    blocks = BLOCK.findall((DOCS / "engine.md").read_text())
+    run_commands(next(text for kind, text in blocks if kind == "console"))
 
 
 PROMISED = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -69,6 +70,21 @@ def test_an_index_says_what_searches_for_images(scenes_store, query):
         index = SimilarityIndex.build(store, "relu7")
     with pytest.raises(SearchError, match=r"ImageSearch\(index\)\.search\(\[image\]\)"):
         index.search(query)
+
+
+def test_scores_are_explained_where_they_are_printed(scenes_store, tmp_path):
+    for command, names in (
+        (("probe", scenes_store, "--layer", "pool5"), ("accuracy", "mean class recall", "C")),
+        (("probe", scenes_store, "--layer", "pool5", "--splits", 2), ("accuracy", "C")),
+        (("sweep", scenes_store, "--layers", "pool5"), ("accuracy", "recall", "kNN", "C")),
+        (("knn", scenes_store, "--layers", "pool5"), ("accuracy", "recall")),
+    ):
+        done = cli(*command)
+        assert done.returncode == 0, done.stderr
+        for name in names:
+            (line,) = re.findall(rf"^{name}: [a-z].*", done.stdout, flags=re.M)
+            assert line.endswith("."), command
+            assert len(line.split()) > 6, command
 
 
 @pytest.mark.parametrize(

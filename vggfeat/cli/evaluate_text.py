@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vggfeat.cli.meanings import meaning_of
 from vggfeat.cli.output import table
 from vggfeat.report.evaluation import evaluation_facts, folders_text, pair_text
 
@@ -30,6 +31,7 @@ def describe(result: Evaluation) -> str:
         "",
         table(rows, header, right=right),
         *_accuracies(result),
+        *(["", *told] if (told := meaning_of(result.metric)) else []),
         *_pairs(result),
         "",
         "What decides these numbers:",

@@ -16,6 +16,7 @@ from vggfeat.cli.choices import (
     stores_argument,
     whole_numbers,
 )
+from vggfeat.cli.meanings import meanings
 from vggfeat.cli.output import bars, json_option, print_json, store_lines, table
 from vggfeat.cli.probe_text import divided_text, guessing_text
 
@@ -104,6 +105,9 @@ def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
         "* the best of its column; best: the best k, its "
         + ("mean average precision" if scored.multi_label else "accuracy and mean class recall")
         + " in %, with 95 % intervals"
+    )
+    click.echo(
+        "\n".join(["", *meanings(*(["mAP"] if scored.multi_label else ["accuracy", "recall"]))])
     )
 
 

@@ -14,6 +14,7 @@ from vggfeat.cli.choices import (
     stores_argument,
     whole_numbers,
 )
+from vggfeat.cli.meanings import meanings
 from vggfeat.cli.output import bars, json_option, print_json, printable, store_lines, table
 from vggfeat.cli.probe_text import divided_text, guessing_text
 
@@ -114,6 +115,7 @@ def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     click.echo("\n" + _table(result))
     name = "mean average precision" if result.multi_label else "mean class recall"
     click.echo(f"{name} in %, mean ± standard deviation; * the best of its column")
+    click.echo("\n".join(meanings(name)))
     if picture:
         click.echo(f"Picture: {printable(picture)}")
 

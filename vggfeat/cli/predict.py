@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggfeat.cli.choices import network_of, query_options
+from vggfeat.cli.meanings import meanings
 from vggfeat.cli.output import bars, json_option, print_json, printable, table
 
 if TYPE_CHECKING:
@@ -151,7 +152,8 @@ def _single(predictions: Predictions, top: int | None) -> str:
     value = "margin" if predictions.images[0].probabilities is None else "probability"
     rows = [[one.path, one.labels[0], _sure(one)] for one in predictions.images]
     if top is None:
-        return table(rows, ["image", "label", value], right=value)
+        shown = table(rows, ["image", "label", value], right=value)
+        return "\n".join([shown, *(["", *meanings(value)] if value == "margin" else [])])
     rows = [[*row, _top(one, top)] for row, one in zip(rows, predictions.images, strict=True)]
     return table(rows, ["image", "label", value, "likeliest"], right=value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vggfeat.cli.meanings import meanings
 from vggfeat.cli.output import printable, table
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def describe(result: ProbeResult | MultiLabelResult) -> str:
             *_left_out(result),
             *leak_text(result.leak),
             *classes,
+            "",
+            *meanings(*(_NAMES[name] for name in result.measures), "C"),
         ]
     )
 
@@ -81,7 +84,7 @@ def describe_splits(result: RepeatedResult) -> str:
     if majorities:
         mean = sum(majorities) / len(majorities)
         lines.append(f"always the commonest class: {mean:.2%} of accuracy")
-    return "\n".join([*lines, *_left_out(first)])
+    return "\n".join([*lines, *_left_out(first), "", *meanings(*titles, "C")])
 
 
 def describe_against(

@@ -16,6 +16,7 @@ from vggfeat.cli.choices import (
     split_options,
     stores_argument,
 )
+from vggfeat.cli.meanings import meanings
 from vggfeat.cli.output import bars, json_option, print_json, printable, store_lines, table
 from vggfeat.cli.probe_text import divided_text, guessing_text, values_text
 
@@ -101,6 +102,8 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
         click.echo(
             f"p(n): how often chance alone would set {name}(n) so far from {name}(1), likewise"
         )
+    names = _SEVERAL if compared.multi_label else _SINGLE
+    click.echo("\n".join(["", *meanings(*names, "C")] if single else ["", *meanings(*names)]))
     if picture:
         click.echo(f"Picture: {printable(picture)}")
 

@@ -36,7 +36,7 @@ PROMISES = {
         r"1 image is new",
         r"china-small\.jpg",
     ],
-    "layers": [r"pool5 +probe +p = 1\.00", r"folder +· +80 images"],
+    "layers": [r"pool5 +p = 1\.00", r"folder +· +80 images"],
     "classes": [r"is 0\s", r"fine-tuned +\d", r"of 10 new images named rightly"],
     "science": [r"\(60, 1024\)", r"relu7 +0\.\d\d"],
 }

@@ -95,3 +95,14 @@ def test_the_api_describes_what_the_package_offers(pages):
     described = set().union(*(page.ids for page in pages.values()))
     assert not [name for name in _HOMES if f"{_HOMES[name]}.{name}" not in described]
     assert "vggfeat.store.FeatureStore.xy" in described  # also what it inherits
+
+
+def test_pictures_follow_light_and_dark_and_are_there(site, pages):
+    shown = [one for one in pages["index.html"].addresses if "gallery/" in one]
+    assert {one.rpartition("#")[2] for one in shown} == {"only-light", "only-dark"}
+    assert "notebooks/search.html" in (site / "index.html").read_text()
+    for name, page in pages.items():
+        for address in page.addresses:
+            target = str(address).partition("#")[0].partition("?")[0]
+            if target and name != "404.html" and not target.startswith("data:"):
+                assert (site / name).parent.joinpath(target).exists(), (name, address)

@@ -25,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from notebooks import cells, executed
 from notebooks import page as notebook_page
 
+from vggfeat import _HOMES
+
 ROOT = Path(__file__).parent.parent.parent
 
 API = {
@@ -77,7 +79,7 @@ def _with_api(nav: Any) -> Any:
     if isinstance(nav, dict):
         return {title: _with_api(below) for title, below in nav.items()}
     if isinstance(nav, list):
-        pages = [f"api/{name}.md" for name in API]
+        pages = ["api/index.md", *(f"api/{name}.md" for name in API)]
         return [one for each in nav for one in (pages if each == "API" else [_with_api(each)])]
     return nav
 
@@ -89,6 +91,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     for notebook in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
         content = run_notebook(notebook)
         files.append(File.generated(config, f"notebooks/{notebook.stem}.md", content=content))
+    files.append(File.generated(config, "api/index.md", content=api_overview()))
     for name, subject in API.items():
         files.append(File.generated(config, f"api/{name}.md", content=api_page(name, subject)))
     return files
@@ -104,6 +107,26 @@ def run_notebook(notebook: Path) -> str:
             return notebook_page(list(executed(notebook)), notebook.name)
         finally:
             tempfile.tempdir = None
+
+
+def api_overview() -> str:
+    """Return the page that leads to the others."""
+    first = "".join(f"- [`{name}`][{home}.{name}]\n" for name, home in _HOMES.items())
+    rest = "".join(f"| [`vggfeat.{name}`]({name}.md) | {said} |\n" for name, said in API.items())
+    return f"""---
+title: Overview
+---
+
+# Python
+
+Most programs need no more than these, from `vggfeat` itself:
+
+{first}
+The others are in these packages. What is on none of these pages may change.
+
+| package | what is in it |
+| --- | --- |
+{rest}"""
 
 
 def api_page(name: str, subject: str) -> str:
@@ -138,6 +161,8 @@ def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
         # As from the file itself; pages from outside docs/ lie one folder higher.
         place = posixpath.normpath(posixpath.join("" if outside else "docs", here, target))
         address = OUTSIDE.get(place) or place.removeprefix("docs/")
+        if address.endswith(".ipynb") and not here.startswith("notebooks"):
+            address = address.removesuffix(".ipynb") + ".md"  # what it shows, which links to it
         return f"]({posixpath.relpath(address, here or '.')}{anchor})"
 
     def picture(match: re.Match[str]) -> str:

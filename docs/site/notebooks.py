@@ -73,7 +73,7 @@ def _shown(value: Any) -> str:
     if hasattr(value, "_repr_png_"):
         png, size = value._repr_png_()
         uri = base64.b64encode(png).decode()
-        return f'<img src="data:image/png;base64,{uri}" alt="" width="{size["width"]}">'
+        return f'<img src="data:image/png;base64,{uri}" alt="figure" width="{size["width"]}">'
     made = value._repr_html_() if hasattr(value, "_repr_html_") else None
     # A blank line would end the HTML within Markdown.
     return (

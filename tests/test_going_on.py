@@ -118,3 +118,19 @@ def test_python_goes_on_with_a_store_alike(tiny, twelve_photos):
     assert extractor.extract(twelve_photos, tiny, progress=False).tried == 0
     with pytest.raises(StoreMismatchError, match="layers pool4:max,relu7, not fc6"):
         FeatureExtractor.for_store(tiny, layers="fc6")
+
+
+def test_an_index_that_is_built_anew_keeps_its_layer_and_metric(tiny, tmp_path):
+    folder = tmp_path / "photos.index"
+    refused = cli("index", "build", tiny, folder)
+    assert refused.returncode == 1
+    assert "choose one with --layer: pool4, relu7" in refused.stderr
+    given = ("--layer", "pool4", "--metric", "l2")
+    assert cli("index", "build", tiny, folder, *given).returncode == 0
+    done = cli("index", "build", tiny, folder, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["layer"], told["metric"]) == ("pool4", "l2")
+    assert "was built: --layer pool4 --metric l2" in done.stderr
+    other = json.loads(cli("index", "build", tiny, folder, "--metric", "ip", "--json", "-q").stdout)
+    assert (other["layer"], other["metric"]) == ("pool4", "ip")

@@ -143,8 +143,8 @@ def run(args: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack a file name's characters
             stream.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if args is None else args)
-    # These two are understood anywhere: after a failure one adds them at the end.
-    first = [flag for flag in given if flag in ("--debug", "--quiet")]
+    # These are understood anywhere: after a failure one adds them at the end.
+    first = [flag for flag in given if flag in ("--debug", "--quiet", "-q")]
     sys.exit(_status([*first, *(word for word in given if word not in first)]))
 
 

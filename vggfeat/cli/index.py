@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from vggfeat.cli.choices import layer_option, metric_option, only_layer, ray_address
 from vggfeat.cli.index_info import tell
 from vggfeat.cli.output import bars, json_option, print_json, printable
 from vggfeat.cli.whiten import whitening_of
+from vggfeat.errors import VggfeatError
+
+if TYPE_CHECKING:
+    from vggfeat.feature_table import FeatureTable
+
+_log = logging.getLogger(__name__)
 
 index_argument = click.argument("index_path", metavar="INDEX", type=click.Path())
 _store_argument = click.argument("store", type=click.Path())
@@ -89,8 +97,8 @@ def build(
     """Index one layer of STORE for search.
 
     Makes INDEX, a folder with the vectors, the paths, the labels and how the features were made;
-    an index of that name is replaced once the new one is complete. `index info` shows what was
-    measured.
+    an index of that name is replaced once the new one is complete, and gives its layer and metric
+    where STORE has several layers and --layer is left out. `index info` shows what was measured.
 
     \b
     Example:
@@ -106,6 +114,8 @@ def build(
     by = None if augment is None else Expansion.parse(augment)
     cluster = RayWorkers(None if ray == "local" else ray) if ray else None
     with open_features(store) as opened, bars("image") as progress:
+        if layer is None and len(opened.layers) > 1:
+            layer, metric = _as_before(opened, index_path, metric)
         built = SimilarityIndex.build(
             opened,
             only_layer(opened, layer),
@@ -120,6 +130,24 @@ def build(
             workers=LocalWorkers(workers) if workers else cluster,
         )
     tell(built.info(), index_path, as_json)
+
+
+def _as_before(store: FeatureTable, index_path: str, metric: Any) -> tuple[str | None, Any]:
+    """Return the layer, and the metric unless one was given, of the index that is replaced."""
+    from vggfeat.index import SimilarityIndex
+
+    try:
+        before = SimilarityIndex.open(index_path)
+    except (VggfeatError, OSError):  # none is there, or none that can be read
+        return None, metric
+    config = before.provenance.config
+    layer = store.provenance.config.column(before.layer, config.layers[before.layer])
+    given = click.get_current_context().get_parameter_source("metric")
+    if given is ParameterSource.DEFAULT:
+        metric = before.metric
+    if layer is not None:
+        _log.info("As %s was built: --layer %s --metric %s", printable(index_path), layer, metric)
+    return layer, metric
 
 
 @index.command()

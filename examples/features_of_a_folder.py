@@ -4,7 +4,7 @@
 
 The default is a miniature whose weights travel with the package; research uses --model vgg16.
 
-The same command goes on where it stopped, and adds images that are new in the folder.
+The same command continues where it stopped, and adds images that are new in the folder.
 """
 
 from __future__ import annotations

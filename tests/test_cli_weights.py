@@ -178,7 +178,7 @@ def test_a_network_of_other_classes_or_without_a_last_layer_cannot_classify(cli,
     torch.save({k: v for k, v in tensors.items() if "features" in k}, tmp_path / "body.pth")
     args = ["classify", photos / "china.jpg", "--model", "vgg16-tiny", "--weights"]
     done = cli(*args, tmp_path / "body.pth", status=1)
-    assert "goes as far as flatten" in done.stderr
+    assert "last usable layer is flatten" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("Error: ")
 
 

@@ -438,7 +438,12 @@ def test_two_networks_are_evaluated_alone_and_stacked(tmp_path, evaluate, capsys
         run(["evaluate", "folder", "--root", str(root), *QUICK, *more])
     assert stop.value.code == 0
     table = capsys.readouterr().out
-    for text in ("vgg16-tiny + vgg11", "What decides these numbers", "SHA-256", "95 % interval"):
+    for text in (
+        "vgg16-tiny + vgg11",
+        "Settings that change these numbers",
+        "SHA-256",
+        "95 % interval",
+    ):
         assert text in table
 
 

@@ -513,7 +513,7 @@ def test_interrupted_runs_go_on_and_end_as_an_unbroken_one(photos, tmp_path, how
             many(photos, copies)
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert "the same command goes on" in err
+        assert "the same command continues" in err
         assert "Traceback" not in err
     assert cli("extract", photos, tmp_path / "s.h5", *args).returncode == 0
     unbroken = FeatureExtractor(

@@ -29,7 +29,7 @@ def test_an_existing_store_gives_all_options_that_are_left_out(photos, tmp_path,
     done = cli("extract", photos, store, "--json", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["computed"] == 1
-    (line,) = (one for one in done.stderr.splitlines() if one.startswith("Going on as "))
+    (line,) = (one for one in done.stderr.splitlines() if one.startswith("Continuing as "))
     for word in (*OPTIONS[:2], "random:3", "conv1_2:max,pool2:gem:3,pool2", "dense", "64,80"):
         assert word in line.split()
     assert line.endswith("minmax, with its preprocessing")
@@ -38,7 +38,7 @@ def test_an_existing_store_gives_all_options_that_are_left_out(photos, tmp_path,
         assert all(after.done)
     again = cli("extract", photos, store, *OPTIONS)
     assert "Nothing to do in this run." in again.stdout
-    assert "Going on" not in again.stderr, "nothing was left out"
+    assert "Continuing" not in again.stderr, "nothing was left out"
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_a_store_begun_anew_takes_nothing_from_the_old_one(photos, tmp_path):
     made = ("--model", "vgg16-tiny", "--layers", "pool1", "--view", "squash", "--device", "cpu")
     assert cli("extract", photos, store, *made).returncode == 0
     done = cli("extract", photos, store, "--overwrite", *made[:4], "--device", "cpu")
-    assert "Going on" not in done.stderr
+    assert "Continuing" not in done.stderr
     with FeatureStore(store) as now:
         assert now.provenance.config.view == "center"
 

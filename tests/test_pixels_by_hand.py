@@ -153,7 +153,7 @@ def test_the_command_line_says_the_same_and_the_store_and_queries_keep_it(
     again = FeatureExtractor.like(told, device="cpu")(photo)["conv1_1"][0, :3]
     np.testing.assert_array_equal(again.transpose(1, 2, 0), kept)
     done = cli("extract", photo, store, *like, "--layers", "conv1_1:none")
-    assert "Going on as" in done.stderr
+    assert "Continuing as" in done.stderr
     assert "with its preprocessing" in done.stderr, "where none is given"
     done = cli("extract", photo, store, *like, "--scale", "1", status=1)
     assert "preprocessing: scale" in done.stderr, "another one than the store's"

@@ -261,7 +261,7 @@ def test_ctrl_c_leaves_finished_parts_finished_and_no_process_of_ray(extractor, 
     assert program.returncode == 130, err
     assert finished
     assert not lines(out)
-    assert "the same command goes on" in err
+    assert "the same command continues" in err
     assert "Traceback" not in err
     until(lambda: not processes_with(folder))
     shutil.rmtree(folder, ignore_errors=True)

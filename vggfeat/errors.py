@@ -44,7 +44,7 @@ class StoreLockedError(StoreError):
 
 
 class StoreMismatchError(StoreError):
-    """Values that decide the numbers differ between a store and what was asked for."""
+    """Settings that change the features differ between a store and what was asked for."""
 
 
 class ProbeError(VggfeatError, ValueError):

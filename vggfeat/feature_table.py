@@ -40,7 +40,7 @@ class FeatureTable(Shown, ABC):
     path : Path or str
         Where it is, by which messages and results name it; a URL is a text.
     provenance : Provenance
-        What decides the numbers, and how they came about.
+        Every setting that changes the features, and how they were computed.
     """
 
     shown_as = "table"

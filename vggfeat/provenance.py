@@ -30,7 +30,7 @@ _DEEPEST = 8  # levels of JSON; a preprocessing has two
 
 @dataclass(frozen=True, slots=True)
 class FeatureConfig:
-    """The values that decide the numbers in a store.
+    """Every setting that changes the features of a store.
 
     Attributes
     ----------

@@ -193,7 +193,7 @@ def run_options(command: Function) -> Function:
         click.option(
             "--stores", type=click.Path(file_okay=False), default="vggfeat-stores",
             show_default=True, metavar="DIR",
-            help="Where features are kept; they are reused, and a run that stopped goes on there.",
+            help="Where features are kept; they are reused, and a stopped run continues there.",
         ),
     ):  # fmt: skip
         command = option(command)
@@ -255,7 +255,8 @@ def split_options(command: Function) -> Function:
     """Add the options that say which images are for the test, as `vggfeat probe` has them."""
     for option in (
         click.option(
-            "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of splits.",
+            "--seed", type=click.IntRange(min=0), default=0, show_default=True,
+            help="Random seed for the train/test split.",
         ),
         click.option(
             "--train-per-class", type=click.IntRange(min=1),

@@ -107,7 +107,11 @@ _TO = ("target_layer", "over", "permutations", "correction")
 )
 @folds_option
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Random seed for all that is drawn.",
 )
 @click.option(
     "--picture",

@@ -39,7 +39,7 @@ def demo(folder: str, photos: str | None, digits: int | None, show: bool) -> Non
     page to look at: DIR/report.html. The network is vgg16-tiny, whose trained weights travel
     with the package: right for a quick look, while research uses --model vgg16.
 
-    Run again in the same DIR it goes on where it was stopped, and does nothing twice. Nothing is
+    Run again in the same DIR, it continues where it stopped and does nothing twice. Nothing is
     written into your own folder.
 
     \b

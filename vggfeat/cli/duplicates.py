@@ -57,7 +57,7 @@ def duplicates(
 ) -> None:
     """Find copies: the same bytes, saved again, resized, cropped, mirrored, lighter.
 
-    Features propose, pixels decide. What is near by features is read off the collection, and
+    Features propose, pixels decide. What counts as near is computed from your photos, and
     printed: 1 - cosine at most a quarter of its median between images and the nearest that differ
     from them. It takes a hundred images or so to tell; for fewer, give --threshold. Such images
     are laid over one another and compared pixel by pixel: `copy` is verified so, `identical` has

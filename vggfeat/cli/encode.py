@@ -118,7 +118,13 @@ def _out(_ctx: click.Context, _parameter: click.Parameter, path: str | None) -> 
     metavar="N",
     help="Targets whose responses are exchanged between images, which give p; 0 for no p.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of draws.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Random seed for the draws.",
+)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False),

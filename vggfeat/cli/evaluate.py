@@ -131,7 +131,13 @@ def _network_names(_context: click.Context, _option: click.Parameter, text: str)
     type=click.IntRange(min=1),
     help="Of random splits.  [default: the protocol's]",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of splits.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Random seed for the train/test split.",
+)
 @run_options
 @click.option(
     "--html",

@@ -32,7 +32,7 @@ def describe(result: RetrievalEvaluation) -> str:
     if any(score.empty for score in result.scores):
         empty = ", ".join(f"{one.empty} {one.level}".strip() for one in result.scores if one.empty)
         lines += ["", f"Queries with nothing to be found, which do not count: {empty}"]
-    lines += [*_published(result), "", "What decides these numbers:"]
+    lines += [*_published(result), "", "Settings that change these numbers:"]
     lines += [f"  {name}: {value}" for name, value in facts(result).items()]
     if result.departures:
         lines += ["", "How this differs from the benchmark:"]

@@ -34,7 +34,7 @@ def describe(result: Evaluation) -> str:
         *(["", *told] if (told := meaning_of(result.metric)) else []),
         *_pairs(result),
         "",
-        "What decides these numbers:",
+        "Settings that change these numbers:",
         *(f"  {name}: {value}" for name, value in evaluation_facts(result).items()),
     ]
     if result.departures:

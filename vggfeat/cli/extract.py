@@ -220,7 +220,7 @@ def _part_numbers(
     "--resume/--overwrite",
     default=True,
     show_default=True,
-    help="Go on with an existing store, or begin it anew.",
+    help="Continue an existing store, or begin it anew.",
 )
 @click.option(
     "--part-rows",
@@ -259,11 +259,11 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
     SOURCE is a folder (searched recursively), an image, a .txt or .csv list of paths, a .tar or
     .zip (shards as in 'train-{000..012}.tar'), a .parquet with a column of images (another one as
     in 'data.parquet#image:photo,label:breed'), an array of images (.npy, .mat, .h5#NAME), or one
-    of these as a URL (s3://, gs://, hf://, https://); docs/sources.md. The same command goes on
-    where it stopped, adds images that are new, does changed ones again, lets moved ones keep
-    their features, and leaves out those that are gone. With a STORE that exists, what you leave
-    out of --model, --weights, --layers and all else that decides the features is as the store was
-    made: `vggfeat extract SOURCE STORE` suffices.
+    of these as a URL (s3://, gs://, hf://, https://); docs/sources.md. The same command
+    continues where it stopped: it adds new images, computes changed ones again, lets moved ones
+    keep their features, and leaves out those that are gone. If STORE exists, every option
+    that changes the features (--model, --weights, --layers and so on) may be left out; it is then
+    as the store was made: `vggfeat extract SOURCE STORE` suffices.
 
     Several sources are kept apart by their names, with which their images' paths begin: the last
     part of each path, or NAME as in NAME=PATH.
@@ -306,7 +306,9 @@ def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
     except KeyboardInterrupt:
         if Path(store).exists():
             again = "the same command" + ("" if options["resume"] else " without --overwrite")
-            click.echo(f"Stopped. What was done is in {store}; {again} goes on.", err=True)
+            click.echo(
+                f"Stopped. What was done is in {store}; {again} continues from there.", err=True
+            )
         raise
     if options["as_json"]:
         print_json(summary.to_json())
@@ -363,7 +365,7 @@ def describe(summary: ExtractSummary) -> str:
             summary.missing
         ),
         "no longer in the source, removed": summary.pruned,
-        "left out: no image by name or content": summary.left_out,
+        "left out: not recognised as images": summary.left_out,
         "truncated, accepted as far as they go": summary.truncated,
         "with several pages or frames, of which the first was taken": summary.several_pages,
     }

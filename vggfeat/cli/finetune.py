@@ -158,8 +158,8 @@ def finetune(sources: tuple[str, ...], out: str, as_json: bool, **options: Any) 
     its maps are kept on disk meanwhile. The test images are scored once, beside the linear probe,
     and the last lines say who wins and whether chance may explain it.
 
-    Images train, choose the epoch and test as for `vggfeat probe`. The same command goes on where
-    it was stopped, and gives the same weights. OUT is used as any other weights: by `classify`,
+    Images train, choose the epoch and test as for `vggfeat probe`. The same command continues
+    where it stopped, and gives the same weights. OUT is used as any other weights: by `classify`,
     `predict`, `extract --weights OUT`.
 
     \b
@@ -189,7 +189,7 @@ def finetune(sources: tuple[str, ...], out: str, as_json: bool, **options: Any) 
     except KeyboardInterrupt:
         if Path(cache or f"{out}.work").exists():
             again = "the same command" + ("" if resume else " without --overwrite")
-            click.echo(f"Stopped. {again[0].upper()}{again[1:]} goes on.", err=True)
+            click.echo(f"Stopped. {again[0].upper()}{again[1:]} continues from there.", err=True)
         raise
     files = {}
     if html:

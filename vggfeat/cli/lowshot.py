@@ -54,7 +54,13 @@ _CLASSIFIERS = ("svm", "logreg", "mean", "nearest")
 )
 @class_weight_option
 @ap_option
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of draws.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Random seed for the draws.",
+)
 @click.option(
     "--png",
     type=click.Path(dir_okay=False),

@@ -231,7 +231,7 @@ def _confusion(result: ProbeResult) -> list[str]:
     ]
     header = ["", "class", "recall", "precision", "F1", *numbers]
     shown = table(rows, header, right=" ".join(header[2:]))
-    return ["", "Named rightly, and what each class was taken for:", shown]
+    return ["", "Confusion matrix (rows: true class, numbered columns: predicted class):", shown]
 
 
 def _percent(share: float) -> str:

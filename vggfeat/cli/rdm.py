@@ -78,7 +78,13 @@ folds_option = click.option(
     help="Of the values; sums are float64 in either.",
 )
 @folds_option
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of folds.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Random seed for the folds.",
+)
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False),

@@ -99,7 +99,7 @@ def search(
 ) -> None:
     """Find the images in INDEX that are most like each IMAGE, an image or a .txt or .csv list.
 
-    A query goes the way of the indexed images: same network, weights, view and pooling. Exit
+    Queries are processed like the indexed images: same network, weights, view and pooling. Exit
     status 1 if a query could not be read; the others are answered all the same.
 
     \b

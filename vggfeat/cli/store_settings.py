@@ -61,7 +61,7 @@ def extractor_for(store: str, settings: dict[str, Any], *, resume: bool) -> Feat
     if extractor.preprocessing != AUTO and "preprocessing" not in given:
         taken.append("with its preprocessing")
     if text := ", ".join(filter(None, taken)):
-        _log.info("Going on as %s was made: %s", store, text)
+        _log.info("Continuing as %s was made: %s", store, text)
     return extractor
 
 

@@ -106,7 +106,7 @@ def describe(inspection: Inspection) -> str:
         ["published as", f"{known.file} ({known.publisher})" if known else "nothing that is known"],
         ["network", inspection.network.name],
         ["classes", "no last layer" if inspection.classes is None else f"{inspection.classes:,}"],
-        ["goes as far as", inspection.deepest or "nowhere"],
+        ["last usable layer", inspection.deepest or "nowhere"],
         ["parameters", f"{inspection.parameters:,}"],
         ["first filter", inspection.filters or "nobody's that is known"],
         ["preprocessing", f"{name_of(spec) or 'of its own'}: {spec}"],

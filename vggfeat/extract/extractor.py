@@ -125,7 +125,7 @@ class FeatureExtractor(Settings):
 
     @classmethod
     def for_store(cls, store: str | os.PathLike[str], **given: Any) -> Self:
-        """Make the extractor that goes on with an existing store, as the command does.
+        """Make the extractor that continues an existing store, as the command does.
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ class FeatureExtractor(Settings):
             Paths, Pillow images, uint8 arrays (H, W), (H, W, 3) or (H, W, 4), or uint8 tensors
             (3, H, W) - or one of them.
         on_error : str
-            ``"stop"`` raises at the first image that cannot be used, ``"skip"`` goes on.
+            ``"stop"`` raises at the first image that cannot be used, ``"skip"`` continues.
 
         Returns
         -------
@@ -363,7 +363,7 @@ class FeatureExtractor(Settings):
         ray: str | None = None,
         progress: Progress | bool | None = None,
     ) -> ExtractSummary:
-        """Extract features of a source of images into a store, going on where a run stopped.
+        """Extract features of a source of images into a store, continuing where a run stopped.
 
         Parameters
         ----------
@@ -389,7 +389,7 @@ class FeatureExtractor(Settings):
             Which images belong together, as a patient's do: a regular expression over their paths
             or ``"folder:N"``; or a table. By default a column ``group`` of a list or table.
         on_error : str
-            ``"skip"`` records a bad image as failed and goes on, ``"stop"`` raises.
+            ``"skip"`` records a bad image as failed and continues, ``"stop"`` raises.
         overwrite : bool
             Begin the store anew.
         retry_failed : bool

@@ -147,7 +147,7 @@ class Settings:
 
     @cached_property
     def config(self) -> FeatureConfig:
-        """The values that decide the numbers."""
+        """Every setting that changes the features."""
         view, spec = self.resolved_view, self.resolved_weights.preprocessing
         return FeatureConfig(
             model=self.model,

@@ -72,6 +72,8 @@ def kept_store(
     try:
         extractor.extract(source, path, progress=progress)
     except KeyboardInterrupt:
-        _log.warning("Stopped. What was done is in %s; the same command goes on.", path)
+        _log.warning(
+            "Stopped. What was done is in %s; the same command continues from there.", path
+        )
         raise
     return path

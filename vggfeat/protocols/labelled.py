@@ -95,7 +95,7 @@ def evaluate(
         Fetch the dataset into `root` first, unless it is there.
     stores : path
         Folder in which features are kept; those made in the same way are used again, and a run
-        that stopped goes on there.
+        that was stopped continues there.
     progress : bool or Progress, optional
         Show bars on stderr, by default only on a terminal; or what is told of it.
     **run

@@ -62,7 +62,7 @@ class FeatureStore(FeatureTable):
     path : Path
         The file or folder.
     provenance : Provenance
-        What decides the numbers, and how they came about.
+        Every setting that changes the features, and how they were computed.
 
     Raises
     ------

@@ -151,7 +151,7 @@ def check(
     if obstacle is not None and (blocked or problems):
         what = f"{network.name} cannot be read from it" if blocked else f"{_listed(problems)}"
         far = reach(file, network)
-        goes = f" It goes as far as {far}." if far else ""
+        goes = f" Its last usable layer is {far}." if far else ""
         raise WeightsError(f"{path}: {what}: {obstacle.reason}{goes}")
     if problems or unknown:
         strangers = [f"{name} is unknown" for name in unknown]
@@ -179,5 +179,5 @@ def _remedy(file: TensorFile, network: Architecture) -> str:
     if other and other.name != network.name:
         return f"Its convolutions are those of {other.name}: give --model {other.name}."
     if other and (deepest := reach(file, network)):
-        return f"It goes as far as {deepest}: ask for layers up to there, or give another file."
+        return f"Its last usable layer is {deepest}: ask for layers up to it, or give another file."
     return f"Give a file of {network.name}, or another --model."

@@ -57,7 +57,7 @@ class PartedStore(FeatureStore):
     manifest : Manifest
         Which images are in which part.
     provenance : Provenance
-        What decides the numbers, and the run that made the store.
+        Every setting that changes the features, and the run that made the store.
 
     Raises
     ------

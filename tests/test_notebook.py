@@ -17,9 +17,16 @@ from PIL import Image
 from store_rows import Image as Row
 from store_rows import finished
 
-from vggfeat import FeatureStore, SimilarityIndex, notebook
+from vggfeat import FeatureStore, SimilarityIndex
+from vggfeat.encoding import encode, read_responses
 from vggfeat.evaluation import compare, low_shot, score_neighbours
+from vggfeat.notebook import DRAWERS, MAKERS, parts
+from vggfeat.notebook.images import QUERIES
 from vggfeat.probe import Numbers, RepeatedResult, evaluate, evaluate_numbers
+from vggfeat.report.thumbnails import picture
+from vggfeat.representations import compare as compare_layers
+from vggfeat.representations import compare_to, rdm
+from vggfeat.showing import Drawn, Shown
 
 
 class Checked(HTMLParser):
@@ -49,7 +56,7 @@ def index(scenes_store: Path) -> SimilarityIndex:
 
 def missing(text: str) -> int:
     """Count the tiles that stand for photos that cannot be read."""
-    tile = notebook.picture(None, notebook.SIDE).uri
+    tile = picture(None, parts.SIDE).uri
     return text.count(tile)
 
 
@@ -58,7 +65,7 @@ def test_a_store_shows_its_layers_and_some_photos(scenes_store):
         text = store._repr_html_()
         assert repr(store) == f"<FeatureStore {scenes_store}: 48 images, pool2, pool5, relu7>"
     tags = Checked(text).tags
-    assert tags.count("img") == notebook.PHOTOS
+    assert tags.count("img") == parts.PHOTOS
     assert missing(text) == 0
     assert "48 images · 2 classes, one label an image" in text
     assert "<td" in text
@@ -69,7 +76,7 @@ def test_a_store_shows_its_layers_and_some_photos(scenes_store):
 
 
 def test_an_index_and_its_answers_show_the_photos(index):
-    assert Checked(index._repr_html_()).tags.count("img") == notebook.PHOTOS
+    assert Checked(index._repr_html_()).tags.count("img") == parts.PHOTOS
     found = index.search(index.vectors_of([0, 30]), k=5, prepared=True)
     text = found._repr_html_()
     assert Checked(text).tags.count("img") == 10
@@ -79,7 +86,7 @@ def test_an_index_and_its_answers_show_the_photos(index):
     [first, _] = found
     assert Checked(first._repr_html_()).tags.count("img") == 5
     many = index.search(index.vectors_of(range(9)), k=40, prepared=True)
-    assert Checked(many._repr_html_()).tags.count("img") == notebook.QUERIES * notebook.PHOTOS
+    assert Checked(many._repr_html_()).tags.count("img") == QUERIES * parts.PHOTOS
     assert "4 more queries" in many._repr_html_()
 
 
@@ -104,16 +111,16 @@ def test_photos_that_are_gone_are_tiles(scenes, tmp_path):
         one.write_bytes(b"no image")
     with FeatureStore(tmp_path / "s.h5") as store:
         index = SimilarityIndex.build(store, "pool2")
-        assert 0 < missing(store._repr_html_()) < notebook.PHOTOS
+        assert 0 < missing(store._repr_html_()) < parts.PHOTOS
         shutil.rmtree(photos)
-        assert missing(store._repr_html_()) == notebook.PHOTOS
+        assert missing(store._repr_html_()) == parts.PHOTOS
     assert missing(index.search(index.vectors_of([0]), prepared=True)._repr_html_()) == 10
     assert store._repr_html_() is None  # closed: its text is shown
     assert repr(store) == f"<FeatureStore {tmp_path / 's.h5'}: closed>"
 
 
 def test_photos_that_take_long_are_counted_instead(index, monkeypatch):
-    monkeypatch.setattr(notebook, "SECONDS", -1.0)
+    monkeypatch.setattr(parts, "SECONDS", -1.0)
     text = index._repr_html_()
     assert "img" not in Checked(text).tags
     assert "12 more photos" in text
@@ -165,3 +172,58 @@ def numbers_of(store: FeatureStore) -> Numbers:
     """Take the length of each image's feature as a number to predict."""
     rows, X = store.matrix("pool5")
     return Numbers(rows, np.linalg.norm(X, axis=1, keepdims=True), ("length",), "features")
+
+
+def test_representations_are_tables_and_figures(scenes_store):
+    with FeatureStore(scenes_store) as store:
+        rdms = rdm(store, "pool2,pool5")
+        alike = compare_layers([store])
+        fits = compare_to([store], rdms)
+    assert "2 of 48 images · correlation" in rdms._repr_html_()
+    assert Checked(alike._repr_html_()).tags.count("td") == 3 * 4
+    assert "debiased CKA" in alike._repr_html_()
+    assert Checked(fits._repr_html_()).tags.count("tr") == 4
+    for result in (rdms, alike, fits):
+        png, size = result.figure(dark=True)._repr_png_()
+        with Image.open(io.BytesIO(png)) as image:
+            assert image.width // 2 == size["width"]
+            assert np.median(np.asarray(image.convert("L"))) < 90
+
+
+def test_a_figure_is_written_whole(scenes_store, tmp_path):
+    with FeatureStore(scenes_store) as store:
+        figure = evaluate(store, "pool5").figure()
+    figure.savefig(tmp_path / "confusion.png", dpi=100)
+    with Image.open(tmp_path / "confusion.png") as image:
+        edges = np.asarray(image.convert("L"))
+    assert (edges[[0, -1]] == 255).all()  # nothing reaches the edges, and so nothing is cut off
+    assert (edges[:, [0, -1]] == 255).all()
+
+
+def kinds(base: type) -> set[str]:
+    """Return what a class and those below it say that they are shown as."""
+    below = [name for one in base.__subclasses__() for name in kinds(one)]
+    return {*below, *([base.shown_as] if "shown_as" in vars(base) else [])}
+
+
+def test_whatever_says_what_it_is_shown_as_can_be_shown():
+    import vggfeat.finetuning.results
+    import vggfeat.queries  # noqa: F401
+
+    assert kinds(Shown) == set(MAKERS)
+    assert kinds(Drawn) | {"probe"} == set(DRAWERS)  # of one label an image; not of several
+
+
+def test_predicted_responses_are_a_table_and_a_figure(scenes_store, tmp_path):
+    rng = np.random.default_rng(0)
+    with FeatureStore(scenes_store) as store:
+        X = store.matrix("pool5")[1]
+        np.save(tmp_path / "responses.npy", np.float32(X @ rng.normal(size=(X.shape[1], 3))))
+        np.save(tmp_path / "shown.npy", np.arange(len(X)))
+        measured = read_responses(tmp_path / "responses.npy", tmp_path / "shown.npy")
+        found = encode(store, measured, ["pool2", "pool5"], nulls=0, samples=0)
+    text = found._repr_html_()
+    assert Checked(text).tags.count("tr") == 3
+    assert "responses.npy predicted from scenes.h5" in text
+    assert f"<b>{found.layers[1].mean_r2.value:.3f}</b>" in text
+    assert found.figure()._repr_png_()[1]["width"] > 400

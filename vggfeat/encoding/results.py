@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from vggfeat.metrics import adjusted
+from vggfeat.showing import Drawn
 
 Array = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
@@ -147,7 +148,7 @@ class Banded:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Encoding:
+class Encoding(Drawn):
     """Responses of t targets predicted from the layers of a network.
 
     Attributes
@@ -182,6 +183,7 @@ class Encoding:
         Largest error of squared distances that a random projection makes, as far as is promised.
     """
 
+    shown_as: ClassVar = "encoding"
     names: tuple[str, ...]
     layers: tuple[LayerEncoding, ...]
     best: BestLayers

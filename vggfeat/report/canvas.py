@@ -71,14 +71,11 @@ class Canvas:
     """
 
     def __init__(self, width: int, height: int, *, dark: bool = False) -> None:
-        # Not pyplot: it would touch the state of a program that draws figures of its own.
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        from vggfeat.report.figure import PageFigure
 
         self.width, self.height, self.tones = width, height, TONES[dark]
-        size = (width / _INCH, height / _INCH)
-        self.figure = Figure(figsize=size, dpi=_INCH * DENSITY, facecolor=self.tones.paper)
-        FigureCanvasAgg(self.figure)
+        paper = self.tones.paper
+        self.figure = PageFigure(width / _INCH, height / _INCH, paper, tight=False)
         self.axes: Any = self.figure.add_axes((0, 0, 1, 1), facecolor=self.tones.paper)
         self.axes.set_xlim(0, width)
         self.axes.set_ylim(height, 0)

@@ -67,6 +67,11 @@ def plot_comparison(path: str | os.PathLike[str], found: Comparison, *, dark: bo
         The file cannot be written.
     """
     picture_destination(path)
+    return draw_comparison(found, dark=dark).save(path)
+
+
+def draw_comparison(found: Comparison, *, dark: bool = False) -> Canvas:
+    """Draw what :func:`plot_comparison` writes."""
     rows, columns = sides(found)
     names = titles_of(found.titles, [one.path for one in found.sources])
     values = found.values[np.ix_(rows, columns)]
@@ -104,7 +109,7 @@ def plot_comparison(path: str | os.PathLike[str], found: Comparison, *, dark: bo
     if cell >= 30:
         _numbers(canvas, values, x, y, cell, scale)
     scale.draw(canvas, x + cell * len(columns) + 16, y, min(cell * len(rows), 160))
-    return canvas.save(path)
+    return canvas
 
 
 def sides(found: Comparison) -> tuple[list[int], list[int]]:
@@ -143,6 +148,11 @@ def plot_fits(path: str | os.PathLike[str], found: Fits, *, dark: bool = False) 
     :func:`vggfeat.representations.compare_to`.
     """
     picture_destination(path)
+    return draw_fits(found, dark=dark).save(path)
+
+
+def draw_fits(found: Fits, *, dark: bool = False) -> Canvas:
+    """Draw what :func:`plot_fits` writes."""
     names = titles_of([one.title for one in found.layers], [one.path for one in found.sources])
     step = 26
     width, bottom = 860, _HEAD + step * len(names) + 14
@@ -186,7 +196,7 @@ def plot_fits(path: str | os.PathLike[str], found: Fits, *, dark: bool = False) 
         ceiling = " to ".join(written(value) for value in found.ceiling)
         said.append(f"grey: noise ceiling, {ceiling}")
     canvas.sentences(_EDGE, height - 14, said, room)
-    return canvas.save(path)
+    return canvas
 
 
 def _ground(

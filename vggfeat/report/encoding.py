@@ -46,6 +46,11 @@ def plot_encoding(
         The file, written whole or not at all.
     """
     picture_destination(path)
+    return draw_encoding(encoding, title=title, dark=dark).save(path)
+
+
+def draw_encoding(encoding: Encoding, *, title: str = "", dark: bool = False) -> Canvas:
+    """Draw what :func:`plot_encoding` writes."""
     names = [shortened(one.layer, 16) for one in encoding.layers]
     wide = max(200, _LAYER * len(names) + 30)
     width = _LEFT + wide + _GAP + wide + _GAP + _PANEL + 30
@@ -65,7 +70,7 @@ def plot_encoding(
         *(["best layers of targets with p < 0.05"] if encoding.nulls else []),
     ]  # fmt: skip
     canvas.sentences(_LEFT - 40, canvas.height - 14, said, width - _LEFT, size=12)
-    return canvas.save(path)
+    return canvas
 
 
 def _panel(canvas: Canvas, left: float, width: float) -> Any:

@@ -27,12 +27,23 @@ class PageFigure(Figure):
         In inches.
     paper : str
         Colour of the ground.
+    tight : bool
+        Whether a picture goes as far as what is drawn, whatever the figure's size.
     """
 
-    def __init__(self, width: float, height: float, paper: str) -> None:
+    def __init__(self, width: float, height: float, paper: str, *, tight: bool = True) -> None:
         # Not pyplot: it would touch the state of a program that draws figures of its own.
-        super().__init__(figsize=(width, height), facecolor=paper)
+        dpi = None if tight else INCH * DENSITY
+        super().__init__(figsize=(width, height), facecolor=paper, dpi=dpi)
         FigureCanvasAgg(self)
+        self.tight = tight
+
+    def savefig(self, fname: Any, **kwargs: Any) -> None:
+        """Write the picture, whole, on its own ground; parameters are those of matplotlib."""
+        given: dict[str, Any] = {"facecolor": self.get_facecolor()}
+        if self.tight:
+            given |= {"bbox_inches": "tight", "pad_inches": 0.12}
+        super().savefig(fname, **(given | kwargs))
 
     def png(self) -> bytes:
         """Return the picture as a PNG file."""
@@ -40,8 +51,7 @@ class PageFigure(Figure):
         with warnings.catch_warnings():  # a name in a script that the font lacks
             warnings.filterwarnings("ignore", message="Glyph .* missing")
             self.savefig(
-                file, format="png", dpi=INCH * DENSITY, bbox_inches="tight", pad_inches=0.12,
-                facecolor=self.get_facecolor(), metadata={"Software": None},
+                file, format="png", dpi=INCH * DENSITY, metadata={"Software": None},
             )  # fmt: skip
         return file.getvalue()
 

@@ -54,6 +54,11 @@ def plot_rdms(path: str | os.PathLike[str], rdms: PicturedRDMs, *, dark: bool = 
         The file cannot be written.
     """
     picture_destination(path)
+    return draw_rdms(rdms, dark=dark).save(path)
+
+
+def draw_rdms(rdms: PicturedRDMs, *, dark: bool = False) -> Canvas:
+    """Draw what :func:`plot_rdms` writes."""
     count = len(rdms.titles)
     columns = min(count, 1 if count == 1 else 2 if count <= 4 else 3 if count <= 9 else 6)
     side = {1: 560, 2: 400, 3: 300}.get(columns, 190)
@@ -81,7 +86,7 @@ def plot_rdms(path: str | os.PathLike[str], rdms: PicturedRDMs, *, dark: bool = 
         said[0] = f"a random {len(rdms.classes):,} of {rdms.total:,} {noun[1]}"
     said.append("colours of each end at its 1st and 99th percentiles; the diagonal is 0")
     canvas.sentences(_EDGE, height - 14, said, width - 2 * _EDGE)
-    return canvas.save(path)
+    return canvas
 
 
 def _heading(canvas: Canvas, rdms: PicturedRDMs) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from vggfeat.representations.inference import (
 )
 from vggfeat.representations.rdms import RDMs
 from vggfeat.representations.represented import How, Represented, represented, statistic
+from vggfeat.showing import Drawn
 
 if TYPE_CHECKING:
     from vggfeat.representations.matching import Item
@@ -90,7 +91,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fits:
+class Fits(Drawn):
     """How well representations account for targets.
 
     All p-values are corrected, those of each of the three tests among themselves.
@@ -116,6 +117,7 @@ class Fits:
     settings : dict
     """
 
+    shown_as: ClassVar = "fits"
     sources: tuple[Source, ...]
     targets: tuple[str, ...]
     layers: tuple[LayerFit, ...]

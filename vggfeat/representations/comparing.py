@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from vggfeat.representations.rdms import RDMs
 from vggfeat.representations.represented import How, represented, statistic
 from vggfeat.representations.resampling import deviation, resample
 from vggfeat.representations.statistics import Statistic
+from vggfeat.showing import Drawn
 
 if TYPE_CHECKING:
     from vggfeat.representations.matching import Item
@@ -56,7 +57,7 @@ class Title:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
+class Comparison(Drawn):
     """How alike each two representations are.
 
     Attributes
@@ -77,6 +78,7 @@ class Comparison:
         What else decided, JSON-ready.
     """
 
+    shown_as: ClassVar = "similarities"
     sources: tuple[Source, ...]
     titles: tuple[Title, ...]
     values: Floats

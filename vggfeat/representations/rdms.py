@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from vggfeat.representations.distances import (
     squared_distances,
 )
 from vggfeat.representations.measures import Measure, check_measure, of_squared, prepared
+from vggfeat.showing import Drawn
 
 if TYPE_CHECKING:
     from vggfeat.feature_table import FeatureTable
@@ -32,7 +33,7 @@ Strip = Callable[[int, Matrix], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RDMs:
+class RDMs(Drawn):
     """Representational dissimilarity matrices of the same conditions.
 
     Attributes
@@ -54,6 +55,7 @@ class RDMs:
         The store or file they are from.
     """
 
+    shown_as: ClassVar = "rdms"
     values: Matrix
     titles: tuple[str, ...]
     names: tuple[str, ...] | None

@@ -126,7 +126,7 @@ def test_images_may_be_paths_pillow_images_arrays_or_tensors(extractor, tmp_path
         assert np.array_equal(row, features[0])
     for single in kinds:
         assert np.array_equal(extractor(single)["conv2_2"][0], features[0])
-    assert extractor([])["pool3"].shape == (0, 256, 28, 28)
+    assert extractor([])["pool3"].shape == (0, 64, 8, 8)
 
 
 def test_a_bad_image_in_memory_is_named(extractor, tmp_path):

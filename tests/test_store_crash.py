@@ -99,7 +99,9 @@ def test_a_store_killed_again_and_again_is_always_right_and_ends_like_an_unbroke
                 window *= 1.3
                 continue
             counted = check(store)
-            met["partly done" if counted[0] and counted[1] else "all or nothing"] += 1
+            partly = bool(counted[0] and counted[1])
+            met["partly done" if partly else "all or nothing"] += 1
+            window *= 1 if partly else 1.3  # of a store that is there, a disk may have grown slow
             met["rows done at kills"] += counted[1]
             continue
         assert check(store) == {1: size}

@@ -189,5 +189,6 @@ def test_preprocessing_is_chosen_on_the_command_line_and_seen_in_info(cli, photo
     assert "caffe contradicts the file" in done.stderr
     assert "chosen: caffe" in cli("info", store).stdout
     assert "Nothing to do" in cli("extract", photos, store, *args).stdout
-    done = cli("extract", photos, store, *args[:-2], status=1)
-    assert "preprocessing" in done.stderr
+    assert "with its preprocessing" in cli("extract", photos, store, *args[:-2]).stderr
+    done = cli("extract", photos, store, *args[:-1], "auto", status=1)
+    assert "preprocessing: " in done.stderr

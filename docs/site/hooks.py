@@ -39,7 +39,7 @@ API = {
     "queries": "Images as queries.",
     "predictions": "Images named by a saved probe.",
     "duplicates": "Copies found, verified and moved.",
-    "evaluation": "Which layer knows most, and how much.",
+    "evaluation": "Which layer scores best, and by how much.",
     "protocols": "A whole protocol in one call.",
     "finetuning": "The last layers trained.",
     "explain": "Where in an image is what speaks for a score.",

@@ -41,12 +41,15 @@ class Loaded(HTMLParser):
         super().__init__()
         self.addresses: list[str] = []
         self.ids: set[str] = set()
+        self.links: set[str] = set()
         self.paragraphs: list[str] = []
         self._inside = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         self.ids.add(given.get("id", ""))
+        if tag == "a":
+            self.links.add(given.get("href", ""))
         if tag not in ("a", "area"):  # those are followed by people
             self.addresses += [given[name] for name in ("src", "href", "data") if name in given]
             self.addresses += re.findall(r"[^\s,]+", given.get("srcset", ""))
@@ -94,6 +97,9 @@ def test_lists_and_code_of_plain_files_are_lists_and_code_on_the_site(pages):
 def test_the_api_describes_what_the_package_offers(pages):
     described = set().union(*(page.ids for page in pages.values()))
     assert not [name for name in _HOMES if f"{_HOMES[name]}.{name}" not in described]
+    assert "vggfeat.index.SimilarityIndex" in pages["api/vggfeat.index.html"].ids
+    overview = pages["api/index.html"].links
+    assert {f"vggfeat.{home}.html" for home in ("index", "store", "probe")} <= overview
     assert "vggfeat.store.FeatureStore.xy" in described  # also what it inherits
 
 

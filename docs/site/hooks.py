@@ -79,7 +79,7 @@ def _with_api(nav: Any) -> Any:
     if isinstance(nav, dict):
         return {title: _with_api(below) for title, below in nav.items()}
     if isinstance(nav, list):
-        pages = ["api/index.md", *(f"api/{name}.md" for name in API)]
+        pages = ["api/index.md", *(f"api/vggfeat.{name}.md" for name in API)]
         return [one for each in nav for one in (pages if each == "API" else [_with_api(each)])]
     return nav
 
@@ -93,7 +93,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, f"notebooks/{notebook.stem}.md", content=content))
     files.append(File.generated(config, "api/index.md", content=api_overview()))
     for name, subject in API.items():
-        files.append(File.generated(config, f"api/{name}.md", content=api_page(name, subject)))
+        address = f"api/vggfeat.{name}.md"  # "index.md" is the overview
+        files.append(File.generated(config, address, content=api_page(name, subject)))
     return files
 
 
@@ -112,7 +113,9 @@ def run_notebook(notebook: Path) -> str:
 def api_overview() -> str:
     """Return the page that leads to the others."""
     first = "".join(f"- [`{name}`][{home}.{name}]\n" for name, home in _HOMES.items())
-    rest = "".join(f"| [`vggfeat.{name}`]({name}.md) | {said} |\n" for name, said in API.items())
+    rest = "".join(
+        f"| [`vggfeat.{name}`](vggfeat.{name}.md) | {said} |\n" for name, said in API.items()
+    )
     return f"""---
 title: Overview
 ---

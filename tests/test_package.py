@@ -193,6 +193,8 @@ def test_the_metadata_says_what_is_true(metadata):
         if re.match(r"[a-z-]+: \S", line)
     )
     assert version.startswith(cited["version"])
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert f"\n## {cited['version']} - {cited['date-released'].strip(chr(34))}\n" in changes
     assert cited["license"] == metadata["License-Expression"].split()[0]
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from store_rows import Image as Row
 from store_rows import finished
 
-from vggfeat import FeatureStore, SimilarityIndex
+from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
 from vggfeat.encoding import encode, read_responses
 from vggfeat.evaluation import compare, low_shot, score_neighbours
 from vggfeat.notebook import DRAWERS, MAKERS, parts
@@ -101,7 +101,6 @@ def test_answers_are_lists_and_pickle_as_such(index):
 
 
 def test_photos_that_are_gone_are_tiles(scenes, tmp_path):
-    from vggfeat import FeatureExtractor
 
     photos = tmp_path / "photos"
     shutil.copytree(scenes / "china", photos)
@@ -227,3 +226,16 @@ def test_predicted_responses_are_a_table_and_a_figure(scenes_store, tmp_path):
     assert "responses.npy predicted from scenes.h5" in text
     assert f"<b>{found.layers[1].mean_r2.value:.3f}</b>" in text
     assert found.figure()._repr_png_()[1]["width"] > 400
+
+
+def test_photos_of_several_sources_are_found_each_in_its_own(scenes, tmp_path):
+    for number, kind in enumerate(("china", "flower")):
+        (tmp_path / kind).mkdir()
+        shutil.copyfile(scenes / kind / "00.jpg", tmp_path / kind / f"{number}.jpg")
+    extractor = FeatureExtractor("vgg16-tiny", layers="pool2", device="cpu")
+    sources = [tmp_path / "china", tmp_path / "flower"]
+    extractor.extract(sources, tmp_path / "s.h5", progress=False)
+    with FeatureStore(tmp_path / "s.h5") as store:
+        text = store._repr_html_()
+    assert Checked(text).tags.count("img") == 2
+    assert missing(text) == 0

@@ -14,7 +14,7 @@ from vggfeat.index import Neighbours
 from vggfeat.notebook.parts import PHOTOS, Photo, head, name_of, photo_row, rows_table, text_of
 from vggfeat.report.search import METRICS
 from vggfeat.report.text import counted, decimals
-from vggfeat.report.thumbnails import original, originals_of
+from vggfeat.report.thumbnails import original, stored_originals
 from vggfeat.sources import Originals, is_remote
 from vggfeat.sources.several import named
 
@@ -45,11 +45,11 @@ def table(store: FeatureTable) -> str:
     some = done[np.linspace(0, len(done) - 1, min(PHOTOS, len(done))).astype(np.int64)]
     photos: list[Photo] = []
     if not any(is_remote(one.root) for one in store.sources):
-        image = originals_of(store)
-        names = _labels(store, some)
+        opened = stored_originals(store)
+        columns = (store.origins(some), store.paths[some].tolist(), _labels(store, some))
         photos = [
-            (image(path), name, path)
-            for path, name in zip(store.paths[some].tolist(), names, strict=True)
+            (original(opened, source, path), name, path)
+            for source, path, name in zip(*columns, strict=True)
         ]
     heading = head(name_of(store.path), told, str(store.path))
     return (

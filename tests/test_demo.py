@@ -8,6 +8,7 @@ import shlex
 import subprocess
 from contextlib import chdir
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from sklearn.datasets import load_digits
 
 from vggfeat.cli import COMMANDS
 from vggfeat.demo.diary import MADE, NAME, WITH_PHOTOS, Diary, Done
+from vggfeat.demo.pages import pages
 from vggfeat.demo.pictures import ALL, choose, digit_picture, put
 from vggfeat.errors import VggfeatError
 
@@ -60,6 +62,13 @@ def test_the_demo_runs_from_nothing_to_a_report_and_does_nothing_twice(
     assert "Your sub-folders as classes" in page
     assert "where they are alike" in page
     assert not re.search(r"https?://|<script|<link", page)
+    assert "It takes one to two minutes" in first.stdout.partition("$ ")[0]
+    for part in pages().values():
+        assert part, "a page explains each part"
+        for explained in part:
+            assert explained.name in page
+            assert explained.uri in page
+            assert Path(unquote(urlsplit(explained.uri).path)).is_file()
     told = page.replace("&#39;", "'")
     assert all(command in told for command in commands)
     again = vggfeat(*shlex.split(commands[verbs.index("info")])[1:], where=tmp_path)

@@ -63,6 +63,12 @@ def demo(folder: str, photos: str | None, digits: int | None, show: bool) -> Non
             "Delete the folder to see it run again."
         )
     else:
+        yours = " and on yours" if photos else ""
+        click.echo(
+            f"This runs vggfeat's commands on sample pictures{yours}: features, classifiers,\n"
+            "search, heat maps. It takes one to two minutes on two cores and no network, writes\n"
+            f"into the folder {folder} alone, and ends with a report to open: {report}\n"
+        )
         click.echo(
             "The network is vgg16-tiny: VGG-16 with a quarter of the channels, which has learnt\n"
             "200 classes from images of 64 x 64 pixels. These pictures it has never seen."

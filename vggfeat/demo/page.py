@@ -12,6 +12,7 @@ import numpy as np
 
 from vggfeat.demo.commands import NEIGHBOURS, some_images
 from vggfeat.demo.diary import Diary
+from vggfeat.demo.pages import pages
 from vggfeat.extract import FeatureExtractor
 from vggfeat.feature_table import FeatureTable
 from vggfeat.index import SimilarityIndex
@@ -143,6 +144,7 @@ def write(path: Path, folder: Path, diary: Diary) -> str:
         alike=png_picture((folder / "alike.png").read_bytes(), DENSITY),
         steps=[asdict(done) for done in diary.done],
         folder=str(Path.cwd()),
+        pages=pages(),
         facts=protocol_facts(result) | config_facts(config, probe.layer) | run_facts(run),
     )
     return (

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from vggfeat import _HOMES
 
@@ -22,16 +23,26 @@ ROOT = Path(__file__).parent.parent
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site as `make site` does: a dead link, or an object that is not there, fails.
 
-    The notebooks are not run, which tests/test_notebooks.py does.
+    The notebooks are not run, which tests/test_notebooks.py does. Workers share one site.
     """
-    folder = tmp_path_factory.mktemp("site")
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    built = folder / "site"
+    with FileLock(folder / "site.lock"):
+        if not built.exists():
+            build(folder / "unfinished")
+            (folder / "unfinished").rename(built)
+    return built
+
+
+def build(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
-        cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1", "VGGFEAT_SITE": "unexecuted"},
+        cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1", "VGGFEAT_SITE": "quick"},
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder
 
 
 class Loaded(HTMLParser):

@@ -62,6 +62,10 @@ API = {
 OUTSIDE = {"CHANGELOG.md": "CHANGELOG.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
 """Pages outside docs/ by the address that they have on the site."""
 
+QUICK = os.environ.get("VGGFEAT_SITE") == "quick"
+"""Whether to leave out what takes time and can break nothing: notebooks are not run, signatures not
+laid out."""
+
 _PICTURE = re.compile(
     r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="(?P<dark>[^"]+)">\s*'
     r'<img src="(?P<light>[^"]+)"(?P<rest>[^>]*)>\s*</picture>'
@@ -72,6 +76,9 @@ _LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the pages of the API where the navigation says "API"."""
     config.nav = _with_api(config.nav)
+    if QUICK:  # a program is run to format each signature
+        options = config.plugins["mkdocstrings"].config.handlers["python"]["options"]
+        options["separate_signature"] = False
     return config
 
 
@@ -99,8 +106,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def run_notebook(notebook: Path) -> str:
-    """Return the page of a notebook; with ``VGGFEAT_SITE=unexecuted`` without what cells show."""
-    if os.environ.get("VGGFEAT_SITE") == "unexecuted":
+    """Return the page of a notebook."""
+    if QUICK:
         return notebook_page(cells(notebook), notebook.name)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         tempfile.tempdir = folder

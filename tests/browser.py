@@ -56,10 +56,11 @@ class Browser:
 
     def _message(self) -> bytes:
         found = bytearray()
-        while (byte := self._answers.read(1)) != b"\0":
-            assert byte, "the browser has ended"
-            found += byte
-        return bytes(found)
+        while not found.endswith(b"\0"):
+            waiting = self._answers.peek()  # what is there: a picture has millions of bytes
+            assert waiting, "the browser has ended"
+            found += self._answers.read(waiting.find(b"\0") + 1 or len(waiting))
+        return bytes(found[:-1])
 
     def size(self, width: int, height: int, dark: bool = False) -> None:
         """Set the size of the page, and whether the user likes it dark."""

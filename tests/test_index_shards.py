@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import cli
+from conftest import heed_interrupts
 from index_rows import make_store
 
 from vggfeat.errors import ClusterError, SearchError
@@ -196,18 +197,22 @@ def test_ranges_hold_all_blocks_in_order_and_are_bounded():
 @pytest.mark.skipif(os.name != "posix", reason="interrupts are of POSIX")
 def test_an_interrupt_ends_the_workers_and_leaves_nothing(store, tmp_path):
     code = (
-        "import sys\n"
+        "import sys, time\n"
         "from vggfeat.index import LocalWorkers, SimilarityIndex, shards, vector_sources\n"
         "from vggfeat.store import FeatureStore\n"
         f"shards.RANGE_BYTES = ({4 * WIDTH * 300}, 1 << 30); vector_sources._BLOCK_BYTES = 1\n"
-        "told = lambda stage, *_: stage == 'encoding' and print(stage, flush=True)\n"
+        "def told(stage, *_):\n"
+        "    if stage == 'encoding':\n"
+        "        print(stage, flush=True)\n"
+        "        time.sleep(99)  # the interrupt comes in the middle, however fast the machine is\n"
         "SimilarityIndex.build(FeatureStore(sys.argv[1]), 'relu7', path=sys.argv[2],\n"
         "    kind='IVF16,SQ8', workers=LocalWorkers(2), progress=told)"
     )
     command = [sys.executable, "-c", code, store, tmp_path / "a.index"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=heed_interrupts,
+    ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "encoding\n"
         process.send_signal(signal.SIGINT)

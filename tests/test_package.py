@@ -56,7 +56,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     build(copy, "sdist", folder)
     (sdist,) = folder.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder / "unpacked", filter="data")
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since 3.11.4
+        archive.extractall(folder / "unpacked", **safe)
     (unpacked,) = (folder / "unpacked").iterdir()
     build(unpacked, "wheel", folder)
     (wheel,) = folder.glob("*.whl")

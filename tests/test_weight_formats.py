@@ -141,7 +141,9 @@ def test_keras_without_top_serves_as_far_as_it_goes(tmp_path, state, photo):
     ours = FeatureExtractor("vgg16-tiny", weights=path, layers="conv5_3:none", device="cpu")(photo)
     expected = reference(state, pixels(photo, "Keras"))["conv5_3"]
     assert np.linalg.norm(ours["conv5_3"] - expected.numpy()) / expected.norm() < 1e-5
-    with pytest.raises(WeightsError, match=r"classifier.0.weight is missing.*as far as flatten"):
+    with pytest.raises(
+        WeightsError, match=r"classifier.0.weight is missing.*last usable layer is flatten"
+    ):
         FeatureExtractor("vgg16-tiny", weights=path, layers="relu7", device="cpu")(photo)
 
 

@@ -62,7 +62,7 @@ def test_the_demo_runs_from_nothing_to_a_report_and_does_nothing_twice(
     assert "Your sub-folders as classes" in page
     assert "where they are alike" in page
     assert not re.search(r"https?://|<script|<link", page)
-    assert "It takes one to two minutes" in first.stdout.partition("$ ")[0]
+    assert "It takes half a minute" in first.stdout.partition("$ ")[0]
     for part in pages().values():
         assert part, "a page explains each part"
         for explained in part:

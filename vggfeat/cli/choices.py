@@ -251,13 +251,21 @@ layers_option = click.option(
 )
 
 
+def seed_option(drawn: str) -> Callable[[Function], Function]:
+    """Return the option ``--seed``, of what is drawn."""
+    return click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help=f"Random seed for {drawn}.",
+    )
+
+
 def split_options(command: Function) -> Function:
     """Add the options that say which images are for the test, as `vggfeat probe` has them."""
     for option in (
-        click.option(
-            "--seed", type=click.IntRange(min=0), default=0, show_default=True,
-            help="Random seed for the train/test split.",
-        ),
+        seed_option("the train/test split"),
         click.option(
             "--train-per-class", type=click.IntRange(min=1),
             help="Train on so many images of each class and test on all others, instead.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggfeat.cli.choices import refuse_given
+from vggfeat.cli.choices import refuse_given, seed_option
 from vggfeat.cli.compare_text import print_fits, print_matrix
 from vggfeat.cli.output import bars, json_option
 from vggfeat.cli.rdm import by_option, folds_option, measure_option
@@ -106,13 +106,7 @@ _TO = ("target_layer", "over", "permutations", "correction")
     help="Of CKA: images at a time, whose unbiased estimates are averaged; 0 for all at once.",
 )
 @folds_option
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Random seed for all that is drawn.",
-)
+@seed_option("all that is drawn")
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False),

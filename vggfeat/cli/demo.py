@@ -66,7 +66,7 @@ def demo(folder: str, photos: str | None, digits: int | None, show: bool) -> Non
         yours = " and on yours" if photos else ""
         click.echo(
             f"This runs vggfeat's commands on sample pictures{yours}: features, classifiers,\n"
-            "search, heat maps. It takes one to two minutes on two cores and no network, writes\n"
+            "search, heat maps. It takes half a minute to one on two cores and no network, writes\n"
             f"into the folder {folder} alone, and ends with a report to open: {report}\n"
         )
         click.echo(

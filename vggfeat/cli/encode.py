@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from vggfeat.cli.choices import layers_option
+from vggfeat.cli.choices import layers_option, seed_option
 from vggfeat.cli.output import json_option, print_json, printable, share_bar, table
 
 if TYPE_CHECKING:
@@ -118,13 +118,7 @@ def _out(_ctx: click.Context, _parameter: click.Parameter, path: str | None) -> 
     metavar="N",
     help="Targets whose responses are exchanged between images, which give p; 0 for no p.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Random seed for the draws.",
-)
+@seed_option("the draws")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False),

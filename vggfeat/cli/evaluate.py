@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vggfeat.cli.choices import WEIGHTS, classifier_option, refuse_given, run_options
+from vggfeat.cli.choices import WEIGHTS, classifier_option, refuse_given, run_options, seed_option
 from vggfeat.cli.evaluate_retrieval import retrieval
 from vggfeat.cli.output import json_option, print_json, printable, show_progress
 from vggfeat.cli.pixels import pixels_of, pixels_options
@@ -131,13 +131,7 @@ def _network_names(_context: click.Context, _option: click.Parameter, text: str)
     type=click.IntRange(min=1),
     help="Of random splits.  [default: the protocol's]",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Random seed for the train/test split.",
-)
+@seed_option("the train/test split")
 @run_options
 @click.option(
     "--html",

@@ -11,6 +11,7 @@ from vggfeat.cli.choices import (
     ap_option,
     class_weight_option,
     layers_option,
+    seed_option,
     stores_argument,
     whole_numbers,
 )
@@ -54,13 +55,7 @@ _CLASSIFIERS = ("svm", "logreg", "mean", "nearest")
 )
 @class_weight_option
 @ap_option
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Random seed for the draws.",
-)
+@seed_option("the draws")
 @click.option(
     "--png",
     type=click.Path(dir_okay=False),

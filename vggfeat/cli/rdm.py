@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from vggfeat.cli.choices import seed_option
 from vggfeat.cli.output import bars, json_option, print_json, printable, table
 
 MEASURES = (
@@ -78,13 +79,7 @@ folds_option = click.option(
     help="Of the values; sums are float64 in either.",
 )
 @folds_option
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Random seed for the folds.",
-)
+@seed_option("the folds")
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False),

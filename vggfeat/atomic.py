@@ -76,6 +76,15 @@ def leftovers(path: Path) -> Iterator[Path]:
             yield one
 
 
+def left_of(name: str) -> str:
+    """Return the name of the file that a leftover was to become; empty where it is no leftover.
+
+    Of very long names, as :func:`beside` has them, it is their digest.
+    """
+    found = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", name)
+    return found[1] if found else ""
+
+
 def beside(path: Path, ending: str) -> str:
     """Return the hidden name of a file in the same folder that belongs to `path`."""
     name = path.name

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from vggfeat.atomic import atomic_file
+from vggfeat.atomic import atomic_file, left_of
 from vggfeat.errors import StoreError
 from vggfeat.files import open_plain
 
@@ -24,9 +24,7 @@ FORMAT, FORMAT_VERSION = "vggfeat-export", 1
 ENDINGS = {"parquet": (".parquet",), "npy": (".paths.csv", ".npy")}
 """Files of a part by the kind of export, in the order in which they get their places."""
 
-_NAME = r"part-\d{5,}(?:\.parquet|\.npy|\.paths\.csv)"
-_PART = re.compile(_NAME)
-_LEFTOVER = re.compile(rf"\.(?:{_NAME}|_manifest\.json)\.[0-9a-f]{{8}}\.tmp")
+_PART = re.compile(r"part-\d{5,}(?:\.parquet|\.npy|\.paths\.csv)")
 
 
 def part_name(number: int, ending: str) -> str:
@@ -41,7 +39,8 @@ def is_part(name: str) -> bool:
 
 def is_leftover(name: str) -> bool:
     """Return whether a killed run left a file of that name, as :mod:`vggfeat.atomic` makes them."""
-    return _LEFTOVER.fullmatch(name) is not None
+    left = left_of(name)
+    return left == NAME or is_part(left)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import h5py
 
-from vggfeat.atomic import atomic_file
+from vggfeat.atomic import atomic_file, left_of
 from vggfeat.errors import StoreError
 from vggfeat.failures import reading, writing
 from vggfeat.storage.urls import is_remote
@@ -23,7 +23,7 @@ ENDING = ".store"
 OURS = re.compile(r"manifest\.json|part-\d{5,9}\.(h5|json)|images-\d{1,9}\.h5|\..*")
 """Names of files in such a folder; hidden ones are locks, and what is being written."""
 
-_LEFTOVER = re.compile(r"\.(manifest\.json|images-\d{1,9}\.h5)\.[0-9a-f]{8}\.tmp")
+_LISTS = re.compile(r"manifest\.json|images-\d{1,9}\.h5")  # written under the manifest's lock
 _MANIFEST_BYTES, _MARKER_BYTES = 512 << 20, 1 << 20
 
 
@@ -221,7 +221,7 @@ class PartsFolder:
                 with suppress(StoreError):
                     self.remove(name)
         for file in self.path.iterdir():
-            if _LEFTOVER.fullmatch(file.name):
+            if _LISTS.fullmatch(left_of(file.name)):
                 with suppress(OSError):
                     file.unlink()
 

@@ -169,7 +169,9 @@ def index(
         if ray:
             import ray as module
 
-            module.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+            module.init(
+                address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False
+            )
             contestants[f"Ray, {workers} CPUs"] = adding("Ray", RayWorkers())
         taken = _in_turns(contestants, rounds)
     shutil.rmtree(place)

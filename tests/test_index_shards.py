@@ -250,7 +250,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     ray = pytest.importorskip("ray", reason=WITHOUT_RAY)
     here = str(Path(__file__).parent)
     ray.init(  # one of its own, whatever cluster another test has started here
-        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+        logging_level="ERROR",
         runtime_env={"env_vars": {"PYTHONPATH": here}},
     )  # fmt: skip
     yield ray

@@ -241,8 +241,6 @@ def test_auto_takes_torch_where_the_engine_cannot_run(caplog, monkeypatch):
 class Mine(TorchEngine):
     """Another engine, as somebody would add it."""
 
-    worth = 1.0
-
     def __str__(self) -> str:
         return "mine"
 

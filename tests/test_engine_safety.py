@@ -23,10 +23,12 @@ pytest.importorskip("numba", reason="the Winograd engine needs numba, the extra 
 from test_engine import MAPS, maps, winograd
 
 import vggfeat
-from vggfeat.engine import kernels, memory
-from vggfeat.engine.compiling import BUFFERS
+from vggfeat.engine import memory, processor
+from vggfeat.engine.buffers import BUFFERS
+from vggfeat.engine.machine_code import kernels_for, places, read_kept
 from vggfeat.engine.memory import Lifetime, placed
 from vggfeat.engine.plan import compiled
+from vggfeat.engine.target import targets
 from vggfeat.errors import EngineError, LayerError
 from vggfeat.layers import architecture
 from vggfeat.processors import usable_cores
@@ -80,7 +82,7 @@ def test_a_checked_kernel_stops_before_it_leaves_its_memory():
     taps, out, counter = memory.aligned(9 * 16 * 64), memory.aligned(99), np.zeros(1, np.int64)
     memory.guard(out)
     addresses = (taps.ctypes.data, out.ctypes.data)
-    fault = kernels.pack(target, counter.ctypes.data, 16, 16, 64, *addresses, 4)
+    fault = kernels_for(target).pack(counter.ctypes.data, 16, 16, 64, *addresses, 4)
     assert BUFFERS[fault] == "filters"
     assert memory.unharmed(out)
 
@@ -190,10 +192,11 @@ def test_a_read_only_installation_compiles_without_keeping_anything(tmp_path):
     (tmp_path / "vggfeat" / "engine" / "__pycache__").write_text("no folder can be made here")
     program = (
         "import numpy as np\n"
-        "from vggfeat.engine import other_kernels, packing, processor\n"
-        "target, counter = packing.targets(processor.widths()[0])[0], np.zeros(1, np.int64)\n"
-        "assert other_kernels.rectify(target, counter.ctypes.data, 16, 0, 0, 0, 0) == 0\n"
-        "print(other_kernels.__file__)"
+        "from vggfeat.engine import machine_code, processor, target\n"
+        "targets, counter = target.targets(processor.widths()[0]), np.zeros(1, np.int64)\n"
+        "kernels = machine_code.kernels_for(targets[0])\n"
+        "assert kernels.rectify(counter.ctypes.data, 16, 0, 0, 0, 0) == 0\n"
+        "print(machine_code.__file__)"
     )
     nowhere = str(tmp_path / "vggfeat" / "__init__.py")  # a file, so no cache folder either
     environment = {
@@ -215,3 +218,33 @@ def test_a_container_that_grants_less_time_gets_fewer_threads(tmp_path, monkeypa
     for text, expected in (("100000 100000", 1), ("max 100000", everything), ("50000 100000", 1)):
         limit.write_text(text)
         assert usable_cores() == expected
+
+
+def test_kept_kernels_are_loaded_without_numba_and_damaged_ones_are_not_taken(
+    tmp_path, monkeypatch
+):
+    target = targets(processor.widths()[0])[0]
+    kernels_for(target)
+    kept = next((file for file in places(target) if file.exists()), None)
+    if kept is None:
+        pytest.skip("no folder can be written in which compiled kernels would be kept")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    copy = next(places(target))
+    assert copy.parent == tmp_path
+    content = kept.read_bytes()
+    copy.write_bytes(content)
+    program = (
+        "import sys\n"
+        "import numpy as np\n"
+        "from vggfeat import FeatureExtractor\n"
+        "pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)\n"
+        "made = {'model': 'vgg16', 'weights': 'random:0', 'layers': 'pool2', 'device': 'cpu'}\n"
+        "found = [FeatureExtractor(**made, engine=one)(pixels) for one in ('torch', 'winograd')]\n"
+        "assert np.allclose(*[one['pool2'] for one in found], rtol=1e-4)\n"
+        "assert 'numba' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    for damaged in (b"", content[:-1], content[:5000] + b"?" + content[5001:], b"?" + content[1:]):
+        copy.write_bytes(damaged)
+        assert read_kept(copy) is None
+    assert read_kept(kept) is not None

@@ -16,8 +16,9 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from vggfeat.engine.compiling import TargetType
 from vggfeat.engine.emitting import FLOAT, INT, Emitter, Value
-from vggfeat.engine.target import Target, TargetType
+from vggfeat.engine.target import Target
 
 Write = Callable[[Emitter, Target, list[Value]], Value | None]
 

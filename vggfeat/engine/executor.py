@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vggfeat.engine import kernels, other_kernels
-from vggfeat.engine.compiling import BUFFERS
+from vggfeat.engine.buffers import BUFFERS
+from vggfeat.engine.machine_code import kernels_for
 from vggfeat.engine.memory import Floats, guard, unharmed
 from vggfeat.engine.packing import WHOLE, Packed
 from vggfeat.engine.steps import Buffer, Plan, Step
@@ -121,23 +121,22 @@ class Executor:
         threads, packed = self.plan.threads, self.packed
         floor = address_of_floor(step.rectified)
         if step.kind in ("pool", "rectify"):
-            target = packed.targets[-1]
+            kernels = kernels_for(packed.targets[-1])
             if step.kind == "pool":
                 size = (images, step.height, step.width, step.outputs)
-                return run(lambda c, _: other_kernels.pool(target, c, *size, x, floor, y), threads)
+                return run(lambda c, _: kernels.pool(c, *size, x, floor, y), threads)
             part = -(-out.size // (8 * threads * WHOLE)) * WHOLE
-            return run(
-                lambda c, _: other_kernels.rectify(target, c, part, out.size, x, floor, y), threads
-            )
+            return run(lambda c, _: kernels.rectify(c, part, out.size, x, floor, y), threads)
         filters = packed.filters[step.layers[0]]
         if (filters.inputs, filters.outputs) != (step.inputs, step.outputs):
             raise EngineError(f"{step.layers[0]}: its weights are for other channels.")
-        target, u, bias = filters.target, filters.values.ctypes.data, filters.bias.ctypes.data
+        kernels = kernels_for(filters.target)
+        u, bias = filters.values.ctypes.data, filters.bias.ctypes.data
         shape = (images, step.height, step.width)
         channels = (step.inputs, step.outputs)
         if step.kind == "direct":
             return run(
-                lambda c, _: kernels.direct(target, c, *shape, *channels, x, u, bias, floor, y),
+                lambda c, _: kernels.direct(c, *shape, *channels, x, u, bias, floor, y),
                 threads,
             )
         own = [tuple(self.base + place.offset for place in pair) for pair in scratch]
@@ -145,7 +144,7 @@ class Executor:
         if step.tiles:
             return run(
                 lambda c, thread: kernels.convolve(
-                    target, c, step.tiles, *shape, *channels, step.pooled, x, u, bias, floor, y,
+                    c, step.tiles, *shape, *channels, step.pooled, x, u, bias, floor, y,
                     zeros, spills + 4 * WHOLE * thread, *own[thread],
                 ),
                 threads,
@@ -154,15 +153,15 @@ class Executor:
         part = -(-tiles // (4 * threads))
 
         def gather(counter: int, _thread: int) -> Any:
-            return kernels.gather(target, counter, part, *shape, channels[0], x, zeros, v)
+            return kernels.gather(counter, part, *shape, channels[0], x, zeros, v)
 
         def multiply(counter: int, _thread: int) -> Any:
-            return kernels.multiply(target, counter, _PANELS, tiles, *channels, u, v, m)
+            return kernels.multiply(counter, _PANELS, tiles, *channels, u, v, m)
 
         def scatter(counter: int, thread: int) -> Any:
             spill = spills + 4 * WHOLE * thread
             return kernels.scatter(
-                target, counter, part, *shape, channels[1], step.pooled, bias, floor, y, spill, m
+                counter, part, *shape, channels[1], step.pooled, bias, floor, y, spill, m
             )
 
         return run(gather, threads) or run(multiply, threads) or run(scatter, threads)

@@ -18,16 +18,8 @@ first-level cache. :mod:`~vggfeat.engine.compiling` says what all kernels have i
 from __future__ import annotations
 
 from vggfeat.engine import blocks, products, transforming
-from vggfeat.engine.compiling import (
-    AT_FILTERS,
-    AT_INPUTS,
-    AT_M,
-    AT_OUTPUTS,
-    AT_V,
-    F32,
-    jit,
-    outside,
-)
+from vggfeat.engine.buffers import AT_FILTERS, AT_INPUTS, AT_M, AT_OUTPUTS, AT_V
+from vggfeat.engine.compiling import F32, jit, outside
 from vggfeat.engine.steps import GAP
 from vggfeat.engine.transforms import ELEMENTS, OUTPUTS, TILE
 
@@ -268,3 +260,6 @@ def direct(target, counter, images, height, width, inputs, outputs, x, u, bias, 
                         target, a, line, pixel, 3 * inputs, filters, bias + k * F32, floor, to, out
                     )
                     column += 1
+
+
+KERNELS = (pack, convolve, gather, multiply, scatter, direct)

@@ -7,7 +7,8 @@ their weights (unit, input), as torch has them.
 from __future__ import annotations
 
 from vggfeat.engine import blocks, products
-from vggfeat.engine.compiling import AT_INPUTS, AT_OUTPUTS, F32, jit, outside
+from vggfeat.engine.buffers import AT_INPUTS, AT_OUTPUTS
+from vggfeat.engine.compiling import F32, jit, outside
 
 _RESIDENT_ROWS = 32  # rows of a fully connected layer's inputs that stay in the second-level cache
 
@@ -100,3 +101,6 @@ def connect(target, counter, step, rows, inputs, units, depth, x, w, bias, floor
                             )  # fmt: skip
                             r += 1
                     unit += some
+
+
+KERNELS = (pool, rectify, connect)

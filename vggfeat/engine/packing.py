@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vggfeat.engine import kernels
+from vggfeat.engine.machine_code import kernels_for
 from vggfeat.engine.memory import Floats, aligned
 from vggfeat.engine.steps import GAP
 from vggfeat.engine.target import Target
@@ -21,17 +21,6 @@ WHOLE = 16
 def padded(channels: int) -> int:
     """Return how many channels a map has in memory."""
     return -(-channels // WHOLE) * WHOLE
-
-
-def targets(lanes: int, checked: bool = False) -> tuple[Target, ...]:
-    """Return what kernels are compiled for, the block for many channels first.
-
-    AVX-512 has 32 registers, of which 24 hold sums, 4 weights and one a factor; with AVX2's 16
-    they are 12, 2 and one.
-    """
-    if lanes == 8:
-        return (Target(8, 2, 6, (3, 4), checked),)
-    return Target(16, 4, 6, (4, 6), checked), Target(16, 1, 12, (4, 6), checked)
 
 
 @dataclass(frozen=True)
@@ -69,7 +58,7 @@ class Packed:
     filters : dict of str to Filters
         By canonical name.
     targets : tuple of Target
-        From :func:`targets`.
+        From :func:`~vggfeat.engine.target.targets`.
     zeros : ndarray of float32
         A pixel outside of a map.
     spill : ndarray of float32
@@ -103,7 +92,7 @@ def pack(
     weight : ndarray of float32, (K, C, 3, 3)
     bias : ndarray of float32, (K,)
     choices : tuple of Target
-        From :func:`targets`.
+        From :func:`~vggfeat.engine.target.targets`.
     threads : int
         That share the work.
     direct : bool
@@ -126,11 +115,10 @@ def pack(
     element = 4 * space * outputs + GAP
     values = aligned(ELEMENTS * element // 4)
     addresses = (taps.ctypes.data, values.ctypes.data)
+    kernel = kernels_for(target).pack
     with thread_pool().lock:
         thread_pool().run(
-            lambda counter, _thread: kernels.pack(
-                target, counter, inputs, space, outputs, *addresses, element
-            ),
+            lambda counter, _thread: kernel(counter, inputs, space, outputs, *addresses, element),
             threads,
         )
     return Filters(target, space, outputs, False, values, biases)

@@ -7,14 +7,15 @@ from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
-from vggfeat.engine import other_kernels
-from vggfeat.engine.compiling import BUFFERS
+from vggfeat.engine.buffers import BUFFERS
 from vggfeat.engine.executor import Executor, Keep, address_of_floor
+from vggfeat.engine.machine_code import kernels_for
 from vggfeat.engine.memory import Floats
-from vggfeat.engine.packing import WHOLE, Filters, Packed, pack, targets
+from vggfeat.engine.packing import WHOLE, Filters, Packed, pack
 from vggfeat.engine.plan import compiled
 from vggfeat.engine.processor import debugging, unsuited, widths
 from vggfeat.engine.steps import Plan, Step
+from vggfeat.engine.target import targets
 from vggfeat.engine.thread_pool import thread_pool
 from vggfeat.errors import DeviceError, EngineError
 from vggfeat.layers import Architecture
@@ -166,7 +167,7 @@ class Winograd:
         fits = rows.ndim == 2 and rows.shape[1] == inputs and bias.shape == (units,)
         if not fits or inputs % WHOLE or not len(rows):
             raise EngineError(f"{layer} takes rows of {inputs} values, not {rows.shape}.")
-        target = self._packed.targets[0]
+        kernel = kernels_for(self._packed.targets[0]).connect
         out = np.empty((len(rows), units), np.float32)
         fixed = (
             _UNITS, len(rows), inputs, units, _DEPTH, rows.ctypes.data, weight.ctypes.data,
@@ -175,7 +176,7 @@ class Winograd:
         pool = thread_pool()
         with pool.lock:
             fault = pool.run(
-                lambda counter, _thread: other_kernels.connect(target, counter, *fixed),
+                lambda counter, _thread: kernel(counter, *fixed),
                 self.threads,
             )
         if fault:

@@ -27,15 +27,12 @@ class Runner(ABC):
 
     Attributes
     ----------
-    worth : float
-        Multiply-adds of a job from which on ``auto`` takes it, since that repays its start.
     least_rows : int
         Rows that fully connected layers need so that their rounding is always the same.
     lasting : bool
         Whether an activation's memory stays as it is when its listener has returned.
     """
 
-    worth: ClassVar[float] = 0
     least_rows: ClassVar[int] = 1
     lasting: ClassVar[bool] = True
 
@@ -43,6 +40,11 @@ class Runner(ABC):
     def unsuited(cls, device: torch.device, precision: torch.dtype) -> str:  # noqa: ARG003
         """Return why it cannot run somewhere, or nothing where it can."""
         return ""
+
+    @classmethod
+    def repays(cls, work: float) -> bool:  # noqa: ARG003
+        """Tell whether a job of so many multiply-adds repays the start: ``auto`` then takes it."""
+        return True
 
     @abstractmethod
     def __init__(self, network: Architecture, modules: nn.ModuleDict) -> None:
@@ -132,12 +134,12 @@ class Engine:
     def hint_workload(self, pixels: int) -> None:
         """Say how many pixels of input are to come in one job, so that ``auto`` can choose.
 
-        A faster engine must be loaded, its weights packed and perhaps its kernels compiled, which a
-        handful of images does not repay. Once taken, it stays.
+        A faster engine must pack its weights, and perhaps compile its kernels, which few images do
+        not repay. Once taken, it stays.
         """
         if self._unsuited is not None:
             record, why = self._unsuited
-            if self._work(pixels) >= _runner(record).worth:
+            if _runner(record).repays(self._work(pixels)):
                 self._unsuited = None
                 self._tell(why)
         if not self._undecided:
@@ -145,7 +147,7 @@ class Engine:
         with self._lock:
             work = self._work(pixels)
             for record in self._undecided:
-                if work >= _runner(record).worth:
+                if _runner(record).repays(work):
                     self._take(record, f"there are {work:.1e} multiply-adds to do")
                     self._undecided = []  # from now on nobody waits for the lock
                     break

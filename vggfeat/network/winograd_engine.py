@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vggfeat import malloc
 from vggfeat.engine import processor
+from vggfeat.engine.machine_code import are_kept
 from vggfeat.layers import Architecture
 from vggfeat.network.callers import plain_torch
 from vggfeat.network.engines import Runner
@@ -18,14 +19,14 @@ from vggfeat.network.folding import source
 from vggfeat.network.modules import Listeners, run_modules
 from vggfeat.processors import usable_cores
 
+_PACKS, _COMPILES = 4.5e10, 6e11
+"""Multiply-adds in which the engine gains what its start takes: those of VGG-16 for 3 images of
+224 x 224, and for 40 where its kernels have yet to be compiled."""
+
 
 class WinogradEngine(Runner):
     """:mod:`vggfeat.engine`, on CPUs and in float32."""
 
-    worth = 6e11
-    """VGG-16 of 40 images of 224 x 224, for which torch needs six seconds on two cores. Loading
-    numba and packing the weights takes one, and compiling the kernels, once on a machine, three or
-    four more."""
     lasting = False
 
     @classmethod
@@ -36,6 +37,13 @@ class WinogradEngine(Runner):
         if precision != torch.float32:
             return f"the network runs in {str(precision).removeprefix('torch.')}"
         return processor.unsuited()
+
+    @classmethod
+    def repays(cls, work: float) -> bool:
+        """Tell whether a job repays packing the weights, and compiling if that is to be done."""
+        if work < _PACKS:
+            return False
+        return work >= _COMPILES or are_kept(processor.widths()[0])
 
     def __init__(self, network: Architecture, modules: nn.ModuleDict) -> None:
         from vggfeat.engine.winograd import Winograd

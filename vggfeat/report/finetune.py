@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vggfeat.probe import MultiLabelResult, ProbeResult
 from vggfeat.report.confusion import DENSITY, confused_pairs
 from vggfeat.report.page import write_page
 from vggfeat.report.score_axes import COLOURS, INK, PAPER, new_figure
@@ -142,6 +141,8 @@ def _classes(result: FinetuneResult) -> list[dict[str, Any]]:
 
 def _each(tuned: Result, probe: Result) -> tuple[Any, Any, Any]:
     """Return the test images of each class or number, and its score by either."""
+    from vggfeat.probe import MultiLabelResult, ProbeResult
+
     if isinstance(tuned, ProbeResult) and isinstance(probe, ProbeResult):
         return tuned.support, tuned.recall, probe.recall
     if isinstance(tuned, MultiLabelResult) and isinstance(probe, MultiLabelResult):
@@ -152,6 +153,8 @@ def _each(tuned: Result, probe: Result) -> tuple[Any, Any, Any]:
 
 
 def _pairs(result: Result) -> list[Any]:
+    from vggfeat.probe import ProbeResult
+
     if not isinstance(result, ProbeResult):
         return []
     return list(confused_pairs(np.asarray(result.confusion), result.classes, _PAIRS))

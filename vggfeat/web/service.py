@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vggfeat.explain.maps import Seen
     from vggfeat.index import SimilarityIndex
 
+_EXPECTED = 1000  # images that a server may be asked for: its engine is chosen by them
 _MOST_FILTERS = 50
 _LONGEST_FILTER = 1000
 _MOST_HINTED = 200_000  # images whose paths are looked through for near names
@@ -122,7 +123,11 @@ class SearchService:
         return other
 
     def warm(self) -> None:
-        """Run the network once, so that the first request need not wait for it."""
+        """Run the network once, so that the first request need not wait for it.
+
+        It takes the engine that suits many images: a server answers one after the other.
+        """
+        self._search.extractor.hint_workload(_EXPECTED)
         self._features(Image.new("RGB", (64, 64), "grey"), None)
 
     def check_generation(self, generation: str | None) -> None:

@@ -34,7 +34,10 @@ def sections(command: click.Command, name: str) -> list[str]:
 
 def page() -> str:
     """Return the whole reference."""
-    head = "# Commands\n\nMade by `make docs` from `vggfeat --help`; do not edit.\n"
+    head = (
+        "# Commands\n\nMade by `make docs` from `vggfeat --help`; do not edit. Examples take "
+        "[these files](index.md#what-examples-take-as-given) as given.\n"
+    )
     return "\n".join([head, *sections(main, "vggfeat")])
 
 

@@ -156,7 +156,7 @@ def predict(
 
     Examples
     --------
-    >>> result = predict("photos.probe", "new-photos/")    # doctest: +SKIP
+    >>> result = predict("photos.probe", "new/")    # doctest: +SKIP
     >>> result.images[0].labels                            # doctest: +SKIP
     ('cat',)
     """

@@ -165,8 +165,8 @@ def finetune(sources: tuple[str, ...], out: str, as_json: bool, **options: Any) 
     \b
     Example:
       vggfeat finetune photos/ tuned.safetensors --html tuned.html
-      vggfeat finetune photos/ tuned.safetensors --from conv5_1 --epochs 12 --augment 4
-      vggfeat predict tuned.safetensors new-photos/
+      vggfeat finetune photos/ deeper.safetensors --from conv5_1 --epochs 12 --augment 4
+      vggfeat predict tuned.safetensors new/
     """
     from vggfeat.finetuning import finetune as tuned
     from vggfeat.report import destination

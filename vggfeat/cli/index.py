@@ -210,8 +210,8 @@ def remove(
 
     \b
     Example:
-      vggfeat index remove photos.index cats/001.jpg
-      vggfeat index remove photos.index --matching old
+      vggfeat index remove photos.index cat/01.jpg
+      vggfeat index remove photos.index --matching beach
     """
     from vggfeat.index import SimilarityIndex
 

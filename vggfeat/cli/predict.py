@@ -56,10 +56,10 @@ def predict(
 
     \b
     Example:
-      vggfeat predict photos.probe new-photos/
+      vggfeat predict photos.probe new/
       vggfeat predict photos.probe labelled.csv --top 5 --json
-      vggfeat predict photos.probe new-photos/ --explain why.html
-      vggfeat predict tuned.safetensors new-photos/
+      vggfeat predict photos.probe new/ --explain why.html
+      vggfeat predict tuned.safetensors new/
     """
     from vggfeat.predictions import predict as predicted
     from vggfeat.predictions import predicts_numbers

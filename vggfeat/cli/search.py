@@ -107,7 +107,7 @@ def search(
       vggfeat search photos.index query.jpg -k 5 --html found.html
       vggfeat search photos.index query.jpg --absolute
       vggfeat search photos.index query.jpg --maps --html found.html
-      vggfeat search photos.index a.jpg b.jpg --average --unlike c.jpg --matching 2026
+      vggfeat search photos.index a.jpg b.jpg --average --unlike c.jpg --matching beach
     """
     from vggfeat.extract import Failure
     from vggfeat.index import Expansion, SimilarityIndex

@@ -31,7 +31,7 @@ def whiten(store: str, out: str, layer: str | None, dimension: int | None, as_js
 
     \b
     Example:
-      vggfeat whiten landmarks.h5 landmarks.npz --layer pool5 --dimension 256
+      vggfeat whiten landmarks.h5 landmarks.npz --layer pool5
       vggfeat index build photos.h5 photos.index --layer pool5 --whiten landmarks.npz
     """
     from vggfeat.index import learn_whitening

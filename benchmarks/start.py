@@ -7,7 +7,7 @@ search    one photo in an index of 200, by conv5_3; the script: in a FAISS index
 predict   the class of one photo by a probe on relu7; the script: by scikit-learn's LinearSVC
 
 Both take turns, each in a process of its own, and the seconds of the whole process are printed:
-minimum and median. With --cold the system's file cache is emptied before each (needs root)::
+minimum / median. With --cold the system's file cache is emptied before each (needs root)::
 
     python benchmarks/start.py FOLDER [--rounds 5] [--cold]
 
@@ -163,8 +163,9 @@ def seconds(folder: Path, words: list[str], cold: bool) -> float:
     if cold:
         os.sync()
         Path("/proc/sys/vm/drop_caches").write_text("3")
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     start = time.perf_counter()
-    subprocess.run([sys.executable, *words], cwd=folder, check=True, capture_output=True)
+    subprocess.run([sys.executable, *words], cwd=folder, check=True, capture_output=True, env=kept)
     return time.perf_counter() - start
 
 

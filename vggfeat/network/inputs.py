@@ -45,7 +45,7 @@ def normalised(
             f"Images of {sorted(kinds)} cannot run together. Give uint8 arrays (H, W, 3) of "
             "one size at a time, RGB in 0..255."
         )
-    pixels = torch.from_numpy(np.stack(images))
+    pixels = _stacked(images, pinned=device.type == "cuda")
     # (B, H, W, 3) -> (B, 3, H, W): a view, and the memory is channels_last already
     x = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
     if spec.channels == "BGR":
@@ -59,3 +59,11 @@ def normalised(
     # Division, as torchvision divides by 255: a product with 1/255 rounds otherwise.
     x = x.to(torch.float32).div_(1 / spec.scale).sub_(mean).div_(std)
     return x.to(precision)
+
+
+def _stacked(images: Sequence[NDArray[np.uint8]], *, pinned: bool) -> Tensor:
+    """Return images as one tensor; a GPU fetches pinned memory by itself, while Python goes on."""
+    shape = (len(images), *images[0].shape)
+    pixels = torch.empty(shape, dtype=torch.uint8, device="cpu", pin_memory=pinned)
+    np.stack(images, out=pixels.numpy())
+    return pixels

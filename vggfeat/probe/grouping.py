@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import StratifiedGroupKFold
 
 from vggfeat.errors import ProbeError
 from vggfeat.solver.rows import Positions
@@ -85,6 +84,8 @@ def grouped_folds(
 
 def _folds(classes: Positions, groups: npt.NDArray[Any], count: int, seed: int) -> list[Positions]:
     """Return the rows of each fold; folds without rows are left out."""
+    from sklearn.model_selection import StratifiedGroupKFold  # only whoever divides needs it
+
     _, groups = np.unique(groups, return_inverse=True)
     count = min(count, int(groups.max(initial=0)) + 1)
     if count < 2:

@@ -10,7 +10,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
-from sklearn.model_selection import GroupKFold, KFold
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import (
     check_array,
@@ -318,6 +317,8 @@ class RidgeProbe(RegressorMixin, MultiOutputMixin, BaseEstimator):
                 )
             if folds > most:
                 _log.warning("cv is %d, but %d folds are all that can be held out.", folds, most)
+            from sklearn.model_selection import GroupKFold, KFold
+
             drawn: Any = KFold if named is None else GroupKFold
             state = check_random_state(self.random_state)
             splitter = drawn(min(folds, most), shuffle=True, random_state=state)

@@ -7,6 +7,7 @@ import io
 import pickle
 import re
 import shutil
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from store_rows import finished
 
 from vggfeat import FeatureExtractor, FeatureStore, SimilarityIndex
 from vggfeat.encoding import encode, read_responses
-from vggfeat.evaluation import compare, low_shot, score_neighbours
+from vggfeat.evaluation import compare, low_shot, score_neighbours, sweep
 from vggfeat.notebook import DRAWERS, MAKERS, parts
 from vggfeat.notebook.images import QUERIES
 from vggfeat.probe import Numbers, RepeatedResult, evaluate, evaluate_numbers
@@ -144,6 +145,7 @@ def test_scores_are_tables_and_figures(scenes_store):
         probe = evaluate(store, "pool5")
         again = evaluate(store, "pool5", seed=1)
         swept = compare([store], ["pool2", "pool5"])
+        layers = sweep(store, ["pool2", "pool5"])
         few = low_shot([store], ["pool5"], shots=(1, 2), repeats=2)
         near = score_neighbours([store], ["pool2", "pool5"], k=(1, 5))
         numbers = evaluate_numbers(store, "pool5", numbers_of(store))
@@ -155,7 +157,11 @@ def test_scores_are_tables_and_figures(scenes_store):
     assert "guessing 50.0 %" in swept._repr_html_()
     assert Checked(RepeatedResult([probe, again])._repr_html_()).tags.count("tr") == 3
     assert "Pearson" in numbers._repr_html_()
-    for result in (probe, swept, few, numbers):
+    assert isinstance(layers, Sequence)
+    assert [one.layer for one in layers] == [one.layer for one in layers[:]] == ["pool2", "pool5"]
+    assert (layers[-1].layer, len(layers)) == ("pool5", 2)
+    assert "guessing 50.0 %" in layers._repr_html_()
+    for result in (probe, swept, few, numbers, layers):
         pictures = []
         for dark in (False, True):
             figure = result.figure(dark=dark)

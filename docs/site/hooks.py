@@ -112,7 +112,7 @@ def run_notebook(notebook: Path) -> str:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         tempfile.tempdir = folder
         try:
-            return notebook_page(list(executed(notebook)), notebook.name)
+            return notebook_page(list(executed(notebook, both=True)), notebook.name)
         finally:
             tempfile.tempdir = None
 

@@ -31,14 +31,18 @@ def cells(notebook: Path) -> list[Cell]:
     return [Cell(one["cell_type"] == "markdown", "".join(one["source"])) for one in found]
 
 
-def executed(notebook: Path) -> Iterator[Cell]:
-    """Give the cells of a notebook, each after it has run; an error names the cell."""
+def executed(notebook: Path, *, both: bool = False) -> Iterator[Cell]:
+    """Give the cells of a notebook, each after it has run; an error names the cell.
+
+    With `both`, figures are drawn dark on light and light on dark, and the site shows one of them.
+    """
     names: dict[str, Any] = {"__name__": "__main__"}
     for number, cell in enumerate(cells(notebook), 1):
         if cell.markdown:
             yield cell
         else:
-            yield cell._replace(shown=_run(cell.source, names, f"{notebook.name}, cell {number}"))
+            place = f"{notebook.name}, cell {number}"
+            yield cell._replace(shown=_run(cell.source, names, place, both))
 
 
 def page(found: Iterator[Cell] | list[Cell], name: str) -> str:
@@ -55,25 +59,43 @@ def page(found: Iterator[Cell] | list[Cell], name: str) -> str:
     return "\n\n".join([heading, link, *rest]) + "\n"
 
 
-def _run(source: str, names: dict[str, Any], place: str) -> tuple[str, ...]:
+def _run(source: str, names: dict[str, Any], place: str, both: bool) -> tuple[str, ...]:
     body = ast.parse(source, place)
     last = body.body.pop() if body.body and isinstance(body.body[-1], ast.Expr) else None
-    printed, value = io.StringIO(), None
+    printed, values = io.StringIO(), []
     with redirect_stdout(printed), redirect_stderr(io.StringIO()):
         exec(compile(body, place, "exec"), names)
         if isinstance(last, ast.Expr):
-            value = eval(compile(ast.Expression(last.value), place, "eval"), names)
+            for one in (last.value, *(_dark(last.value) if both else ())):
+                values.append(eval(compile(ast.Expression(one), place, "eval"), names))
     text = printed.getvalue().rstrip()
     shown = [f"<pre>{_escaped(text)}</pre>"] if text else []
-    return (*shown, *([] if value is None else [_shown(value)]))
+    tones = ("#only-light", "#only-dark") if len(values) > 1 else ("",)
+    parts = [_shown(one, tone) for one, tone in zip(values, tones, strict=False) if one is not None]
+    return (*shown, *(["".join(parts)] if parts else []))
 
 
-def _shown(value: Any) -> str:
-    """Return a value as a notebook shows it: as a picture, as HTML, or as text."""
+def _dark(value: ast.expr) -> list[ast.expr]:
+    """Return a call that draws a figure, as one that draws it light on dark."""
+    if not isinstance(value, ast.Call):
+        return []
+    name = ast.unparse(value.func).rpartition(".")[2]
+    if name != "figure" and not name.startswith("draw_"):
+        return []
+    dark = ast.keyword("dark", ast.Constant(True))
+    call = ast.Call(value.func, value.args, [*value.keywords, dark])
+    return [ast.fix_missing_locations(ast.copy_location(call, value))]
+
+
+def _shown(value: Any, tone: str = "") -> str:
+    """Return a value as a notebook shows it: as a picture, as HTML, or as text.
+
+    A picture whose address ends in `#only-dark` is shown where the site is dark.
+    """
     if hasattr(value, "_repr_png_"):
         png, size = value._repr_png_()
         uri = base64.b64encode(png).decode()
-        return f'<img src="data:image/png;base64,{uri}" alt="figure" width="{size["width"]}">'
+        return f'<img src="data:image/png;base64,{uri}{tone}" alt="figure" width="{size["width"]}">'
     made = value._repr_html_() if hasattr(value, "_repr_html_") else None
     # A blank line would end the HTML within Markdown.
     return (

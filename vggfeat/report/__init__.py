@@ -5,9 +5,11 @@ has them: :func:`search_page`,
 :func:`duplicates_page`, :func:`probe_page`, :func:`evaluation_page`, :func:`explain_page`,
 :func:`finetune_page`.
 :func:`thumbnail`, :func:`confusion_matrix`, :func:`sweep_figure` and :func:`lowshot_figure` make
-pictures for them; :func:`plot_map`, :func:`plot_units`, :func:`plot_feature_maps`,
+pictures for them. :func:`plot_map`, :func:`plot_units`, :func:`plot_feature_maps`,
 :func:`plot_heat`, :func:`plot_rdms`, :func:`plot_comparison`, :func:`plot_fits` and
-:func:`plot_encoding` write pictures of their own. Nothing here imports torch.
+:func:`plot_encoding` write pictures of their own; :func:`draw_map`, :func:`draw_units`,
+:func:`draw_feature_maps` and :func:`draw_heat` give the same as figures of matplotlib, which a
+notebook shows. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -20,10 +22,15 @@ from vggfeat.report.encoding import plot_encoding
 from vggfeat.report.evaluation import evaluation_page
 from vggfeat.report.explain import ExplainedClass, ExplainedImage, explain_page
 from vggfeat.report.facts import Facts, config_facts, run_facts
-from vggfeat.report.feature_maps import DrawnChannel, FeatureMaps, plot_feature_maps
+from vggfeat.report.feature_maps import (
+    DrawnChannel,
+    FeatureMaps,
+    draw_feature_maps,
+    plot_feature_maps,
+)
 from vggfeat.report.finetune import finetune_figure, finetune_page
-from vggfeat.report.heat_figure import Panel, plot_heat
-from vggfeat.report.image_map import DrawnMap, plot_map
+from vggfeat.report.heat_figure import Panel, draw_heat, plot_heat
+from vggfeat.report.image_map import DrawnMap, draw_map, plot_map
 from vggfeat.report.lowshot import lowshot_figure
 from vggfeat.report.numbers import numbers_figure, numbers_page
 from vggfeat.report.page import destination, write_whole
@@ -40,7 +47,7 @@ from vggfeat.report.thumbnails import (
     stored_originals,
     thumbnail,
 )
-from vggfeat.report.units import plot_units
+from vggfeat.report.units import draw_units, plot_units
 
 __all__ = [
     "DrawnChannel",
@@ -57,6 +64,10 @@ __all__ = [
     "config_facts",
     "confusion_matrix",
     "destination",
+    "draw_feature_maps",
+    "draw_heat",
+    "draw_map",
+    "draw_units",
     "duplicates_page",
     "evaluation_page",
     "explain_page",

@@ -6,8 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,9 @@ from vggfeat.errors import PlotError
 from vggfeat.report.canvas import DENSITY, LARGEST, Canvas, picture_destination
 from vggfeat.report.colour_scale import BELOW, FROM_ZERO, ColourScale, written
 from vggfeat.report.text import percent
+
+if TYPE_CHECKING:
+    from vggfeat.report.figure import PageFigure
 
 Values = npt.NDArray[np.floating[Any]]
 
@@ -133,6 +135,46 @@ def plot_feature_maps(
         The file cannot be written.
     """
     picture_destination(path)
+    canvas, drawn = _picture(values, image, layer, channels, names, title, dark=dark)
+    canvas.save(path)
+    return drawn
+
+
+def draw_feature_maps(
+    values: npt.ArrayLike,
+    image: npt.ArrayLike,
+    layer: str,
+    *,
+    channels: int = 18,
+    names: Sequence[str] = (),
+    title: str = "",
+    dark: bool = False,
+) -> PageFigure:
+    """Draw what :func:`plot_feature_maps` writes, as a figure that a notebook shows.
+
+    Parameters
+    ----------
+    values, image, layer, channels, names, title, dark :
+        See :func:`plot_feature_maps`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    PlotError
+        Values or image are of another shape, or not finite, or `channels` is below 1 or more than
+        a picture holds.
+    """
+    canvas, _ = _picture(values, image, layer, channels, names, title, dark=dark)
+    return canvas.figure
+
+
+def _picture(
+    values: npt.ArrayLike, image: npt.ArrayLike, layer: str, channels: int, names: Sequence[str],
+    title: str, *, dark: bool,
+) -> tuple[Canvas, FeatureMaps]:  # fmt: skip
     maps, pixels = np.asarray(values, np.float64), np.asarray(image, np.uint8)
     if maps.ndim not in (1, 3) or not maps.size:
         raise PlotError(
@@ -146,8 +188,8 @@ def plot_feature_maps(
         raise PlotError(f"{channels} channels; give 1 or more.")
     draw = _draw_maps if maps.ndim == 3 else _draw_units
     count = min(channels, len(maps))
-    drawn = draw(Path(path), maps, pixels, layer, count, names, title, dark)
-    return FeatureMaps(layer, maps.shape, tuple(drawn))
+    canvas, drawn = draw(maps, pixels, layer, count, names, title, dark)
+    return canvas, FeatureMaps(layer, maps.shape, tuple(drawn))
 
 
 def strongest(values: Values, count: int) -> npt.NDArray[np.int64]:
@@ -167,9 +209,9 @@ def _strengths(values: Values) -> Values:
 
 
 def _draw_maps(
-    path: Path, values: Values, image: npt.NDArray[np.uint8], layer: str, count: int,
+    values: Values, image: npt.NDArray[np.uint8], layer: str, count: int,
     _names: Sequence[str], title: str, dark: bool,
-) -> list[DrawnChannel]:  # fmt: skip
+) -> tuple[Canvas, list[DrawnChannel]]:  # fmt: skip
     numbers = strongest(values, count)
     rows = math.ceil(count / _COLUMNS)
     width = 2 * _EDGE + 3 * _BIG + 2 * _STEP + _SCALE
@@ -203,8 +245,7 @@ def _draw_maps(
         ["below each channel its number and the root mean square of its positive part"],
         width - 2 * _EDGE,
     )  # fmt: skip
-    canvas.save(path)
-    return [_drawn(values, int(number), float(strengths[number])) for number in numbers]
+    return canvas, [_drawn(values, int(number), float(strengths[number])) for number in numbers]
 
 
 def _three(canvas: Canvas, values: Values, image: npt.NDArray[np.uint8], dark: bool) -> None:
@@ -247,9 +288,9 @@ def _overlay(values: Values, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uin
 
 
 def _draw_units(
-    path: Path, values: Values, image: npt.NDArray[np.uint8], layer: str, count: int,
+    values: Values, image: npt.NDArray[np.uint8], layer: str, count: int,
     names: Sequence[str], title: str, dark: bool,
-) -> list[DrawnChannel]:  # fmt: skip
+) -> tuple[Canvas, list[DrawnChannel]]:  # fmt: skip
     numbers = strongest(values, count)
     known = list(names) if len(names) == len(values) else []
     width, top = 960, _TOP + _HEAD
@@ -283,8 +324,7 @@ def _draw_units(
         at = max(zero, zero + value * scale) + 6
         canvas.text(at, y + 14, written(value), size=12, color=canvas.tones.faint)
     canvas.box(zero - 0.5, top, 1, count * _LINE, facecolor=canvas.tones.faint, zorder=4)
-    canvas.save(path)
-    return [
+    return canvas, [
         _drawn(values, int(n), float(values[n]), known[n] if known else "")
         for n in numbers.tolist()
     ]

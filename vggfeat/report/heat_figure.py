@@ -20,6 +20,7 @@ from vggfeat.report.thumbnails import ImageSource, missing_tile, shrunk
 
 if TYPE_CHECKING:
     from vggfeat.analysis import HeatMap
+    from vggfeat.report.figure import PageFigure
 
 _EDGE, _SIDE, _GAP, _SCALE, _BAR = 28, 300, 22, 84, 12
 _TOP, _HEAD, _LINE, _FOOT = 78, 22, 17, 54
@@ -79,6 +80,34 @@ def plot_heat(
         No kind of picture has the name's end, or it would be too wide.
     """
     target = picture_destination(path)
+    return _picture(panels, title, subtitle, unit, dark=dark).save(target)
+
+
+def draw_heat(
+    panels: Sequence[Panel], *, title: str, subtitle: str, unit: str, dark: bool = False
+) -> PageFigure:
+    """Draw what :func:`plot_heat` writes, as a figure that a notebook shows.
+
+    Parameters
+    ----------
+    panels, title, subtitle, unit, dark :
+        See :func:`plot_heat`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    PlotError
+        It would be too wide.
+    """
+    return _picture(panels, title, subtitle, unit, dark=dark).figure
+
+
+def _picture(
+    panels: Sequence[Panel], title: str, subtitle: str, unit: str, *, dark: bool
+) -> Canvas:
     maps = [one.map for one in panels if one.map is not None]
     reach = reach_of(*maps)
     shown = [_photo(one.image) for one in panels]
@@ -115,7 +144,7 @@ def plot_heat(
         "+: the most; frame: 80 % of all for it",
     ]
     canvas.sentences(_EDGE, height - 16, parts, width - 2 * _EDGE)
-    return canvas.save(target)
+    return canvas
 
 
 def _photo(image: ImageSource) -> Image.Image:

@@ -23,6 +23,7 @@ from vggfeat.report.thumbnails import ImageSource, shrunk
 
 if TYPE_CHECKING:
     from vggfeat.analysis import ImageMap
+    from vggfeat.report.figure import PageFigure
 
 NAMES = {"pca": "principal components", "tsne": "t-SNE", "umap": "UMAP"}
 """What a person calls the methods."""
@@ -128,6 +129,57 @@ def plot_map(
         The file cannot be written.
     """
     picture_destination(path)
+    canvas, counted = _picture(
+        image_map, images, title, thumbnails, size, colour_by, dark=dark, progress=progress
+    )
+    return DrawnMap(canvas.save(path), *counted)
+
+
+def draw_map(
+    image_map: ImageMap,
+    *,
+    images: Callable[[str], ImageSource] = lambda _path: None,
+    title: str = "",
+    thumbnails: int = 300,
+    size: tuple[int, int] = (2400, 1800),
+    colour_by: ColourBy = "label",
+    dark: bool = False,
+    progress: Progress = silent,
+) -> PageFigure:
+    """Draw what :func:`plot_map` writes, as a figure that a notebook shows.
+
+    Parameters
+    ----------
+    image_map, images, title, thumbnails, size, colour_by, dark, progress :
+        See :func:`plot_map`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    PlotError
+        The size is too small or too large, or the map has no splits or groups to colour by.
+    """
+    canvas, _ = _picture(
+        image_map, images, title, thumbnails, size, colour_by, dark=dark, progress=progress
+    )
+    return canvas.figure
+
+
+def _picture(
+    image_map: ImageMap,
+    images: Callable[[str], ImageSource],
+    title: str,
+    thumbnails: int,
+    size: tuple[int, int],
+    colour_by: ColourBy,
+    *,
+    dark: bool,
+    progress: Progress,
+) -> tuple[Canvas, tuple[int, int, int, dict[str, int]]]:
+    """Draw a map; return it, and what a :class:`DrawnMap` says of it."""
     if min(size[0] - SMALLEST[0], size[1] - SMALLEST[1]) < 0 or max(size) > LARGEST:
         raise PlotError(
             f"A map of {size[0]} x {size[1]} pixels; give from {SMALLEST[0]} x {SMALLEST[1]} to "
@@ -152,7 +204,7 @@ def plot_map(
     said += _left_out(image_map, unreadable)
     canvas.sentences(_EDGE, canvas.height - 16, said, canvas.width - 2 * _EDGE)
     counts = {group.name: len(group.members) for group in shared}
-    return DrawnMap(canvas.save(path), len(points), len(small), unreadable, counts)
+    return canvas, (len(points), len(small), unreadable, counts)
 
 
 def check_colour_by(colour_by: ColourBy, splits: object, groups: object) -> None:

@@ -21,6 +21,7 @@ from vggfeat.report.thumbnails import ImageSource, missing_tile, shrunk
 if TYPE_CHECKING:
     from vggfeat.analysis import UnitsReport
     from vggfeat.analysis.units import Unit, UnitActivation
+    from vggfeat.report.figure import PageFigure
 
 # In pixels of the page.
 _EDGE, _HEAD, _NAMES, _TILE, _STEP, _BETWEEN, _ROW = 28, 112, 190, 84, 92, 26, 116
@@ -76,6 +77,44 @@ def plot_units(
         The file cannot be written.
     """
     picture_destination(path)
+    return _picture(report, images, title, dark=dark, progress=progress).save(path)
+
+
+def draw_units(
+    report: UnitsReport,
+    *,
+    images: Callable[[str], ImageSource] = lambda _path: None,
+    title: str = "",
+    dark: bool = False,
+    progress: Progress = silent,
+) -> PageFigure:
+    """Draw what :func:`plot_units` writes, as a figure that a notebook shows.
+
+    Parameters
+    ----------
+    report, images, title, dark, progress :
+        See :func:`plot_units`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    PlotError
+        There are too many units for a picture.
+    """
+    return _picture(report, images, title, dark=dark, progress=progress).figure
+
+
+def _picture(
+    report: UnitsReport,
+    images: Callable[[str], ImageSource],
+    title: str,
+    *,
+    dark: bool,
+    progress: Progress,
+) -> Canvas:
     most = max((len(unit.most) for unit in report.units), default=0)
     least = max((len(unit.least) for unit in report.units), default=0)
     width = 2 * _EDGE + _NAMES + (most + least) * _STEP + (_BETWEEN if least else 0)
@@ -106,7 +145,7 @@ def plot_units(
         report.not_finite
     )
     canvas.sentences(_EDGE, height - 16, said, width - 2 * _EDGE)
-    return canvas.save(path)
+    return canvas
 
 
 def _heading(canvas: Canvas, report: UnitsReport, title: str) -> None:

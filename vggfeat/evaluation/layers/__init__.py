@@ -9,7 +9,7 @@ few images a class suffice.
 
 from __future__ import annotations
 
-from vggfeat.evaluation.layers.comparison import Comparison, LayerPrecision, LayerScore
+from vggfeat.evaluation.layers.comparison import Comparison, LayerPrecision, LayerScore, Sweep
 from vggfeat.evaluation.layers.curves import LowShot, LowShotPrecision, LowShotScore
 from vggfeat.evaluation.layers.differences import AnswersVersus, RankingsVersus, Versus
 from vggfeat.evaluation.layers.knn import knn_accuracy, knn_answers, knn_scores
@@ -35,6 +35,7 @@ __all__ = [
     "NeighbourScore",
     "Neighbourhoods",
     "RankingsVersus",
+    "Sweep",
     "Versus",
     "compare",
     "knn_accuracy",

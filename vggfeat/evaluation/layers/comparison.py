@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 from vggfeat.evaluation.layers.differences import Classifier, Versus
 from vggfeat.evaluation.layers.scored import LayerScores
@@ -114,3 +115,41 @@ class Comparison(LayerScores, Drawn):
         for one, versus in zip(stores[1:], self.from_first, strict=True):
             one["from_first"] = [pair.to_json() for pair in versus]
         return self.protocol() | {"stores": stores}
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep(Drawn, Sequence[LayerScore | LayerPrecision]):
+    """Scores of one store's layers, in the order the layers run; a notebook shows them as a table.
+
+    Attributes
+    ----------
+    compared : Comparison
+        The same with all that belongs to it: classes, numbers of images, guessing, differences.
+    """
+
+    shown_as: ClassVar = "layers"
+    compared: Comparison
+
+    def __len__(self) -> int:
+        return len(self.compared.scores[0])
+
+    @overload
+    def __getitem__(self, at: int) -> LayerScore | LayerPrecision: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> tuple[LayerScore | LayerPrecision, ...]: ...
+
+    def __getitem__(
+        self, at: int | slice
+    ) -> LayerScore | LayerPrecision | tuple[LayerScore | LayerPrecision, ...]:
+        return self.compared.scores[0][at]
+
+    def __iter__(self) -> Iterator[LayerScore | LayerPrecision]:
+        return iter(self.compared.scores[0])
+
+    def __repr__(self) -> str:
+        return f"Sweep({list(self)})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values, as `vggfeat sweep --json` prints them."""
+        return self.compared.to_json()

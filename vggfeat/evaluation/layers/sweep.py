@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggfeat.errors import ProbeError
-from vggfeat.evaluation.layers.comparison import Comparison, LayerPrecision, LayerScore
+from vggfeat.evaluation.layers.comparison import Comparison, LayerPrecision, LayerScore, Sweep
 from vggfeat.evaluation.layers.differences import (
     CLASSIFIERS,
     Outputs,
@@ -52,7 +52,7 @@ def sweep(
     class_weight: Literal["balanced"] | None = None,
     ap: APKind = "all-point",
     progress: Progress = silent,
-) -> list[LayerScore | LayerPrecision]:
+) -> Sweep:
     """Score every layer of a store with a linear classifier and with nearest neighbours.
 
     All layers, and both classifiers, learn from the same images and are tested on the same others:
@@ -83,8 +83,9 @@ def sweep(
 
     Returns
     -------
-    list of LayerScore, or of LayerPrecision where images have several labels
-        In the order the layers run.
+    Sweep
+        A sequence of LayerScore, or of LayerPrecision where images have several labels, in the
+        order the layers run.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def sweep(
         ap=ap,
         progress=progress,
     )
-    return list(compared.scores[0])
+    return Sweep(compared)
 
 
 def compare(

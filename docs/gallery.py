@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +31,13 @@ from commands import cli  # noqa: E402
 from vggfeat import FeatureStore, SimilarityIndex  # noqa: E402
 from vggfeat.demo.pictures import write_digits, write_places  # noqa: E402
 from vggfeat.evaluation import compare  # noqa: E402
+from vggfeat.queries import ImageSearch  # noqa: E402
+from vggfeat.web.app import create_app  # noqa: E402
+from vggfeat.web.limits import Limits  # noqa: E402
+from vggfeat.web.live import LiveService  # noqa: E402
+from vggfeat.web.pictures import Pictures  # noqa: E402
+from vggfeat.web.service import SearchService  # noqa: E402
+from vggfeat.web.serving import listening, server_of  # noqa: E402
 
 TONES = {"light": False, "dark": True}
 WIDTH, HEIGHT = 1000, 640
@@ -97,15 +103,23 @@ def photograph_server(browser: Browser, out: Path) -> None:
 
 @contextlib.contextmanager
 def serving(index: str) -> Iterator[str]:
-    """Serve an index as a person does; give the address."""
-    command = [sys.executable, "-m", "vggfeat", "serve", index, "--port", "0", "--device", "cpu"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        yield server.stdout.readline().split(" at ")[1].split()[0]
-    finally:
-        server.terminate()
-        server.communicate()
+    """Serve an index from a thread, where the network is loaded already; give the address."""
+
+    def search(opened: SimilarityIndex) -> ImageSearch:
+        return ImageSearch(opened, device="cpu")
+
+    def service(opened: SimilarityIndex) -> SearchService:
+        return SearchService(search(opened), Pictures(opened), Limits())
+
+    server = server_of(create_app(LiveService(index, service, search)))
+    with listening("127.0.0.1", 0) as listener:
+        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def photograph_reports(browser: Browser, out: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -73,12 +74,14 @@ _PICTURE = re.compile(
 _LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
 
 
+@event_priority(100)  # before mkdocstrings reads its options
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the pages of the API where the navigation says "API"."""
     config.nav = _with_api(config.nav)
     if QUICK:  # a program is run to format each signature
         options = config.plugins["mkdocstrings"].config.handlers["python"]["options"]
-        options["separate_signature"] = False
+        options |= {"separate_signature": False, "signature_crossrefs": False}
+        config.plugins["material/search"].config.enabled = False
     return config
 
 

@@ -232,7 +232,7 @@ layer, engine = sys.argv[1:]
 images = np.random.default_rng(0).integers(0, 256, (64, 224, 224, 3), np.uint8)
 extractor = FeatureExtractor(weights="random:0", layers=layer, device="cpu", engine=engine)
 if engine == "winograd":  # libraries are no activations
-    import numba
+    from llvmlite import binding
 import torch
 before = resident("VmRSS")
 extractor(images)

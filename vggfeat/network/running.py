@@ -80,8 +80,7 @@ class Network:
             The weights do not fit.
         """
         target = resolve_device(device)
-        if target.type == "cpu":
-            malloc.keep_freed_blocks()
+        malloc.keep_freed_blocks()  # wherever it runs, images are decoded here
         with plain_torch():
             modules = build(network, weights, map(layer_of, layers))
         try:

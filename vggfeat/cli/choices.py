@@ -45,7 +45,7 @@ model_option = click.option(
 scales_option = click.option(
     "--scales",
     default="",
-    show_default="what the weights' own resize is: 256",
+    show_default="the weights' own: 256",
     metavar="Q,...",
     help="For --view dense: lengths of the image's smaller side in pixels, as in 256,384,512.",
 )
@@ -55,7 +55,8 @@ combine_option = click.option(
     type=click.Choice(COMBINATIONS),
     default=FeatureExtractor.combine,
     show_default=True,
-    help="How scales are combined: their mean, or a stack, one behind the other.",
+    help="How the features of several scales are combined: by their mean, or stacked into one "
+    "longer feature.",
 )
 
 flip_option = click.option("--flip", is_flag=True, help="Average with the mirror image.")
@@ -79,7 +80,8 @@ ap_option = click.option(
     type=click.Choice(AP_KINDS),
     default="all-point",
     show_default=True,
-    help="Average precision of several labels an image: VOC's since 2010, or before.",
+    help="Which average precision, for several labels an image: VOC's since 2010 (all-point) or "
+    "before (11-point), or scikit-learn's (step).",
 )
 
 metric_option = click.option(
@@ -133,7 +135,7 @@ root_option = click.option(
     metavar="[NAME=]DIR",
     callback=_roots,
     help="Where the originals are now, if they have moved: a folder or archive; with several "
-    "sources NAME=DIR. Images that links lead to in it are shown too. May be given again.",
+    "sources NAME=DIR. Images that links in it lead to are shown, too. May be given again.",
 )
 
 
@@ -268,7 +270,7 @@ def split_options(command: Function) -> Function:
         seed_option("the train/test split"),
         click.option(
             "--train-per-class", type=click.IntRange(min=1),
-            help="Train on so many images of each class and test on all others, instead.",
+            help="Instead, train on so many images of each class, and test on all others.",
         ),
         click.option(
             "--test-size", type=click.FloatRange(0, 1, min_open=True, max_open=True),

@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 def classify(images: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Name the likeliest of the network's own classes for each IMAGE.
 
-    These are ImageNet's thousand classes, or those that the weight file names, as files of
-    `vggfeat finetune` do; what the network was not trained on it still calls by one of them.
-    `vggfeat probe` trains a classifier on classes of your own, and `vggfeat finetune` the network.
-    Exit status 1 if an image could not be read; the others are answered all the same.
+    These are ImageNet's thousand classes, or those that the weight file names, as files of `vggfeat
+    finetune` do; an image of anything else is still given one of these names. `vggfeat probe`
+    trains a classifier on classes of your own, and `vggfeat finetune` the network. Exit status 1 if
+    an image could not be read; the others are answered all the same.
 
     \b
     Example:

@@ -57,18 +57,19 @@ def duplicates(
 ) -> None:
     """Find copies: the same bytes, saved again, resized, cropped, mirrored, lighter.
 
-    Features propose, pixels decide. What counts as near is computed from your photos, and
-    printed: 1 - cosine at most a quarter of its median between images and the nearest that differ
-    from them. It takes a hundred images or so to tell; for fewer, give --threshold. Such images
-    are laid over one another and compared pixel by pixel: `copy` is verified so, `identical` has
-    the same bytes, `likely` could not be verified, as another frame of a burst, or where the
-    originals are missing. Plainly different ones are in no group. A STORE is indexed on the fly.
-    Many mirrored copies are missed, unless the features were extracted with --flip.
+    Features propose, pixels decide. What counts as near is computed from your photos, and printed:
+    1 - cosine at most a quarter of its median between images and the nearest that differ from them.
+    That takes about a hundred images; for fewer, give --threshold. Near images are laid over one
+    another and compared pixel by pixel: a `copy` was verified in this way, `identical` has the same
+    bytes, and `likely` could not be verified: it is another frame of a burst, say, or its original
+    is missing. Images that plainly differ are in no group. A STORE is indexed on the fly. Many
+    mirrored copies are missed, unless the features were extracted with --flip.
 
-    Each image of a group was compared with its best, which is the most original: more pixels,
-    less compressed, more bytes, with EXIF; without a border, without cut-off tones, not saved
-    again from the other. --move-to moves only what the best has whole, never a likely image.
-    Nothing is deleted or overwritten; DIR/moved.csv lists where each image was and where it is.
+    Each image of a group was compared with its best, which is the most original: more pixels, less
+    compressed, more bytes, with EXIF; without a border, without cut-off tones, not saved again from
+    the other. --move-to moves only images that the best one contains completely, never a likely
+    one. Nothing is deleted or overwritten; DIR/moved.csv lists where each image was and where it
+    is.
 
     \b
     Example:

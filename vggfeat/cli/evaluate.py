@@ -34,8 +34,9 @@ class _Datasets(click.Group):
 def evaluate() -> None:
     """Run the paper's protocol on DATASET and set our number beside the paper's.
 
-    `folder` is a folder of your own with a sub-folder for each class, also below folders train, val
-    and test, which then train, choose C and test; `retrieval` scores benchmarks of image retrieval.
+    `folder` is a folder of your own with a sub-folder for each class. These may lie below folders
+    called train, val and test, which are then the splits. `retrieval` scores benchmarks of image
+    retrieval.
 
     \b
     Example:

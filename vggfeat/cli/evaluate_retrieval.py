@@ -64,8 +64,8 @@ from vggfeat.metrics.retrieval import AREAS
 @click.option(
     "--whiten",
     metavar="DIMENSION|FILE",
-    help="Whiten all features: learnt on the searched images, keeping so many numbers, or by "
-    "`vggfeat whiten` on others, as published numbers are.",
+    help="Whiten all features: by a DIMENSION, learnt on the searched images and keeping so many "
+    "numbers, or by a FILE of `vggfeat whiten` on others, as published numbers are.",
 )
 @click.option("--augment", metavar="N[:ALPHA]", help="Average each image with its N nearest.")
 @click.option("--expand", metavar="N[:ALPHA]", help="Average each query with its N nearest.")
@@ -82,11 +82,12 @@ from vggfeat.metrics.retrieval import AREAS
 def retrieval(root: str, ground_truth: str, as_json: bool, **options: Any) -> None:
     """Score features on a benchmark of image retrieval, by its own rules.
 
-    INRIA Holidays and UKBench are told by their file names, Oxford5k and Paris6k by the official
-    text files, revisited Oxford and Paris by the official pickles, of which nothing is run; or
-    each image of a folder of classes is a query for the others of its class. Queries are cropped
-    to their boxes and go the way of `vggfeat search`; the search is exact and ranks all images.
-    Every choice that decides the number is printed beside it.
+    Which images are to be found is read from file names (INRIA Holidays, UKBench), from the
+    official text files (Oxford5k, Paris6k) or from the official pickles (revisited Oxford and
+    Paris), without running anything in them. In a folder of classes, each image is a query for the
+    others of its class. Queries are cropped to their boxes and processed as by `vggfeat search`;
+    the search is exact and ranks all images. Every choice that decides the number is printed beside
+    it.
 
     \b
     Example:

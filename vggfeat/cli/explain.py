@@ -96,10 +96,10 @@ def explain(
     """Show where in each IMAGE is what speaks for a class, or against it.
 
     PROBE is a file that `vggfeat probe --save` made: its classes, or numbers, are explained, and
-    images go the way of its training images. Of pooled convolutional layers the map is exact: the
-    score is the sum over all positions and a constant. Those of `vggfeat finetune` are
-    explained as its head's. Or WEIGHTS, as `vggfeat classify` takes them, whose network's own
-    classes are explained by Grad-CAM. IMAGE is an image, or a .txt or
+    images are processed like its training images. For a probe of a pooled convolutional layer the
+    map is exact: the score is the sum of the map and a constant. WEIGHTS that `vggfeat finetune`
+    made are explained in the same way, by their head. Of other WEIGHTS, given as for `vggfeat
+    classify`, the network's own classes are explained by Grad-CAM. IMAGE is an image, or a .txt or
     .csv list.
 
     Printed are the score, its parts (for, against, of no place), and the smallest box that holds

@@ -192,9 +192,9 @@ def _part_numbers(
 @click.option(
     "--group-by",
     metavar="REGEX|folder:N|none",
-    help="Images that belong together, as a patient's or a scene's do, and must not train and test "
-    "at once: what the parentheses of a regular expression match in their paths, such as "
-    "'patient_(\\d+)'.  [default: a column group of a list or table]",
+    help="Images that belong together, such as those of one patient or scene, and are never on "
+    "both sides of training and test: by what the parentheses of a regular expression match "
+    "in their paths, such as 'patient_(\\d+)'.  [default: a column group of a list or table]",
 )
 @click.option(
     "--groups",
@@ -213,8 +213,8 @@ def _part_numbers(
 @click.option(
     "--prune",
     is_flag=True,
-    help="Remove images from the store that are no longer in their source. Run `vggfeat index add` "
-    "first for indexes of several stores, which cannot tell afterwards.",
+    help="Remove images from the store that are no longer in their source. Run `vggfeat index add`"
+    " first for indexes of several stores, which cannot tell afterwards what was removed.",
 )
 @click.option(
     "--resume/--overwrite",
@@ -226,15 +226,15 @@ def _part_numbers(
     "--part-rows",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Make a store of parts, a folder with at most N images in each file. So is one whose name "
-    "ends in / or .store.  [default: 50000, or what takes 2 GiB if that is fewer]",
+    help="Make a store of parts, a folder with at most N images in each file. A name that ends in "
+    "/ or .store makes one, too.  [default: 50000, or what takes 2 GiB if that is fewer]",
 )
 @click.option(
     "--part",
     "parts",
     callback=_part_numbers,
     metavar="K|K-L|...,...",
-    help="Of a store of parts compute these alone, counted from 0, as one task of many does.",
+    help="Compute only these parts of a store of parts, counted from 0: for one task of many.",
 )
 @click.option(
     "--plan",
@@ -254,23 +254,23 @@ def _part_numbers(
 )
 @json_option
 def extract(sources: tuple[str, ...], store: str, **options: Any) -> None:
-    """Extract features of the images in SOURCE into STORE, an HDF5 file or a folder of such.
+    """Extract features of the images in SOURCE into STORE, an HDF5 file or a folder of them.
 
     SOURCE is a folder (searched recursively), an image, a .txt or .csv list of paths, a .tar or
     .zip (shards as in 'train-{000..012}.tar'), a .parquet with a column of images (another one as
-    in 'data.parquet#image:photo,label:breed'), an array of images (.npy, .mat, .h5#NAME), or one
-    of these as a URL (s3://, gs://, hf://, https://); docs/sources.md. The same command
-    continues where it stopped: it adds new images, computes changed ones again, lets moved ones
-    keep their features, and leaves out those that are gone. If STORE exists, every option
-    that changes the features (--model, --weights, --layers and so on) may be left out; it is then
-    as the store was made: `vggfeat extract SOURCE STORE` suffices.
+    in 'data.parquet#image:photo,label:breed'), an array of images (.npy, .mat, .h5#NAME), or one of
+    these as a URL (s3://, gs://, hf://, https://); docs/sources.md. The same command continues
+    where it stopped: it adds new images, computes changed ones again, lets moved ones keep their
+    features, and leaves out those that are gone. If STORE exists, every option that changes the
+    features (--model, --weights, --layers and so on) may be left out: the store's own settings are
+    taken, so that `vggfeat extract SOURCE STORE` is enough.
 
-    Several sources are kept apart by their names, with which their images' paths begin: the last
-    part of each path, or NAME as in NAME=PATH.
+    With several sources, the path of an image begins with the name of its source: the last part of
+    the source's path, or NAME where it is given as NAME=PATH.
 
-    A STORE whose name ends in .store or / is a folder of parts, and so is one without an ending
-    for more than 200,000 images: it grows without being copied, and several processes, also on
-    other machines, may run the same command at once.
+    STORE is a folder of parts if its name ends in .store or /, or if it has no ending and there are
+    more than 200,000 images. Such a store grows without being copied, and several processes, also
+    on other machines, may run the same command at once.
 
     \b
     Example:

@@ -91,13 +91,15 @@ def _recipe_option(name: str, kind: Any, text: str, **more: Any) -> Callable[[An
 @click.option("--columns", metavar="NAME,...", help="Which columns of --targets.")
 @class_weight_option
 @_recipe_option("epochs", click.IntRange(min=1), "Times that each training image is seen.")
-@_recipe_option("batch_size", click.IntRange(min=1), "Images a step.")
+@_recipe_option("batch_size", click.IntRange(min=1), "Images in a step.")
 @_recipe_option("rate", float, "Largest learning rate of the network's layers.")
 @_recipe_option("head_rate", float, "Largest learning rate of the head.")
 @_recipe_option("decay", click.FloatRange(min=0), "Weight decay, decoupled.")
 @_recipe_option("smoothing", _share, "Label smoothing.")
-@_recipe_option("optimiser", click.Choice(OPTIMISERS), "What changes the weights.")
-@_recipe_option("schedule", click.Choice(SCHEDULES), "What becomes of the learning rates.")
+@_recipe_option("optimiser", click.Choice(OPTIMISERS), "The optimiser.")
+@_recipe_option(
+    "schedule", click.Choice(SCHEDULES), "How the learning rates change during the run."
+)
 @_recipe_option(
     "augment", click.IntRange(min=0), "Views drawn of each training image, beside the plain one.",
     metavar="N",
@@ -112,7 +114,9 @@ def _recipe_option(name: str, kind: Any, text: str, **more: Any) -> Callable[[An
     show_default=True,
     help="Whether half of the drawn views are mirror images.",
 )
-@_recipe_option("average", _share, "Decay a step of the weights' moving average; 0 for none.")
+@_recipe_option(
+    "average", _share, "Decay of the weights' moving average in each step; 0 for no average."
+)
 @_recipe_option(
     "validation", _share, "Share of the training images that choose the best epoch, where there is "
     "no split val. 0 keeps the last epoch.",
@@ -154,13 +158,13 @@ def finetune(sources: tuple[str, ...], out: str, as_json: bool, **options: Any) 
     """Train the last layers of a network on the images in SOURCE, and write OUT.safetensors.
 
     A linear probe is trained first; then the layers from --from on, with the probe as their head
-    (Kumar et al. 2022). What lies before runs once for each view that is drawn of an image, and
-    its maps are kept on disk meanwhile. The test images are scored once, beside the linear probe,
+    (Kumar et al. 2022). The layers before --from run once for each view of an image, and their
+    output is kept on disk until the end. The test images are scored once, beside the linear probe,
     and the last lines say who wins and whether chance may explain it.
 
-    Images train, choose the epoch and test as for `vggfeat probe`. The same command continues
-    where it stopped, and gives the same weights. OUT is used as any other weights: by `classify`,
-    `predict`, `extract --weights OUT`.
+    Which images train, choose the epoch and test is decided as for `vggfeat probe`. The same
+    command continues where it stopped, and gives the same weights. OUT is used like any other
+    weights: by `classify`, `predict`, `extract --weights OUT`.
 
     \b
     Example:

@@ -23,7 +23,8 @@ index_argument = click.argument("index_path", metavar="INDEX", type=click.Path()
 _store_argument = click.argument("store", type=click.Path())
 _memory_option = click.option(
     "--memory", default="4GB", show_default=True, metavar="SIZE",
-    help="What building may take at most; vectors stream to the disk and take none.",
+    help="Memory that building may take at most. Vectors are written to the disk as they come, and"
+    " take none.",
 )  # fmt: skip
 
 
@@ -56,12 +57,13 @@ def index() -> None:
 @click.option(
     "--whiten",
     metavar="DIMENSION|FILE",
-    help="Whiten all features: learnt here, keeping so many numbers, or by `vggfeat whiten`.",
+    help="Whiten all features: by a DIMENSION, learnt here and keeping so many numbers, or by a "
+    "FILE of `vggfeat whiten`.",
 )
 @click.option(
     "--augment",
     metavar="N[:ALPHA]",
-    help="Average each image with its N nearest (database-side augmentation), which weigh their "
+    help="Average each image with its N nearest (database-side augmentation), weighted by their "
     "similarity to the power ALPHA.",
 )
 @click.option(
@@ -96,9 +98,9 @@ def build(
 ) -> None:
     """Index one layer of STORE for search.
 
-    Makes INDEX, a folder with the vectors, the paths, the labels and how the features were made;
-    an index of that name is replaced once the new one is complete, and gives its layer and metric
-    where STORE has several layers and --layer is left out. `index info` shows what was measured.
+    Makes INDEX, a folder with the vectors, the paths, the labels and how the features were made. An
+    index of that name is replaced once the new one is complete; where STORE has several layers and
+    --layer is left out, its layer and metric are taken. `index info` shows what was measured.
 
     \b
     Example:
@@ -160,9 +162,9 @@ def _as_before(store: FeatureTable, index_path: str, metric: Any) -> tuple[str |
 def add(index_path: str, store: str, again: bool, as_json: bool) -> None:
     """Add the images of STORE that INDEX does not hold, or that have changed since.
 
-    Images that have left the sources of STORE, or moved to another path there, are removed. Where
-    STORE was extracted from a new place since, INDEX takes it up. Images that `vggfeat index
-    remove` took away stay out, changed or not, unless --again is given.
+    Images that have left the sources of STORE, or moved to another path there, are removed. If
+    STORE has been extracted from a new place since, INDEX looks for its images there. Images that
+    `vggfeat index remove` took away stay out, changed or not, unless --again is given.
 
     \b
     Example:
@@ -202,10 +204,10 @@ def add(index_path: str, store: str, again: bool, as_json: bool) -> None:
 def remove(
     index_path: str, paths: tuple[str, ...], matching: tuple[str, ...], as_json: bool
 ) -> None:
-    """Remove images from INDEX by their paths, which are as `vggfeat search` prints them.
+    """Remove images from INDEX by their paths, as `vggfeat search` prints them.
 
     Image files are not touched. INDEX remembers what was removed, and `vggfeat index add` leaves it
-    out (--again there takes it back); only building anew forgets it. Vectors of removed images stay
+    out (--again there takes it back) until the index is built anew. Vectors of removed images stay
     in the files of the index until `vggfeat index compact`.
 
     \b
@@ -267,10 +269,10 @@ def merge(
     memory: str,
     as_json: bool,
 ) -> None:
-    """Unite indexes that were made alike into OUT.
+    """Unite indexes that were made with the same options into OUT.
 
-    Where several hold an image of the same path, that of the first is taken. Images that
-    `index remove` took from one of them are taken from none.
+    Where several hold an image of the same path, that of the first is taken. An image that `index
+    remove` removed from any of them is left out.
 
     \b
     Example:

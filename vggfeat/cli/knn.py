@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--leave-one-out",
     is_flag=True,
-    help="Name every image by all the others, instead of dividing the store.",
+    help="Let all other images vote on each image, instead of dividing the store.",
 )
 @class_weight_option
 @ap_option
@@ -62,16 +62,16 @@ if TYPE_CHECKING:
 def knn(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Score layers of STORE by the vote of nearest neighbours, which takes no training.
 
-    The k most similar images vote on an image's class. By default a part of the store is named by
-    the rest, on the split of `vggfeat probe`; with --leave-one-out every image is named by all the
-    others. The search is exact.
+    The k most similar images vote on an image's class. By default the training images of `vggfeat
+    probe` vote on its test images; with --leave-one-out all other images vote on each image. The
+    search is exact.
 
     Where images have several labels, a class's score is the share of the k images that show it,
     and layers are judged by mean average precision. --class-weight balanced divides the votes for a
     class by its number of training images.
 
     The brackets are 95 % confidence intervals for other test images of the same kind. Several
-    stores of the same images, of other weights or networks, are named on the same split.
+    stores of the same images, of other weights or networks, are scored on the same split.
 
     \b
     Example:

@@ -19,8 +19,8 @@ def labelling_options(command: Function) -> Function:
         ),
         click.option(
             "--group-by", metavar="REGEX|folder:N|none",
-            help="Images that belong together, and must not train and test at once, as for "
-            "`vggfeat extract`.",
+            help="Images that belong together, and are never on both sides of training and test, "
+            "as for `vggfeat extract`.",
         ),
         click.option(
             "--split", "splits", multiple=True, metavar="auto|none|folder:N|NAME=LIST",

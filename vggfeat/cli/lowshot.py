@@ -34,7 +34,8 @@ _CLASSIFIERS = ("svm", "logreg", "mean", "nearest")
     default="1,2,4,8,16,32",
     show_default=True,
     metavar="N,...",
-    help="Images of each class to learn from; of several labels an image, images that show it.",
+    help="How many images of each class to learn from; with several labels an image, images that "
+    "show the class.",
 )
 @click.option(
     "--classifier",
@@ -66,18 +67,20 @@ _CLASSIFIERS = ("svm", "logreg", "mean", "nearest")
 def lowshot(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Score layers of STORE by how few images of each class suffice.
 
-    Classifiers learn from 1, 2, 4, ... images of each class, drawn anew in each repetition, and
-    are tested on all images that no number of shots of the repetition learns from, so that all
-    points of a curve have the same test. The images of fewer shots are among those of more. C is
-    chosen within the few images. Shots that the smallest class cannot give are left out.
+    Classifiers learn from 1, 2, 4, ... images of each class, drawn anew in each repetition. They
+    are tested on all images that the repetition does not train on, whatever the number of shots, so
+    that all points of a curve have the same test images. The images of fewer shots are among those
+    of more. C is chosen within the few images. Numbers of shots for which the smallest class has
+    too few images are left out.
 
-    The score is mean class recall, with its standard deviation over the repetitions. Several
-    stores of the same images, of other weights or networks, learn from the same ones.
+    The score is mean class recall, with its standard deviation over the repetitions. Several stores
+    of the same images, of other weights or networks, learn from the same images.
 
     Where images have several labels, the score is mean average precision on the test images of
     `vggfeat probe`. Images to learn from are drawn from the others until every class has its shots;
     each class learns from exactly so many that show it, and from all drawn ones that do not.
-    --class-weight balanced has an effect there alone: otherwise all classes have as many images.
+    --class-weight balanced has an effect only with several labels: otherwise all classes have
+    equally many images.
 
     \b
     Example:

@@ -20,7 +20,7 @@ _SHOWN = 60
 )
 @json_option
 def parts(store: str, every: bool, retry: bool, as_json: bool) -> None:
-    """Show how the parts of a store stand: done, begun, missing, failed or damaged.
+    """Show the state of each part of a store: done, begun, missing, failed or damaged.
 
     A part that is missing has not been begun. One that failed says why, and the next `vggfeat
     extract` takes it up again. Exit status 1 if one is damaged.

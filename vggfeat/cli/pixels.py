@@ -56,15 +56,15 @@ def pixels_options(
         click.option(
             "--preprocessing", type=click.Choice(CHOICES), default=FeatureExtractor.preprocessing,
             show_default=True,
-            help=f"{of}What the pixels go through: what belongs to the weights (strict refuses "
-            "files of which that is only assumed), or another, with a warning where the file "
-            "contradicts it.",
+            help=f"{of}How pixels are prepared. auto: as the weights were trained; strict: the "
+            "same, and files of which that is only assumed are refused; else as named, with a "
+            "warning where the file contradicts it.",
         ),
         click.option(
             "--scale", callback=_number, metavar="S",
-            help=f"{of}Preprocessing by hand, for networks trained with another: the network sees "
-            "(x * S - mean) / std of each pixel x in 0..255. 1/255 makes 0..1 of it, 1/127.5 with "
-            "--mean 1 makes -1..1. Sizes and interpolation stay what belongs to the weights.",
+            help=f"{of}Preprocessing by hand, for networks trained in another way: the network "
+            "sees (x * S - mean) / std of each pixel x in 0..255. 1/255 makes 0..1 of it, 1/127.5 "
+            "with --mean 1 makes -1..1. Sizes and interpolation stay those of the weights.",
         ),
         click.option(
             "--mean", callback=_triple, metavar="A,B,C",

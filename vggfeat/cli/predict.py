@@ -44,15 +44,15 @@ def predict(
 
     PROBE may also be weights that `vggfeat finetune` made.
 
-    SOURCE is a folder, an image, a list or an archive, as for `extract`. The images go the way
-    of those the probe was trained on. The probability of the named class stands beside it; SVMs
+    SOURCE is a folder, an image, a list or an archive, as for `extract`. The images are processed
+    like those the probe was trained on. The probability of the named class stands beside it; SVMs
     that an earlier version saved have none, and the margin tells by how much the class's score is
-    above the next one's. A probe of several labels tells all classes whose score is above 0 (with
+    above the next one's. A probe of several labels names all classes whose score is above 0 (with
     `--classifier logreg`: whose probability is above 0.5).
 
     Where the source says what its images show (a list with labels, an archive with .cls, folders
-    called as the probe's classes), the score is printed, too. Exit status 1 if no image could be
-    labelled. A probe of numbers (`vggfeat probe --classifier ridge`) predicts these.
+    named like the probe's classes), the score is printed, too. Exit status 1 if no image could be
+    labelled. A probe of numbers (`vggfeat probe --classifier ridge`) predicts numbers.
 
     \b
     Example:

@@ -52,8 +52,9 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
     "--targets",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="With ridge: the numbers, a table with columns path and numbers, or a .npy of a row an "
-    "image with a list of its images beside it.  [default: labels that are numbers]",
+    help="With ridge: the numbers. A table with a column path and columns of numbers, or a .npy "
+    "with a row for each image and a list of the images beside it.  [default: labels that are"
+    " numbers]",
 )
 @click.option(
     "--columns",
@@ -82,7 +83,7 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
     metavar="SHARE|FOLDS",
     default="0.2",
     show_default=True,
-    help="Training images that choose C: a share of them, or in how many folds all take turns.",
+    help="Which training images choose C: a share of them, or all in turn, in so many folds.",
 )
 @class_weight_option
 @split_options
@@ -122,24 +123,26 @@ def _validation(_ctx: click.Context, _param: click.Parameter, value: str) -> flo
     "--test",
     type=click.Path(),
     metavar="STORE",
-    help="Test on the labelled images of another store, made alike; all of this one train.",
+    help="Test on the labelled images of another store that was made with the same options; all "
+    "images of this one train.",
 )
 @root_option
 @json_option
 def probe(store: str, as_json: bool, **options: Any) -> None:
     """Train and score a linear classifier on one layer of STORE.
 
-    The labelled images train and test as the store's splits train, val and test say (val chooses
-    C); without such they are divided class by class, and no group of images is on both sides. C
-    is chosen within the training part; the test part is touched once. Features are L2-normalised.
+    The store's splits (train, val, test) say which of the labelled images train, choose C and test.
+    Without splits the images are divided class by class; without val, C is chosen within the
+    training images. Images of one group are never on both sides, and the test images are used once,
+    for the score. Features are L2-normalised.
 
     An SVM's probabilities are learnt on the training images that choose C, and the expected
     calibration error says how far they can be believed; those of logreg are its own.
 
     Where images have one label each, the score is accuracy and mean class recall. Where they have
     several, each class has a classifier of its own, and the score is the mean of the classes'
-    average precision; images are divided by their rarest class, and where a class is marked as
-    difficult or unknown they are left out of it.
+    average precision; images are divided by their rarest class. An image for which a class is
+    marked as difficult or unknown is left out of that class.
 
     \b
     Example:

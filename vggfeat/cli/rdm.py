@@ -106,12 +106,12 @@ def rdm(
     several layers the first axis is the layer. Condensed values are those above the diagonal, row
     after row, as SciPy's pdist has them.
 
-    Distances are summed in float64, those of images that are nearly alike from their differences,
-    so that also the smallest have six digits. Memory holds a layer's features and one strip of
-    distances, not the RDM.
+    Distances are summed in float64, and those of nearly identical images are computed from the
+    differences of their features, so that the smallest distances have six right digits, too. Memory
+    holds a layer's features and one strip of distances, not the RDM.
 
     The covariance of mahalanobis is that of the images about their mean, and by class about the
-    means of their classes; with Ledoit and Wolf's shrinkage. crossnobis takes --by class.
+    means of their classes; with Ledoit and Wolf's shrinkage. crossnobis needs --by class.
 
     \b
     Example:

@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 @index_argument
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option(
-    "-k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours of each."
+    "-k",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Number of results for each image.",
 )
-@click.option("--average", is_flag=True, help="Make one query of all images.")
+@click.option("--average", is_flag=True, help="Search once, by the average of all given images.")
 @click.option(
     "--unlike",
     multiple=True,
@@ -57,8 +61,8 @@ if TYPE_CHECKING:
 @click.option(
     "--expand",
     metavar="N[:ALPHA]",
-    help="Search again with the average of the query and its N nearest (query expansion), which "
-    "weigh their similarity to the power ALPHA.",
+    help="Search again with the average of the query and its N nearest (query expansion), weighted"
+    " by their similarity to the power ALPHA.",
 )
 @click.option(
     "--rerank",

@@ -20,15 +20,15 @@ _DEFAULTS = Limits()
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen at; 0.0.0.0 for all of this machine, which others may reach.",
+    help="Address to listen at; with 0.0.0.0 others can reach the page.",
 )
 @click.option(
     "--allow-host",
     "names",
     multiple=True,
     metavar="NAME",
-    help="A name that the page is called by beside this machine's own, as behind a proxy; may be "
-    "given again.",
+    help="Another name under which the page is opened, such as that of a proxy; may be given "
+    "again.",
 )
 @click.option(
     "--port",
@@ -45,7 +45,7 @@ _DEFAULTS = Limits()
     default=_DEFAULTS.upload >> 20,
     show_default=True,
     metavar="MB",
-    help="Largest image that is taken.",
+    help="Largest image that is accepted, as a file.",
 )
 @click.option(
     "--max-pixels",
@@ -53,7 +53,7 @@ _DEFAULTS = Limits()
     default=_DEFAULTS.pixels,
     show_default=True,
     metavar="N",
-    help="Largest image that is taken, in pixels; by default as in extraction.",
+    help="Largest image that is accepted, in pixels; by default as in extraction.",
 )
 @query_options
 def serve(
@@ -65,10 +65,10 @@ def serve(
 ) -> None:
     """Search INDEX in the browser: a page on this machine, and a JSON API.
 
-    Drag a photo in, paste or choose one, draw a box on it, click what was found to search on. The
-    API is described at /api. Images are shown from below the sources of the index, which are told
-    at the start, and --root. Whoever reaches the address sees them: beyond this machine (--host)
-    there is no password. Ctrl-C stops it.
+    Drag a photo in, paste or choose one, draw a box on it, click a result to search from there. The
+    API is described at /api. The page shows images from the folders that the index was made from,
+    which are printed at the start, and from --root. There is no password: with --host, everybody
+    who reaches the address sees these images. Ctrl-C stops it.
 
     \b
     Example:

@@ -95,8 +95,8 @@ def verify(store: str, redo: bool, as_json: bool) -> None:
 def merge(out: str, stores: tuple[str, ...], overwrite: bool, as_json: bool) -> None:
     """Put the images of STORES, all made with the same options, into a new store OUT.
 
-    Images follow in the order of STORES. One that is in several is taken from the first, unless
-    only a later one has it done. Stores with different images of one path are refused.
+    Images follow in the order of STORES. One that is in several is taken from the first that has
+    its features. Stores that have different images under the same path are refused.
 
     \b
     Example:
@@ -161,8 +161,8 @@ def export(
     Row i of each belongs to path i, in the order of the store.
 
     With --part-rows or --format, or where OUT ends in / or is a folder, it is a folder of
-    part-00000.parquet (or .npy with .paths.csv) and so on, and of _manifest.json. The same command
-    again keeps the parts that are there and right, and writes the others.
+    part-00000.parquet (or .npy with .paths.csv) and so on, and of _manifest.json. Run again, the
+    same command keeps the parts that are complete, and writes the others.
 
     \b
     Example:

@@ -52,7 +52,7 @@ _SEVERAL = {"mAP": "mean_average_precision", "kNN": "knn_mean_average_precision"
 )
 @json_option
 def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Score every layer of STORE, to see where in the network generality lives.
+    """Score every layer of STORE, to see which one tells your classes apart best.
 
     Each layer is judged twice on the same test images: by a linear classifier, as in `vggfeat
     probe`, and by the vote of the k training images that are most similar by the cosine, which
@@ -61,11 +61,10 @@ def sweep(stores: tuple[str, ...], as_json: bool, **options: Any) -> None:
     Where images have several labels, scores are mean average precisions, as in `vggfeat probe`;
     neighbours score a class by how many of them show it.
 
-    A layer marked ~ may be as good as the best: on these test images the difference is no larger
-    than chance makes it.
+    A layer marked ~ may be as good as the best: on these test images the difference may be chance.
 
     Several stores of the same images, of other weights or networks, are compared on the same
-    training and test images. `vggfeat extract --layers all` makes a store of every layer.
+    training and test images. `vggfeat extract --layers all` makes a store with all layers.
 
     \b
     Example:

@@ -36,8 +36,8 @@ def weights() -> None:
 def list_(as_json: bool) -> None:
     """List the weight files that are known: size, licence, preprocessing, and where they lie.
 
-    Those with a name for --weights come by themselves; the others are fetched by hand, from
-    their publishers, and given by their path. Names, sizes and digests are as published.
+    Those with a name for --weights are downloaded when they are first used; the others you download
+    from their publishers, and give by their path. Names, sizes and digests are as published.
 
     \b
     Example:

@@ -101,7 +101,8 @@ def made_by(commands: Sequence[str]) -> set[str]:
     for line in commands:
         words = line.split()
         plain = [word for word in words if not word.startswith("-")]
-        begins = words[1:2] == ["finetune"] or (words[1:2] == ["extract"] and "--layers" in words)
+        chosen = not {"--layers", "--model"}.isdisjoint(words)  # else it goes on with what is there
+        begins = words[1:2] == ["finetune"] or (words[1:2] == ["extract"] and chosen)
         if begins:
             last = next((at for at, word in enumerate(words) if word.startswith("-")), len(words))
             target = words[last - 1]

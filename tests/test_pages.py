@@ -49,7 +49,7 @@ NOT_RUN = {
 
 def sections() -> Iterator[tuple[str, str]]:
     """Give all that is read by itself: pages, and the help of each command."""
-    for page in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))):
+    for page in (ROOT / "README.md", ROOT / "PACKAGE.md", *sorted(DOCS.rglob("*.md"))):
         text, name = page.read_text(), page.relative_to(ROOT).as_posix()
         if name == "docs/commands.md":
             for one in text.split("\n## ")[1:]:
@@ -124,7 +124,7 @@ def test_pages_say_what_their_examples_take_as_given():
     saying = "](index.md#what-examples-take-as-given)"
     for name, text in SECTIONS.items():
         lines = [part for kind, parts in blocks(text) for part in parts if not left_out(part)]
-        of_itself = name in ("README.md", *ELSEWHERE) or made_by(lines)
+        of_itself = name in ("README.md", "PACKAGE.md", *ELSEWHERE) or made_by(lines)
         if not name.endswith("--help") and not of_itself and "photos." in "".join(lines):
             assert saying in text, name
     assert saying in (DOCS / "commands.md").read_text()

@@ -49,10 +49,10 @@ from sklearn.svm import LinearSVC
 from vggfeat.probe import LinearProbe
 from vggfeat.probe.choosing import GRID, by_precision, parts_of
 from vggfeat.probe.split import rarest
-from vggfeat.probe.targets import Targets, multi_label
+from vggfeat.probe.targets import Several, multi_label
 from vggfeat.probe.training import Training
-from vggfeat.solver.factors import Factors
 from vggfeat.solver.rows import Rows, moments
+from vggfeat.solver.systems import Systems
 
 FOLDS = 3
 SHIFT = {"voc": 0.12, "caltech": 0.20}  # how far classes shift factors: how easy the problem is
@@ -99,7 +99,7 @@ def features(
     return np.hstack(found)
 
 
-def problem_of(folder: Path) -> tuple[Matrix, Targets, list[Any]]:
+def problem_of(folder: Path) -> tuple[Matrix, Several, list[Any]]:
     """Read features, targets and folds."""
     targets = multi_label(np.load(folder / "Y.npy"), None)
     return np.load(folder / "X.npy"), targets, parts_of(rarest(targets.present), FOLDS, 0)
@@ -123,29 +123,49 @@ def alone(job: Callable[..., Any], *arguments: Any) -> Any:
     return found
 
 
+class Kept(NamedTuple):
+    """Scores decision values and keeps them, (c, rows, columns)."""
+
+    score: Any
+    f: Matrix
+
+    def add(self, stage: int, columns: slice, f: Matrix) -> None:
+        """Take some columns."""
+        self.f[stage, :, columns] = f
+        self.score.add(stage, columns, f)
+
+    def values(self) -> Matrix:
+        """Return the scores."""
+        return np.asarray(self.score.values())
+
+
 def ours(results: Any, folder: Path) -> None:
     """Solve everything at once: seconds, CPU seconds, memory before and at most, mAP by C."""
     X, targets, parts = problem_of(folder)
     before, held = peak(), []
     score = by_precision(targets)
 
-    def keep(rows: Any, f: Any) -> Any:
-        held.append(np.float32(f))
-        return score(rows, f)
+    def keep(rows: Any, count: int) -> Any:
+        held.append(Kept(score(rows, count), np.empty((count, len(rows), targets.columns), "f4")))
+        return held[-1]
 
     start, cpu = time.perf_counter(), time.process_time()
     training = Training(Rows(X), "svm", targets, seed=0, most_steps=100)
     values = np.array(GRID) / training.spread
     found = training.choose(values, parts, keep)
     seconds = time.perf_counter() - start, time.process_time() - cpu
-    np.savez(folder / "ours.npz", **{f"f{i}": f for i, f in enumerate(held)}, C=values)
+    np.savez(
+        folder / "ours.npz",
+        **{f"f{i}": f for i, f in enumerate(f for kept in held for f in kept.f)},
+        C=values,
+    )
     results.put((*seconds, before, peak(), found.mean(axis=1)))
 
 
 def protocol(results: Any, folder: Path, factors: bool = True) -> None:
     """Choose C on 20 % and refit: seconds, CPU seconds, peak memory."""
     if not factors:
-        Factors.preferred = lambda _, names, __: np.zeros(len(names), bool)
+        Systems.factorised = lambda _, names, __: np.zeros(len(names), bool)
     X, y = np.load(folder / "X.npy"), np.load(folder / "Y.npy")
     start, cpu = time.perf_counter(), time.process_time()
     LinearProbe().fit(X, y)
@@ -172,7 +192,7 @@ def one_fit(folder: Path, fold: int, C: float, k: int, options: dict[str, Any]) 
     start, cpu = time.perf_counter(), time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        svm = LinearSVC(C=C, random_state=0, **options).fit(rows, targets.y[train, k])
+        svm = LinearSVC(C=C, random_state=0, **options).fit(rows, targets.codes[train, k])
     f = svm.decision_function(X[held_out])
     return Fitted(f, time.perf_counter() - start, time.process_time() - cpu, peak())
 
@@ -201,7 +221,7 @@ class Answers:
         """Compare some fits."""
         for (fold, c, k), fitted in zip(fits, found, strict=True):
             mine = self.ours[f"f{fold * len(GRID) + c}"][:, k]
-            y = self.targets.y[self.parts[fold][1], k] > 0
+            y = self.targets.codes[self.parts[fold][1], k] > 0
             self.off.append(float(np.abs(mine - fitted.f).max()))
             both = (average_precision_score(y, f) for f in (mine, fitted.f))
             self.precisions.append(tuple(both))
@@ -218,7 +238,7 @@ def compare(folder: Path, problem: str, rounds: int, sample: int, exact: int, se
     """Print what one problem takes."""
     cores, rng = joblib.cpu_count(), np.random.default_rng(seed)
     X, targets, _ = problem_of(folder)
-    columns = targets.y.shape[1]
+    columns = targets.columns
     fits = sampled(columns, sample, rng)
     mean, square = moments(Rows(X))
     C = np.array(GRID) / (square - mean @ mean)

@@ -14,7 +14,7 @@ from vggfeat.metrics import average_precision, mean_class_recall
 from vggfeat.probe.grouping import grouped_folds, grouped_split
 from vggfeat.probe.split import stratified_folds, stratified_split
 from vggfeat.probe.targets import Targets
-from vggfeat.probe.training import Training
+from vggfeat.probe.training import Tally, Training
 from vggfeat.progress import Progress, silent
 from vggfeat.solver.rows import Positions
 
@@ -23,7 +23,8 @@ Parts = list[tuple[Positions, Positions]]
 Validation = float | Sequence[tuple[npt.ArrayLike, npt.ArrayLike]]
 """How rows are held out to choose C, see :func:`parts_of`."""
 
-Score = Callable[[Positions, Array], float | Array]
+Score = Callable[[Positions, int], Tally]
+"""Makes what scores some held-out rows at so many values of C."""
 
 GRID = tuple(float(10 ** (step / 2)) for step in range(-4, 5))
 """Candidates for ``C``, 0.01 to 100 in half decades, in units of one over the rows' mean squared
@@ -109,14 +110,54 @@ def _given(parts: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], count: int) -> 
     return [(pair[0], pair[1]) for pair in rows]
 
 
+class _Recall:
+    """Mean class recall of rows, whose likeliest class is found among columns as they come."""
+
+    def __init__(self, labels: npt.NDArray[Any], classes: npt.NDArray[Any], count: int) -> None:
+        self._labels, self._classes = labels, classes
+        self._best = np.full((count, len(labels)), -np.inf)
+        self._class = np.zeros((count, len(labels)), np.intp)
+
+    def add(self, stage: int, columns: slice, f: Array) -> None:
+        """Compare some columns with those before."""
+        if len(self._classes) == 2:
+            self._class[stage] = f[:, 0] > 0
+            return
+        here = f.argmax(axis=1)
+        best = f[np.arange(len(f)), here]
+        better = best > self._best[stage]
+        self._best[stage][better] = best[better]
+        self._class[stage][better] = columns.start + here[better]
+
+    def values(self) -> Array:
+        """Return the recall of each value of C."""
+        return np.array(
+            [mean_class_recall(self._labels, self._classes[best]) for best in self._class]
+        )
+
+
+class _Precision:
+    """Average precision of each column, on all points."""
+
+    def __init__(self, targets: Targets, rows: Positions, count: int) -> None:
+        self._targets, self._rows = targets, rows
+        self._values = np.full((count, targets.columns), np.nan)
+
+    def add(self, stage: int, columns: slice, f: Array) -> None:
+        """Score some columns; one without a row that is present stays NaN."""
+        signs = self._targets.signs(self._rows, columns)
+        for at, (y, own) in enumerate(zip(signs.T, f.T, strict=True), columns.start):
+            if (y > 0).any():
+                self._values[stage, at] = average_precision(y[y != 0] > 0, own[y != 0])
+
+    def values(self) -> Array:
+        """Return those of each value of C, (c, columns)."""
+        return self._values
+
+
 def by_recall(labels: npt.NDArray[Any], classes: npt.NDArray[Any]) -> Score:
     """Return a score of decision values: mean class recall."""
-
-    def score(rows: Positions, f: Array) -> float:
-        best = (f[:, 0] > 0).astype(np.intp) if f.shape[1] == 1 else f.argmax(axis=1)
-        return mean_class_recall(labels[rows], classes[best])
-
-    return score
+    return lambda rows, count: _Recall(labels[rows], classes, count)
 
 
 def by_precision(targets: Targets) -> Score:
@@ -124,10 +165,4 @@ def by_precision(targets: Targets) -> Score:
 
     Rows that are left out of a class are not scored in it; NaN where none is present.
     """
-
-    def score(rows: Positions, f: Array) -> Array:
-        y, known = targets.y[rows] > 0, targets.weight[rows] > 0
-        each = [(y[known[:, k], k], f[known[:, k], k]) for k in range(f.shape[1])]
-        return np.array([average_precision(*one) if one[0].any() else np.nan for one in each])
-
-    return score
+    return lambda rows, count: _Precision(targets, rows, count)

@@ -28,7 +28,14 @@ from vggfeat.probe.choosing import (
     parts_of,
 )
 from vggfeat.probe.split import rarest
-from vggfeat.probe.targets import Classifier, ClassWeight, multi_label, single_label
+from vggfeat.probe.targets import (
+    Classifier,
+    ClassWeight,
+    Targets,
+    groups_of,
+    multi_label,
+    single_label,
+)
 from vggfeat.probe.training import FINAL, Training
 from vggfeat.progress import Progress, part_of, silent
 from vggfeat.solver.rows import Reader, Rows, moments
@@ -335,10 +342,11 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
     ) -> Self:
         self.multi_label_ = y.ndim == 2 and y.shape[1] > 1
         if self.multi_label_:
-            targets = multi_label(y, self.class_weight)
+            several = multi_label(y, self.class_weight)
+            targets: Targets = several
             self.classes_ = np.arange(y.shape[1])
             score: Score = by_precision(targets)
-            keys: npt.NDArray[Any] = rarest(targets.present)
+            keys: npt.NDArray[Any] = rarest(several.present)
         else:
             keys = y.ravel()
             self.classes_ = np.unique(keys)
@@ -347,7 +355,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
                     f"A classifier needs two classes or more; all {len(keys)} rows are of 1 class, "
                     f"{self.classes_[0]!r}."
                 )
-            targets = single_label(keys, self.classes_, self.classifier, self.class_weight)
+            targets = single_label(keys, self.classes_, self.class_weight)
             score = by_recall(keys, self.classes_)
         rows.unit = 1.0 if self.normalize else float(np.sqrt(moments(rows)[1])) or 1.0
         training = Training(
@@ -361,7 +369,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             C = np.asarray(self.C, np.float64) * rows.unit**2
             if C.shape not in ((), (len(self.classes_),) if self.multi_label_ else ()):
                 raise ProbeError(f"C has shape {C.shape}; give one number, or one a label.")
-        every = np.broadcast_to(C, targets.groups(self.classifier))
+        every = np.broadcast_to(C, groups_of(targets, self.classifier))
         rest = 1 - CHOOSING if self.C is None else 1
         self.calibration_ = None
         if self.calibrate and self.classifier == "svm":
@@ -375,19 +383,19 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             self.calibration_ = self._calibrated(
                 training, every, parts, y, part_of(progress, CALIBRATING)
             )
-        coef, self.intercept_, solution = training.fit(every, part_of(progress, rest))
+        coef, self.intercept_, effort = training.fit(every, part_of(progress, rest))
         self.coef_ = coef / rows.unit
         C_ = C / rows.unit**2
         self.C_ = np.broadcast_to(C_, len(self.classes_)).copy() if self.multi_label_ else float(C_)
-        self.n_iter_ = solution.steps
-        if solution.change > FINAL:
+        self.n_iter_ = effort.steps
+        if effort.change > FINAL:
             _log.warning(
                 "%sthe %s did not settle within max_iter=%d Newton steps: the last one still "
                 "changed decision values by up to %.1g (C up to %.3g); lower C or raise max_iter.",
                 f"{name}: " if name else "",
                 self.classifier,
                 self.max_iter,
-                solution.change,
+                effort.change,
                 np.max(self.C_),
             )
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,46 +24,144 @@ def boundary(classifier: Classifier) -> float:
     return 0.0 if classifier == "svm" else 0.5
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Targets:
-    """The columns of all rows.
+class Targets(Protocol):
+    """The columns of all rows, made as they are asked for: n x m numbers are never held.
 
     Attributes
     ----------
-    y : ndarray of float64, shape (n, m)
-        -1 or 1: whether a row is of the column's class. Two classes share one column.
-    weight : ndarray of float64, shape (n, m)
-        What each row counts, 0 where it is left out.
+    columns : int
+        m; two exclusive classes share one column.
     together : bool
         Whether the columns are exclusive classes that multinomial regression fits as one.
+    heaviest : float
+        The most that a row counts.
     """
 
-    y: Array
-    weight: Array
-    together: bool
+    @property
+    def columns(self) -> int:
+        """Number of columns."""
+
+    @property
+    def together(self) -> bool:
+        """Whether multinomial regression fits all columns as one."""
+
+    @property
+    def heaviest(self) -> float:
+        """The most that a row counts."""
+
+    def signs(self, rows: Positions, columns: slice) -> Array:
+        """Return 1 where a row is of a column's class, -1 where not, 0 where left out."""
+
+    def loss(self, classifier: Classifier, rows: Positions, C: Array, columns: slice) -> Loss:
+        """Return the loss of some rows and columns, with `C` of each group among them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exclusive:
+    """Rows of one class each.
+
+    Attributes
+    ----------
+    label : ndarray of int64, shape (n,)
+        The class of each row, 0..K-1.
+    weights : ndarray of float64, shape (K,)
+        What the rows of a class count.
+    """
+
+    label: Positions
+    weights: Array
+
+    @property
+    def columns(self) -> int:
+        """K, or 1 for two classes."""
+        return 1 if len(self.weights) == 2 else len(self.weights)
+
+    @property
+    def together(self) -> bool:
+        """Of three classes or more."""
+        return self.columns > 1
+
+    @property
+    def heaviest(self) -> float:
+        """The greatest weight; of the others against one class it is 1."""
+        return float(max(self.weights.max(), self.together))
+
+    def signs(self, rows: Positions, columns: slice) -> Array:
+        """Return 1 or -1."""
+        classes = np.arange(self.columns)[columns] if self.together else np.array([1])
+        return np.where(self.label[rows][:, None] == classes, 1.0, -1.0)
+
+    def loss(self, classifier: Classifier, rows: Positions, C: Array, columns: slice) -> Loss:
+        """Return the loss of some classes."""
+        own = self.weights[self.label[rows]][:, None]
+        if classifier == "logreg" and self.together:
+            return Multinomial(self.label[rows], self.columns, own * C)
+        y = self.signs(rows, columns)
+        if not self.together:
+            weight = own
+        elif (self.weights == 1).all():
+            weight = np.ones((1, 1))
+        else:
+            weight = np.where(y > 0, self.weights[columns], 1.0)
+        kind = SquaredHinge if classifier == "svm" else Logistic
+        return kind(y, np.broadcast_to(weight * C, y.shape))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Several:
+    """Rows that may be of several classes.
+
+    Attributes
+    ----------
+    codes : ndarray of int8, shape (n, m)
+        1 or -1: whether a row is of the column's class; 0 where it is left out.
+    weights : ndarray of float64, shape (2, m)
+        What absent and present rows count in a column.
+    """
+
+    codes: npt.NDArray[np.int8]
+    weights: Array
+
+    @property
+    def columns(self) -> int:
+        """Number of classes."""
+        return int(self.codes.shape[1])
+
+    @property
+    def together(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def heaviest(self) -> float:
+        """The greatest weight."""
+        return float(self.weights.max())
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:
-        """Whether each row is known to be of each column's class, (n, m)."""
-        return (self.y > 0) & (self.weight > 0)
+        """Whether each row is known to be of each class, (n, m)."""
+        return self.codes > 0
 
-    def groups(self, classifier: Classifier) -> int:
-        """Return how many values of C can differ."""
-        return 1 if self.together and classifier == "logreg" else self.y.shape[1]
+    def signs(self, rows: Positions, columns: slice) -> Array:
+        """Return 1, -1, or 0 where a row is left out."""
+        return self.codes[rows, columns].astype(np.float64)
 
-    def loss(self, classifier: Classifier, rows: Positions, C: Array) -> Loss:
-        """Return the loss of some rows, with `C` of each group."""
-        y, weight = self.y[rows], self.weight[rows]
-        if classifier == "svm":
-            return SquaredHinge(y, weight * C)
-        if self.together:
-            return Multinomial((y + 1) / 2, weight[:, :1] * C)
-        return Logistic(y, weight * C)
+    def loss(self, classifier: Classifier, rows: Positions, C: Array, columns: slice) -> Loss:
+        """Return the loss of some classes."""
+        y = self.signs(rows, columns)
+        absent, present = self.weights[:, columns] * C
+        kind = SquaredHinge if classifier == "svm" else Logistic
+        return kind(np.where(y > 0, 1.0, -1.0), np.where(y > 0, present, absent) * (y != 0))
+
+
+def groups_of(targets: Targets, classifier: Classifier) -> int:
+    """Return how many values of C can differ."""
+    return 1 if targets.together and classifier == "logreg" else targets.columns
 
 
 def single_label(
-    labels: npt.NDArray[Any], classes: npt.NDArray[Any], classifier: Classifier, given: ClassWeight
-) -> Targets:
+    labels: npt.NDArray[Any], classes: npt.NDArray[Any], given: ClassWeight
+) -> Exclusive:
     """Return the targets of rows that are of one class each.
 
     Class weights are scikit-learn's: of the SVMs of three classes or more, they weigh a class
@@ -74,24 +172,16 @@ def single_label(
     labels : ndarray of shape (n,)
     classes : ndarray of shape (K,)
         All that occur, sorted; at least two.
-    classifier : {"svm", "logreg"}
     given : "balanced", dict or None
         Weights by class; "balanced" is n / (K n_k).
     """
     position = np.searchsorted(classes, labels)
     by_class = dict(given) if isinstance(given, Mapping) else given
     weights = np.asarray(compute_class_weight(by_class, classes=classes, y=labels), np.float64)
-    if len(classes) == 2:
-        signs = np.where(position == 1, 1.0, -1.0)
-        return Targets(signs[:, None], weights[position][:, None], False)
-    y = np.where(position[:, None] == np.arange(len(classes)), 1.0, -1.0)
-    if classifier == "logreg":
-        return Targets(y, np.repeat(weights[position][:, None], len(classes), axis=1), True)
-    weight = np.where(y > 0, weights, 1.0)
-    return Targets(y, weight, False)
+    return Exclusive(position, weights)
 
 
-def multi_label(y: npt.ArrayLike, given: ClassWeight) -> Targets:
+def multi_label(y: npt.ArrayLike, given: ClassWeight) -> Several:
     """Return the targets of rows that may be of several classes.
 
     Parameters
@@ -123,9 +213,11 @@ def multi_label(y: npt.ArrayLike, given: ClassWeight) -> Targets:
             f"Class {k} is present in {present[k]} rows and absent in {absent[k]}; a classifier "
             "needs both."
         )
-    weight = known.astype(np.float64)
+    weights = np.ones((2, values.shape[1]))
     if given == "balanced":
-        weight *= (present + absent) / (2 * np.where(values == 1, present, absent))
+        weights = (present + absent) / (2 * np.array([absent, present]))
     elif given is not None:
         raise ProbeError(f'class_weight is {given!r}; several labels take "balanced" or None.')
-    return Targets(np.where(values == 1, 1.0, -1.0), weight, False)
+    codes = np.zeros(values.shape, np.int8)
+    codes[values == 1], codes[values == 0] = 1, -1
+    return Several(codes, weights)

@@ -13,18 +13,19 @@ import numpy.typing as npt
 
 from vggfeat.solver.deflation import Deflation
 from vggfeat.solver.losses import Curvature
-from vggfeat.solver.rows import Floats
+from vggfeat.solver.rows import Floats, Positions
 from vggfeat.solver.spaces import Space
 
 FORCING = 0.05
 """What of the gradient a step may leave, in the norm of the preconditioner."""
 
 _MOST_ITERATIONS = 500  # in a step; the next step goes on where it stops
+_NOTHING, _STRAIGHT = 1e-30, 1e-14
 
 
 def conjugate_gradients(
     space: Space, curvature: Curvature, g: Floats, deflation: Deflation, width: int
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, Positions]:
     """Solve H d = -g for each group, until a share of the gradient is left.
 
     Parameters
@@ -45,6 +46,8 @@ def conjugate_gradients(
     d : ndarray of shape (dimension, m)
     Fd : ndarray of shape (n, m)
         The scores of `d`.
+    taken : ndarray of int64, shape (groups,)
+        Iterations of each group.
     """
 
     def inner(one: Floats, other: Floats) -> Floats:
@@ -54,15 +57,16 @@ def conjugate_gradients(
     def spread(number: Floats) -> Floats:
         return np.repeat(number, width).astype(g.dtype)
 
-    d, Fd = np.zeros_like(g), np.zeros((space.n, g.shape[1]), g.dtype)
-    live = np.arange(g.shape[1] // width)
+    d = np.zeros_like(g)
+    taken = np.zeros(g.shape[1] // width, np.int64)
+    live = np.arange(len(taken))
     scale = curvature.scale
     r = -g
     p = deflation(r, scale)
-    Fp = space.fast(p)
-    dual = space.dual(p, Fp)
-    size = inner(dual, r)
-    stop = FORCING**2 * size
+    Fp = space.image(p)
+    Id = np.zeros_like(Fp)
+    size = inner(space.dual(p, Fp), r)
+    stop = np.maximum(FORCING**2 * size, _NOTHING)
     for _ in range(_MOST_ITERATIONS):
         going = size > stop
         if not going.any():
@@ -70,26 +74,30 @@ def conjugate_gradients(
         if going.mean() <= 0.75:
             chosen = columns_of(np.flatnonzero(going), width)
             live, size, stop, scale = live[going], size[going], stop[going], scale[chosen]
-            r, p, Fp, dual = r[:, chosen], p[:, chosen], Fp[:, chosen], dual[:, chosen]
+            r, p, Fp = r[:, chosen], p[:, chosen], Fp[:, chosen]
             curvature = curvature.take(going)
+        taken[live] += 1
         columns = columns_of(live, width)
-        Hp_scores = curvature(Fp)
-        regular = space.regular(p)
-        bend = inner(dual, regular) + inner(Fp, Hp_scores)
-        length = spread(np.divide(size, bend, out=np.zeros_like(size), where=bend > 0))
+        Hp = space.curved(p, Fp, curvature)
+        Hp += space.regular(p)
+        dual = space.dual(p, Fp)
+        bend = inner(dual, Hp)
+        bent = bend > _STRAIGHT * inner(dual, p)  # else nothing speaks for or against going there
+        length = spread(np.divide(size, bend, out=np.zeros_like(size), where=bent))
         d[:, columns] += length * p
-        Fd[:, columns] += length * Fp
-        r -= length * (regular + space.pull(Hp_scores))
+        Id[:, columns] += length * Fp
+        Hp *= length
+        r -= Hp
         z = deflation(r, scale)
-        Fz = space.fast(z)
-        dual_z = space.dual(z, Fz)
-        new = inner(dual_z, r)
+        Fz = space.image(z)
+        new = inner(space.dual(z, Fz), r)
         turn = spread(np.divide(new, size, out=np.zeros_like(size), where=size > 0))
         size = new
-        p = z + turn * p
-        Fp = Fz + turn * Fp
-        dual = dual_z + turn * dual
-    return d, Fd
+        p *= turn
+        p += z
+        Fp *= turn
+        Fp += Fz
+    return d, Id if len(Id) else space.fast(d), taken
 
 
 def columns_of(groups: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.int64]:

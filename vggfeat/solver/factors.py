@@ -27,8 +27,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.solver.conjugate import FORCING
-from vggfeat.solver.deflation import Deflation
 from vggfeat.solver.losses import Diagonal
 from vggfeat.solver.rows import Floats, Positions
 from vggfeat.solver.spaces import Space
@@ -37,7 +35,7 @@ from vggfeat.thread_pools import blas_threads, one_blas_thread
 CACHED_BYTES = 256 << 20
 """Factors kept for further steps take no more than this; others are made anew each time."""
 
-_BLOCK = 96  # rows of a factor's blocks
+_BLOCK = 32  # rows of a factor's blocks; their inverses cost more with more
 _WORTH_THREADS = 1e9  # of all columns' |S|^3; for less, starting threads takes longer than the work
 _MOST_CHANGED = 0.2  # share of S that may come or leave until A is factorised anew
 
@@ -51,17 +49,19 @@ class Factors:
     ----------
     space : Space
         Of n rows.
-    deflation : Deflation
-        Of `space`.
     """
 
-    def __init__(self, space: Space, deflation: Deflation) -> None:
-        self._space, self._deflation = space, deflation
+    def __init__(self, space: Space) -> None:
+        self._space = space
         self._cached: dict[int, _Factor] = {}
         self._threads = blas_threads()
 
-    def preferred(self, names: Positions, curvature: Diagonal) -> Active:
-        """Tell for which columns a factorisation takes fewer multiply-adds than iterations.
+    def holds(self, names: Positions) -> Active:
+        """Tell for which columns there are factors, by what they are known by in all steps."""
+        return np.array([name in self._cached for name in names.tolist()], bool)
+
+    def step(self, names: Positions, curvature: Diagonal, g: Floats) -> tuple[Floats, Active]:
+        """Return the steps of some columns.
 
         Parameters
         ----------
@@ -69,23 +69,6 @@ class Factors:
             What the columns are known by in all steps.
         curvature : Diagonal
             Of the same columns.
-        """
-        s = (curvature.D > 0).sum(axis=0).astype(np.float64)
-        factor = (self._space.block_cost(s) + s**3 / 6) / 2  # as it serves two steps or more
-        # Iterations for a share of the gradient grow with the root of the condition that the
-        # preconditioner leaves; 3 was found by counting.
-        condition = 1 + curvature.scale * self._deflation.rest
-        iterations = 3 * np.sqrt(condition) * np.log(2 / FORCING)
-        cached = np.array([name in self._cached for name in names.tolist()], bool)
-        factor[8 * s**2 > CACHED_BYTES] = np.inf
-        return np.asarray(cached | (factor < iterations * self._space.product_cost))
-
-    def step(self, names: Positions, curvature: Diagonal, g: Floats) -> tuple[Floats, Active]:
-        """Return the steps of some columns.
-
-        Parameters
-        ----------
-        names, curvature : as for :meth:`preferred`
         g : ndarray of shape (dimension, m)
             Gradients, in the working precision.
 

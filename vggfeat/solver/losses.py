@@ -19,9 +19,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
-from sklearn.utils.extmath import softmax
 
-from vggfeat.solver.rows import Floats
+from vggfeat.solver.rows import Floats, Positions, row_blocks
 
 Array = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]
@@ -39,6 +38,9 @@ class Curvature(Protocol):
 
     def take(self, groups: Groups) -> Curvature:
         """Return that of some of the groups."""
+
+    def rows(self, where: slice) -> Curvature:
+        """Return that of some of the rows, a view."""
 
 
 class Loss(Protocol):
@@ -61,6 +63,9 @@ class Loss(Protocol):
     def take(self, groups: Groups) -> Self:
         """Return the loss of some of the groups."""
 
+    def rows(self, where: slice) -> Self:
+        """Return the loss of some of the rows, a view."""
+
 
 @dataclass(frozen=True, slots=True)
 class Diagonal:
@@ -80,6 +85,10 @@ class Diagonal:
     def take(self, groups: Groups) -> Diagonal:
         """Return some of the columns."""
         return Diagonal(self.D[:, groups])
+
+    def rows(self, where: slice) -> Diagonal:
+        """Return some of the rows."""
+        return Diagonal(self.D[where])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +120,10 @@ class _Columns:
         """Return some of the columns."""
         return type(self)(self.y[:, groups], self.C[:, groups])
 
+    def rows(self, where: slice) -> Self:
+        """Return some of the rows."""
+        return type(self)(self.y[where], self.C[where])
+
 
 @dataclass(frozen=True, slots=True)
 class SquaredHinge(_Columns):
@@ -118,13 +131,17 @@ class SquaredHinge(_Columns):
 
     def slope(self, f: Array) -> Array:
         """Return -2 C y max(0, 1 - y f)."""
-        excess = 1 - self.y * f
-        np.maximum(excess, 0, out=excess)
-        return np.asarray(-2 * self.C * self.y * excess)
+        excess = self.y * f
+        excess -= 1
+        np.minimum(excess, 0, out=excess)
+        excess *= self.C
+        excess *= self.y
+        excess *= 2
+        return excess
 
     def curvature(self, f: Array, dtype: np.dtype[Any]) -> Curvature:
         """Return 2 C where y f < 1, else 0."""
-        return Diagonal((2 * self.C * (self.y * f < 1)).astype(dtype))
+        return Diagonal(np.multiply(2 * self.C, self.y * f < 1, dtype=dtype, casting="same_kind"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +163,22 @@ class Multinomial:
 
     Attributes
     ----------
-    y : ndarray of float64, shape (n, K)
-        1 in the column of the row's class, 0 elsewhere.
+    label : ndarray of int64, shape (n,)
+        The class of each row, 0..K-1.
+    classes : int
+        K.
     C : ndarray of float64, shape (n, groups)
         C c_i, what each row's loss counts.
     """
 
-    y: Array
+    label: Positions
+    classes: int
     C: Array
 
     @property
     def width(self) -> int:
         """Number of classes."""
-        return int(self.y.shape[1])
+        return self.classes
 
     @property
     def groups(self) -> int:
@@ -166,21 +186,33 @@ class Multinomial:
         return int(self.C.shape[1])
 
     def slope(self, f: Array) -> Array:
-        """Return C (p - y), with p = softmax(f) in each group."""
-        # (n, groups * K) -> (n, groups, K)
-        rest = self._probabilities(f) - self.y[:, None]
-        return np.asarray((rest * self.C[:, :, None]).reshape(f.shape))
+        """Return C (p - y), with p = softmax(f) in each group, y being 1 for the row's class."""
+        rest = self._probabilities(f)  # (n, groups, K)
+        rest[np.arange(len(f)), :, self.label] -= 1
+        rest *= self.C[:, :, None]
+        return rest.reshape(f.shape)
 
     def curvature(self, f: Array, dtype: np.dtype[Any]) -> Curvature:
         """Return C (diag(p) - p p^T), row by row."""
-        return _Coupled(self._probabilities(f).astype(dtype), self.C.astype(dtype))
+        p = np.empty((len(f), self.groups, self.width), dtype)
+        for where in row_blocks(*f.shape):
+            p[where] = self._probabilities(f[where])
+        return _Coupled(p, self.C.astype(dtype))
 
     def take(self, groups: Groups) -> Multinomial:
-        """Return some of the groups."""
-        return Multinomial(self.y, self.C[:, groups])
+        """Return the loss of some of the groups."""
+        return Multinomial(self.label, self.classes, self.C[:, groups])
+
+    def rows(self, where: slice) -> Multinomial:
+        """Return the loss of some of the rows."""
+        return Multinomial(self.label[where], self.classes, self.C[where])
 
     def _probabilities(self, f: Array) -> Array:
-        return np.asarray(softmax(f.reshape(-1, self.width))).reshape(len(f), -1, self.width)
+        p = f.reshape(-1, self.width)
+        p = p - p.max(axis=1, keepdims=True)
+        np.exp(p, out=p)
+        p /= p.sum(axis=1, keepdims=True)
+        return np.asarray(p.reshape(len(f), -1, self.width))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,3 +235,6 @@ class _Coupled:
 
     def take(self, groups: Groups) -> _Coupled:
         return _Coupled(self.p[:, groups], self.C[:, groups])
+
+    def rows(self, where: slice) -> _Coupled:
+        return _Coupled(self.p[where], self.C[where])

@@ -24,16 +24,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.solver.conjugate import columns_of, conjugate_gradients
-from vggfeat.solver.deflation import Deflation
-from vggfeat.solver.factors import Factors
-from vggfeat.solver.losses import Diagonal, Groups, Loss, SquaredHinge
-from vggfeat.solver.rows import Floats
+from vggfeat.solver.conjugate import columns_of
+from vggfeat.solver.losses import Loss
+from vggfeat.solver.rows import Floats, Positions, row_blocks
 from vggfeat.solver.spaces import Space
+from vggfeat.solver.systems import Systems
 
 Array = npt.NDArray[np.float64]
 
+_ROUNDING = 4 * float(np.finfo(np.float64).eps)  # of a score, in units of the numbers that make it
 _LEAST = 1e-3  # of a step; one that cannot be gone so far is made of rounding errors
+_LEAST_PRECISE = 1e-6  # of one that was searched for in double precision
+_NEAR = 1e-6  # changes of a score that nobody needs to be told of, where rounding allows no less
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,11 +61,10 @@ class Solution:
 
 
 def minimise(
-    space: Space,
+    systems: Systems,
     loss: Loss,
     *,
     start: Solution | None = None,
-    deflation: Deflation,
     tolerance: float,
     most_steps: int,
     exact: bool = True,
@@ -72,14 +73,13 @@ def minimise(
 
     Parameters
     ----------
-    space : Space
-        Of n rows.
+    systems : Systems
+        In a space of n rows.
     loss : Loss
         Of m columns.
     start : Solution, optional
-        Where to start, such as the solution for a smaller C; 0 by default.
-    deflation : Deflation
-        Of `space`.
+        Where to start, such as the solution for a smaller C, whose arrays are written over; 0 by
+        default.
     tolerance : float
         A group is done when a step changes none of its scores by more. As the steps shrink
         faster than linearly, its scores then are closer than this to those of the minimum.
@@ -89,90 +89,113 @@ def minimise(
         Whether scores are computed anew in double precision after each step; else the step's own
         are added, which in single precision leaves about 1e-5 of the scores' size uncertain.
     """
+    space = systems.space
     m = loss.groups * loss.width
-    V = np.zeros((space.dimension, m)) if start is None else start.V.copy()
-    F = np.zeros((space.n, m)) if start is None else start.scores.copy()
+    V = np.zeros((space.dimension, m)) if start is None else start.V
+    F = np.zeros((space.n, m)) if start is None else start.scores
     if exact and start is not None:
         F = space.scores(V)
+    systems.fresh()
     change = np.full(loss.groups, np.inf)
     live = np.arange(loss.groups)
-    precise = space.working == np.float64
-    factors = Factors(space, deflation)
     step = 0
     while len(live) and step < most_steps:
         step += 1
-        part, columns = loss.take(live), columns_of(live, loss.width)
+        everything = len(live) == loss.groups
+        part = loss if everything else loss.take(live)
+        columns = slice(None) if everything else columns_of(live, loss.width)
         f = F[:, columns]
-        g = space.regular(V[:, columns]) + space.pull(part.slope(f))
-        d, Fd = _step(space, part, f, g, deflation, factors, live)
-        t = np.repeat(_lengths(space, part, V[:, columns], f, d, Fd), loss.width)
-        V[:, columns] += t * d
-        F[:, columns] = space.scores(V[:, columns]) if exact else f + t * Fd
-        moved = np.abs(t * Fd).max(axis=0, initial=0)
-        change[live] = moved.reshape(-1, loss.width).max(axis=1)
-        lost = t[:: loss.width] < _LEAST
-        if exact and not precise and lost.any():
-            space, precise = space.precise(), True
-            factors = Factors(space, deflation)
-            change[live[lost]] = np.inf
-        live = live[change[live] > tolerance]
+        pulled = part.slope(f)
+        noise = _ROUNDING * np.hypot(_length(pulled), _length(V[:, columns]))
+        g = space.regular(V[:, columns]) + space.pull(pulled)
+        del pulled
+        d, Fd = systems.step(part, live, f, g)
+        t, hopeless = _lengths(space, part, V[:, columns], f, d, Fd)
+        whole = np.maximum(Fd.max(axis=0, initial=0), -Fd.min(axis=0, initial=0))
+        whole, noise = (one.reshape(-1, loss.width).max(axis=1) for one in (whole, noise))
+        d *= np.repeat(t, loss.width).astype(d.dtype)
+        Fd *= np.repeat(t, loss.width).astype(Fd.dtype)
+        V[:, columns] += d
+        if exact:
+            F[:, columns] = space.scores(V[:, columns])
+        else:
+            F[:, columns] += Fd
+        before, change[live] = change[live], t * whole
+        going = change[live] > tolerance
+        if systems.precise:  # where rounding ends the search, how far it was from its end is told
+            lost = (t < _LEAST_PRECISE) & ~hopeless
+            stays = (t * whole <= noise) & (t * whole > before / 4)
+            over = going & (hopeless | lost | stays)
+            told = np.where(lost & (noise <= _NEAR), whole, np.maximum(t * whole, noise))
+            change[live[over]] = np.where(told <= _NEAR, 0, told)[over]
+            going &= ~over
+        elif exact and (t < _LEAST).any():
+            systems = systems.in_double()
+            space = systems.space
+            going |= t < _LEAST
+            change[live[t < _LEAST]] = np.inf
+        live = live[going]
     return Solution(V, F, step, float(change.max(initial=0)))
 
 
-def _step(
-    space: Space,
-    loss: Loss,
-    f: Array,
-    g: Array,
-    deflation: Deflation,
-    factors: Factors,
-    names: npt.NDArray[np.int64],
-) -> tuple[Floats, Floats]:
-    """Return the Newton step of each column, and its scores."""
-    curvature, low = loss.curvature(f, space.working), g.astype(space.working)
-    if not (isinstance(loss, SquaredHinge) and isinstance(curvature, Diagonal)):
-        return conjugate_gradients(space, curvature, low, deflation, loss.width)
-    d, Fd = np.zeros_like(low), np.zeros(f.shape, low.dtype)
-    few = np.flatnonzero(factors.preferred(names, curvature))
-    if len(few):
-        steps, done = factors.step(names[few], curvature.take(few), low[:, few])
-        few = few[done]
-        d[:, few] = steps[:, done]
-        Fd[:, few] = space.fast(d[:, few])
-    many = np.setdiff1d(np.arange(len(names)), few)
-    if len(many):
-        d[:, many], Fd[:, many] = conjugate_gradients(
-            space, curvature.take(many), low[:, many], deflation, 1
-        )
-    return d, Fd
+def _length(columns: Array) -> Array:
+    return np.asarray(np.sqrt(np.einsum("ij,ij->j", columns, columns)))
 
 
-def _lengths(space: Space, loss: Loss, V: Array, f: Array, d: Floats, Fd: Floats) -> Array:
-    """Return how far to go along each group's step: 1, or where J is least before that."""
-    d, Fd = d.astype(np.float64), Fd.astype(np.float64)
+def _lengths(
+    space: Space, loss: Loss, V: Array, f: Array, d: Floats, Fd: Floats
+) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Return how far to go along each group's step, and for which nothing is to be gained.
+
+    A step is gone whole, or to where J has lost nine tenths of its slope, by regula falsi (the
+    Illinois kind). Nothing is to be gained where the slope is a difference of terms that cannot be
+    told from their rounding.
+    """
+    d = d.astype(np.float64)
     dual = space.dual(d, Fd)
 
     def per_group(values: Array) -> Array:
         return np.asarray(values.reshape(-1, loss.width).sum(axis=1))
 
-    at_start = per_group((dual * space.regular(V)).sum(axis=0))
-    growth = per_group((dual * space.regular(d)).sum(axis=0))
+    at_start = per_group(np.einsum("ij,ij->j", dual, space.regular(V)))
+    growth = per_group(np.einsum("ij,ij->j", dual, space.regular(d)))
 
-    def slope(t: Array, groups: Groups) -> Array:
-        columns = columns_of(np.flatnonzero(groups), loss.width)
-        reached = f[:, columns] + np.repeat(t, loss.width) * Fd[:, columns]
-        part = (loss.take(groups).slope(reached) * Fd[:, columns]).sum(axis=0)
-        return at_start[groups] + t * growth[groups] + per_group(part)
+    def slope(t: Array, groups: Positions) -> tuple[Array, Array]:
+        """Return the slopes at `t`, and the sums of their terms' sizes."""
+        every = len(groups) == loss.groups
+        part = loss if every else loss.take(groups)
+        columns = slice(None) if every else columns_of(groups, loss.width)
+        own, before = Fd[:, columns], f[:, columns]
+        length, total = np.repeat(t, loss.width), np.zeros((2, own.shape[1]))
+        for where in row_blocks(*own.shape):
+            along = own[where].astype(np.float64)
+            reached = length * along
+            reached += before[where]
+            terms = part.rows(where).slope(reached)
+            terms *= along
+            total[0] += terms.sum(axis=0)
+            total[1] += np.abs(terms, out=terms).sum(axis=0)
+        start, bend = at_start[groups], t * growth[groups]
+        sums, sizes = map(per_group, total)
+        return start + bend + sums, np.abs(start) + bend + sizes
 
-    everywhere = np.ones(loss.groups, bool)
-    first = slope(np.zeros(loss.groups), everywhere)
-    low, high = np.zeros(loss.groups), np.ones(loss.groups)
-    beyond = slope(high, everywhere) > 0.1 * np.abs(first)  # else the whole step is good enough
+    beyond, t = np.arange(loss.groups), np.ones(loss.groups)
+    first, terms = slope(0 * t, beyond)
+    hopeless, enough = np.abs(first) <= _ROUNDING * terms, 0.1 * np.abs(first)
+    low, high = np.zeros((2, loss.groups)), np.ones((2, loss.groups))  # places and slopes
+    low[1], high[1] = first, slope(t, beyond)[0]
+    beyond = beyond[high[1] > enough]
     for _ in range(20):
-        if not beyond.any():
+        if not len(beyond):
             break
-        middle = (low[beyond] + high[beyond]) / 2
-        rising = slope(middle, beyond) > 0
-        high[beyond] = np.where(rising, middle, high[beyond])
-        low[beyond] = np.where(rising, low[beyond], middle)
-    return np.where(beyond, (low + high) / 2, 1.0)
+        (a, fa), (b, fb) = low[:, beyond], high[:, beyond]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.nan_to_num(fa / (fa - fb), nan=0.5)
+        t[beyond] = a + (b - a) * np.clip(share, 0.1, 0.9)
+        found = slope(t[beyond], beyond)[0]
+        rising = found > 0
+        # an end that stays counts half, so that both come near
+        low[:, beyond] = np.where(rising, [a, fa / 2], [t[beyond], found])
+        high[:, beyond] = np.where(rising, [t[beyond], found], [b, fb / 2])
+        beyond = beyond[np.abs(found) > enough[beyond]]
+    return t, hopeless

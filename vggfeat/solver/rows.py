@@ -17,9 +17,18 @@ BLOCK_BYTES = 64 << 20
 """Size of a block in float64; few are held at a time."""
 
 
+_CACHE_NUMBERS = 1 << 18
+
+
 def rows_a_block(width: int) -> int:
     """Return how many rows of `width` numbers a block holds: one at least."""
     return max(1, BLOCK_BYTES // (8 * width))
+
+
+def row_blocks(n: int, columns: int) -> list[slice]:
+    """Return n rows of `columns` scores in blocks that a processor's cache holds."""
+    step = max(1, _CACHE_NUMBERS // max(1, columns))
+    return [slice(first, min(first + step, n)) for first in range(0, n, step)]
 
 
 class Reader(Protocol):

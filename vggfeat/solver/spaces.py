@@ -10,8 +10,11 @@ be in a file.
 Both offer the same operations, each on m functions at once, as columns:
 
 - ``scores(V)``, f of every row, and its transpose ``pull(R)``, the function sum_i R_i x_i;
+- ``image(V)``, what inner products and curvature need to know of functions beside `V`, linear in
+  it: their scores, or nothing;
 - ``dual(V, F)``: with it ``(dual(V, F) * W).sum()`` is the inner product of two functions, whatever
-  the coordinates (`F` are the scores of `V`);
+  the coordinates (`F` is the image of `V`);
+- ``curved(V, F, D)``, ``pull`` of the scores' products with a curvature `D`;
 - ``regular(V)``, the gradient of the penalty: that of |w|^2 / 2 + a loss whose derivative by the
   scores is R is ``regular(V) + pull(R)``.
 
@@ -21,12 +24,14 @@ is penalised like the others, as liblinear does (Fan et al. 2008), or not at all
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from vggfeat.solver.rows import Floats, Positions, Rows, rows_a_block
+from vggfeat.solver.losses import Curvature
+from vggfeat.solver.rows import BLOCK_BYTES, Floats, Positions, Rows, row_blocks, rows_a_block
 
 Array = npt.NDArray[np.float64]
 
@@ -62,11 +67,20 @@ class Space(Protocol):
     def pull(self, R: Floats) -> Floats:
         """Return the functions (dimension, m) that are the sums of rows weighed by `R` (n, m)."""
 
+    def image(self, V: Floats) -> Floats:
+        """Return what ``dual`` and ``curved`` need beside `V`, (n, m) or (0, m)."""
+
+    def curved(self, V: Floats, F: Floats, curvature: Curvature) -> Floats:
+        """Return the second derivative of a loss along functions `V` of image `F`."""
+
     def dual(self, V: Floats, F: Floats) -> Floats:
-        """Return what makes inner products with functions `V` of scores `F`."""
+        """Return what makes inner products with functions `V` of image `F`."""
 
     def regular(self, V: Floats) -> Floats:
         """Return `V` without what is not penalised."""
+
+    def moments(self) -> Array | None:
+        """Return the sum of x x^T over the rows, where functions are such x; else None."""
 
     def split(self, V: Floats, active: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Divide functions into ``pull(R)``, R being 0 but on active rows (n, m), and a rest.
@@ -108,13 +122,16 @@ class Gram:
         self.working = np.dtype(working)
         self.product_cost = float(self.n) ** 2
         self._penalty = float(penalised)
+        self._precise: Gram | None = None
         self._K: Floats = np.empty((self.n, self.n), self.working)
         for where in _steps(self.n, len(G)):
             self._K[where] = G[rows[where]][:, rows]
 
     def precise(self) -> Gram:
         """Return the same coordinates in double precision."""
-        return Gram(self.G, self.rows, penalised=self._penalty > 0, working=np.float64)
+        if self._precise is None:
+            self._precise = Gram(self.G, self.rows, penalised=self._penalty > 0, working=np.float64)
+        return self._precise
 
     def scores(self, V: Array) -> Array:
         """Return the scores (n, m), in float64."""
@@ -138,6 +155,15 @@ class Gram:
         """Return sums of rows."""
         return np.concatenate([R, R.sum(axis=0, keepdims=True)])
 
+    def image(self, V: Floats) -> Floats:
+        """Return the scores."""
+        return self.fast(V)
+
+    def curved(self, V: Floats, F: Floats, curvature: Curvature) -> Floats:
+        """Return the second derivative of a loss along `V`."""
+        del V
+        return self.pull(curvature(F))
+
     def dual(self, V: Floats, F: Floats) -> Floats:
         """Return what makes inner products with `V`."""
         return np.concatenate([F - V[-1], V[-1:]])
@@ -145,6 +171,9 @@ class Gram:
     def regular(self, V: Floats) -> Floats:
         """Return what of `V` is penalised."""
         return np.concatenate([V[:-1], V.dtype.type(self._penalty) * V[-1:]])
+
+    def moments(self) -> None:
+        """Return None."""
 
     def split(self, V: Floats, active: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Divide functions into a sum of active rows and a rest."""
@@ -199,10 +228,19 @@ class Features:
         self.product_cost = 2.0 * self.n * d
         self._mean = np.zeros(d) if mean is None else mean
         self._penalty = float(penalised)
+        self._precise: Features | None = None
+        self._kept: dict[np.dtype[Any], Floats] = {}
+        fits = self.n <= rows_a_block(self.dimension)
+        self._keeps_products = fits and self.working.itemsize * self.n**2 <= BLOCK_BYTES
+        self._products: Floats | None = None
 
     def precise(self) -> Features:
         """Return the same coordinates in double precision."""
-        return Features(self.rows, self._mean, penalised=self._penalty > 0, working=np.float64)
+        if self._precise is None:
+            self._precise = Features(
+                self.rows, self._mean, penalised=self._penalty > 0, working=np.float64
+            )
+        return self._precise
 
     def scores(self, V: Array) -> Array:
         """Return the scores (n, m), in float64."""
@@ -214,20 +252,64 @@ class Features:
 
     def _scores(self, V: Any) -> Any:
         scores = np.empty((self.n, V.shape[1]), V.dtype)
-        for where, block in self.rows.blocks(V.dtype):
-            scores[where] = block @ V[:-1]
-        scores += V[-1] - self._mean.astype(V.dtype) @ V[:-1]
+        for where, block in self._blocks(V.dtype):
+            np.matmul(block, V[:-1], out=scores[where])
+        scores += V[-1] - self._shift(V)
         return scores
 
     def pull(self, R: Floats) -> Floats:
         """Return sums of rows."""
         total = np.zeros((self.dimension, R.shape[1]), R.dtype)
-        for where, block in self.rows.blocks(R.dtype):
+        for where, block in self._blocks(R.dtype):
             total[:-1] += block.T @ R[where]
-        sums = R.sum(axis=0)
-        total[:-1] -= np.multiply.outer(self._mean.astype(R.dtype), sums)
+        return self._collected(total, R.sum(axis=0))
+
+    def moments(self) -> Array:
+        """Return the sum of x x^T over the rows, intercept included, about as good as `working`."""
+        total = np.zeros((self.dimension, self.dimension))
+        for _, block in self._blocks(self.working):
+            rows = np.concatenate(
+                [block - self._mean.astype(self.working), np.ones((len(block), 1), self.working)],
+                axis=1,
+            )
+            total += rows.T @ rows
+        return total
+
+    def _blocks(self, dtype: npt.DTypeLike, columns: int = 0) -> Iterator[tuple[slice, Floats]]:
+        """Yield all rows; those of one block are kept, and cut so that `columns` scores are few."""
+        if self.n > rows_a_block(self.dimension):
+            yield from self.rows.blocks(dtype)
+            return
+        kept = self._kept.get(np.dtype(dtype))
+        if kept is None:
+            kept = self._kept[np.dtype(dtype)] = self.rows.take(np.arange(self.n), dtype)
+        for where in row_blocks(self.n, columns) if columns else [slice(0, self.n)]:
+            yield where, kept[where]
+
+    def _shift(self, V: Any) -> Any:
+        return self._mean.astype(V.dtype) @ V[:-1]
+
+    def _collected(self, total: Floats, sums: Floats) -> Floats:
+        total[:-1] -= np.multiply.outer(self._mean.astype(sums.dtype), sums)
         total[-1] = sums
         return total
+
+    def image(self, V: Floats) -> Floats:
+        """Return nothing: V is all that is needed."""
+        return np.empty((0, V.shape[1]), V.dtype)
+
+    def curved(self, V: Floats, F: Floats, curvature: Curvature) -> Floats:
+        """Return the second derivative of a loss along `V`, reading the rows once."""
+        del F
+        total = np.zeros((self.dimension, V.shape[1]), V.dtype)
+        bias, sums = V[-1] - self._shift(V), np.zeros(V.shape[1], V.dtype)
+        for where, block in self._blocks(V.dtype, V.shape[1]):
+            scores = block @ V[:-1]
+            scores += bias
+            products = curvature.rows(where)(scores)
+            total[:-1] += block.T @ products
+            sums += products.sum(axis=0)
+        return self._collected(total, sums)
 
     def dual(self, V: Floats, F: Floats) -> Floats:
         """Return what makes inner products with `V`."""
@@ -243,7 +325,15 @@ class Features:
         return np.zeros(active.shape, V.dtype), V
 
     def block(self, rows: Positions, others: Positions, dtype: npt.DTypeLike) -> Floats:
-        """Return inner products of some rows."""
+        """Return inner products of some rows, which are all kept where that is little."""
+        if self._keeps_products and np.dtype(dtype) == self.working:
+            if self._products is None:
+                every = np.arange(self.n)
+                self._products = self._block(every, every, dtype)
+            return self._products.take(rows, axis=0).take(others, axis=1)
+        return self._block(rows, others, dtype)
+
+    def _block(self, rows: Positions, others: Positions, dtype: npt.DTypeLike) -> Floats:
         X = self.rows.take(rows, dtype) - self._mean.astype(dtype)
         Z = X if others is rows else self.rows.take(others, dtype) - self._mean.astype(dtype)
         products = X @ Z.T
@@ -252,6 +342,8 @@ class Features:
 
     def block_cost(self, s: Floats) -> Floats:
         """Return what a block costs; it is out of the question where its rows are many."""
+        if self._keeps_products:
+            return 8 * s**2
         fits = s <= rows_a_block(self.dimension)
         return np.where(fits, s**2 * float(self.dimension), np.inf)
 

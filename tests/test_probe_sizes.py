@@ -112,6 +112,7 @@ def test_memory_does_not_grow_with_the_number_of_classes(monkeypatch):
     monkeypatch.setattr("vggfeat.solver.spaces.BLOCK_BYTES", 0)  # keep no inner products
     n = 600
     X = np.random.default_rng(0).normal(size=(n, 8))
+    LinearProbe(C=1).fit(X, np.arange(n) % 60)  # imports what it needs
     taken = {}
     for K in (60, 300):
         tracemalloc.start()
@@ -120,7 +121,7 @@ def test_memory_does_not_grow_with_the_number_of_classes(monkeypatch):
             taken[K] = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-    assert taken[300] <= taken[60] + 4 * 300 * 8 * 8 + (1 << 20)
+    assert taken[300] <= taken[60] + 4 * 300 * 8 * 8 + (2 << 20)
     assert taken[300] - taken[60] < 8 * n * 300 * 2  # two numbers for each row and class
 
 

@@ -81,8 +81,9 @@ def minimise(
         Where to start, such as the solution for a smaller C, whose arrays are written over; 0 by
         default.
     tolerance : float
-        A group is done when a step changes none of its scores by more. As the steps shrink
-        faster than linearly, its scores then are closer than this to those of the minimum.
+        A group is done when a step, were it gone whole, changes none of its scores by more. As
+        steps shrink faster than linearly, its scores then mostly are closer to those of the
+        minimum.
     most_steps : int
         At most so many Newton steps.
     exact : bool
@@ -120,16 +121,16 @@ def minimise(
             F[:, columns] = space.scores(V[:, columns])
         else:
             F[:, columns] += Fd
-        before, change[live] = change[live], t * whole
+        before, change[live] = change[live], whole  # not t * whole: a short step is not the last
         going = change[live] > tolerance
         if systems.precise:  # where rounding ends the search, how far it was from its end is told
             lost = (t < _LEAST_PRECISE) & ~hopeless
-            stays = (t * whole <= noise) & (t * whole > before / 4)
+            stays = (t * whole <= noise) & (whole > before / 4)
             over = going & (hopeless | lost | stays)
             told = np.where(lost & (noise <= _NEAR), whole, np.maximum(t * whole, noise))
             change[live[over]] = np.where(told <= _NEAR, 0, told)[over]
             going &= ~over
-        elif exact and (t < _LEAST).any():
+        elif (t < _LEAST).any():
             systems = systems.in_double()
             space = systems.space
             going |= t < _LEAST

@@ -20,7 +20,7 @@ from vggfeat.store import FeatureStore
 
 KINDS = (
     *("flat", "IVF8,Flat", "IVF8,SQ8", "IVF8,PQ4x4fs", "IVF8,PQ4np", "HNSW16", "HNSW16,SQ8"),
-    *("PCA6,IVF8,SQ8", "IVF8_HNSW8,SQ8", "PQ4x4fs", "SQ8"),
+    *("HNSW16,SQfp16", "PCA6,IVF8,SQ8", "IVF8_HNSW8,SQ8", "PQ4x4fs", "SQ8"),
 )
 BASE, ALL = 240, 300
 FEW = 40

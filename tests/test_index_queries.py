@@ -123,3 +123,17 @@ def test_more_candidates_compared_find_more():
     assert recall() < 0.6
     assert recall(rerank=100) > recall() + 0.2
     assert recall(rerank=4000) == 1
+
+
+@pytest.mark.parametrize("kind", ["flat", "IVF4,SQ8"])
+def test_prepared_queries_are_taken_in_any_order_of_memory_and_in_no_other_shape(kind):
+    index = index_of(X, "cosine", kind=kind)
+    ready = index.prepared(X[:5])
+    ids, scores = index.nearest(ready, 3, prepared=True)
+    for same in (np.asfortranarray(ready), np.repeat(ready, 2, axis=1)[:, ::2]):
+        again = index.nearest(same, 3, prepared=True)
+        np.testing.assert_array_equal(again[0], ids)
+        np.testing.assert_array_equal(again[1], scores)
+    for wrong in (ready[:, :7], ready[0], np.hstack([ready, ready])):
+        with pytest.raises(SearchError, match=r"have the shape \(q, 16\) here"):
+            index.nearest(wrong, 3, prepared=True)

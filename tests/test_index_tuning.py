@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from index_rows import make_store
 
 from vggfeat.index import SimilarityIndex
+from vggfeat.index.kinds import plan
 from vggfeat.index.tuning import _surely
 from vggfeat.store import FeatureStore
 
@@ -34,3 +36,20 @@ def test_the_recall_asked_for_is_reached_by_queries_that_tuning_did_not_see(tmp_
     found = np.mean([len(set(a) & set(b)) for a, b in zip(rows, nearest, strict=True)]) / 10
     assert found >= 0.95
     assert found < 1
+
+
+@pytest.mark.parametrize(
+    ("metric", "memory", "codes"),
+    [
+        ("cosine", "2 a number", "SQfp16"),
+        ("cosine", "1 a number", "SQ8"),
+        ("l2", "4 a number", "Flat"),
+        ("l2", "2 a number", "SQ8"),  # 16 bits may not hold numbers of any size
+    ],
+)
+def test_a_graph_keeps_the_most_precise_numbers_that_fit(metric, memory, codes) -> None:
+    count, dimension = 1000, 512
+    room = count * (int(memory[0]) * dimension + 272)
+    chosen = plan("hnsw", count, dimension, metric, memory=room, recall=0.95)
+    assert chosen.factory == f"HNSW32,{codes}"
+    assert chosen.size <= room

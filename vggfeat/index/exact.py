@@ -8,6 +8,7 @@ put among the first k. Their scores are computed again in float64, and ties go t
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,16 +138,34 @@ def score(vectors: Vectors, queries: Vectors, ids: Integers, metric: Metric) -> 
     ndarray of float32, shape (q, c)
         Squared distances for ``"l2"``, inner products otherwise; infinitely far for -1.
     """
+    if not queries.flags.c_contiguous or not ids.flags.c_contiguous:
+        queries, ids = np.ascontiguousarray(queries), np.ascontiguousarray(ids)
+    scores = np.empty(ids.shape, np.float32)
+    at, l2, products, threads, set_threads = _faiss()
+    compare = l2 if metric == "l2" else products
+    sizes = (vectors.shape[1], len(queries), ids.shape[1])
+    if len(queries) > 1:
+        compare(at(scores), at(queries), at(vectors), at(ids), *sizes)
+        return scores
+    # FAISS divides queries among threads, and waking them for one takes longer than all else.
+    usual = threads()  # of this thread alone
+    set_threads(1)
+    try:
+        compare(at(scores), at(queries), at(vectors), at(ids), *sizes)
+    finally:
+        set_threads(usual)
+    return scores
+
+
+@cache
+def _faiss() -> tuple[Any, ...]:
+    """Return the functions of FAISS that each query takes, imported once."""
     import faiss
 
-    queries = np.ascontiguousarray(queries, np.float32)
-    ids = np.ascontiguousarray(ids, np.int64)
-    scores = np.empty(ids.shape, np.float32)
-    at: Any = faiss.swig_ptr
-    compare = faiss.fvec_L2sqr_by_idx if metric == "l2" else faiss.fvec_inner_products_by_idx
-    sizes = (vectors.shape[1], len(queries), ids.shape[1])
-    compare(at(scores), at(queries), at(vectors), at(ids), *sizes)
-    return scores
+    return (
+        *(faiss.swig_ptr, faiss.fvec_L2sqr_by_idx, faiss.fvec_inner_products_by_idx),
+        *(faiss.omp_get_max_threads, faiss.omp_set_num_threads),
+    )
 
 
 def _within(

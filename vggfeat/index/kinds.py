@@ -26,6 +26,7 @@ _EXACT_NUMBERS = 1 << 25  # in a matrix that is compared with a query in about 1
 _EXACT_COUNT = 10_000
 _PER_LIST = 100  # vectors of the sample for each list
 _PER_CODE = 20_000  # vectors of the sample where there are no lists
+_LINKS = 4 * 64 + 16  # bytes a vector that a graph takes beside codes
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "k": 2**10, "m": 2**20}
 _UNITS |= {"g": 2**30, "t": 2**40}
@@ -88,7 +89,7 @@ def plan(
     SearchError
         The structure does not fit into memory, or FAISS does not know it.
     """
-    factory = _factory(kind, count, dimension, memory, recall)
+    factory = _factory(kind, count, dimension, metric, memory=memory, recall=recall)
     if factory == FLAT:
         return Plan(FLAT, 0)
     index = structures.make(factory, dimension, metric)
@@ -108,7 +109,9 @@ def plan(
     )
 
 
-def _factory(kind: str, count: int, dimension: int, memory: int, recall: float) -> str:
+def _factory(
+    kind: str, count: int, dimension: int, metric: Metric, *, memory: int, recall: float
+) -> str:
     name = kind.strip()
     if name.lower() not in KINDS:
         return structures.cleaned(name)
@@ -119,11 +122,21 @@ def _factory(kind: str, count: int, dimension: int, memory: int, recall: float) 
     if name == "flat":
         return FLAT
     if name == "hnsw":
-        return "HNSW32,SQ8"
+        return _graph(count, dimension, metric, memory)
     coarse = f"IVF{_lists(count)}"
     if name == "ivf":
         return f"{coarse},SQ8"
     return f"{coarse},{_codes(count, dimension, memory)}"
+
+
+def _graph(count: int, dimension: int, metric: Metric, memory: int) -> str:
+    """Return a graph over the most precise numbers that fit, which are the quickest to compare.
+
+    16 bits do for vectors of length 1, and may be too few for others, whose numbers can be large.
+    """
+    codes, width = ("SQfp16", 2) if metric == "cosine" else ("Flat", 4)
+    fits = count * (width * dimension + _LINKS) <= memory
+    return f"HNSW32,{codes if fits else 'SQ8'}"
 
 
 def _lists(count: int) -> int:

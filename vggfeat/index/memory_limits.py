@@ -24,6 +24,11 @@ from vggfeat.index.structures import FLAT
 from vggfeat.index.vector_sources import block_bytes
 from vggfeat.thread_pools import one_thread
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from vggfeat.index.kinds import Plan
 
@@ -157,14 +162,15 @@ def take_buffers(step: str = "The first product of matrices") -> None:
 
 def room() -> tuple[int | None, int | None] | None:
     """Return how many bytes may still be allocated, and mapped as well; None without limits."""
+    if resource is None:
+        return None
+    kinds = (resource.RLIMIT_DATA, resource.RLIMIT_AS)
+    limits = [resource.getrlimit(kind)[0] for kind in kinds]
+    if limits == [resource.RLIM_INFINITY, resource.RLIM_INFINITY]:
+        return None
     try:
-        import resource
-
-        limits = [resource.getrlimit(one)[0] for one in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
-        if all(limit == resource.RLIM_INFINITY for limit in limits):
-            return None
         status = _STATUS.read_text()
-    except (ImportError, OSError):  # not Linux
+    except OSError:  # not Linux
         return None
     left: list[int | None] = []
     for limit, name in zip(limits, ("VmData", "VmSize"), strict=True):

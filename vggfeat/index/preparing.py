@@ -7,6 +7,7 @@ the measure is the cosine.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,7 +100,12 @@ def prepare_queries(
             f"from {layer}. {_IMAGES}"
         )
     if whitening is None and metric == "cosine":  # mostly nothing is wrong
-        lengths = np.sqrt(np.einsum("qd,qd->q", given, given))
+        squares = np.einsum("qd,qd->q", given, given)
+        if len(squares) == 1:  # the same in a third of the time
+            length = math.sqrt(squares[0])
+            if _USUAL[0] < length < _USUAL[1]:
+                return np.divide(given, length)
+        lengths = np.sqrt(squares)
         if ((lengths > _USUAL[0]) & (lengths < _USUAL[1])).all():
             return np.asarray(given / lengths[:, None])
     ready = prepare_vectors(given, metric, whitening)

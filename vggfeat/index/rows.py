@@ -54,10 +54,9 @@ class Texts:
 
     def several(self, numbers: Integers) -> list[str]:
         """Return those of some numbers."""
-        ends = self.ends[numbers].tolist()
-        starts = np.where(numbers > 0, self.ends[numbers - 1], 0).tolist()
-        whole = self.bytes.data
-        return [str(whole[a:b], "utf-8") for a, b in zip(starts, ends, strict=True)]
+        starts, ends = self.ends.take(numbers - 1).tolist(), self.ends.take(numbers).tolist()
+        whole, known = self.bytes.data, zip(numbers.tolist(), starts, ends, strict=True)
+        return [str(whole[a if number else 0 : b], "utf-8") for number, a, b in known]
 
     def __iter__(self) -> Iterator[str]:
         whole, start = self.bytes.tobytes(), 0

@@ -18,7 +18,7 @@ from vggfeat.index import changing, expansion, making
 from vggfeat.index.filters import Selection, matching, nothing_fits
 from vggfeat.index.folder import read
 from vggfeat.index.kinds import MEMORY, RECALL
-from vggfeat.index.memory_limits import to_search, within_limits
+from vggfeat.index.memory_limits import room, to_search, within_limits
 from vggfeat.index.preparing import prepare_queries
 from vggfeat.index.results import AddReport, IndexInfo, Neighbour, Neighbours, SearchResults
 from vggfeat.index.searching import open_searcher
@@ -569,6 +569,8 @@ class SimilarityIndex(Shown):
         chosen = self._all if within is None else within
         if expand is not None:
             queries = self._expanded(queries, expand, chosen)
+        if room() is None:  # mostly; looking takes time, too
+            return self.searcher.nearest(queries, k, chosen, rerank)
         wanted = min(self.searcher.proposals(k, rerank), len(self.vectors))
         needed = to_search(len(queries), self.dimension, k, wanted)
         with within_limits(needed, "This search", remedy="ask for fewer queries at a time"):

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -206,16 +207,61 @@ def parameters(index: Any, effort: int, selector: Any = None) -> Any:
     return faiss.SearchParameters(**given) if given else None
 
 
+def search(
+    index: Any, queries: npt.NDArray[np.float32], count: int, given: Any
+) -> npt.NDArray[np.int64]:
+    """Return what a structure proposes for each query, the best first.
+
+    Parameters
+    ----------
+    index : faiss.Index
+    queries : ndarray of float32, shape (q, d), C-contiguous
+    count : int
+        Proposals for each.
+    given : faiss.SearchParameters or None
+        Of :func:`parameters`.
+
+    Returns
+    -------
+    ndarray of int64, shape (q, count)
+        -1 where there are fewer.
+
+    Raises
+    ------
+    SearchError
+        FAISS refuses.
+    """
+    shape = len(queries), count
+    scores, ids = np.empty(shape, np.float32), np.empty(shape, np.int64)
+    at = _pointer()
+    try:  # what FAISS's own wrapper calls, after checks that take longer than some searches
+        index.search_c(shape[0], at(queries), count, at(scores), at(ids), given)
+    except RuntimeError as error:
+        raise _refused("search", error) from error
+    return ids
+
+
+@cache
+def _pointer() -> Any:
+    import faiss
+
+    return faiss.swig_ptr
+
+
 @contextmanager
 def refusing(step: str) -> Iterator[None]:
-    """Turn what FAISS refuses to do into a SearchError; `step` is ``"search"``, ``"add to"``."""
+    """Turn what FAISS refuses to do into a SearchError; `step` is ``"add to"``."""
     try:
         yield
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise SearchError(
-            f"FAISS cannot {step} the structure of this index: {reason}. Build the index anew."
-        ) from error
+        raise _refused(step, error) from error
+
+
+def _refused(step: str, error: RuntimeError) -> SearchError:
+    reason = " ".join(str(error).split())
+    return SearchError(
+        f"FAISS cannot {step} the structure of this index: {reason}. Build the index anew."
+    )
 
 
 def opened(path: Path, files: Files, *, change: bool = False) -> Any:

@@ -100,7 +100,7 @@ def prepare_queries(
             f"from {layer}. {_IMAGES}"
         )
     if whitening is None and metric == "cosine":  # mostly nothing is wrong
-        squares = np.einsum("qd,qd->q", given, given)
+        squares = np.vecdot(given, given)
         if len(squares) == 1:  # the same in a third of the time
             length = math.sqrt(squares[0])
             if _USUAL[0] < length < _USUAL[1]:

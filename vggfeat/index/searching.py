@@ -69,6 +69,8 @@ class Searcher:
         self.structure = structure
         self.effort = effort
         self.candidates = candidates
+        # Then a vector's number says as much, without a look at places all over memory.
+        self._in_order = bool((order[1:] > order[:-1]).all())
         self._selects = structure is not None and structures.selects(structure)
         self._usual = structure and structures.parameters(structure, effort)
 
@@ -189,10 +191,9 @@ class Searcher:
 
     def _ordered(self, rough: Vectors, proposed: Integers, k: int) -> tuple[Integers, Vectors]:
         """Compare proposals exactly and keep the first k."""
-        try:
-            order = self.order.take(proposed)  # which looks whether there are such vectors
-        except IndexError:
-            raise SearchError(_FOREIGN) from None
+        if proposed.max(initial=-1) >= len(self.vectors):
+            raise SearchError(_FOREIGN)
+        order = proposed if self._in_order else self.order.take(proposed)
         scores = exact.score(self.vectors, rough, proposed, self.metric)
         keys = scores if self.metric == "l2" else -scores
         first = np.lexsort((order, keys))[:, :k]  # what is below 0 is infinitely far

@@ -14,8 +14,7 @@ serves on: rows that came border A, and a multiplier for each row that left hold
 
 which takes |S|^2 multiply-adds for each row that came or left, and not |S|^3 / 6.
 
-With these steps the paper's protocol takes 11.6 s at VOC-2007's size, 15.8 s at Caltech-101's, and
-22.5 s and 27.3 s with conjugate gradients alone, on two cores (``benchmarks/probe.py --factors``).
+What they save, ``benchmarks/probe.py --factors`` measures.
 """
 
 from __future__ import annotations

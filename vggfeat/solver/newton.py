@@ -130,6 +130,8 @@ def minimise(
             told = np.where(lost & (noise <= _NEAR), whole, np.maximum(t * whole, noise))
             change[live[over]] = np.where(told <= _NEAR, 0, told)[over]
             going &= ~over
+        elif not exact:
+            going &= t >= _LEAST  # rounding errors, which a rough search does not look into
         elif (t < _LEAST).any():
             systems = systems.in_double()
             space = systems.space

@@ -343,7 +343,7 @@ class Features:
     def block_cost(self, s: Floats) -> Floats:
         """Return what a block costs; it is out of the question where its rows are many."""
         if self._keeps_products:
-            return 8 * s**2
+            return 220 * s**2  # beside products with short rows, copying is slow
         fits = s <= rows_a_block(self.dimension)
         return np.where(fits, s**2 * float(self.dimension), np.inf)
 

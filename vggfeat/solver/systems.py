@@ -18,7 +18,7 @@ from vggfeat.solver.losses import Curvature, Diagonal, Loss, SquaredHinge
 from vggfeat.solver.rows import Floats, Positions
 from vggfeat.solver.spaces import Space
 
-_STARTING, _A_PAIR, _ITERATING = 6e6, 130, 2e6
+_STARTING, _A_PAIR, _ITERATING = 6e6, 20, 2e6
 """Multiply-adds that fit into the time that a factorisation takes beside its own; that it takes for
 each pair of its rows to be copied and bordered; and that an iteration takes beside its own for all
 columns. Measured with 100 to 1,000 rows."""

@@ -221,6 +221,17 @@ def layer_times(
     return rows
 
 
+def matrices(rounds: int) -> float:
+    """Return the GFLOP/s of a large product of matrices, the best of some turns."""
+    a, b = torch.randn(2, 4096, 4096)
+    best = float("inf")
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - began)
+    return 2 * 4096**3 / best / 1e9
+
+
 MEMORY = """
 import sys
 import numpy as np
@@ -283,6 +294,13 @@ def main(
             click.echo(f"{name:32} {mine:11.2f} {other:9.2f} {ratio} {flops or 0:10.0f}")
         ours, theirs = (sum(row[column] for row in rows) for column in (1, 2))
         click.echo(f"{'all':32} {ours:11.2f} {theirs:9.2f} {theirs / ours:6.1f}")
+        peak = matrices(rounds)
+        alone = sum(mine * flops for _, mine, _, flops in rows) / peak
+        click.echo(
+            f"torch multiplies matrices of 4096 at {peak:.0f} GFLOP/s, at which the products alone "
+            f"would take {alone:.2f} ms: {1000 / alone:.1f} images/s, of which these are "
+            f"{alone / ours:.0%}"
+        )
         return
     found = contest(threads, sizes.split(","), rounds, list(processor.widths()))
     if as_json:

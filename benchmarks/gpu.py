@@ -140,6 +140,15 @@ class Machine:
             told["peak_mib"] = round(torch.cuda.max_memory_allocated(self.device) / 2**20)
 
 
+@contextmanager
+def tried(told: Figures, name: str) -> Iterator[None]:
+    """Note why something does not work here, and go on."""
+    try:
+        yield
+    except Exception as error:
+        told[f"{name} failed"] = f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def tests(_machine: Machine) -> Figures:
     """Run the suite's tests that need a GPU."""
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "gpu"]
@@ -173,6 +182,18 @@ def _matrices(machine: Machine, precision: str) -> float:
         return machine.rate(lambda: a @ b, 1) * 2 * side**3
 
 
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    """Let convolutions run in TF32, or not, within a block."""
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "tf32" if allowed else "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
+
+
 def speed(machine: Machine) -> Figures:
     """Measure ready inputs, beside the plain loop."""
     told: Figures = {}
@@ -202,10 +223,11 @@ def speed(machine: Machine) -> Figures:
                 if way != "dense":
                     own["share_of_matrices"] = work / peak
                     usual_layout = x.contiguous(memory_format=torch.contiguous_format)
-                    with torch.inference_mode():
-                        own["loop"] = machine.rate(
-                            lambda p=plain, x=usual_layout: p(x), batch
-                        )  # fmt: skip
+                    for title, tf32 in {"loop": False, "loop, TF32": True}.items():
+                        if tf32 and not (machine.on_gpu and precision == "float32"):
+                            continue  # what torch does by default, in less than float32
+                        with torch.inference_mode(), _tf32(tf32):
+                            own[title] = machine.rate(lambda p=plain, x=usual_layout: p(x), batch)
                 told[f"{layer}, {way}, {precision}"] = own
         told[f"matrices, {precision}"] = {"tflops": peak / 1e12}
     return told
@@ -222,12 +244,14 @@ def capture(machine: Machine) -> Figures:
         with torch.inference_mode():
             own["plain"] = machine.rate(lambda p=plain, x=x: p(x), count)
             if machine.on_gpu:
-                compiled = torch.compile(plain)
-                own["compiled"] = machine.rate(lambda p=compiled, x=x: p(x), count)
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph):
-                    plain(x)
-                own["graph"] = machine.rate(graph.replay, count)
+                with tried(own, "compiled"):
+                    compiled = torch.compile(plain)
+                    own["compiled"] = machine.rate(lambda p=compiled, x=x: p(x), count)
+                with tried(own, "graph"):
+                    graph = torch.cuda.CUDAGraph()
+                    with torch.cuda.graph(graph):
+                        plain(x)
+                    own["graph"] = machine.rate(graph.replay, count)
         told[f"{count} images"] = own
     return told
 
@@ -285,16 +309,16 @@ def decoding(machine: Machine) -> Figures:
                 decode_jpeg(one) for one in given
             ]  # fmt: skip
 
-        apart = [
-            np.abs(np.asarray(a, np.int16) - b.permute(1, 2, 0).numpy().astype(np.int16))
-            for a, b in zip(by_pillow(), by_torchvision(), strict=True)
-        ]
-        told[f"{size[0]} x {size[1]}"] = {
-            "pillow": machine.rate(by_pillow, len(files)),
-            "torchvision": machine.rate(by_torchvision, len(files)),
-            "mean_difference": float(np.mean([one.mean() for one in apart])),
-            "largest_difference": int(max(one.max() for one in apart)),
-        }
+        own: Figures = {"pillow": machine.rate(by_pillow, len(files))}
+        with tried(own, "torchvision"):  # not all builds have the GPU's decoder
+            apart = [
+                np.abs(np.asarray(a, np.int16) - b.permute(1, 2, 0).numpy().astype(np.int16))
+                for a, b in zip(by_pillow(), by_torchvision(), strict=True)
+            ]
+            own["torchvision"] = machine.rate(by_torchvision, len(files))
+            own["mean_difference"] = float(np.mean([one.mean() for one in apart]))
+            own["largest_difference"] = int(max(one.max() for one in apart))
+        told[f"{size[0]} x {size[1]}"] = own
     return told
 
 
@@ -349,9 +373,9 @@ def as_text(told: Figures) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _shown(value: float | None) -> str:
-    if value is None:
-        return ""
+def _shown(value: float | str | None) -> str:
+    if not isinstance(value, int | float):
+        return value or ""
     return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
 
 

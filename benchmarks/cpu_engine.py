@@ -252,6 +252,27 @@ print(resident("VmHWM") - before)
 """A program that tells by how many MiB its memory grew."""
 
 
+def start() -> None:
+    """Print what the engine's start takes, in processes of their own: kernels and numba."""
+    kernels = (
+        "import time; from vggfeat.engine import machine_code, processor, target; "
+        "own = target.targets(processor.widths()[0])[0]; began = time.perf_counter(); "
+        "machine_code.kernels_for(own); print(time.perf_counter() - began)"
+    )
+    numba = (  # as its dispatchers do before the first kernel runs, whether or not it is kept
+        "import time; began = time.perf_counter(); from numba.core.registry import cpu_target; "
+        "cpu_target.typing_context.refresh(); cpu_target.target_context.refresh(); "
+        "print(time.perf_counter() - began)"
+    )
+    for what, program in {"kernels loaded": kernels, "numba made ready": numba}.items():
+        taken = []
+        for _ in range(6):  # the first compiles and fills caches
+            command = [sys.executable, "-c", program]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            taken.append(float(done.stdout))
+        click.echo(f"{what:18} {min(taken[1:]):.2f} to {max(taken[1:]):.2f} s")
+
+
 def peaks() -> None:
     """Print the peak memory of both engines."""
     click.echo("layer    engine    MiB, weights and features included")
@@ -268,6 +289,7 @@ def peaks() -> None:
 @click.option("--sizes", default=",".join(SIZES), show_default=True)
 @click.option("--layers", is_flag=True, help="Time the convolutions one by one, batches of 8.")
 @click.option("--weights", default=RANDOM, show_default=True, help="Of --layers: those of a file.")
+@click.option("--start", "only_start", is_flag=True, help="Time the start: kernels, and numba.")
 @click.option("--memory", is_flag=True, help="Compare peak memory.")
 @click.option("--json", "as_json", is_flag=True)
 def main(
@@ -276,12 +298,16 @@ def main(
     sizes: str,
     layers: bool,
     weights: str,
+    only_start: bool,
     memory: bool,
     as_json: bool,
 ) -> None:
     """Measure the Winograd engine."""
     if weights != RANDOM and not layers:
         raise click.UsageError("--weights is for --layers.")
+    if only_start:
+        start()
+        return
     if memory:
         peaks()
         return

@@ -22,22 +22,22 @@ from typing import Any
 
 from PIL import Image
 
+from vggfeat import FeatureStore, SimilarityIndex
+from vggfeat.demo.pictures import write_digits, write_places
+from vggfeat.evaluation import compare
+from vggfeat.queries import ImageSearch
+from vggfeat.web.app import create_app
+from vggfeat.web.limits import Limits
+from vggfeat.web.live import LiveService
+from vggfeat.web.pictures import Pictures
+from vggfeat.web.service import SearchService
+from vggfeat.web.serving import listening, server_of
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import PROGRAM, Browser, browsing  # noqa: E402
 from commands import cli  # noqa: E402
-
-from vggfeat import FeatureStore, SimilarityIndex  # noqa: E402
-from vggfeat.demo.pictures import write_digits, write_places  # noqa: E402
-from vggfeat.evaluation import compare  # noqa: E402
-from vggfeat.queries import ImageSearch  # noqa: E402
-from vggfeat.web.app import create_app  # noqa: E402
-from vggfeat.web.limits import Limits  # noqa: E402
-from vggfeat.web.live import LiveService  # noqa: E402
-from vggfeat.web.pictures import Pictures  # noqa: E402
-from vggfeat.web.service import SearchService  # noqa: E402
-from vggfeat.web.serving import listening, server_of  # noqa: E402
 
 TONES = {"light": False, "dark": True}
 WIDTH, HEIGHT = 1000, 640

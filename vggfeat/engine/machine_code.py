@@ -1,8 +1,8 @@
 """The kernels' machine code: compiled once on a machine, kept on disk, loaded without numba.
 
-numba takes a second to import and to make ready, each time, and its compiler some seconds; to load
-an object file takes some hundredths of one. It is kept in the first of :func:`places` that can be
-written, under a name that stands for all it depends on: the engine's sources, numba, LLVM, the
+numba takes most of a second to import and to make ready, each time, and its compiler some seconds;
+to load an object file takes a hundredth of one. It is kept in the first of :func:`places` that can
+be written, under a name that stands for all it depends on: the engine's sources, numba, LLVM, the
 processor and the target.
 """
 
